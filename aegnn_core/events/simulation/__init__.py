@@ -1,0 +1,28 @@
+"""Simulated event camera recordings of cars, pedestrians and clutter, the project's embedded data set."""
+
+from aegnn_core.events.simulation.scene import (
+    BOX_DTYPE,
+    CLASSES,
+    RECOGNITION_CLASSES,
+    RECOGNITION_SCENE,
+    SceneConfig,
+    SimulatedSample,
+    SimulatedScene,
+    simulate_recognition,
+    simulate_scene,
+)
+from aegnn_core.events.simulation.sensor import EventSensor, SensorModel
+
+__all__ = [
+    "BOX_DTYPE",
+    "CLASSES",
+    "RECOGNITION_CLASSES",
+    "RECOGNITION_SCENE",
+    "EventSensor",
+    "SceneConfig",
+    "SensorModel",
+    "SimulatedSample",
+    "SimulatedScene",
+    "simulate_recognition",
+    "simulate_scene",
+]
