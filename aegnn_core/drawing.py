@@ -1,0 +1,135 @@
+"""Pictures of events, boxes and class names, as RGB arrays that a ROS image or a PNG file can carry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["EventSurface", "class_color", "draw_boxes", "draw_title"]
+
+Color = tuple[int, int, int]
+
+BACKGROUND: Color = (20, 24, 34)
+OFF_COLOR: Color = (64, 120, 200)
+ON_COLOR: Color = (238, 241, 248)
+
+#: Colours of the first classes; more classes than colours start again from the first.
+CLASS_COLORS: tuple[Color, ...] = (
+    (255, 159, 28),
+    (46, 230, 148),
+    (255, 92, 138),
+    (255, 233, 94),
+    (174, 129, 255),
+    (77, 225, 255),
+    (255, 112, 67),
+    (190, 242, 100),
+)
+
+#: An event that is about to leave the picture still has this share of its colour.
+_OLDEST_SHARE = 0.25
+
+#: Earlier than any sensor time: a pixel that has had no event yet.
+_NEVER = np.iinfo(np.int64).min // 2
+
+
+class EventSurface:
+    """The last event of every pixel, from which a picture of the present can be drawn; memory is that of one image.
+
+    Args:
+        width: sensor width [px].
+        height: sensor height [px].
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self._time = np.full((height, width), _NEVER, np.int64)
+        self._polarity = np.zeros((height, width), np.uint8)
+
+    def update(self, events: np.ndarray) -> None:
+        """Remember ``events``: structured array ``[N]`` with t [µs], x, y [px], p, in time order and on this sensor."""
+        # NumPy assigns repeated indices in order, so the most recent event of a pixel stays.
+        self._time[events["y"], events["x"]] = events["t"]
+        self._polarity[events["y"], events["x"]] = events["p"]
+
+    def image(self, time: int, duration: int) -> np.ndarray:
+        """The events younger than ``duration`` [µs] at sensor time ``time`` [µs], older ones darker.
+
+        Returns:
+            uint8 RGB array ``[height, width, 3]``.
+        """
+        age = time - self._time
+        shown = (age >= 0) & (age < duration)
+        share = 1.0 - (1.0 - _OLDEST_SHARE) * age[shown, None] / duration
+        color = np.where(self._polarity[shown, None] > 0, ON_COLOR, OFF_COLOR)
+        image = np.empty((*age.shape, 3), np.uint8)
+        image[:] = BACKGROUND
+        image[shown] = np.rint(BACKGROUND + share * (color - np.array(BACKGROUND)))
+        return image
+
+
+def class_color(class_id: int) -> Color:
+    """The colour in which everything about a class is drawn."""
+    return CLASS_COLORS[class_id % len(CLASS_COLORS)]
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    colors: Sequence[Color],
+    captions: Sequence[str] = (),
+    *,
+    line_width: int = 2,
+    font_size: int = 12,
+) -> np.ndarray:
+    """Draw rectangles and, where there are any, captions above them.
+
+    Args:
+        image: uint8 RGB array ``[H, W, 3]``; it is left as it is.
+        boxes: structured array ``[N]`` with fields x, y (upper left corner), w, h, all in pixels of ``image``.
+        colors: one per box.
+        captions: one per box, or none at all.
+        line_width: of the rectangle [px].
+        font_size: of the captions [px].
+
+    Returns:
+        A new array like ``image``.
+    """
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    for box, color in zip(boxes, colors, strict=True):
+        left, top = float(box["x"]), float(box["y"])
+        draw.rectangle((left, top, left + float(box["w"]), top + float(box["h"])), outline=color, width=line_width)
+    if captions:
+        # After all rectangles, so that no line crosses a text.
+        for box, color, caption in zip(boxes, colors, captions, strict=True):
+            _draw_caption(draw, picture.size, caption, float(box["x"]), float(box["y"]), color, font_size)
+    return np.asarray(picture)
+
+
+def draw_title(image: np.ndarray, text: str, color: Color = ON_COLOR, *, font_size: int = 12) -> np.ndarray:
+    """Write ``text`` into the upper left corner of a uint8 RGB array ``[H, W, 3]``; returns a new array."""
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    draw.text((font_size // 2, font_size // 3), text, fill=color, font=ImageFont.load_default(font_size))
+    return np.asarray(picture)
+
+
+def _draw_caption(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    caption: str,
+    left: float,
+    top: float,
+    color: Color,
+    font_size: int,
+) -> None:
+    """A filled tag with dark text on the upper edge of a box; inside the box where the image ends above it."""
+    font = ImageFont.load_default(font_size)
+    ascent, descent = font.getmetrics()  # type: ignore[union-attr]  # a FreeType font, because a size was given
+    width, height = math.ceil(font.getlength(caption)) + 4, ascent + descent
+    left = max(0, min(round(left), size[0] - width))
+    top = round(top) - height if top >= height else max(0, round(top))
+    draw.rectangle((left, top, left + width - 1, top + height - 1), fill=color)
+    draw.text((left + 2, top), caption, fill=BACKGROUND, font=font)
