@@ -60,7 +60,9 @@ def paint_polygons(image, owner, vertices, starts, styles, owners, frames, textu
         tile = textures[int(styles[k, 2])]
         solid = styles[k, 4] > 0
         # What is thinner than a pixel covers a part of it only.
-        thickness = min(1.0, max(right - left, 1e-3)) * min(1.0, max(bottom - top, 1e-3))
+        thickness = min(1.0, right - left) * min(1.0, bottom - top)
+        if last - first == 2:
+            thickness = min(1.0, vertices[first, 2] + vertices[first + 1, 2])
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):
                 covered = min(max(0.5 - _distance(vertices, first, last, x, y), 0.0), thickness)

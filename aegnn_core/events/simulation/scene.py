@@ -83,9 +83,9 @@ class SceneConfig:
     sensor: SensorModel = field(default_factory=SensorModel)
     labelled: tuple[int, int] = (1, 4)
     clutter: tuple[int, int] = (2, 5)
-    car_length_px: tuple[float, float] = (28.0, 72.0)
-    pedestrian_height_px: tuple[float, float] = (28.0, 66.0)
-    clutter_size_px: tuple[float, float] = (14.0, 70.0)
+    car_length_px: tuple[float, float] = (28.0, 68.0)
+    pedestrian_height_px: tuple[float, float] = (28.0, 60.0)
+    clutter_size_px: tuple[float, float] = (14.0, 68.0)
     object_speed: tuple[float, float] = (14.0, 130.0)
     backdrop_speed: tuple[float, float] = (10.0, 50.0)
     still_camera: float = 0.2
@@ -97,9 +97,11 @@ class SceneConfig:
     max_step_px: float = 0.75
 
     def __post_init__(self) -> None:
-        for name in ("duration_us", "box_period_us", "max_step_px"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
+        for name in ("duration_us", "box_period_us"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive integer")
+        if not 0 < self.max_step_px < math.inf:
+            raise ValueError(f"max_step_px is {self.max_step_px}, expected a positive number")
         for name in ("labelled", "clutter"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
@@ -225,14 +227,20 @@ class _Stage:
         """Add one object that is in the middle of the sensor halfway through the recording."""
         sensor, rng = self.config.sensor, self._rng
         size = self.config.pedestrian_height_px if class_id == 1 else self.config.car_length_px
-        actor = self._draw_actor(class_id, size)
-        vertices, _ = replace(actor, point=np.zeros(2), velocity=np.zeros(2)).pose(np.zeros(1), np.zeros((1, 2)))
-        middle = 0.5 * (vertices[0, :, :2].min(0) + vertices[0, :, :2].max(0))
-        centre = np.array([sensor.width, sensor.height]) * rng.uniform(0.44, 0.56, 2)
-        velocity = actor.velocity * min(1.0, 60.0 / np.hypot(*actor.velocity))
+        actor = self._draw_actor(class_id, size, standing=False)
+        points, radius = actor.look.vertices[:, :2], actor.look.vertices[:, 2:]
+        low, high = (points - radius).min(0), (points + radius).max(0)
+        frame = np.array([sensor.width, sensor.height])
+        scale = min(actor.size / (high - low).max(), *(frame / (high - low)))
+        middle = 0.5 * scale * (low + high) * (actor.facing, 1)
+        centre = frame * rng.uniform(0.44, 0.56, 2)
+        # Too slow, it would not show in a short recording; too fast, it would leave.
+        speed = np.hypot(*actor.velocity)
+        velocity = actor.velocity * (np.clip(speed, 25.0, 60.0) / speed)
         self.actors.append(
             replace(
                 actor,
+                size=scale,
                 point=centre - middle,
                 time_us=0.5 * self.config.duration_us,
                 velocity=velocity,
@@ -249,10 +257,11 @@ class _Stage:
         clutter = rng.integers(config.clutter[0], config.clutter[1] + 1)
         sizes = {0: config.car_length_px, 1: config.pedestrian_height_px, _CLUTTER_ID: config.clutter_size_px}
         for place in range(labelled + clutter):
+            standing = place >= labelled and rng.random() < 0.5
             end_us = -math.inf
             while end_us < config.duration_us:
                 class_id = int(rng.integers(len(CLASSES))) if place < labelled else _CLUTTER_ID
-                actor = self._draw_actor(class_id, sizes[class_id])
+                actor = self._draw_actor(class_id, sizes[class_id], standing)
                 if end_us > 0:  # comes in after the last one, rather than being there from the beginning
                     delay = end_us + rng.exponential(200_000) - actor.enter_us
                     actor = replace(
@@ -265,14 +274,16 @@ class _Stage:
                 end_us = max(actor.leave_us, 1.0)
         self.actors.sort(key=lambda actor: -actor.depth)
 
-    def _draw_actor(self, class_id: int, size_px: tuple[float, float]) -> Actor:
-        """Draw an object and its path, on which it is somewhere in view within the first second."""
+    def _draw_actor(self, class_id: int, size_px: tuple[float, float], standing: bool) -> Actor:
+        """Draw an object and its path, on which it is somewhere in view within the first second.
+
+        What is ``standing`` moves with the backdrop, or a little faster because it is closer.
+        """
         rng, config = self._rng, self.config
         width, height = config.sensor.width, config.sensor.height
         tone = self._level + rng.choice([-1, 1]) * rng.uniform(0.35, 1.2)
         look = _DRAW[class_id](rng, tone)
         size = float(np.exp(rng.uniform(*np.log(size_px))))
-        standing = class_id == _CLUTTER_ID and not self.still and rng.random() < 0.5
         if standing:
             velocity = self.camera.drift * rng.uniform(0.9, 1.3)
             growth = (0.0, 0.0, 0.0)

@@ -83,7 +83,7 @@ class EventSensor:
     def advance(self, log_intensity: np.ndarray, t_us: int) -> np.ndarray:
         """Return the events ``[N]`` (EVENT_DTYPE, in time order) between the last image and this one at ``t_us`` [µs].
 
-        Light changes linearly in between. Equal times are ordered by row, then column, signal before shot noise.
+        Light changes linearly in between. Of events at equal times, those from light and leak come first, row by row.
         """
         model, rng, start = self.model, self._rng, self._t_us
         t, x, y, p = threshold_crossings(

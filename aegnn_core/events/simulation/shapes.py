@@ -366,7 +366,7 @@ def draw_pedestrian(rng: np.random.Generator, tone: float) -> Look:
     width = rng.uniform(0.75, 1.35)
     head = rng.uniform(0.058, 0.07) * (1.25 if child else 1.0)
     hip, shoulder = -rng.uniform(0.47, 0.52), -1 + 2 * head + rng.uniform(0.03, 0.05)
-    shirt, trousers, skin = (tone + rng.uniform(-0.6, 0.6) for _ in range(3))
+    shirt, trousers, skin = (tone + rng.uniform(-0.45, 0.45) for _ in range(3))
     hair, shoes = _contrasting(rng, skin, 0.3, 1.2), trousers - rng.uniform(-0.2, 0.8)
     shirt_cloth, trouser_cloth = _cloth(rng, 0.3), _cloth(rng, 0.15)
     _shadow(drawing, rng, -0.14, 0.14)
@@ -378,7 +378,7 @@ def draw_pedestrian(rng: np.random.Generator, tone: float) -> Look:
     arm_swing = rng.uniform(0.2, 0.65) if sideways else rng.uniform(0.03, 0.12)
     elbow = -rng.uniform(0.1, 1.1) if sideways else 0.0
     leg_x = 0.0 if sideways else 0.055 * width
-    arm_x = 0.0 if sideways else 0.105 * width
+    arm_x = 0.0 if sideways else 0.1 * width
     leg_radius = (0.042 * width + 0.006, 0.03 * width + 0.006, 0.022)
     arm_radius = (0.028 * width + 0.004, 0.022, 0.017)
     knee, ankle = 0.5 * hip, -0.045
@@ -448,7 +448,7 @@ def draw_pedestrian(rng: np.random.Generator, tone: float) -> Look:
             bone=trunk,
             cloth=_cloth(rng),
         )
-    chest = [(-back, shoulder + 0.015), (back, shoulder + 0.015), (waist, hip), (-waist, hip)]
+    chest = [(-0.85 * back, shoulder + 0.015), (0.85 * back, shoulder + 0.015), (waist, hip), (-waist, hip)]
     drawing.add(chest, 0.022, shirt, bone=trunk, cloth=shirt_cloth)
     neck = rng.uniform(0.0, 0.03) if sideways else 0.0
     centre = (neck, -1 + head)

@@ -59,7 +59,7 @@ def backdrop_tile(rng: np.random.Generator, width: int, height: int, textures: n
     tile_width, tile_height = 2 * width + 64, int(1.6 * height) + 32
     street = rng.random() < 0.65
     level = rng.uniform(-1.6, -0.7)
-    contrast = rng.uniform(0.06, 0.2)
+    contrast = rng.uniform(0.05, 0.17)
     noise = fractal_noise(rng, tile_height, tile_width, rng.uniform(0.9, 1.7), rng.uniform(0.12, 0.25))
     tile = (level + contrast * noise).astype(np.float32)
     polygons: list[tuple[np.ndarray, float, float]] = []  # vertices, tone, opacity
