@@ -29,6 +29,7 @@ from aegnn_core.events.simulation.shapes import draw_car, draw_clutter, draw_ped
 
 IDEAL = SensorModel(threshold_mismatch=0.0, refractory_us=0, leak_rate_hz=0.0, shot_rate_hz=0.0)
 SHORT = SceneConfig(duration_us=100_000)
+PIXELS = np.eye(2, 3)  # texture coordinates that are pixel coordinates
 
 
 # --- sensor ---------------------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def test_the_sensor_refuses_an_image_of_another_size():
 # --- renderer -------------------------------------------------------------------------------------------------------
 
 
-def paint(vertices, tone=1.0, opacity=1.0, gain=0.0, frame=np.eye(2, 3), texture=((0.0,),), size=16):
+def paint(vertices, tone=1.0, opacity=1.0, gain=0.0, frame=PIXELS, texture=((0.0,),), size=16):
     """Paint one polygon on black; returns image and owner."""
     image, owner = np.zeros((size, size), np.float32), np.full((size, size), -1, np.int32)
     vertices = np.array(vertices, float)

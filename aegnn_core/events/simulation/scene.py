@@ -234,15 +234,17 @@ class _Stage:
         scale = min(actor.size / (high - low).max(), *(frame / (high - low)))
         middle = 0.5 * scale * (low + high) * (actor.facing, 1)
         centre = frame * rng.uniform(0.44, 0.56, 2)
-        # Too slow, it would not show in a short recording; too fast, it would leave.
+        # Too slow, it would not show in a short recording; too fast, it would leave. The camera must not undo it.
+        duration_us = self.config.duration_us
+        swayed = np.diff(self.camera.shift(np.array([0.0, duration_us])), axis=0)[0] / (duration_us * 1e-6)
         speed = np.hypot(*actor.velocity)
-        velocity = actor.velocity * (np.clip(speed, 25.0, 60.0) / speed)
+        velocity = actor.velocity * (np.clip(speed, 25.0, 60.0) / speed) - swayed
         self.actors.append(
             replace(
                 actor,
                 size=scale,
                 point=centre - middle,
-                time_us=0.5 * self.config.duration_us,
+                time_us=0.5 * duration_us,
                 velocity=velocity,
                 depth=rng.uniform(0.1, 0.5),
                 enter_us=-math.inf,
@@ -257,7 +259,7 @@ class _Stage:
         clutter = rng.integers(config.clutter[0], config.clutter[1] + 1)
         sizes = {0: config.car_length_px, 1: config.pedestrian_height_px, _CLUTTER_ID: config.clutter_size_px}
         for place in range(labelled + clutter):
-            standing = place >= labelled and rng.random() < 0.5
+            standing = bool(place >= labelled and rng.random() < 0.5)
             end_us = -math.inf
             while end_us < config.duration_us:
                 class_id = int(rng.integers(len(CLASSES))) if place < labelled else _CLUTTER_ID
