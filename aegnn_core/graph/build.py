@@ -1,0 +1,124 @@
+"""Whole graphs from event arrays, for training, evaluation and as the reference of the live model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit
+from torch_geometric.data import Data
+
+from aegnn_core.events.array import check_events
+from aegnn_core.graph.config import GraphConfig
+from aegnn_core.graph.neighbors import NeighborSearch
+
+__all__ = ["build_graph", "edge_attributes", "first_live"]
+
+_FLOAT = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+@njit(cache=True, nogil=True)
+def edge_attributes(
+    dx: float, dy: float, dt: float, radius: float, time_scale: float
+) -> tuple[float, float, float]:
+    """``clamp((pos_j - pos_k) / (2 radius) + 1/2, 0, 1)`` for one edge j → k, from differences [px, px, µs] j minus k."""
+    scale = 1.0 / (2.0 * radius)
+    u = min(max(dx * scale + 0.5, 0.0), 1.0)
+    v = min(max(dy * scale + 0.5, 0.0), 1.0)
+    w = min(max(time_scale * dt * scale + 0.5, 0.0), 1.0)
+    return u, v, w
+
+
+@njit(cache=True, nogil=True)
+def _fill_edges(t, x, y, neighbors, counts, first, radius, time_scale, directed, edge_index, edge_attr):  # type: ignore[no-untyped-def]
+    """Write the edges with both ends at or after node ``first`` in the order of their younger node; return how many."""
+    e = 0
+    for k in range(first, len(t)):
+        for i in range(counts[k]):
+            j = neighbors[k, i]
+            if j < first:
+                continue
+            u, v, w = edge_attributes(
+                float(x[j]) - float(x[k]), float(y[j]) - float(y[k]), float(t[j] - t[k]), radius, time_scale
+            )
+            edge_index[0, e], edge_index[1, e] = j - first, k - first
+            edge_attr[e, 0], edge_attr[e, 1], edge_attr[e, 2] = u, v, w
+            e += 1
+            if not directed:
+                edge_index[0, e], edge_index[1, e] = k - first, j - first
+                u, v, w = edge_attributes(
+                    float(x[k]) - float(x[j]), float(y[k]) - float(y[j]), float(t[k] - t[j]), radius, time_scale
+                )
+                edge_attr[e, 0], edge_attr[e, 1], edge_attr[e, 2] = u, v, w
+                e += 1
+    return e
+
+
+def first_live(t: np.ndarray, graph: GraphConfig, time: int) -> int:
+    """The number of the oldest live node at ``time`` [µs], given all node times ``t`` [µs, ``[N]``, ascending]."""
+    first = 0
+    if graph.max_nodes is not None:
+        first = max(0, len(t) - graph.max_nodes)
+    if graph.window is not None:
+        first = max(first, int(np.searchsorted(t, time - graph.window, side="right")))
+    return first
+
+
+def build_graph(
+    events: np.ndarray, graph: GraphConfig, *, time: int | None = None, dtype: torch.dtype = torch.float32
+) -> Data:
+    """The graph of the rule over an event array.
+
+    Args:
+        events: structured array ``[N]`` with fields t [µs], x, y [px], p, in time order.
+        graph: the rule.
+        time: sensor time [µs] at which nodes are live or not, at least the last event's; that is also the default.
+        dtype: of the floating-point tensors, float32 or float64.
+
+    Returns:
+        ``Data`` with ``x [N, 1]`` polarity ±1, ``pos [N, 3]`` = (x, y, β·(t - t of the first event)) in px,
+        ``edge_index [2, E]`` (row 0 source, row 1 target, in the order of the younger node) and ``edge_attr [E, 3]`` in [0, 1].
+        With ``expiry="readout"`` all events are nodes and ``live [N]`` marks the live ones; with ``expiry="graph"``
+        only the live nodes and the edges between them are there.
+
+    Raises:
+        ValueError: not an event array, not in time order, or ``time`` before the last event.
+    """
+    check_events(events)
+    if dtype not in _FLOAT:
+        raise ValueError(f"dtype must be torch.float32 or torch.float64, found {dtype}")
+    t = np.ascontiguousarray(events["t"], np.int64)
+    x = np.ascontiguousarray(events["x"], np.int64)
+    y = np.ascontiguousarray(events["y"], np.int64)
+    count = len(t)
+    if time is None:
+        time = int(t[-1]) if count else 0
+    elif count and time < t[-1]:
+        raise ValueError(f"time is {time} µs, before the last event at {t[-1]} µs")
+
+    neighbors = np.empty((count, graph.max_neighbors), np.int32)
+    counts = np.empty(count, np.int32)
+    if count:
+        capacity = 1 << max(0, count - 1).bit_length()
+        NeighborSearch(graph, int(x.max()) + 1, int(y.max()) + 1, capacity).insert(t, x, y, neighbors, counts)
+    live_from = first_live(t, graph, time)
+    first = live_from if graph.expiry == "graph" else 0
+
+    size = int(counts[first:].sum()) * (1 if graph.directed else 2)
+    edge_index = np.empty((2, size), np.int64)
+    edge_attr = np.empty((size, 3), _FLOAT[dtype])
+    size = _fill_edges(
+        t, x, y, neighbors, counts, first, graph.radius, graph.time_scale, graph.directed, edge_index, edge_attr
+    )
+    pos = np.empty((count - first, 3), _FLOAT[dtype])
+    pos[:, 0], pos[:, 1] = x[first:], y[first:]
+    pos[:, 2] = graph.time_scale * (t[first:] - t[0]) if count else 0
+    polarity = np.where(events["p"][first:] > 0, 1, -1).astype(_FLOAT[dtype])[:, None]
+    data = Data(
+        x=torch.from_numpy(polarity),
+        pos=torch.from_numpy(pos),
+        edge_index=torch.from_numpy(edge_index[:, :size]),
+        edge_attr=torch.from_numpy(edge_attr[:size]),
+    )
+    if graph.expiry == "readout":
+        data.live = torch.arange(count) >= live_from
+    return data

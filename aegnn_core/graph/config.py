@@ -1,0 +1,85 @@
+"""The parameters of the graph rule: which events are neighbours, and how long they live."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import yaml
+
+__all__ = ["GraphConfig"]
+
+EXPIRY_RULES = ("readout", "graph")
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    """The graph rule, the same for training, evaluation and the live model.
+
+    Node k is the k-th event, at ``pos = (x, y, time_scale · t)``. Its neighbours are the at most ``max_neighbors`` most
+    recent earlier live nodes with ``dx² + dy² + (time_scale · dt)² <= radius²`` (float64, from integer px and µs).
+
+    Attributes:
+        radius: reach of an edge [px].
+        max_neighbors: most neighbours per node; the most recent are kept.
+        time_scale: β, how many pixels one microsecond is worth [px/µs].
+        directed: edges run from past to present only; otherwise the same pairs both ways.
+        time_horizon: longest time an edge may span [µs], None for what the radius allows.
+        window: a node is live while it is younger than this [µs], None for ever.
+        max_nodes: a node is live while it is among this many last nodes, None for all.
+        expiry: what the end of a node's life does. ``"readout"`` (default if directed): it leaves the pooling, what it
+            passed on stays. ``"graph"`` (default if undirected): it leaves with all its edges.
+
+    Raises:
+        ValueError: a value is out of its range; the message says which one is right.
+    """
+
+    radius: float = 3.0
+    max_neighbors: int = 32
+    time_scale: float = 5e-6
+    directed: bool = True
+    time_horizon: int | None = None
+    window: int | None = None
+    max_nodes: int | None = None
+    expiry: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("radius", "time_scale"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise ValueError(f"graph: {name} must be a positive, finite number, found {value!r}")
+            object.__setattr__(self, name, float(value))
+        for name in ("max_neighbors", "time_horizon", "window", "max_nodes"):
+            value = getattr(self, name)
+            if value is None and name != "max_neighbors":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value % 1 or value < 1:
+                raise ValueError(f"graph: {name} must be a whole number of at least 1, found {value!r}")
+            object.__setattr__(self, name, int(value))
+        if not isinstance(self.directed, bool):
+            raise ValueError(f"graph: directed must be true or false, found {self.directed!r}")
+        if self.expiry is None:
+            object.__setattr__(self, "expiry", "readout" if self.directed else "graph")
+        if self.expiry not in EXPIRY_RULES:
+            raise ValueError(f"graph: expiry must be one of {', '.join(EXPIRY_RULES)}, found {self.expiry!r}")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether nodes ever leave, that is whether a window or a maximum number of nodes is set."""
+        return self.window is not None or self.max_nodes is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain values; ``GraphConfig(**d)`` makes it again."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> GraphConfig:
+        """The configuration from plain values; unknown names are a ``ValueError``."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"graph: unknown parameters {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        return cls(**values)
+
+    def __str__(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False).strip()

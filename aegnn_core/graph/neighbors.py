@@ -1,0 +1,258 @@
+"""Neighbour search of the graph rule: the one implementation behind offline graphs and the live model.
+
+Every pixel heads a chain of its nodes, most recent first. The candidates of a new node are the chains of the pixels
+within the radius, so the cost depends on what happened around it and never on the number of nodes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from aegnn_core.graph.config import GraphConfig
+
+__all__ = ["FOREVER", "NeighborSearch"]
+
+#: Stands for "no limit" where the kernels take a duration [µs] or a number of nodes.
+FOREVER = np.int64(2**62)
+
+
+@njit(cache=True, nogil=True)
+def _keep_largest(values: np.ndarray, length: int, keep: int) -> None:
+    """Reorder ``values[:length]`` so that the ``keep`` largest come first (Hoare's selection, in place)."""
+    low, high = 0, length - 1
+    while low < high:
+        pivot = values[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while values[i] > pivot:
+                i += 1
+            while values[j] < pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if keep - 1 <= j:
+            high = j
+        elif keep - 1 >= i:
+            low = i
+        else:
+            return
+
+
+@njit(cache=True, nogil=True)
+def _collect(
+    center: int,
+    now: int,
+    oldest: int,
+    head: np.ndarray,
+    previous: np.ndarray,
+    node_t: np.ndarray,
+    mask: int,
+    offsets: np.ndarray,
+    distance2: np.ndarray,
+    reach_us: np.ndarray,
+    radius2: float,
+    time_scale: float,
+    max_neighbors: int,
+    chain_node: np.ndarray,
+    chain_pixel: np.ndarray,
+    candidates: np.ndarray,
+) -> int:
+    """Put the at most ``max_neighbors`` most recent neighbours numbered ``oldest`` or above into ``candidates``.
+
+    All chains are walked side by side, one step each in turn, and what is kept is decided by adding 0 or 1 to an index:
+    the loads do not wait for each other and there is hardly a branch to guess, which is where the time would go.
+    """
+    active = 0
+    for d in range(len(offsets)):
+        node = head[np.uintp(center + offsets[d])]
+        chain_node[np.uintp(active)] = node
+        chain_pixel[np.uintp(active)] = d
+        active += np.int64(node >= oldest)
+    found = 0
+    while active > 0:
+        if found + active > len(candidates):
+            # More than fit: keep the most recent. What is older than those can never come back.
+            _keep_largest(candidates, found, max_neighbors)
+            found = max_neighbors
+            oldest = candidates[:found].min()
+        still_active = 0
+        for i in range(active):
+            node = chain_node[np.uintp(i)]
+            d = np.uintp(chain_pixel[np.uintp(i)])
+            slot = np.uintp(node & mask)
+            dt = now - node_t[slot]
+            scaled = time_scale * dt
+            candidates[np.uintp(found)] = node
+            recent = np.int64(dt <= reach_us[d]) & np.int64(node >= oldest)
+            found += recent & np.int64(distance2[d] + scaled * scaled <= radius2)
+            before = previous[slot]
+            chain_node[np.uintp(still_active)] = before
+            chain_pixel[np.uintp(still_active)] = d
+            still_active += recent & np.int64(before >= oldest)
+        active = still_active
+    if found > max_neighbors:
+        _keep_largest(candidates, found, max_neighbors)
+        found = max_neighbors
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _insert_and_search(
+    t: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    first: int,
+    head: np.ndarray,
+    span: np.ndarray,
+    stride: int,
+    margin: int,
+    previous: np.ndarray,
+    node_t: np.ndarray,
+    mask: int,
+    offsets: np.ndarray,
+    distance2: np.ndarray,
+    reach_us: np.ndarray,
+    radius2: float,
+    time_scale: float,
+    max_nodes: int,
+    max_neighbors: int,
+    chain_node: np.ndarray,
+    chain_pixel: np.ndarray,
+    candidates: np.ndarray,
+    neighbors: np.ndarray,
+    counts: np.ndarray,
+) -> None:
+    """Insert nodes ``first, first + 1, …`` and write the numbers of their neighbours.
+
+    A node with number n lies in slot ``n & mask`` of ``previous`` (the number of the node before it at its pixel, -1 for
+    none) and ``node_t``. ``head`` holds the last node's number per pixel, or -1: a flat image of ``stride`` columns with
+    an empty ``margin`` all around, so that no pixel needs a bounds check. ``offsets`` [D] are the pixels within the
+    radius as steps in it, nearest first, with their ``distance2`` [px²] and ``reach_us``, a bound on dt to stop a chain
+    early: the comparison that decides is the rule's own.
+
+    ``span``, shaped like ``head``, remembers how many nodes back the last search at a pixel had to look (0: unknown).
+    Looking only a little further than that usually suffices; where it does not, the search is made again without the
+    limit, so it changes the time and never the result.
+    """
+    for k in range(len(t)):
+        number = first + k
+        now = np.int64(t[k])
+        center = (np.int64(y[k]) + margin) * stride + np.int64(x[k]) + margin
+        oldest = max(np.int64(0), number - max_nodes + 1)
+        limit = span[np.uintp(center)]
+        found = 0
+        if limit > 0 and number - limit > oldest:
+            found = _collect(
+                center, now, number - limit, head, previous, node_t, mask, offsets, distance2, reach_us, radius2,
+                time_scale, max_neighbors, chain_node, chain_pixel, candidates,
+            )  # fmt: skip
+        if found < max_neighbors:
+            found = _collect(
+                center, now, oldest, head, previous, node_t, mask, offsets, distance2, reach_us, radius2, time_scale,
+                max_neighbors, chain_node, chain_pixel, candidates,
+            )  # fmt: skip
+        earliest = number
+        for i in range(found):
+            neighbors[k, i] = candidates[i]
+            earliest = min(earliest, candidates[i])
+        counts[k] = found
+        looked_back = number - earliest
+        span[np.uintp(center)] = looked_back + (looked_back >> 2) + 1 if found == max_neighbors else 0
+        slot = np.uintp(number & mask)
+        previous[slot] = head[np.uintp(center)]
+        node_t[slot] = now
+        head[np.uintp(center)] = number
+
+
+class NeighborSearch:
+    """Nodes per pixel, and the neighbours of new ones. Numbers nodes from 0 in the order in which they come.
+
+    Args:
+        graph: the rule.
+        width: sensor width [px].
+        height: sensor height [px].
+        capacity: slots for nodes, a power of two. A node's slot, ``number % capacity``, is used again after as many
+            nodes, so it has to be at least the number of nodes that can be live at once.
+    """
+
+    def __init__(self, graph: GraphConfig, width: int, height: int, capacity: int) -> None:
+        if capacity < 1 or capacity & (capacity - 1):
+            raise ValueError(f"capacity must be a power of two, found {capacity}")
+        self.graph = graph
+        self._margin = int(np.floor(graph.radius))
+        self._stride = width + 2 * self._margin
+        self._head = np.full(self._stride * (height + 2 * self._margin), -1, np.int64)
+        self._span = np.zeros_like(self._head)
+        self._previous = np.empty(capacity, np.int64)
+        self.node_t = np.empty(capacity, np.int64)
+        self.size = 0
+        dy, dx = np.mgrid[-self._margin : self._margin + 1, -self._margin : self._margin + 1]
+        d2 = (dx**2 + dy**2).ravel()
+        order = np.argsort(d2, kind="stable")
+        order = order[d2[order] <= graph.radius**2]
+        self._offsets = (dy * self._stride + dx).ravel()[order].astype(np.int64)
+        self._distance2 = d2[order].astype(np.float64)
+        # One µs more than the real root: rounding may only ever let a candidate through to the exact comparison.
+        reach_us = np.sqrt(np.maximum(graph.radius**2 - self._distance2, 0)) / graph.time_scale + 1
+        horizon = FOREVER if graph.time_horizon is None else graph.time_horizon
+        youth = FOREVER if graph.window is None else graph.window - 1
+        self._reach_us = np.minimum(np.minimum(reach_us, float(FOREVER)).astype(np.int64), min(horizon, youth))
+        self._chain_node = np.empty(len(order), np.int64)
+        self._chain_pixel = np.empty(len(order), np.int64)
+        self._candidates = np.empty(2 * graph.max_neighbors + len(order), np.int64)
+
+    @property
+    def capacity(self) -> int:
+        """Slots for nodes."""
+        return len(self.node_t)
+
+    def insert(
+        self, t: np.ndarray, x: np.ndarray, y: np.ndarray, neighbors: np.ndarray, counts: np.ndarray
+    ) -> None:
+        """Append nodes and write the numbers of their neighbours.
+
+        Args:
+            t, x, y: times [µs] and pixels ``[N]`` of the new nodes, in time order and on the sensor.
+            neighbors: output, int ``[N, max_neighbors]``; row k holds ``counts[k]`` node numbers.
+            counts: output, int ``[N]``.
+        """
+        _insert_and_search(
+            t,
+            x,
+            y,
+            self.size,
+            self._head,
+            self._span,
+            self._stride,
+            self._margin,
+            self._previous,
+            self.node_t,
+            self.capacity - 1,
+            self._offsets,
+            self._distance2,
+            self._reach_us,
+            self.graph.radius**2,
+            self.graph.time_scale,
+            self.capacity if self.graph.max_nodes is None else min(self.graph.max_nodes, self.capacity),
+            self.graph.max_neighbors,
+            self._chain_node,
+            self._chain_pixel,
+            self._candidates,
+            neighbors,
+            counts,
+        )
+        self.size += len(t)
+
+    def resize(self, capacity: int) -> None:
+        """Give the nodes more slots; those that are still in the old slots keep their numbers and chains."""
+        old, count = self.capacity, min(self.size, self.capacity)
+        if capacity < old or capacity & (capacity - 1):
+            raise ValueError(f"capacity must be a power of two of at least {old}, found {capacity}")
+        numbers = np.arange(self.size - count, self.size)
+        for name in ("_previous", "node_t"):
+            grown = np.empty(capacity, np.int64)
+            grown[numbers & (capacity - 1)] = getattr(self, name)[numbers & (old - 1)]
+            setattr(self, name, grown)

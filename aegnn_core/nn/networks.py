@@ -1,0 +1,307 @@
+"""The networks by name: AEGNN's two with the paper's sizes per data set, and one with a convolutional head on the voxel grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from aegnn_core.nn.blocks import ConvBlock, Residual
+from aegnn_core.nn.detection import decode_grid, suppress
+from aegnn_core.nn.pooling import GridPooling, VoxelPooling, grid_shape
+
+__all__ = ["DATASETS", "NETWORKS", "TASKS", "DatasetSize", "GraphNetwork", "network"]
+
+TASKS = ("recognition", "detection")
+
+
+@dataclass(frozen=True)
+class DatasetSize:
+    """What a network has to know of a data set, and AEGNN's layer sizes for it.
+
+    Attributes:
+        sensor: width and height [px].
+        classes: number of classes per task that the data set has.
+        kernel_size: spline kernels per dimension in ``graph_res``.
+        channels: features after each of the seven convolutions of ``graph_res``.
+        voxel: width and height of the pooling in ``graph_res`` [px].
+    """
+
+    sensor: tuple[int, int]
+    classes: dict[str, int]
+    kernel_size: int
+    channels: tuple[int, ...]
+    voxel: tuple[int, int] = (16, 12)
+
+
+_SMALL = (8, 16, 16, 16, 32, 32, 32)
+_LARGE = (16, 32, 32, 32, 128, 128, 128)
+
+DATASETS = {
+    "ncars": DatasetSize((120, 100), {"recognition": 2}, 2, _SMALL),
+    "ncaltech101": DatasetSize((240, 180), {"recognition": 101, "detection": 101}, 8, _LARGE),
+    "gen1": DatasetSize((304, 240), {"recognition": 2, "detection": 2}, 8, _LARGE),
+    "nmnist": DatasetSize((34, 34), {"recognition": 10}, 2, _SMALL, voxel=(4, 4)),
+    "simulated": DatasetSize((160, 120), {"recognition": 3, "detection": 2}, 2, _SMALL, voxel=(8, 8)),
+}
+
+#: Columns and rows of AEGNN's detection grid.
+_DETECTION_GRID = (8, 6)
+
+
+class GraphNetwork(nn.Module):
+    """Convolutions on the event graph, poolings with convolutions between them, a grid, and a head.
+
+    ``event_blocks`` see single events: their features are what the live model computes as events arrive. Everything behind
+    them, :meth:`readout`, works on the live nodes only and on few voxels.
+
+    Args:
+        sensor: width and height [px].
+        task: ``"recognition"`` or ``"detection"``.
+        dim: components of the edge attributes in use, 2 (image plane) or 3 (and time).
+        event_blocks: blocks on events.
+        stages: pairs of a pooling and the blocks behind it.
+        grid: the last pooling, to an image of features.
+        head: ``[B, C, rows, columns]`` → ``[B, classes]`` or ``[B, rows, columns, 5 + classes]``.
+    """
+
+    def __init__(
+        self,
+        sensor: tuple[int, int],
+        task: str,
+        dim: int,
+        event_blocks: list[nn.Module],
+        stages: list[tuple[VoxelPooling, list[nn.Module]]],
+        grid: GridPooling,
+        head: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.sensor, self.task, self.dim = sensor, task, dim
+        self.event_blocks = nn.ModuleList(event_blocks)
+        self.poolings = nn.ModuleList([pooling for pooling, _ in stages])
+        self.voxel_blocks = nn.ModuleList([nn.ModuleList(blocks) for _, blocks in stages])
+        self.grid = grid
+        self.head = head
+
+    def forward(self, data: Data) -> Tensor:
+        """The output for a graph or a batch of graphs from :func:`aegnn_core.graph.build_graph`.
+
+        Returns:
+            Recognition: class logits ``[B, classes]``. Detection: ``[B, rows, columns, 5 + classes]``, see
+            :mod:`aegnn_core.nn.detection`.
+        """
+        x, pos, edge_index = data.x, data.pos, data.edge_index
+        edge_attr = data.edge_attr[:, : self.dim]
+        for block in self.event_blocks:
+            x = block(x, edge_index, edge_attr)
+        batch = data.batch if "batch" in data else torch.zeros(len(x), dtype=torch.long, device=x.device)
+        batch_size = data.num_graphs if "batch" in data else 1
+        if "live" in data and not bool(data.live.all()):
+            live = data.live
+            number = torch.cumsum(live, 0) - 1
+            edge_index = number[edge_index[:, live[edge_index[0]] & live[edge_index[1]]]]
+            x, pos, batch = x[live], pos[live], batch[live]
+        return self.readout(x, pos, edge_index, batch, batch_size)
+
+    def readout(self, x: Tensor, pos: Tensor, edge_index: Tensor, batch: Tensor, batch_size: int) -> Tensor:
+        """The output from the features ``[N, C]`` of the live nodes at ``pos [N, 3]`` px and the edges between them."""
+        for pooling, blocks in zip(self.poolings, self.voxel_blocks, strict=True):
+            graph = pooling(x, pos, edge_index, batch, batch_size)
+            x, pos, edge_index, batch = graph.x, graph.pos, graph.edge_index, graph.batch
+            for block in blocks:
+                x = block(x, edge_index, graph.edge_attr[:, : self.dim])
+        return self.head(self.grid(x, pos, batch, batch_size))
+
+    @property
+    def reads_edges(self) -> bool:
+        """Whether :meth:`readout` needs the edges between live nodes."""
+        return len(self.poolings) > 0
+
+    def class_scores(self, output: Tensor) -> Tensor:
+        """Probability of every class ``[B, classes]``; for a detector, of its most certain box of that class."""
+        if self.task == "recognition":
+            return output.softmax(-1)
+        return decode_grid(output, self.sensor).scores().amax(1)
+
+    def detections(
+        self, output: Tensor, score_threshold: float = 0.3, iou_threshold: float = 0.5, max_detections: int = 100
+    ) -> list[np.ndarray]:
+        """Boxes from a detector's output, see :func:`aegnn_core.nn.detection.suppress`."""
+        if self.task != "detection":
+            raise ValueError(f"detections need a network for the task detection, this one is for {self.task}")
+        prediction = decode_grid(output, self.sensor)
+        return suppress(prediction, self.sensor, score_threshold, iou_threshold, max_detections)
+
+
+class _FlatHead(nn.Module):
+    """Fully connected layers on the flattened grid; AEGNN's class scores and its YOLO grid."""
+
+    def __init__(self, layers: nn.Module, detection_grid: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.layers, self.detection_grid = layers, detection_grid
+
+    def forward(self, grid: Tensor) -> Tensor:
+        out = self.layers(grid.permute(0, 2, 3, 1).flatten(1))
+        if self.detection_grid is None:
+            return out
+        columns, rows = self.detection_grid
+        return out.view(len(out), rows, columns, -1)
+
+
+class _ConvolutionalHead(nn.Module):
+    """Ordinary convolutions on the grid of features at two scales, and a box per cell of the finer one."""
+
+    def __init__(self, channels: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.fine = nn.Sequential(_conv(channels, width, stride=2), _conv(width, width))
+        self.coarse = nn.Sequential(_conv(width, 2 * width, stride=2), _conv(2 * width, 2 * width), _conv(2 * width, width))
+        self.merge = _conv(2 * width, width)
+        self.predict = nn.Conv2d(width, outputs, 1)
+        nn.init.zeros_(self.predict.weight)
+        assert self.predict.bias is not None
+        nn.init.zeros_(self.predict.bias)
+        # Objects are rare: start from a low objectness, or the first steps are spent on unlearning boxes.
+        with torch.no_grad():
+            self.predict.bias[4] = -4.0
+
+    def forward(self, grid: Tensor) -> Tensor:
+        fine = self.fine(grid)
+        coarse = nn.functional.interpolate(self.coarse(fine), size=fine.shape[2:], mode="nearest")
+        return self.predict(self.merge(torch.cat([fine, coarse], 1))).permute(0, 2, 3, 1)
+
+
+class _AverageHead(nn.Module):
+    """Ordinary convolutions on the grid of features, averaged over the grid, and class scores."""
+
+    def __init__(self, channels: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            _conv(channels, width, stride=2), _conv(width, 2 * width, stride=2), _conv(2 * width, 2 * width)
+        )
+        self.linear = nn.Linear(2 * width, outputs)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return self.linear(self.layers(grid).mean((2, 3)))
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ELU(inplace=True)
+    )
+
+
+def _event_blocks(channels: tuple[int, ...], convolution: dict[str, Any]) -> list[nn.Module]:
+    """AEGNN's five convolutions on events, with a residual around the third and fourth."""
+    c = (1, *channels)
+    return [
+        ConvBlock(c[0], c[1], **convolution),
+        ConvBlock(c[1], c[2], **convolution),
+        Residual([ConvBlock(c[2], c[3], **convolution), ConvBlock(c[3], c[4], **convolution)]),
+        ConvBlock(c[4], c[5], **convolution),
+    ]
+
+
+def _graph_res(
+    size: DatasetSize, task: str, classes: int, dim: int, voxel: tuple[int, int] | None = None, position: str = "center"
+) -> GraphNetwork:
+    """AEGNN's residual network (CVPR 2022, section 4): seven spline convolutions, pooling after five."""
+    convolution: dict[str, Any] = {"dim": dim, "kernel_size": size.kernel_size}
+    c = size.channels
+    behind: list[nn.Module] = [
+        Residual([ConvBlock(c[4], c[5], **convolution), ConvBlock(c[5], c[6], **convolution)])
+    ]
+    grid = GridPooling(size.sensor, (4, 4))
+    columns, rows = _DETECTION_GRID
+    outputs = classes if task == "recognition" else columns * rows * (5 + classes)
+    head = _FlatHead(nn.Linear(c[6] * 16, outputs, bias=False), None if task == "recognition" else _DETECTION_GRID)
+    pooling = VoxelPooling(size.sensor, voxel or size.voxel, position)
+    return GraphNetwork(size.sensor, task, dim, _event_blocks(c, convolution), [(pooling, behind)], grid, head)
+
+
+def _graph_wen(size: DatasetSize, task: str, classes: int, dim: int, position: str = "center") -> GraphNetwork:
+    """AEGNN's network after Wen: four convolutions of kernel size 4, each followed by a pooling of twice the size.
+
+    The voxels are of the image plane only; AEGNN's also cut the time axis, which makes them depend on the time origin.
+    """
+    c = (1, 64, 128, 256, 512)
+    blocks: list[nn.Module] = [
+        ConvBlock(c[n], c[n + 1], dim=dim, kernel_size=4, root_weight=True, bias=True) for n in range(4)
+    ]
+    stages = [
+        (VoxelPooling(size.sensor, (2 ** (n + 2), 2 ** (n + 2)), position), blocks[n + 1 : n + 2]) for n in range(4)
+    ]
+    columns, rows = _DETECTION_GRID
+    outputs = classes if task == "recognition" else columns * rows * (5 + classes)
+    layers = nn.Sequential(nn.Linear(c[4] * 4, 512), nn.Dropout(0.3), nn.Linear(512, outputs))
+    head = _FlatHead(layers, None if task == "recognition" else _DETECTION_GRID)
+    return GraphNetwork(size.sensor, task, dim, blocks[:1], stages, GridPooling(size.sensor, (2, 2)), head)
+
+
+def _graph_grid(
+    size: DatasetSize, task: str, classes: int, dim: int, voxel: tuple[int, int] = (4, 4), width: int = 32
+) -> GraphNetwork:
+    """AEGNN's convolutions on events, and ordinary convolutions behind the pooling.
+
+    After DAGR (Gehrig & Scaramuzza, Nature 2024), which showed that a head that is the same in every cell, at two scales,
+    finds objects far better than one that has to learn every place on its own.
+    """
+    blocks = _event_blocks(_SMALL, {"dim": dim, "kernel_size": 2})
+    grid = GridPooling(size.sensor, grid_shape(size.sensor, voxel))
+    channels = _SMALL[4]
+    head = _AverageHead(channels, width, classes) if task == "recognition" else _ConvolutionalHead(channels, width, 5 + classes)
+    return GraphNetwork(size.sensor, task, dim, blocks, [], grid, head)
+
+
+NETWORKS: dict[str, Callable[..., GraphNetwork]] = {
+    "graph_res": _graph_res,
+    "graph_wen": _graph_wen,
+    "graph_grid": _graph_grid,
+}
+
+
+def network(
+    name: str,
+    *,
+    dataset: str,
+    task: str = "recognition",
+    num_classes: int | None = None,
+    sensor: Sequence[int] | None = None,
+    dim: int = 3,
+    **options: Any,
+) -> GraphNetwork:
+    """A new network with random weights, in evaluation mode (call ``train()`` to train it).
+
+    Args:
+        name: ``"graph_res"``, ``"graph_wen"`` or ``"graph_grid"``.
+        dataset: gives sensor, sizes and number of classes: a key of :data:`DATASETS`.
+        task: ``"recognition"`` or ``"detection"``.
+        num_classes: overrides the data set's number.
+        sensor: width and height [px], overrides the data set's.
+        dim: components of the edge attributes in use, 2 (image plane) or 3 (and time).
+        options: of the network by that name, such as ``voxel`` or ``position``.
+
+    Raises:
+        ValueError: unknown network, data set or task, or a data set without that task; the message lists what there is.
+    """
+    for what, value, known in (("network", name, NETWORKS), ("data set", dataset, DATASETS), ("task", task, TASKS)):
+        if value not in known:
+            raise ValueError(f"unknown {what} {value!r}, known are {', '.join(known)}")
+    size = DATASETS[dataset]
+    if num_classes is None:
+        if task not in size.classes:
+            raise ValueError(f"data set {dataset} has no labels for {task}, only for {', '.join(size.classes)}")
+        num_classes = size.classes[task]
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, found {num_classes}")
+    if dim not in (2, 3):
+        raise ValueError(f"dim must be 2 or 3, found {dim}")
+    if sensor is not None:
+        if len(sensor) != 2 or min(sensor) < 1:
+            raise ValueError(f"sensor must be a width and a height of at least 1 px, found {sensor}")
+        size = replace(size, sensor=(int(sensor[0]), int(sensor[1])))
+    return NETWORKS[name](size, task, num_classes, dim, **options).eval()

@@ -1,0 +1,211 @@
+"""The spline convolution, in plain torch and compiled loops, with PyG's parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from aegnn_core.nn.spline_kernels import aggregate, aggregate_backward, spline_basis
+
+__all__ = ["SplineConv"]
+
+#: Most bytes of neighbour sums held at once; larger layers are worked through in slices of the nodes.
+_BYTES_AT_ONCE = 256 * 2**20
+
+
+class SplineConv(nn.Module):
+    r"""Spline-based convolution (Fey et al., *SplineCNN*, CVPR 2018) with linear, open B-splines.
+
+    .. math::
+        x'_i = \frac{1}{|N(i)|} \sum_{j \in N(i)} x_j \cdot \Big(\sum_k b_k(e_{j,i})\, W_k\Big) + x_i W_{root} + b
+
+    The neighbours' features are summed per spline kernel first and multiplied by the weights once per node, which takes
+    several times less arithmetic than a product per edge.
+
+    Args:
+        in_channels: features per node in.
+        out_channels: features per node out.
+        dim: components of an edge attribute, each in [0, 1].
+        kernel_size: spline kernels per component, one number or one per component, each at least 2.
+        aggr: ``"mean"`` or ``"add"``.
+        root_weight: add the node's own features times a matrix.
+        bias: add a bias.
+
+    Shapes:
+        ``x [N, in_channels]``, ``edge_index [2, E]`` (row 0 source, row 1 target), ``edge_attr [E, dim]`` →
+        ``[N, out_channels]``. Parameters are named and laid out as PyG's: ``weight [K, in, out]``, ``lin.weight``, ``bias``.
+        No gradient flows to ``edge_attr``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        dim: int,
+        kernel_size: int | Sequence[int],
+        aggr: str = "mean",
+        root_weight: bool = True,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        sizes = [kernel_size] * dim if isinstance(kernel_size, int) else list(kernel_size)
+        if dim < 1 or len(sizes) != dim or min(sizes) < 2:
+            raise ValueError(f"kernel_size must be {dim} numbers of at least 2, found {kernel_size}")
+        if aggr not in ("mean", "add"):
+            raise ValueError(f"aggr must be mean or add, found {aggr!r}")
+        self.in_channels, self.out_channels, self.dim, self.aggr = in_channels, out_channels, dim, aggr
+        self.register_buffer("kernel_size", torch.tensor(sizes), persistent=False)
+        self.kernel_size: Tensor
+        self.weight = nn.Parameter(torch.empty(math.prod(sizes), in_channels, out_channels))
+        self.lin = nn.Linear(in_channels, out_channels, bias=False) if root_weight else None
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters as PyG does: uniform in ±1/√(in · K), bias 0."""
+        bound = 1 / math.sqrt(self.in_channels * len(self.weight))
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.lin is not None:
+            self.lin.reset_parameters()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
+        """Convolve; see the class for shapes."""
+        if edge_attr.dim() != 2 or edge_attr.shape[1] != self.dim:
+            raise ValueError(f"edge_attr must be [E, {self.dim}], found {list(edge_attr.shape)}")
+        if x.dim() != 2 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x must be [N, {self.in_channels}], found {list(x.shape)}")
+        index, basis = self.basis(edge_attr.to(x.dtype))
+        return self.convolve(x, x, edge_index[0], edge_index[1], index, basis)
+
+    def convolve(
+        self, features: Tensor, own: Tensor, source: Tensor, target: Tensor, index: Tensor, basis: Tensor
+    ) -> Tensor:
+        """The convolution for some nodes only, with all their incoming edges.
+
+        Args:
+            features: ``[M, in]`` rows that ``source [E]`` names.
+            own: ``[N, in]`` the nodes' own features, for the root weight; ``target [E]`` names their rows.
+            index: spline kernels ``[E, 2^dim]`` from :meth:`basis`.
+            basis: their weights ``[E, 2^dim]``.
+
+        Returns:
+            ``[N, out]``.
+        """
+        if self.aggr == "mean":
+            scale = 1 / torch.bincount(target, minlength=len(own)).clamp(min=1).to(own.dtype)
+        else:
+            scale = own.new_ones(len(own))
+        convolve = _CompiledConvolution.apply if own.device.type == "cpu" else _convolve_in_torch
+        out = convolve(features, self.weight, source, target, scale, index, basis)
+        if self.lin is not None:
+            out = out + self.lin(own)
+        if self.bias is not None:
+            out = out + self.bias
+        return out
+
+    def basis(self, edge_attr: Tensor) -> tuple[Tensor, Tensor]:
+        """The ``2^dim`` kernels around every edge's attribute and their weights, both ``[E, 2^dim]``."""
+        index = torch.empty(len(edge_attr), 2**self.dim, dtype=torch.long, device=edge_attr.device)
+        weight = torch.empty(len(edge_attr), 2**self.dim, dtype=edge_attr.dtype, device=edge_attr.device)
+        if edge_attr.device.type == "cpu":
+            spline_basis(
+                edge_attr.detach().contiguous().numpy(), self.kernel_size.numpy(), index.numpy(), weight.numpy()
+            )
+            return index, weight
+        position = edge_attr * (self.kernel_size - 1)
+        low = position.long()
+        fraction = position - low
+        high = torch.minimum(low + 1, self.kernel_size - 1)
+        stride = torch.cumprod(self.kernel_size, 0) // self.kernel_size
+        for corner in range(2**self.dim):
+            upper = torch.tensor([(corner >> d) & 1 for d in range(self.dim)], device=edge_attr.device).bool()
+            index[:, corner] = (torch.where(upper, high, low) * stride).sum(1)
+            weight[:, corner] = torch.where(upper, fraction, 1 - fraction).prod(1)
+        return index, weight
+
+    def __repr__(self) -> str:
+        size = "x".join(str(int(k)) for k in self.kernel_size)
+        return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, kernel={size}, aggr={self.aggr})"
+
+
+def _convolve_in_torch(
+    x: Tensor, weight: Tensor, source: Tensor, target: Tensor, scale: Tensor, index: Tensor, basis: Tensor
+) -> Tensor:
+    """The convolution as torch operations, for devices without compiled loops. Shapes as in ``_CompiledConvolution``."""
+    kernels, channels, _ = weight.shape
+    sums = x.new_zeros(len(scale) * kernels, channels)
+    scaled = basis * scale[target, None]
+    for corner in range(basis.shape[1]):
+        sums = sums.index_add(0, target * kernels + index[:, corner], scaled[:, corner, None] * x[source])
+    return sums.view(len(scale), -1) @ weight.view(kernels * channels, -1)
+
+
+class _CompiledConvolution(torch.autograd.Function):
+    """``out_i = scale_i Σ_e Σ_s basis_es · x[source_e] · weight[index_es]`` on the CPU.
+
+    ``x [M, C]``, ``weight [K, C, O]``, ``source``, ``target`` ``[E]``, ``scale [N]``, ``index``, ``basis`` ``[E, S]`` → ``[N, O]``.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, source, target, scale, index, basis):  # type: ignore[no-untyped-def]
+        nodes, (kernels, channels, _) = len(scale), weight.shape
+        step = max(1, _BYTES_AT_ONCE // (kernels * channels * x.element_size()))
+        if step < nodes and not bool((target[1:] >= target[:-1]).all()):
+            order = torch.argsort(target, stable=True)
+            source, target, index, basis = source[order], target[order], index[order], basis[order]
+        x = x.contiguous()
+        flat = weight.reshape(kernels * channels, -1)
+        edges = tuple(a.contiguous().detach() for a in (source, target, scale, index, basis))
+        out = x.new_empty(nodes, flat.shape[1])
+        sums = None
+        for first, last, part in _slices(nodes, step, edges):
+            sums = _sum_neighbors(x, first, last, kernels, part)
+            torch.mm(sums, flat, out=out[first:last])
+        ctx.step = step
+        ctx.save_for_backward(x, weight, sums if step >= nodes else None, *edges)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_out):  # type: ignore[no-untyped-def]
+        x, weight, sums, *edges = ctx.saved_tensors
+        kernels, channels, outputs = weight.shape
+        flat = weight.reshape(kernels * channels, outputs)
+        need_x, need_weight = ctx.needs_input_grad[:2]
+        grad_x = torch.zeros_like(x) if need_x else None
+        grad_weight = torch.zeros_like(flat) if need_weight else None
+        for first, last, part in _slices(len(grad_out), ctx.step, edges):
+            grad = grad_out[first:last]
+            if need_weight:
+                held = sums if sums is not None else _sum_neighbors(x, first, last, kernels, part)
+                grad_weight.addmm_(held.t(), grad)
+            if need_x:
+                grad_sums = (grad @ flat.t()).view(last - first, kernels, channels)
+                source, target, scale, index, basis = (a.numpy() for a in part)
+                aggregate_backward(grad_sums.numpy(), source, target, first, scale, index, basis, grad_x.numpy())
+        return grad_x, grad_weight.view_as(weight) if need_weight else None, None, None, None, None, None
+
+
+def _slices(nodes, step, edges):  # type: ignore[no-untyped-def]
+    """Yield (first node, last node, the edges into them); ``edges`` = (source, target, scale, index, basis)."""
+    if step >= nodes:
+        yield 0, nodes, edges
+        return
+    source, target, scale, index, basis = edges
+    starts = torch.arange(0, nodes + step, step)
+    cuts = torch.searchsorted(target, starts).tolist()
+    for n, (a, b) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+        yield n * step, min(nodes, (n + 1) * step), (source[a:b], target[a:b], scale, index[a:b], basis[a:b])
+
+
+def _sum_neighbors(x, first, last, kernels, part):  # type: ignore[no-untyped-def]
+    """Neighbour sums per spline kernel ``[last - first, K · C]``."""
+    source, target, scale, index, basis = (a.numpy() for a in part)
+    sums = x.new_zeros(last - first, kernels, x.shape[1])
+    aggregate(x.detach().numpy(), source, target, first, scale, index, basis, sums.numpy())
+    return sums.view(last - first, -1)

@@ -1,0 +1,53 @@
+"""The Lightning module that trains a graph network for either task."""
+
+from __future__ import annotations
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch_geometric.data import Batch
+
+from aegnn_core.nn.detection import detection_loss
+from aegnn_core.nn.networks import GraphNetwork
+
+__all__ = ["GraphLearner"]
+
+
+class GraphLearner(lightning.LightningModule):
+    """Trains with AdamW and one cycle of the learning rate (Smith & Topin, 2018).
+
+    Args:
+        network: what to train.
+        learning_rate: the highest.
+        steps: number of optimiser steps of the cycle.
+        weight_decay: of AdamW.
+    """
+
+    def __init__(self, network: GraphNetwork, learning_rate: float, steps: int, weight_decay: float = 1e-2) -> None:
+        super().__init__()
+        self.network = network
+        self.learning_rate, self.steps, self.weight_decay = learning_rate, steps, weight_decay
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch with ``boxes`` and ``classes`` (detection) or ``y`` (recognition)."""
+        output = self.network(batch)
+        size = batch.num_graphs
+        if self.network.task == "recognition":
+            loss = cross_entropy(output, batch.y)
+            self.log("accuracy", (output.argmax(1) == batch.y).float().mean(), prog_bar=True, batch_size=size)
+        else:
+            counts = batch.num_boxes.to(output.device)
+            sample = torch.repeat_interleave(torch.arange(size, device=output.device), counts)
+            parts = detection_loss(output, self.network.sensor, batch.boxes, batch.classes, sample)
+            self.log_dict({f"loss/{name}": value for name, value in parts.items()}, prog_bar=True, batch_size=size)
+            loss = torch.stack(list(parts.values())).sum()
+        self.log("loss", loss, prog_bar=True, batch_size=size)
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, and a rate that rises for a tenth of the steps and falls to zero."""
+        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, self.steps, pct_start=0.1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

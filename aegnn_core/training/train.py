@@ -1,0 +1,101 @@
+"""Training on simulated scenes, from nothing to a model file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch_geometric.loader import DataLoader
+
+from aegnn_core.datasets.simulated import SimulatedSamples
+from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, RECOGNITION_SCENE
+from aegnn_core.graph import GraphConfig
+from aegnn_core.nn.checkpoint import TrainedModel, save_model
+from aegnn_core.nn.networks import network
+from aegnn_core.training.module import GraphLearner
+
+__all__ = ["SIMULATED_GRAPH", "train"]
+
+#: The graph for simulated scenes: within the radius an edge spans at most 50 ms, which at a stationary sensor's speeds is
+#: the time in which an edge moves by about a pixel or two.
+SIMULATED_GRAPH = GraphConfig(radius=3.0, max_neighbors=16, time_scale=6e-5, window=50_000)
+
+
+def train(
+    name: str,
+    *,
+    task: str,
+    output: str | Path,
+    dataset: str = "simulated",
+    graph: GraphConfig = SIMULATED_GRAPH,
+    dim: int = 3,
+    steps: int = 4000,
+    batch_size: int = 16,
+    learning_rate: float = 4e-3,
+    seed: int = 1,
+    workers: int = 1,
+    device: str = "cpu",
+    options: dict[str, Any] | None = None,
+) -> TrainedModel:
+    """Train a network and write it to ``output`` (``.safetensors``).
+
+    Args:
+        name: of the network, see :func:`aegnn_core.nn.networks.network`.
+        task: ``"recognition"`` or ``"detection"``.
+        output: the file to write; the last state is also kept beside the logs every 500 steps.
+        dataset: only ``"simulated"``.
+        graph: the rule; it travels in the file.
+        dim: components of the edge attributes in use.
+        steps: optimiser steps.
+        batch_size: samples per step.
+        learning_rate: the highest of the cycle.
+        seed: of the weights and samples. The same seed, steps, batch size and workers give the same samples.
+        workers: processes that simulate, 0 for none.
+        device: ``"cpu"`` or ``"cuda"``.
+        options: of the network.
+
+    Raises:
+        ValueError: an unknown network, data set or task.
+    """
+    if dataset != "simulated":
+        raise ValueError(f"training reads the data set simulated, found {dataset!r}")
+    if Path(output).suffix != ".safetensors":
+        raise ValueError(f"output must end in .safetensors, found {output}")
+    lightning.seed_everything(seed, verbose=False)
+    architecture: dict[str, Any] = {"name": name, "dataset": dataset, "task": task, "dim": dim, **(options or {})}
+    if task == "recognition":
+        architecture["sensor"] = [RECOGNITION_SCENE.sensor.width, RECOGNITION_SCENE.sensor.height]
+        # A recording is as long as the sensor's memory of it: no node of it is too old.
+        graph = replace(graph, window=RECOGNITION_SCENE.duration_us)
+    module = network(**architecture)
+    samples = SimulatedSamples(task, graph, seed)
+    loader = DataLoader(
+        samples, batch_size, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=_one_thread
+    )
+    logs = Path(os.environ.get("AEGNN_LOG_DIR", "logs"))
+    trainer = lightning.Trainer(
+        accelerator="gpu" if device.startswith("cuda") else "cpu",
+        devices=1,
+        max_steps=steps,
+        logger=CSVLogger(logs, name=Path(output).stem),
+        enable_model_summary=False,
+        log_every_n_steps=50,
+        gradient_clip_val=5.0,
+        callbacks=[lightning.pytorch.callbacks.ModelCheckpoint(every_n_train_steps=500, save_weights_only=True)],
+    )
+    learner = GraphLearner(module.train(), learning_rate, steps)
+    trainer.fit(learner, loader)
+    labels = CLASSES if task == "detection" else RECOGNITION_CLASSES
+    training = {"steps": trainer.global_step, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    model = TrainedModel(module.cpu().eval(), graph, labels, Path(output).stem, architecture, training)
+    save_model(output, model)
+    return model
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
