@@ -1,8 +1,9 @@
 """Build the ROS 2 message packages of this folder for an environment that has ROS from the `ros-kilted-*` wheels.
 
-The rosidl generators of the wheels write the C sources and gcc compiles them: no cmake, no colcon, and pip can uninstall
-the result. Needs `pip install --no-build-isolation`, because generators, headers and libraries are those of the
-environment that will use the messages. A machine with ROS from apt uses its own packages of the same names instead.
+The rosidl generators of the wheels write the C sources and gcc compiles them: no cmake, no colcon, and pip can
+uninstall the result. Needs `pip install --no-build-isolation`, because generators, headers and libraries are those of
+the environment that will use the messages. A machine with ROS from apt uses its own packages of the same names
+instead.
 """
 
 import os
@@ -99,7 +100,8 @@ class MessagePackage:
 
     def message_libraries(self) -> list[str]:
         """Libraries of the packages whose messages ours contain, and of the standard messages that those contain."""
-        used = {name for idl in self.generated.rglob("*.idl") for name in re.findall(r'#include "(\w+)/', idl.read_text())}
+        idls = [path.read_text() for path in self.generated.rglob("*.idl")]
+        used = {name for idl in idls for name in re.findall(r'#include "(\w+)/', idl)}
         kinds = ("rosidl_generator_c", "rosidl_generator_py", TYPE_SUPPORT, MIDDLEWARE_TYPE_SUPPORT)
         names = [f"{p}__{kind}" for p in sorted((used | {"builtin_interfaces"}) - {self.name}) for kind in kinds]
         return [name for name in names if (PREFIX / "lib" / f"lib{name}.so").exists()]
@@ -144,8 +146,8 @@ def require_tools() -> None:
         import rosidl_generator_py  # noqa: F401
     except ImportError:
         sys.exit(
-            f"The message packages need rosidl in {PREFIX}: install ros-kilted-rclpy and ros-kilted-rmw-fastrtps-cpp there, "
-            "then run pip install --no-build-isolation ./interfaces."
+            f"The message packages need rosidl in {PREFIX}: install ros-kilted-rclpy and ros-kilted-rmw-fastrtps-cpp "
+            "there, then run pip install --no-build-isolation ./interfaces."
         )
     missing = [tool for tool in ("gcc", "g++") if shutil.which(tool) is None]
     if missing:

@@ -1,0 +1,36 @@
+# `make demo` and `make test` bring .venv up to date and run; see `make help`.
+
+# A sourced ROS, or the environment of other ROS wheels, would lend its libraries and packages to ours.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONHOME PYTHONPATH
+unexport RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+VENV := .venv/bin
+
+.PHONY: help setup demo test lint clean
+
+help:
+	@echo "make demo [BAG=path]  simulate a recording (or take a bag), detect objects in it through ROS 2, save demo.png"
+	@echo "make test             check style and types, run all tests"
+	@echo "make lint             check style and types"
+	@echo "make setup            bring .venv up to date, nothing else"
+	@echo "make clean            remove .venv and everything built or cached"
+	@echo "PYTHON=python3.12 make ... chooses the Python of .venv: 3.10 to 3.13"
+
+setup:
+	@scripts/setup.sh
+
+demo: setup
+	$(VENV)/aegnn_demo $(if $(BAG),--bag "$(BAG)")
+
+lint: setup
+	$(VENV)/python -m ruff check .
+	$(VENV)/python -m ruff format --check .
+	$(VENV)/python -m mypy aegnn_core aegnn_ros
+
+test: lint
+	$(VENV)/python -m pytest
+
+clean:
+	rm -rf .venv build install log dist *.egg-info interfaces/build interfaces/*.egg-info
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,41 @@
+"""Install the packages, and what ROS looks up below `share/` and `lib/`; the static part stands in setup.cfg."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import setup
+
+manifest = ElementTree.parse("package.xml").getroot()
+name = manifest.findtext("name")
+maintainer = manifest.find("maintainer")
+
+
+def requirements(purpose: str) -> list[str]:
+    """The lines of `requirements/<purpose>.txt` that are not comments."""
+    lines = Path("requirements", f"{purpose}.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def files(pattern: str) -> list[str]:
+    """Paths of the files that match, relative to this folder."""
+    return sorted(str(path) for path in Path().glob(pattern) if path.is_file())
+
+
+setup(
+    name=name,
+    version=manifest.findtext("version"),
+    description=manifest.findtext("description"),
+    maintainer=maintainer.text,
+    maintainer_email=maintainer.get("email"),
+    license=manifest.findtext("license"),
+    install_requires=requirements("runtime"),
+    extras_require={purpose: requirements(purpose) for purpose in ("train", "ros_wheels", "test")},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{name}"]),
+        (f"share/{name}", ["package.xml"]),
+        (f"share/{name}/config", files("config/*")),
+        (f"share/{name}/launch", files("launch/*.launch.py")),
+        # `ros2 run` and launch look for executables here; each starts the console script of its name.
+        (f"lib/{name}", files("scripts/ros2_run/*")),
+    ],
+)
