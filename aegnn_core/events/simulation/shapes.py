@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from aegnn_core.events.simulation.textures import TEXTURES
+from aegnn_core.events.simulation.textures import GRADIENT, NOISES, TEXTURES
 
 __all__ = ["Look", "draw_car", "draw_clutter", "draw_pedestrian"]
 
@@ -247,7 +247,7 @@ def _side_windows(
             (upper[1] - pillar, -roof),
             (lower[1] - pillar, -belt),
         ]
-        drawing.add(quad, 0.004, glass, cloth=(7, 0.1))
+        drawing.add(quad, 0.004, glass, cloth=(GRADIENT, 0.1))
         if rng.random() < 0.3:  # somebody inside
             x = 0.5 * (lower[0] + lower[1])
             drawing.add([(x, -belt - 0.4 * (roof - belt))], 0.3 * (roof - belt), _contrasting(rng, glass, 0.3, 0.8))
@@ -275,7 +275,7 @@ def _car_end(rng: np.random.Generator, tone: float) -> Look:
         (0.88 * roof, 0.03 - height),
         (0.84 * half, -belt - 0.01),
     ]
-    drawing.add(shield, 0.004, glass, cloth=(7, 0.1))
+    drawing.add(shield, 0.004, glass, cloth=(GRADIENT, 0.1))
     for x in rng.uniform(-0.6, 0.6, rng.integers(0, 3)) * roof:  # heads behind the windscreen
         drawing.add([(x, -belt - 0.03)], 0.035, _contrasting(rng, glass, 0.3, 0.8))
     lamp = _contrasting(rng, tone, 0.5, 1.2)
@@ -310,7 +310,7 @@ def _lorry(rng: np.random.Generator, tone: float) -> Look:
         low, top, count = -0.52 * height, 0.04 - height, int(rng.integers(4, 9))
         edges = np.linspace(-0.45, 0.46, count + 1)
         for left, right in zip(edges[:-1] + 0.008, edges[1:] - 0.008, strict=True):
-            drawing.add([(left, low), (left, top), (right, top), (right, low)], 0.003, glass, cloth=(7, 0.1))
+            drawing.add([(left, low), (left, top), (right, top), (right, low)], 0.003, glass, cloth=(GRADIENT, 0.1))
         drawing.add(
             [(-0.48, -0.36 * height), (0.48, -0.36 * height)], rng.uniform(0.008, 0.03), _contrasting(rng, tone)
         )
@@ -345,7 +345,7 @@ def _lorry(rng: np.random.Generator, tone: float) -> Look:
             (0.45 - nose, -0.9 * cab_height),
             (0.46, -0.52 * cab_height),
         ]
-        drawing.add(pane, 0.004, glass, cloth=(7, 0.1))
+        drawing.add(pane, 0.004, glass, cloth=(GRADIENT, 0.1))
         wheels = [-rng.uniform(0.3, 0.38), rng.uniform(0.3, 0.38)]
         if rng.random() < 0.6:
             wheels.append(wheels[0] + 2.3 * wheel)
@@ -499,7 +499,10 @@ def _sign(drawing: _Drawing, rng: np.random.Generator, tone: float) -> None:
     drawing.add([(0, -thick), (0, -0.95 + size)], thick, _contrasting(rng, tone))
     sides = rng.choice([1, 3, 4, 6])
     angles = np.arange(sides) * 2 * np.pi / sides + rng.choice([0, np.pi / sides, np.pi / 2])
-    ring = lambda r: [(r * np.cos(a), -0.97 + size + r * np.sin(a)) for a in angles]  # noqa: E731
+
+    def ring(radius: float) -> list[Point]:
+        return [(radius * np.cos(a), -0.97 + size + radius * np.sin(a)) for a in angles]
+
     if sides == 1:
         drawing.add([(0, -0.97 + size)], size, tone)
         drawing.add([(0, -0.97 + size)], 0.7 * size, _contrasting(rng, tone))
@@ -513,7 +516,9 @@ def _bush(drawing: _Drawing, rng: np.random.Generator, tone: float) -> None:
     for _ in range(rng.integers(5, 12)):
         size = rng.uniform(0.1, 0.22)
         spot = (rng.uniform(size - 0.5, 0.5 - size), -rng.uniform(size, max(height - size, size + 0.01)))
-        drawing.add([spot], size, tone + rng.uniform(-0.3, 0.3), cloth=(int(rng.integers(3)), rng.uniform(0.15, 0.4)))
+        drawing.add(
+            [spot], size, tone + rng.uniform(-0.3, 0.3), cloth=(int(rng.integers(NOISES)), rng.uniform(0.15, 0.4))
+        )
 
 
 def _tree(drawing: _Drawing, rng: np.random.Generator, tone: float) -> None:
@@ -529,7 +534,11 @@ def _tree(drawing: _Drawing, rng: np.random.Generator, tone: float) -> None:
         size = rng.uniform(0.09, 0.2)
         spot = (rng.uniform(-0.25, 0.25), -rng.uniform(0.5, 1 - size))
         drawing.add(
-            [spot], size, tone + rng.uniform(-0.3, 0.3), bone=sway, cloth=(int(rng.integers(3)), rng.uniform(0.15, 0.4))
+            [spot],
+            size,
+            tone + rng.uniform(-0.3, 0.3),
+            bone=sway,
+            cloth=(int(rng.integers(NOISES)), rng.uniform(0.15, 0.4)),
         )
 
 

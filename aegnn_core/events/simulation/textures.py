@@ -6,11 +6,14 @@ import numpy as np
 
 from aegnn_core.events.simulation.raster import paint_polygons
 
-__all__ = ["TEXTURES", "TEXTURE_SIZE", "backdrop_tile", "surface_tiles"]
+__all__ = ["GRADIENT", "NOISES", "TEXTURES", "TEXTURE_SIZE", "backdrop_tile", "surface_tiles"]
 
 #: Number of surface tiles that a scene has to choose from, and their side [texel].
 TEXTURES = 8
 TEXTURE_SIZE = 64
+#: Tiles 0 to NOISES - 1 are noise; GRADIENT is the tile without detail, as on glass.
+NOISES = 3
+GRADIENT = TEXTURES - 1
 
 
 def fractal_noise(rng: np.random.Generator, height: int, width: int, slope: float, cutoff: float) -> np.ndarray:
@@ -31,11 +34,11 @@ def fractal_noise(rng: np.random.Generator, height: int, width: int, slope: floa
 def surface_tiles(rng: np.random.Generator) -> np.ndarray:
     """Draw the surface textures of a scene, ``[TEXTURES, TEXTURE_SIZE, TEXTURE_SIZE]``, zero mean and unit deviation.
 
-    Three are noise of different roughness, the others stripes, checks, plaid, dots and a smooth gradient.
+    NOISES of them are noise of different roughness, then come stripes, checks, plaid, dots and a smooth gradient.
     """
     size = TEXTURE_SIZE
     v, u = np.mgrid[:size, :size] * (2 * np.pi / size)
-    tiles = [fractal_noise(rng, size, size, slope, 0.2) for slope in rng.uniform(0.4, 1.8, 3)]
+    tiles = [fractal_noise(rng, size, size, slope, 0.2) for slope in rng.uniform(0.4, 1.8, NOISES)]
     waves = [np.cos(k * u + phase) for k, phase in zip(rng.integers(3, 9, 4), rng.uniform(0, 6.28, 4), strict=True)]
     crossing = [np.cos(k * v + phase) for k, phase in zip(rng.integers(3, 9, 4), rng.uniform(0, 6.28, 4), strict=True)]
     tiles += [
