@@ -28,6 +28,7 @@ setup(
     maintainer=maintainer.text,
     maintainer_email=maintainer.get("email"),
     license=manifest.findtext("license"),
+    python_requires=">=3.10,<3.14",  # colcon cannot read what setuptools makes of this line in setup.cfg
     install_requires=requirements("runtime"),
     extras_require={purpose: requirements(purpose) for purpose in ("train", "ros_wheels", "test")},
     data_files=[

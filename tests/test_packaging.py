@@ -1,0 +1,177 @@
+"""The package installs as ROS and pip expect, and its core imports without ROS and without Lightning."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from catkin_pkg.package import Package, parse_package
+
+ROOT = Path(__file__).parents[1]
+
+BLOCK_IMPORTS = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import aegnn_core
+"""
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Package:
+    return parse_package(ROOT)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git tracks or would track, so that nothing is built inside the working tree."""
+    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
+    copy = tmp_path_factory.mktemp("workspace") / "src" / "aegnn_ros"
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+def run(*command: str, cwd: Path, **variables: str) -> str:
+    """Standard output of a command that must succeed."""
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_importing_the_core_pulls_in_neither_ros_nor_lightning() -> None:
+    show = "import sys, aegnn_core; print(*{name.partition('.')[0] for name in sys.modules})"
+
+    loaded = run(sys.executable, "-c", show, cwd=ROOT).split()
+
+    assert {"rclpy", "lightning", "pytorch_lightning"}.isdisjoint(loaded)
+
+
+def test_core_imports_where_ros_and_lightning_are_not_installed() -> None:
+    absent = {"rclpy", "event_camera_msgs", "vision_msgs", "ament_index_python", "lightning", "pytorch_lightning"}
+
+    run(sys.executable, "-c", BLOCK_IMPORTS.format(absent=absent), cwd=ROOT)
+
+
+def imported(folder: Path) -> set[str]:
+    """Names of the foreign top-level packages that Python files below a folder import, wherever in the file."""
+    names: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                names.add(node.module.partition(".")[0])
+    return names - sys.stdlib_module_names - {"aegnn_core", "aegnn_ros"}
+
+
+def required(*purposes: str) -> set[str]:
+    """Names of the distributions that `requirements/<purpose>.txt` asks for."""
+    lines = [
+        line for purpose in purposes for line in (ROOT / "requirements" / f"{purpose}.txt").read_text().split("\n")
+    ]
+    return {canonical(re.split(r"[<>=\[;]", line)[0]) for line in lines if line and not line.startswith("#")}
+
+
+def canonical(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def undeclared(imports: Iterable[str], declared: set[str]) -> set[str]:
+    """The imported packages that no declared distribution or ROS package provides."""
+    providers = packages_distributions()
+    return {name for name in imports if declared.isdisjoint({name, *map(canonical, providers.get(name, []))})}
+
+
+def test_core_imports_only_what_its_requirements_declare() -> None:
+    assert undeclared(imported(ROOT / "aegnn_core"), required("runtime", "train")) == set()
+
+
+def test_node_and_launch_files_import_only_what_manifest_and_requirements_declare(manifest: Package) -> None:
+    declared = required("runtime") | {dependency.name for dependency in manifest.exec_depends}
+
+    assert undeclared(imported(ROOT / "aegnn_ros") | imported(ROOT / "launch"), declared) == set()
+
+
+def test_every_requirement_is_pinned() -> None:
+    pinned = {
+        canonical(line.partition("==")[0])
+        for line in (ROOT / "requirements" / "constraints.txt").read_text().split("\n")
+    }
+
+    assert required("runtime", "train", "ros_wheels", "test") <= pinned
+
+
+def test_manifest_is_valid_and_asks_for_an_ament_python_build(manifest: Package) -> None:
+    warnings: list[str] = []
+    manifest.validate(warnings=warnings)
+
+    assert warnings == []
+    assert manifest.package_format == 3
+    assert manifest.get_build_type() == "ament_python"
+
+
+def test_colcon_finds_one_ament_python_package(checkout: Path) -> None:
+    listed = run(sys.executable, "-m", "colcon", "list", "--base-paths", ".", cwd=checkout.parent)
+
+    assert listed.split() == ["aegnn_ros", "aegnn_ros", "(ros.ament_python)"]
+
+
+@pytest.fixture(scope="module")
+def installed(checkout: Path) -> Path:
+    """The prefix into which colcon installed the package."""
+    workspace = checkout.parents[1]
+    run(sys.executable, "-m", "colcon", "build", "--base-paths", "src", cwd=workspace)
+    return workspace / "install" / "aegnn_ros"
+
+
+@pytest.mark.slow
+def test_colcon_installs_what_ros_looks_up(installed: Path) -> None:
+    share = installed / "share"
+    node = installed / "lib" / "aegnn_ros" / "event_detector"
+
+    assert (share / "ament_index" / "resource_index" / "packages" / "aegnn_ros").is_file()
+    assert (share / "aegnn_ros" / "package.xml").is_file()
+    for folder in ("config", "launch"):
+        assert sorted(path.name for path in (share / "aegnn_ros" / folder).iterdir()) == sorted(
+            path.name for path in (ROOT / folder).iterdir() if path.is_file()
+        )
+    assert os.access(node, os.X_OK)
+
+
+@pytest.mark.slow
+def test_colcon_installs_the_packages_with_types_and_weights(installed: Path) -> None:
+    (core,) = installed.glob("lib/python*/site-packages/aegnn_core")
+
+    shipped = {path.relative_to(ROOT / "aegnn_core") for path in (ROOT / "aegnn_core").rglob("*.safetensors")}
+    assert {path.relative_to(core) for path in core.rglob("*.safetensors")} == shipped
+    assert (core / "py.typed").is_file()
+
+
+@pytest.mark.slow
+def test_executables_run_from_a_sourced_workspace(installed: Path) -> None:
+    sourced = f"source {installed.parent}/setup.bash && "
+
+    where = run("bash", "-c", f"{sourced} command -v aegnn && aegnn --help", cwd=installed)
+    node = subprocess.run(
+        ["bash", "-c", f"{sourced} {installed}/lib/aegnn_ros/event_detector --ros-args --params-file absent.yaml"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert where.startswith(str(installed))
+    assert node.returncode != 0
+    assert "absent.yaml" in node.stderr
