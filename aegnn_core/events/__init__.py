@@ -1,0 +1,46 @@
+"""Events: arrays, packet decoders and encoder, recordings, filters. Simulated scenes are in ``events.simulation``."""
+
+from aegnn_core.events.array import EVENT_DTYPE, EventFormatError, EventStream, check_events, make_events
+from aegnn_core.events.decoders import TRIGGER_DTYPE, Decoder, DecoderCounts, make_decoder
+from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
+from aegnn_core.events.files import read_events
+from aegnn_core.events.filters import (
+    every_nth,
+    hot_pixels,
+    refractory_period,
+    refractory_state,
+    region_of_interest,
+    remove_pixels,
+    rescale,
+)
+from aegnn_core.events.rosbag import EventPacket, event_packets, read_event_packets, write_event_bag
+from aegnn_core.events.time_order import MAX_DISORDER_US, TimeJumpError, in_time_order
+
+__all__ = [
+    "EVENT_DTYPE",
+    "MAX_DISORDER_US",
+    "TRIGGER_DTYPE",
+    "Decoder",
+    "DecoderCounts",
+    "EventFormatError",
+    "EventPacket",
+    "EventStream",
+    "Evt3EncoderState",
+    "TimeJumpError",
+    "check_events",
+    "encode_evt3",
+    "event_packets",
+    "every_nth",
+    "hot_pixels",
+    "in_time_order",
+    "make_decoder",
+    "make_events",
+    "read_event_packets",
+    "read_events",
+    "refractory_period",
+    "refractory_state",
+    "region_of_interest",
+    "remove_pixels",
+    "rescale",
+    "write_event_bag",
+]
