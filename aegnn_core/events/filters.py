@@ -1,0 +1,161 @@
+"""Filters: pure functions from event array to event array, each keeping the order of the events."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from aegnn_core.events.array import check_events
+
+__all__ = [
+    "every_nth",
+    "hot_pixels",
+    "refractory_period",
+    "refractory_state",
+    "region_of_interest",
+    "remove_pixels",
+    "rescale",
+]
+
+#: Time [µs] of an event that never was, earlier than any other.
+_NEVER = np.int64(-(2**62))
+
+
+def every_nth(events: np.ndarray, n: int, phase: int = 0) -> np.ndarray:
+    """Keep every ``n``-th event.
+
+    Args:
+        events: array ``[N]``.
+        n: 1 keeps all.
+        phase: how many events to skip before the first one kept, 0 to ``n - 1``. To go on with the stream's next packet
+            use ``(phase - len(events)) % n``.
+
+    Returns:
+        View of ``events``.
+    """
+    if n < 1 or not 0 <= phase < n:
+        raise ValueError(f"every_nth: n is {n} and phase {phase}, expected n >= 1 and 0 <= phase < n")
+    return events[phase::n]
+
+
+def refractory_state(width: int, height: int) -> np.ndarray:
+    """Times [µs] of the last event kept per pixel, int64 ``[height, width]``, before the first event."""
+    return np.full((height, width), _NEVER)
+
+
+@njit(cache=True, nogil=True)
+def refractory_mask(t: np.ndarray, x: np.ndarray, y: np.ndarray, period_us: int, last_kept: np.ndarray) -> np.ndarray:
+    """Mark the events that come ``period_us`` or more after the last one kept at their pixel; update ``last_kept``."""
+    keep = np.empty(len(t), np.bool_)
+    for i in range(len(t)):
+        keep[i] = t[i] - last_kept[y[i], x[i]] >= period_us
+        if keep[i]:
+            last_kept[y[i], x[i]] = t[i]
+    return keep
+
+
+def refractory_period(
+    events: np.ndarray, period_us: int, width: int, height: int, state: np.ndarray | None = None
+) -> np.ndarray:
+    """Drop events that come less than ``period_us`` after the last one kept at the same pixel, of either polarity.
+
+    Args:
+        events: structured array ``[N]`` in time order.
+        period_us: dead time of a pixel [µs].
+        width: sensor width [px].
+        height: sensor height [px].
+        state: from :func:`refractory_state`; updated, so that the next packet goes on where this one ended.
+
+    Raises:
+        ValueError: the events are not in order or not on the sensor, or the period is negative.
+    """
+    if period_us < 0:
+        raise ValueError(f"refractory period is {period_us} µs, expected 0 or more")
+    check_events(events, width, height)
+    last_kept = refractory_state(width, height) if state is None else state
+    t, x, y = (events[name].astype(np.int64) for name in "txy")
+    return events[refractory_mask(t, x, y, period_us, last_kept)]
+
+
+def region_of_interest(events: np.ndarray, x: int, y: int, width: int, height: int) -> np.ndarray:
+    """Keep the events of a rectangle and move its upper left corner to the origin: a stream of a smaller sensor.
+
+    Args:
+        events: structured array ``[N]``.
+        x: left column of the rectangle [px].
+        y: upper row of the rectangle [px].
+        width: columns [px].
+        height: rows [px].
+
+    Returns:
+        Copy with coordinates below ``width`` and ``height``.
+    """
+    if x < 0 or y < 0 or width < 1 or height < 1:
+        raise ValueError(
+            f"region of interest is {width} x {height} px at ({x}, {y}), expected a positive size at (0, 0) or beyond"
+        )
+    # Compared in int64, since subtracting from uint16 would wrap.
+    column = events["x"].astype(np.int64) - x
+    row = events["y"].astype(np.int64) - y
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    region = events[inside]
+    region["x"] = column[inside]
+    region["y"] = row[inside]
+    return region
+
+
+def hot_pixels(events: np.ndarray, width: int, height: int, max_rate_hz: float) -> np.ndarray:
+    """Find pixels that fire more often than ``max_rate_hz`` on average between the first event and the last.
+
+    Args:
+        events: structured array ``[N]`` in time order, of a recording long enough for a pixel's mean rate to say
+            something: a second or more.
+        width: sensor width [px].
+        height: sensor height [px].
+        max_rate_hz: highest rate of a healthy pixel [events per second].
+
+    Returns:
+        Boolean mask ``[height, width]``, true where hot; see :func:`remove_pixels`.
+
+    Raises:
+        ValueError: the events are not in order, not on the sensor, or all at one time.
+    """
+    check_events(events, width, height)
+    if len(events) == 0:
+        return np.zeros((height, width), bool)
+    duration_us = int(events["t"][-1]) - int(events["t"][0])
+    if duration_us == 0:
+        raise ValueError(f"hot_pixels: all {len(events)} events are at {events['t'][0]} µs, expected a time span")
+    pixel = events["y"].astype(np.int64) * width + events["x"]
+    counts = np.bincount(pixel, minlength=width * height).reshape(height, width)
+    return counts > max_rate_hz * (duration_us * 1e-6)
+
+
+def remove_pixels(events: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Drop the events of the pixels where ``mask`` (bool ``[height, width]``) is true."""
+    check_events(events, mask.shape[1], mask.shape[0])
+    return events[~mask[events["y"], events["x"]]]
+
+
+def rescale(events: np.ndarray, from_size: tuple[int, int], to_size: tuple[int, int]) -> np.ndarray:
+    """Map the pixels of one sensor onto another, ``x * W2 // W1``, for a model trained on another sensor.
+
+    Every event is kept: on a smaller sensor several pixels share one, so thin with :func:`refractory_period` after it.
+
+    Args:
+        events: structured array ``[N]``.
+        from_size: width and height [px] of the events' sensor.
+        to_size: width and height [px] wanted.
+
+    Returns:
+        ``events`` itself when the sizes are equal, otherwise a copy.
+    """
+    if min(*from_size, *to_size) < 1:
+        raise ValueError(f"rescale: sensor sizes are {from_size} and {to_size} px, expected positive numbers")
+    if tuple(from_size) == tuple(to_size):
+        return events
+    check_events(events, *from_size)
+    scaled = events.copy()
+    for name, old, new in zip("xy", from_size, to_size, strict=True):
+        scaled[name] = events[name].astype(np.int64) * new // old
+    return scaled
