@@ -1,0 +1,297 @@
+"""Event packets in rosbag2 recordings, read and written without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from os import PathLike
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+import numpy as np
+from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+from ruamel.yaml import YAML
+
+from aegnn_core.events.array import EventFormatError, EventStream
+from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
+
+__all__ = [
+    "EVENT_PACKET_DEFINITION",
+    "EVENT_PACKET_TYPE",
+    "EventPacket",
+    "event_packets",
+    "is_bag",
+    "read_event_packets",
+    "write_event_bag",
+]
+
+EVENT_PACKET_TYPE = "event_camera_msgs/msg/EventPacket"
+
+#: Fields of the message, in the order that its type hash demands.
+EVENT_PACKET_DEFINITION = """\
+std_msgs/Header header
+uint32 height
+uint32 width
+uint64 seq
+uint64 time_base
+string encoding
+bool is_bigendian
+uint8[] events
+"""
+
+#: Largest packet [bytes] that Fast DDS's default shared memory passes on reliably.
+MAX_PACKET_BYTES = 400_000
+
+#: An event alone takes at most four EVT3 words: two of the time, the row, the column.
+_MAX_EVENT_BYTES = 8
+
+_METADATA = "metadata.yaml"
+_STORAGE_SUFFIXES = (".db3", ".mcap")
+_STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
+
+_FOREVER = QosTime(9223372036, 854775807)
+#: What event camera drivers offer: best effort, volatile, keep last.
+_DRIVER_QOS = Qos(
+    history=QosHistory.KEEP_LAST,
+    depth=1000,
+    reliability=QosReliability.BEST_EFFORT,
+    durability=QosDurability.VOLATILE,
+    deadline=_FOREVER,
+    lifespan=_FOREVER,
+    liveliness=QosLiveliness.AUTOMATIC,
+    liveliness_lease_duration=_FOREVER,
+    avoid_ros_namespace_conventions=False,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class EventPacket:
+    """One ``event_camera_msgs/EventPacket`` with the time at which the bag received it.
+
+    Attributes:
+        events: encoded events, uint8 ``[bytes]``.
+        encoding: name of the encoding.
+        width: sensor width [px].
+        height: sensor height [px].
+        seq: counts packets; a gap means that packets were lost.
+        time_base: added to the encoded times [ns]; not used by evt3.
+        is_bigendian: byte order of the encoding's words.
+        stamp: host time at the arrival of the packet's first event [ns].
+        frame_id: the camera's frame.
+        received: when the bag's recorder received the packet [ns].
+    """
+
+    events: np.ndarray
+    encoding: str
+    width: int
+    height: int
+    seq: int
+    time_base: int
+    is_bigendian: bool
+    stamp: int
+    frame_id: str
+    received: int
+
+
+@cache
+def _typestore() -> Typestore:
+    store = get_typestore(Stores.ROS2_KILTED)
+    store.register(get_types_from_msg(EVENT_PACKET_DEFINITION, EVENT_PACKET_TYPE))
+    return store
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a folder is a rosbag2 recording, with or without its metadata."""
+    return (path / _METADATA).exists() or bool(_storage_files(path))
+
+
+def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> Iterator[EventPacket]:
+    """Read the event packets of a bag, in the order of their receipt.
+
+    Args:
+        path: rosbag2 folder, or one of its ``.db3`` or ``.mcap`` files.
+        topic: needed where the bag has several event topics.
+
+    Raises:
+        EventFormatError: not a readable bag, no such event topic, or several and none chosen.
+        FileNotFoundError: nothing is there.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder, expected a rosbag2 recording")
+    store = _typestore()
+    messages = _event_messages(path, topic)
+    while True:
+        # rosbags and the libraries below it raise errors of a dozen kinds on a bag that is cut off or corrupt.
+        try:
+            received, data = next(messages)
+            message: Any = store.deserialize_cdr(data, EVENT_PACKET_TYPE)
+        except StopIteration:
+            return
+        except EventFormatError:
+            raise
+        except Exception as error:
+            raise EventFormatError(
+                f"{path}: {type(error).__name__}: {error}, expected a complete rosbag2 recording"
+            ) from error
+        yield EventPacket(
+            events=message.events,
+            encoding=message.encoding,
+            width=message.width,
+            height=message.height,
+            seq=message.seq,
+            time_base=message.time_base,
+            is_bigendian=message.is_bigendian,
+            stamp=message.header.stamp.sec * 10**9 + message.header.stamp.nanosec,
+            frame_id=message.header.frame_id,
+            received=received,
+        )
+
+
+def _event_messages(path: Path, topic: str | None) -> Iterator[tuple[int, bytes]]:
+    """Receive time [ns] and serialised packet of each message of the one event topic."""
+    with ExitStack() as stack:
+        readers = [stack.enter_context(Reader(part)) for part in _parts(path)]
+        connections = [connection for reader in readers for connection in reader.connections]
+        chosen = _choose_topic(path, connections, topic)
+        for reader in readers:
+            own = [c for c in reader.connections if c.topic == chosen and c.msgtype == EVENT_PACKET_TYPE]
+            if own:
+                for _, received, data in reader.messages(own):
+                    yield received, data
+
+
+def _choose_topic(path: Path, connections: Iterable[Connection], topic: str | None) -> str:
+    connections = list(connections)
+    topics = sorted({c.topic for c in connections if c.msgtype == EVENT_PACKET_TYPE})
+    if topic is not None and topic not in topics:
+        raise EventFormatError(f"{path}: no event topic {topic!r}, expected one of {', '.join(topics) or 'none'}")
+    if not topics:
+        found = ", ".join(sorted({f"{c.topic} ({c.msgtype})" for c in connections})) or "no topic"
+        raise EventFormatError(f"{path}: holds {found}, expected a topic of {EVENT_PACKET_TYPE}")
+    if topic is None and len(topics) > 1:
+        raise EventFormatError(f"{path}: holds the event topics {', '.join(topics)}, expected one or a choice of one")
+    return topics[0] if topic is None else topic
+
+
+def _parts(path: Path) -> list[Path]:
+    """What rosbags can open: the folder, or its storage files where the metadata are absent or name no storage.
+
+    Some recorders leave ``storage_identifier`` empty; the file names then say what the storage is.
+    """
+    if not path.is_dir():
+        return [path]
+    if not (path / _METADATA).exists():
+        return _storage_files(path)
+    metadata = YAML(typ="safe").load((path / _METADATA).read_text("utf8"))["rosbag2_bagfile_information"]
+    if metadata["storage_identifier"]:
+        return [path]
+    return [path / PurePath(name).name for name in metadata["relative_file_paths"]]
+
+
+def _storage_files(path: Path) -> list[Path]:
+    return sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+
+
+def event_packets(
+    stream: EventStream, packet_us: int = 5000, stamp_offset: int = 0, frame_id: str = "event_camera"
+) -> Iterator[EventPacket]:
+    """Cut a stream into evt3 packets, as a driver would: one for each ``packet_us`` of sensor time that has events.
+
+    Busy times get several packets, so that none is larger than :data:`MAX_PACKET_BYTES`. Decoding them in a row gives
+    the stream's events, with times as :func:`aegnn_core.events.evt3_encoder.encode_evt3` says.
+
+    Args:
+        stream: events and sensor size.
+        packet_us: duration of a packet [µs].
+        stamp_offset: host time of the sensor's time 0 [ns]. Packets are stamped with their first event's time and
+            received when their time slice has ended.
+        frame_id: the camera's frame.
+
+    Raises:
+        ValueError: no positive duration, events that are not valid, or a sensor larger than EVT3 can address.
+    """
+    if packet_us < 1:
+        raise ValueError(f"packet duration is {packet_us} µs, expected a positive number")
+    events, t = stream.events, stream.events["t"]
+    state = Evt3EncoderState()
+    seq = start = 0
+    while start < len(events):
+        slice_end = (int(t[start]) - int(t[0])) // packet_us * packet_us + packet_us + int(t[0])
+        stop = int(np.searchsorted(t, slice_end))
+        stop = min(stop, start + MAX_PACKET_BYTES // _MAX_EVENT_BYTES)
+        yield EventPacket(
+            events=np.frombuffer(encode_evt3(events[start:stop], state), np.uint8),
+            encoding="evt3",
+            width=stream.width,
+            height=stream.height,
+            seq=seq,
+            time_base=0,
+            is_bigendian=False,
+            stamp=int(t[start]) * 1000 + stamp_offset,
+            frame_id=frame_id,
+            received=slice_end * 1000 + stamp_offset,
+        )
+        seq += 1
+        start = stop
+
+
+def write_event_bag(
+    path: str | PathLike[str],
+    source: EventStream | Iterable[EventPacket],
+    topic: str = "/event_camera/events",
+    storage: Literal["sqlite3", "mcap"] = "sqlite3",
+) -> int:
+    """Write a rosbag2 recording (metadata version 9) with one event topic, offered as drivers offer it.
+
+    Args:
+        path: folder to make.
+        source: packets, or a stream that :func:`event_packets` cuts.
+        topic: the topic's name.
+        storage: the bag's storage.
+
+    Returns:
+        Number of packets written.
+
+    Raises:
+        FileExistsError: something is there already.
+        ValueError: the storage is not known, or there are no packets.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path}: exists already, expected the name of a new bag")
+    if storage not in _STORAGES:
+        raise ValueError(f"{path}: storage is {storage!r}, expected one of {', '.join(_STORAGES)}")
+    store = _typestore()
+    packet_type, header_type, time_type = (
+        store.types[name] for name in (EVENT_PACKET_TYPE, "std_msgs/msg/Header", "builtin_interfaces/msg/Time")
+    )
+    packets = iter(event_packets(source) if isinstance(source, EventStream) else source)
+    first = next(packets, None)
+    if first is None:
+        raise ValueError(f"{path}: no packets to write, expected at least one")
+    written = 0
+    with Writer(path, version=9, storage_plugin=_STORAGES[storage]) as writer:
+        connection = writer.add_connection(
+            topic, EVENT_PACKET_TYPE, typestore=store, offered_qos_profiles=[_DRIVER_QOS]
+        )
+        for packet in chain([first], packets):
+            message = packet_type(
+                header=header_type(stamp=time_type(*divmod(packet.stamp, 10**9)), frame_id=packet.frame_id),
+                height=packet.height,
+                width=packet.width,
+                seq=packet.seq,
+                time_base=packet.time_base,
+                encoding=packet.encoding,
+                is_bigendian=packet.is_bigendian,
+                events=packet.events,
+            )
+            writer.write(connection, packet.received, store.serialize_cdr(message, EVENT_PACKET_TYPE))
+            written += 1
+    return written
