@@ -18,7 +18,7 @@ fail() {
 }
 
 install() {
-    "$venv/bin/python" -m pip install --quiet --constraint "$constraints" "$@"
+    "$venv/bin/python" -m pip install -qq --constraint "$constraints" "$@"
 }
 
 version_of() {
@@ -86,6 +86,8 @@ step_interfaces() {
 step_project() {
     echo "setup: installing aegnn_ros"
     install --no-build-isolation --no-deps --editable .
+    # Editable installations lack the data files, so they are copied here, by the command that pip has outgrown.
+    "$venv/bin/python" -W "ignore:setup.py install" setup.py --quiet install_data --install-dir "$venv"
 }
 
 if ! venv_is_usable; then
