@@ -1,0 +1,1 @@
+"""Data sets as training samples."""

@@ -1,0 +1,19 @@
+"""Layers, networks by name, heads, and files of trained models."""
+
+from aegnn_core.nn.checkpoint import TrainedModel, load_model, packaged_models, save_model
+from aegnn_core.nn.detection import DETECTION_DTYPE
+from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network
+from aegnn_core.nn.spline import SplineConv
+
+__all__ = [
+    "DATASETS",
+    "DETECTION_DTYPE",
+    "NETWORKS",
+    "GraphNetwork",
+    "SplineConv",
+    "TrainedModel",
+    "load_model",
+    "network",
+    "packaged_models",
+    "save_model",
+]

@@ -129,6 +129,7 @@ def _load(path: Path, device: str | torch.device, graph: GraphConfig | None) -> 
         module.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit its own architecture {header['architecture']}: {error}") from error
+    module.graph = trained_for
     return TrainedModel(
         module.to(target), trained_for, tuple(header["labels"]), path.stem, header["architecture"], header["training"]
     )

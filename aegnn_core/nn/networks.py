@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.detection import decode_grid, suppress
 from aegnn_core.nn.pooling import GridPooling, VoxelPooling, grid_shape
@@ -68,7 +69,12 @@ class GraphNetwork(nn.Module):
         stages: pairs of a pooling and the blocks behind it.
         grid: the last pooling, to an image of features.
         head: ``[B, C, rows, columns]`` → ``[B, classes]`` or ``[B, rows, columns, 5 + classes]``.
+
+    Attributes:
+        graph: the graph rule that it was trained with, None where nobody said.
     """
+
+    graph: GraphConfig | None = None
 
     def __init__(
         self,

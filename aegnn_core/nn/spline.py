@@ -128,6 +128,16 @@ class SplineConv(nn.Module):
             weight[:, corner] = torch.where(upper, fraction, 1 - fraction).prod(1)
         return index, weight
 
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):  # type: ignore[no-untyped-def]
+        """Also take the state of PyG's layer, which stores its kind of spline beside the weights."""
+        sizes = state_dict.pop(f"{prefix}kernel_size", None)
+        if sizes is not None and sizes.tolist() != self.kernel_size.tolist():
+            errors.append(f"{prefix}kernel_size is {sizes.tolist()}, expected {self.kernel_size.tolist()}")
+        is_open = state_dict.pop(f"{prefix}is_open_spline", None)
+        if is_open is not None and not bool(is_open.all()):
+            errors.append(f"{prefix}is_open_spline is {is_open.tolist()}: closed splines are not supported")
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+
     def __repr__(self) -> str:
         size = "x".join(str(int(k)) for k in self.kernel_size)
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, kernel={size}, aggr={self.aggr})"
@@ -142,7 +152,7 @@ def _convolve_in_torch(
     scaled = basis * scale[target, None]
     for corner in range(basis.shape[1]):
         sums = sums.index_add(0, target * kernels + index[:, corner], scaled[:, corner, None] * x[source])
-    return sums.view(len(scale), -1) @ weight.view(kernels * channels, -1)
+    return sums.view(len(scale), kernels * channels) @ weight.view(kernels * channels, -1)
 
 
 class _CompiledConvolution(torch.autograd.Function):
@@ -208,4 +218,4 @@ def _sum_neighbors(x, first, last, kernels, part):  # type: ignore[no-untyped-de
     source, target, scale, index, basis = (a.numpy() for a in part)
     sums = x.new_zeros(last - first, kernels, x.shape[1])
     aggregate(x.detach().numpy(), source, target, first, scale, index, basis, sums.numpy())
-    return sums.view(last - first, -1)
+    return sums.flatten(1)

@@ -1,0 +1,5 @@
+"""Live models: networks that follow a stream of events."""
+
+from aegnn_core.asynchronous.live import ENGINES, LiveModel, make_model_asynchronous
+
+__all__ = ["ENGINES", "LiveModel", "make_model_asynchronous"]

@@ -1,0 +1,162 @@
+"""The live model: a network that follows a stream of events, and answers exactly as it would for the whole graph."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aegnn_core.asynchronous.dense_engine import DenseEngine
+from aegnn_core.asynchronous.packet_engine import PacketEngine
+from aegnn_core.events.array import check_events
+from aegnn_core.graph import GraphConfig
+from aegnn_core.nn.networks import GraphNetwork
+
+__all__ = ["ENGINES", "Engine", "LiveModel", "make_model_asynchronous"]
+
+
+class Engine(Protocol):
+    """How a live model keeps its state and makes its answer."""
+
+    def update(self, events: np.ndarray) -> None:
+        """Take checked events, none of them before an earlier one."""
+
+    def output(self, time: int) -> Tensor:
+        """The network's output for the graph at ``time`` [µs], with the events so far."""
+
+    def reset(self) -> None:
+        """Forget all events."""
+
+    def describe(self) -> list[str]:
+        """One line per layer: what runs it."""
+
+
+#: Engines by name, the fastest first.
+ENGINES: dict[str, type[PacketEngine] | type[DenseEngine]] = {"packet": PacketEngine, "dense": DenseEngine}
+
+
+class LiveModel:
+    """A network following a stream of events; made by :func:`make_model_asynchronous`.
+
+    ``live.output()`` equals ``model(build_graph(all events since the reset, graph))`` to rounding, at any time and for any
+    division of the stream into packets.
+
+    Attributes:
+        graph: the graph rule.
+        engine: what keeps the state.
+    """
+
+    def __init__(self, engine: Engine, name: str, graph: GraphConfig, sensor: tuple[int, int] | None) -> None:
+        self.engine, self.graph = engine, graph
+        self._name, self._sensor = name, sensor
+        self._last_time: int | None = None
+        self._events = 0
+
+    def update(self, events: np.ndarray) -> None:
+        """Take new events.
+
+        Args:
+            events: structured array ``[N]`` with fields t [µs], x, y [px] and p, in time order, none before an earlier one.
+
+        Raises:
+            ValueError: anything else; the state is then as it was before.
+        """
+        width, height = self._sensor or (None, None)
+        check_events(events, width, height)
+        if len(events) == 0:
+            return
+        if self._last_time is not None and events["t"][0] < self._last_time:
+            raise ValueError(
+                f"events begin at {events['t'][0]} µs, before the last one so far at {self._last_time} µs: reset() starts anew"
+            )
+        self.engine.update(events)
+        self._last_time = int(events["t"][-1])
+        self._events += len(events)
+
+    def output(self, time: int | None = None) -> Tensor:
+        """The network's output for the events so far, a batch of one.
+
+        Args:
+            time: sensor time [µs] at which nodes are live or not, at least the last event's; that is also the default.
+
+        Raises:
+            ValueError: ``time`` is before the last event.
+        """
+        last = 0 if self._last_time is None else self._last_time
+        if time is None:
+            time = last
+        elif self._last_time is not None and time < last:
+            raise ValueError(f"time is {time} µs, before the last event at {last} µs")
+        with torch.no_grad():
+            return self.engine.output(time)
+
+    def reset(self) -> None:
+        """Forget all events, as if newly made."""
+        self.engine.reset()
+        self._last_time = None
+        self._events = 0
+
+    def __len__(self) -> int:
+        """Events since the reset."""
+        return self._events
+
+    def __repr__(self) -> str:
+        lines = "\n".join(f"  {line}" for line in self.engine.describe())
+        return f"LiveModel(engine={self._name}, events={self._events}\n{lines}\n)"
+
+
+def make_model_asynchronous(
+    model: nn.Module, graph: GraphConfig | None = None, *, engine: str = "auto"
+) -> LiveModel:
+    """Make a graph network follow a stream of events. The model is left as it was; its parameters are shared.
+
+    Args:
+        model: a network in evaluation mode that takes a ``Data`` as :func:`aegnn_core.graph.build_graph` returns.
+        graph: the graph rule; by default the one that the model was trained with, if it knows it.
+        engine: ``"packet"`` computes only new nodes (directed graphs, ``expiry="readout"``, the package's networks),
+            ``"dense"`` runs the whole model at every output, ``"auto"`` takes the first of these that can.
+
+    Raises:
+        ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the graph's;
+            an unknown engine, or one that cannot run this model exactly.
+    """
+    trained_for = getattr(model, "graph", None)
+    if graph is None:
+        graph = trained_for or GraphConfig()
+    elif trained_for is not None:
+        _check_same_edges(trained_for, graph)
+    _check_evaluable(model)
+    if engine not in ("auto", *ENGINES):
+        raise ValueError(f"unknown engine {engine!r}, known are auto, {', '.join(ENGINES)}")
+    reasons = []
+    for name, kind in ENGINES.items():
+        if engine not in ("auto", name):
+            continue
+        if reason := kind.refusal(model, graph):
+            reasons.append(f"{name}: {reason}")
+            continue
+        sensor = model.sensor if isinstance(model, GraphNetwork) else None
+        return LiveModel(kind(model, graph), name, graph, sensor)
+    raise ValueError(f"no engine can run this model exactly ({'; '.join(reasons)})")
+
+
+def _check_same_edges(trained_for: GraphConfig, graph: GraphConfig) -> None:
+    """Raise unless both configurations give the same edges; how long nodes live may be chosen anew."""
+    for name in ("radius", "max_neighbors", "time_scale", "directed", "time_horizon"):
+        expected, found = getattr(trained_for, name), getattr(graph, name)
+        if expected != found:
+            raise ValueError(f"the model was trained with graph {name} = {expected}, found {name} = {found}")
+
+
+def _check_evaluable(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)):
+            raise ValueError(
+                f"{name or type(module).__name__} is in training mode, in which its output depends on the batch or on chance:"
+                " call model.eval() first"
+            )
+    for name, parameter in model.state_dict().items():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ValueError(f"parameter {name} holds values that are not finite")

@@ -1,0 +1,239 @@
+"""The engine for directed graphs: a packet of events goes through the network layer by layer, each node once.
+
+In a directed graph a node's features are final once computed, because its neighbours are all older. New nodes can
+therefore be computed in one batch per layer, whatever their number, and nothing older is touched. What lies behind the
+first pooling works on few voxels; it is computed from the live nodes when somebody asks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor, nn
+
+from aegnn_core.graph import GraphConfig, NeighborSearch
+from aegnn_core.graph.build import edge_attributes
+from aegnn_core.nn.blocks import ConvBlock, Residual
+from aegnn_core.nn.networks import GraphNetwork
+
+__all__ = ["PacketEngine"]
+
+#: Larger packets are worked through in parts, so that memory depends on the window and not on the packet.
+_EVENTS_AT_ONCE = 4096
+_SMALLEST_CAPACITY = 1 << 13
+
+
+@njit(cache=True, nogil=True)
+def _edges_into(x, y, t, neighbors, counts, first, mask, radius, time_scale, source, target, edge_attr):  # type: ignore[no-untyped-def]
+    """Edges into nodes ``first, first + 1, …`` (as many as ``counts`` has): source slots, target rows, attributes; their number."""
+    e = 0
+    for k in range(len(counts)):
+        own = (first + k) & mask
+        for i in range(counts[k]):
+            slot = neighbors[k, i] & mask
+            u, v, w = edge_attributes(
+                float(x[slot] - x[own]), float(y[slot] - y[own]), float(t[slot] - t[own]), radius, time_scale
+            )
+            source[e], target[e] = slot, k
+            edge_attr[e, 0], edge_attr[e, 1], edge_attr[e, 2] = u, v, w
+            e += 1
+    return e
+
+
+@njit(cache=True, nogil=True)
+def _live_edges(neighbors, counts, first, last, mask, edge_index):  # type: ignore[no-untyped-def]
+    """Edges between nodes ``first .. last - 1``, numbered from 0; their number."""
+    e = 0
+    for number in range(first, last):
+        slot = number & mask
+        for i in range(counts[slot]):
+            if neighbors[slot, i] >= first:
+                edge_index[0, e] = neighbors[slot, i] - first
+                edge_index[1, e] = number - first
+                e += 1
+    return e
+
+
+@njit(cache=True, nogil=True)
+def _skip_old(node_t, mask, first, last, time):  # type: ignore[no-untyped-def]
+    """The first of the nodes ``first .. last - 1`` that is younger than ``time``, or ``last``."""
+    while first < last and node_t[first & mask] <= time:
+        first += 1
+    return first
+
+
+class PacketEngine:
+    """State of a :class:`GraphNetwork` on a directed graph: nodes in rings, and the features of every layer."""
+
+    def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
+        self._model, self._graph = model, graph
+        parameter = next(model.parameters())
+        self._dtype, self._device = parameter.dtype, parameter.device
+        self._layers = list(_flatten(model.event_blocks))
+        self.reset()
+
+    @staticmethod
+    def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
+        """Why this engine cannot run the model on such a graph, or None."""
+        if not isinstance(model, GraphNetwork):
+            return f"it knows the package's networks, found {type(model).__name__}"
+        if not graph.directed:
+            return "in an undirected graph older nodes change"
+        if graph.bounded and graph.expiry != "readout":
+            return "with expiry='graph' older nodes change"
+        return None
+
+    def reset(self) -> None:
+        """Forget all events; memory is kept at its first size again."""
+        width, height = self._model.sensor
+        capacity = _SMALLEST_CAPACITY
+        if self._graph.max_nodes is not None:
+            capacity = max(capacity, _power_of_two(self._graph.max_nodes + _EVENTS_AT_ONCE))
+        self._search = NeighborSearch(self._graph, width, height, capacity)
+        self._x = np.empty(capacity, np.int64)
+        self._y = np.empty(capacity, np.int64)
+        rows = capacity if self._model.reads_edges else 0
+        self._neighbors = np.empty((rows, self._graph.max_neighbors), np.int64)
+        self._counts = np.empty(rows, np.int32)
+        channels = [layer.conv.in_channels for layer, _ in self._layers]
+        channels.append(self._layers[-1][0].conv.out_channels)
+        self._features = [torch.empty(capacity, c, dtype=self._dtype, device=self._device) for c in channels]
+        self._origin = 0
+        self._first = 0
+
+    def update(self, events: np.ndarray) -> None:
+        """Compute the features of the new nodes."""
+        with torch.no_grad():
+            for start in range(0, len(events), _EVENTS_AT_ONCE):
+                self._append(events[start : start + _EVENTS_AT_ONCE])
+
+    def _append(self, events: np.ndarray) -> None:
+        t, x, y = (np.ascontiguousarray(events[name], np.int64) for name in "txy")
+        first, count = self._search.size, len(t)
+        if first == 0:
+            self._origin = int(t[0])
+        self._first = self._first_live(int(t[0]))
+        self._reserve(first - self._first + count)
+
+        neighbors = np.empty((count, self._graph.max_neighbors), np.int64)
+        counts = np.empty(count, np.int32)
+        self._search.insert(t, x, y, neighbors, counts)
+        mask = self._search.capacity - 1
+        slots = np.arange(first, first + count) & mask
+        self._x[slots], self._y[slots] = x, y
+        if self._model.reads_edges:
+            self._neighbors[slots], self._counts[slots] = neighbors, counts
+
+        size = int(counts.sum())
+        source, target = np.empty(size, np.int64), np.empty(size, np.int64)
+        edge_attr = np.empty((size, 3), np.float64 if self._dtype == torch.float64 else np.float32)
+        _edges_into(
+            self._x,
+            self._y,
+            self._search.node_t,
+            neighbors,
+            counts,
+            first,
+            mask,
+            self._graph.radius,
+            self._graph.time_scale,
+            source,
+            target,
+            edge_attr,
+        )
+        polarity = np.where(events["p"] > 0, 1.0, -1.0)[:, None]
+        self._run_layers(
+            torch.from_numpy(slots).to(self._device),
+            torch.from_numpy(polarity).to(self._device, self._dtype),
+            torch.from_numpy(source).to(self._device),
+            torch.from_numpy(target).to(self._device),
+            torch.from_numpy(edge_attr[:, : self._model.dim]).to(self._device, self._dtype),
+        )
+
+    def _run_layers(self, slots: Tensor, own: Tensor, source: Tensor, target: Tensor, edge_attr: Tensor) -> None:
+        """Take the new nodes, ``own [N, 1]`` their input, through all layers, and keep what each layer reads."""
+        self._features[0][slots] = own
+        bases: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        skips: list[Tensor] = []
+        for n, (block, residual) in enumerate(self._layers):
+            if residual == "begin":
+                skips.append(own)
+            size = tuple(block.conv.kernel_size.tolist())
+            if size not in bases:
+                bases[size] = block.conv.basis(edge_attr)
+            own = block.finish(block.conv.convolve(self._features[n], own, source, target, *bases[size]))
+            if residual == "end":
+                own = skips.pop() + own
+            self._features[n + 1][slots] = own
+
+    def output(self, time: int) -> Tensor:
+        """Pool the live nodes, and run what lies behind."""
+        first, last = self._first_live(time), self._search.size
+        mask = self._search.capacity - 1
+        slots = np.arange(first, last) & mask
+        pos = np.empty((len(slots), 3))
+        pos[:, 0], pos[:, 1] = self._x[slots], self._y[slots]
+        pos[:, 2] = self._graph.time_scale * (self._search.node_t[slots] - self._origin)
+        edge_index = np.empty((2, int(self._counts[slots].sum()) if self._model.reads_edges else 0), np.int64)
+        if self._model.reads_edges:
+            edge_index = edge_index[:, : _live_edges(self._neighbors, self._counts, first, last, mask, edge_index)]
+        batch = torch.zeros(len(slots), dtype=torch.long, device=self._device)
+        return self._model.readout(
+            self._features[-1][torch.from_numpy(slots).to(self._device)],
+            torch.from_numpy(pos).to(self._device, self._dtype),
+            torch.from_numpy(edge_index).to(self._device),
+            batch,
+            1,
+        )
+
+    def _first_live(self, time: int) -> int:
+        """Number of the oldest node that is live at ``time``, which is not before the last event's."""
+        size, graph = self._search.size, self._graph
+        first = max(self._first, 0 if graph.max_nodes is None else size - graph.max_nodes)
+        if graph.window is None:
+            return first
+        return _skip_old(self._search.node_t, self._search.capacity - 1, first, size, time - graph.window)
+
+    def _reserve(self, nodes: int) -> None:
+        """Make the rings hold at least that many nodes; they double, so that growing costs little per event."""
+        old, capacity = self._search.capacity, _power_of_two(nodes)
+        if capacity <= old:
+            return
+        numbers = np.arange(max(0, self._search.size - old), self._search.size)
+        before, after = numbers & (old - 1), numbers & (capacity - 1)
+        self._search.resize(capacity)
+        for name in ("_x", "_y", "_neighbors", "_counts"):
+            ring = getattr(self, name)
+            if len(ring):
+                grown = np.empty((capacity, *ring.shape[1:]), ring.dtype)
+                grown[after] = ring[before]
+                setattr(self, name, grown)
+        for n, ring in enumerate(self._features):
+            grown = ring.new_empty(capacity, ring.shape[1])
+            grown[torch.from_numpy(after)] = ring[torch.from_numpy(before)]
+            self._features[n] = grown
+
+    def describe(self) -> list[str]:
+        """One line per layer."""
+        lines = [f"{block.conv}: new nodes only, a packet at a time" for block, _ in self._layers]
+        behind = ", ".join(str(module) for module in (*self._model.poolings, self._model.grid))
+        return [*lines, f"{behind} and behind: live nodes, at every output"]
+
+
+def _flatten(blocks: nn.ModuleList):  # type: ignore[no-untyped-def]
+    """Yield every convolution block, and whether a residual begins before or ends behind it."""
+    for block in blocks:
+        if isinstance(block, ConvBlock):
+            yield block, None
+            continue
+        if not isinstance(block, Residual) or len(block.blocks) < 2:
+            raise ValueError(f"event blocks must be ConvBlock or Residual of at least two, found {block}")
+        *inner, last = block.blocks
+        for n, part in enumerate(inner):
+            yield part, "begin" if n == 0 else None
+        yield last, "end"
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << max(0, number - 1).bit_length()

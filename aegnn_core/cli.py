@@ -1,0 +1,109 @@
+"""The command ``aegnn``: a thin wrapper over functions that a notebook could call."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["main"]
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from aegnn_core.training.train import train
+
+    train(
+        arguments.network,
+        task=arguments.task,
+        dataset=arguments.dataset,
+        output=arguments.output,
+        dim=arguments.dim,
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        seed=arguments.seed,
+        workers=arguments.num_workers,
+        device="cpu" if arguments.gpu is None else f"cuda:{arguments.gpu}",
+    )
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from aegnn_core.evaluation.simulated import evaluate_detector, evaluate_recognizer
+    from aegnn_core.nn import load_model
+
+    model = load_model(arguments.model, device=arguments.device)
+    through = "asynchronous" if arguments.asynchronous else "dense"
+    figures: dict[str, Any]
+    if model.task == "detection":
+        result = evaluate_detector(
+            model, scenes=arguments.samples, seed=arguments.seed, asynchronous=arguments.asynchronous
+        )
+        figures = {"ap": result.ap, "ap50": result.ap50, "ap75": result.ap75}
+        figures |= {f"ap {label}": value for label, value in result.per_class.items()}
+    else:
+        accuracy = evaluate_recognizer(
+            model, recordings=arguments.samples, seed=arguments.seed, asynchronous=arguments.asynchronous
+        )
+        figures = {"accuracy": accuracy.accuracy, "confusion": accuracy.confusion.tolist()}
+    table = Table(title=f"{model.name}, {through}, {arguments.samples} simulated samples from seed {arguments.seed}")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"model": model.name, "through": through, **figures}, indent=2) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(prog="aegnn", description="Asynchronous, event-based graph neural networks.")
+    commands = parser.add_subparsers(title="commands", required=True)
+
+    train = commands.add_parser("train", help="train a network on simulated scenes", formatter_class=formatter)
+    train.set_defaults(run=_train)
+    train.add_argument("network", help="graph_res, graph_wen or graph_grid")
+    train.add_argument("--task", required=True, choices=("recognition", "detection"), help="what to learn")
+    train.add_argument("--dataset", default="simulated", help="what to learn from")
+    train.add_argument("--output", type=Path, required=True, help="model file to write (.safetensors)")
+    train.add_argument("--steps", type=int, default=4000, help="optimiser steps")
+    train.add_argument("--batch-size", type=int, default=16, help="samples per step")
+    train.add_argument("--learning-rate", type=float, default=4e-3, help="highest learning rate")
+    train.add_argument("--dim", type=int, default=3, choices=(2, 3), help="components of the edge attributes")
+    train.add_argument("--seed", type=int, default=1, help="of weights and samples")
+    train.add_argument("--num-workers", type=int, default=1, help="processes that simulate")
+    train.add_argument("--gpu", type=int, default=None, help="number of the CUDA device, the CPU if not given")
+
+    evaluate = commands.add_parser(
+        "evaluate", help="measure a model on simulated scenes it has not seen", formatter_class=formatter
+    )
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("model", help="name of a packaged model, or a .safetensors file")
+    evaluate.add_argument("--samples", type=int, default=200, help="scenes or recordings")
+    evaluate.add_argument("--seed", type=int, default=1_000_000, help="of the first of them")
+    evaluate.add_argument("--asynchronous", action="store_true", help="through the live model")
+    evaluate.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
+    evaluate.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; errors in the input are one sentence and exit status 2."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"aegnn: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""A graph configuration checks itself, and says which value would be right."""
+
+import pytest
+import yaml
+
+from aegnn_core.graph import GraphConfig
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("radius", 0.0),
+        ("radius", float("nan")),
+        ("radius", "3"),
+        ("time_scale", -1e-6),
+        ("max_neighbors", 0),
+        ("max_neighbors", None),
+        ("max_neighbors", 2.5),
+        ("time_horizon", 0),
+        ("window", -5),
+        ("max_nodes", True),
+        ("directed", 1),
+        ("expiry", "never"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"graph: {field} .*found"):
+        GraphConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_expiry_follows_the_direction() -> None:
+    assert GraphConfig(directed=True).expiry == "readout"
+    assert GraphConfig(directed=False).expiry == "graph"
+
+
+def test_it_survives_a_dictionary_and_prints_as_yaml() -> None:
+    graph = GraphConfig(radius=2, window=50_000, directed=False)
+    assert GraphConfig.from_dict(graph.to_dict()) == graph
+    assert yaml.safe_load(str(graph)) == graph.to_dict()
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown parameters radios"):
+        GraphConfig.from_dict({"radios": 3.0})

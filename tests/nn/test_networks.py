@@ -1,0 +1,127 @@
+"""The networks by name: sizes of the papers, batches, gradients, errors."""
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+from torch_geometric.loader import DataLoader
+
+from aegnn_core.events import make_events
+from aegnn_core.graph import GraphConfig, build_graph
+from aegnn_core.nn import DATASETS, network
+from tests.nn.networks import randomize
+
+
+def random_graph(seed: int, sensor: tuple[int, int], count: int = 300, window: int | None = None) -> Data:
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 50_000, count))
+    x, y = rng.integers(0, min(sensor[0], 30), count), rng.integers(0, min(sensor[1], 20), count)
+    graph = GraphConfig(window=window, max_neighbors=8)
+    return build_graph(make_events(t, x, y, rng.integers(0, 2, count)), graph, dtype=torch.float64)
+
+
+CASES = [
+    ("graph_res", "ncars", "recognition", (1, 2)),
+    ("graph_res", "nmnist", "recognition", (1, 10)),
+    ("graph_res", "ncaltech101", "recognition", (1, 101)),
+    ("graph_res", "gen1", "detection", (1, 6, 8, 7)),
+    ("graph_wen", "ncars", "recognition", (1, 2)),
+    ("graph_grid", "simulated", "detection", (1, 15, 20, 7)),
+    ("graph_grid", "simulated", "recognition", (1, 3)),
+]
+
+
+@pytest.mark.parametrize(("name", "dataset", "task", "shape"), CASES)
+def test_shapes_and_batches(name: str, dataset: str, task: str, shape: tuple[int, ...]) -> None:
+    """A batch gives what its graphs give one by one, graphs without nodes and dead nodes included."""
+    module = randomize(network(name, dataset=dataset, task=task).double(), 0)
+    sensor = DATASETS[dataset].sensor
+    graphs = [random_graph(1, sensor, 200, 20_000), random_graph(2, sensor, 0, 20_000), random_graph(3, sensor, 150, 20_000)]
+    with torch.no_grad():
+        single = [module(graph) for graph in graphs]
+        together = module(Batch.from_data_list(graphs))
+    assert single[0].shape == shape
+    torch.testing.assert_close(together, torch.cat(single), rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(single[0], single[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "channels", "kernels"),
+    [
+        ("graph_res", "ncars", [1, 8, 16, 16, 16, 32, 32, 32], 8),
+        ("graph_res", "ncaltech101", [1, 16, 32, 32, 32, 128, 128, 128], 512),
+        ("graph_res", "gen1", [1, 16, 32, 32, 32, 128, 128, 128], 512),
+        ("graph_wen", "ncaltech101", [1, 64, 128, 256, 512], 64),
+    ],
+)
+def test_layer_sizes_are_the_papers(name: str, dataset: str, channels: list[int], kernels: int) -> None:
+    weights = [p for key, p in network(name, dataset=dataset).named_parameters() if key.endswith("conv.weight")]
+    assert [tuple(w.shape) for w in weights] == [(kernels, a, b) for a, b in zip(channels, channels[1:], strict=False)]
+
+
+def test_the_input_is_not_changed() -> None:
+    graph = random_graph(0, (120, 100), window=10_000)
+    before = graph.clone()
+    network("graph_res", dataset="ncars").double()(graph)
+    assert graph.keys() == before.keys()
+    assert all(torch.equal(graph[key], before[key]) for key in graph.keys())  # noqa: SIM118
+
+
+def test_dead_nodes_do_not_reach_the_readout() -> None:
+    """Features of dead nodes matter only through what they passed on."""
+    module = randomize(network("graph_res", dataset="ncars").double(), 1)
+    graph = random_graph(5, (120, 100), window=10_000)
+    assert 0 < int(graph.live.sum()) < graph.num_nodes
+    with torch.no_grad():
+        all_alive = graph.clone()
+        all_alive.live = torch.ones_like(graph.live)
+        assert not torch.allclose(module(graph), module(all_alive))
+
+
+@pytest.mark.parametrize("task", ["recognition", "detection"])
+@pytest.mark.parametrize("name", ["graph_res", "graph_wen", "graph_grid"])
+def test_every_parameter_gets_a_gradient(name: str, task: str) -> None:
+    module = randomize(network(name, dataset="simulated", task=task), 0).train()
+    loader = DataLoader([random_graph(n, (160, 120)) for n in range(4)], batch_size=4)
+    for batch in loader:
+        batch = batch.apply(lambda value: value.float() if value.is_floating_point() else value)
+        module(batch).square().sum().backward()
+    missing = [key for key, p in module.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
+    assert missing == []
+
+
+def test_dim_2_ignores_time() -> None:
+    module = randomize(network("graph_res", dataset="ncars", dim=2).double(), 0)
+    graph = random_graph(0, (120, 100))
+    other = graph.clone()
+    other.edge_attr[:, 2] = 0.1
+    assert torch.equal(module(graph), module(other))
+
+
+def test_class_scores_and_detections_of_a_detector_agree() -> None:
+    module = randomize(network("graph_grid", dataset="simulated", task="detection").double(), 3)
+    with torch.no_grad():
+        output = module(random_graph(3, (160, 120)))
+        scores = module.class_scores(output)
+        (found,) = module.detections(output, score_threshold=0.0)
+    assert scores.shape == (1, 2)
+    assert found["score"].max() == pytest.approx(float(scores.max()))
+    with pytest.raises(ValueError, match="this one is for recognition"):
+        network("graph_res", dataset="ncars").detections(output)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("graph_rez", {"dataset": "ncars"}, "unknown network 'graph_rez', known are graph_res"),
+        ("graph_res", {"dataset": "kitti"}, "unknown data set 'kitti', known are ncars"),
+        ("graph_res", {"dataset": "ncars", "task": "segmentation"}, "unknown task 'segmentation'"),
+        ("graph_res", {"dataset": "ncars", "task": "detection"}, "ncars has no labels for detection"),
+        ("graph_res", {"dataset": "ncars", "dim": 4}, "dim must be 2 or 3, found 4"),
+        ("graph_res", {"dataset": "ncars", "sensor": (0, 5)}, "sensor must be"),
+        ("graph_res", {"dataset": "ncars", "num_classes": 0}, "num_classes must be"),
+    ],
+)
+def test_unknown_names_are_refused(name: str, arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network(name, **arguments)
