@@ -1,8 +1,9 @@
 # `make demo` and `make test` bring .venv up to date and run; see `make help`.
 
 # A sourced ROS, or the environment of other ROS wheels, would lend its libraries and packages to ours.
-unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONHOME PYTHONPATH
+unexport CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONHOME PYTHONPATH
 unexport RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
+export AMENT_PREFIX_PATH := $(CURDIR)/.venv
 
 VENV := .venv/bin
 
