@@ -47,6 +47,12 @@ class EventSurface:
         self._time = np.full((height, width), _NEVER, np.int64)
         self._polarity = np.zeros((height, width), np.uint8)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height [px]."""
+        height, width = self._time.shape
+        return width, height
+
     def update(self, events: np.ndarray) -> None:
         """Remember ``events``: structured array ``[N]`` with t [µs], x, y [px], p, in time order and on this sensor."""
         # NumPy assigns repeated indices in order, so the most recent event of a pixel stays.

@@ -1,0 +1,162 @@
+"""Plays recorded packets to a detector in another process, through ROS in real time, and collects what it says."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from event_camera_msgs.msg import EventPacket
+from lifecycle_msgs.msg import Transition
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from vision_msgs.msg import Detection2DArray
+
+from aegnn_core.events.rosbag import EventPacket as RecordedPacket
+from aegnn_ros.conversions import detections_of, nanoseconds
+from aegnn_ros.lifecycle_client import LifecycleClient
+from aegnn_ros.node_process import NodeProcess
+from aegnn_ros.replay import DRIVER_QOS, PublishedPacket, replay
+from aegnn_ros.share import large_packet_profile
+
+__all__ = ["BagRun", "ReceivedDetections", "isolate_ros", "run_bag"]
+
+_TARGET = "/event_detector"
+#: Even on a slow machine, loading torch and compiling do not take longer [s].
+_TIMEOUT_S = 120.0
+_POLL_S = 0.1
+_SETTLE_S = 0.5
+
+
+@dataclass(frozen=True)
+class ReceivedDetections:
+    """One message of detections.
+
+    Attributes:
+        stamp: of its header [ns, ROS time].
+        received: when it came, on the clock of ``time.monotonic_ns`` [ns].
+        boxes: ``DETECTION_DTYPE [N]``.
+    """
+
+    stamp: int
+    received: int
+    boxes: np.ndarray
+
+
+@dataclass
+class BagRun:
+    """What went in and what came out.
+
+    Attributes:
+        sent: the packets.
+        detections: the node's answers.
+        diagnostics: values of its last diagnostic status.
+        statuses: how many such statuses have come.
+        idle: whether the last one found no new packets.
+    """
+
+    sent: list[PublishedPacket] = field(default_factory=list)
+    detections: list[ReceivedDetections] = field(default_factory=list)
+    diagnostics: dict[str, str] = field(default_factory=dict)
+    statuses: int = 0
+    idle: bool = False
+
+
+def isolate_ros() -> None:
+    """Give this process and its children a ROS domain of their own on the loopback, and room for large packets."""
+    # Up to domain 101 the ports lie below those that Linux gives out on its own.
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.update(large_packet_profile())
+
+
+def run_bag(
+    packets: Sequence[RecordedPacket],
+    parameters: Mapping[str, str | int | float],
+    progress: Callable[[int], None] = lambda played: None,
+) -> BagRun:
+    """Start the node, bring it to active, play all packets in real time, wait for the last answer and stop the node.
+
+    Args:
+        packets: in the order of their receipt.
+        parameters: of the node.
+        progress: called with the number of packets played so far.
+
+    Raises:
+        NodeProcessError: the node ended, could not be configured or fell silent.
+        TimeoutError: it did not answer a life cycle request.
+    """
+    run = BagRun()
+    rclpy.init()
+    try:
+        node = Node("bag_run")
+        with NodeProcess(parameters) as process, _spinning(node):
+            _bring_up(LifecycleClient(node, _TARGET), process)
+            node.create_subscription(DiagnosticArray, "/diagnostics", partial(_keep_diagnostics, run), 10)
+            publisher = node.create_publisher(EventPacket, f"{_TARGET}/events", DRIVER_QOS)
+            subscription = node.create_subscription(
+                Detection2DArray, f"{_TARGET}/detections", partial(_keep_detections, run), 1000
+            )
+            _wait(lambda: publisher.get_subscription_count() and subscription.get_publisher_count(), process)
+            # We know the node now, but it may not know us yet, and it gets nothing of what is published before.
+            time.sleep(_SETTLE_S)
+            for sent in replay(packets, publisher, node.get_clock()):
+                run.sent.append(sent)
+                progress(len(run.sent))
+                process.check()
+            played = run.statuses
+            _wait(lambda: run.statuses > played + 1 and run.idle, process)
+    finally:
+        rclpy.try_shutdown()
+    return run
+
+
+def _bring_up(client: LifecycleClient, process: NodeProcess) -> None:
+    """Wait for the node, configure and activate it."""
+    _wait(lambda: client.wait(_POLL_S), process)
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        if not client.change_state(transition, _TIMEOUT_S):
+            raise process.error("the node did not become active")
+
+
+def _wait(condition: Callable[[], object], process: NodeProcess) -> None:
+    """Return once ``condition`` holds; raise where the process ends or nothing happens."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not condition():
+        process.check()
+        if time.monotonic() > deadline:
+            raise process.error(f"the node did not answer within {_TIMEOUT_S:g} s")
+        time.sleep(_POLL_S)
+
+
+@contextmanager
+def _spinning(node: Node) -> Iterator[None]:
+    """Run a node's callbacks in another thread."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
+    try:
+        yield
+    finally:
+        executor.shutdown()
+        thread.join()
+
+
+def _keep_detections(run: BagRun, message: Detection2DArray) -> None:
+    received = time.monotonic_ns()
+    run.detections.append(ReceivedDetections(nanoseconds(message.header.stamp), received, detections_of(message)))
+
+
+def _keep_diagnostics(run: BagRun, message: DiagnosticArray) -> None:
+    values = {value.key: value.value for value in message.status[0].values}
+    run.idle = values["packets"] == run.diagnostics.get("packets")
+    run.diagnostics = values
+    run.statuses += 1

@@ -1,0 +1,82 @@
+"""The event detector in a process of its own, as the demo and the tests start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from types import TracebackType
+
+__all__ = ["NodeProcess", "NodeProcessError"]
+
+
+_SHOWN_LINES = 15
+
+
+class NodeProcessError(RuntimeError):
+    """The node does not do what it was started for; the message ends with the last lines of its log."""
+
+
+class NodeProcess:
+    """A running ``event_detector``; a context manager that ends it.
+
+    Args:
+        parameters: of the node.
+        arguments: more ROS arguments, such as ``["-r", "~/events:=/event_camera/events"]``.
+    """
+
+    def __init__(self, parameters: Mapping[str, str | int | float], arguments: list[str] | None = None) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - __exit__ closes it
+        # JSON values are YAML values, which is what the ROS command line takes.
+        settings = [part for name, value in parameters.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "aegnn_ros.event_detector", "--ros-args", *settings, *(arguments or [])],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            # A group of its own: a Ctrl-C in the terminal reaches the node through us, after its last messages.
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def log(self) -> str:
+        """What the process has written so far."""
+        end = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), end, 0).decode(errors="replace")
+
+    def check(self) -> None:
+        """Raise :class:`NodeProcessError` where the process has ended."""
+        if (code := self._process.poll()) is not None:
+            raise self.error(f"the node ended with exit code {code}")
+
+    def error(self, what: str) -> NodeProcessError:
+        """An error that says ``what`` has happened and shows the end of the log."""
+        last_lines = "\n".join(self.log().splitlines()[-_SHOWN_LINES:])
+        return NodeProcessError(f"{what}; its last words:\n{last_lines}")
+
+    def stop(self, number: signal.Signals = signal.SIGINT, timeout_s: float = 10.0) -> int:
+        """Send a signal, wait for the end, and return the exit code; kills the process after ``timeout_s``."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._log.close()
