@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
 from pathlib import Path
 
@@ -205,6 +206,62 @@ def test_bad_aer40_files_say_what_is_wrong(tmp_path, content, message):
     path = tmp_path / "a.bin"
     path.write_bytes(content)
     with pytest.raises(EventFormatError, match=r"a\.bin: .*" + message):
+        read_events(path)
+
+
+# --- AEDAT4 -----------------------------------------------------------------------------------------------------------
+
+
+def aedat4(*streams, width=640, height=480):
+    """An uncompressed AEDAT4 file: its two flatbuffer tables written out, one packet for each event stream."""
+    nodes = "".join(
+        f'<node name="{key}"><attr key="compression" type="string">NONE</attr>'
+        f'<attr key="typeIdentifier" type="string">EVTS</attr><node name="info">'
+        f'<attr key="sizeX" type="int">{width}</attr><attr key="sizeY" type="int">{height}</attr></node></node>'
+        for key in range(len(streams))
+    )
+    description = f'<dv version="2.0"><node name="outInfo">{nodes}</node></dv>'.encode()
+    header = struct.pack("<I4s6x5HIIqiI", 24, b"IOHE", 10, 20, 16, 8, 4, 10, 16, -1, 0, len(description))
+    header += description + b"\0"
+    content = b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(header)) + header
+    for key, events in enumerate(streams):
+        packet = struct.pack("<I4s2x3HiII", 16, b"EVTS", 6, 8, 4, 6, 4, len(events))
+        packet += b"".join(struct.pack("<qhhB3x", *event) for event in events.tolist())
+        content += struct.pack("<iiI", key, len(packet) + 4, len(packet)) + packet
+    return content
+
+
+def test_aedat4(tmp_path):
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(aedat4(THREE, width=800, height=600))
+    stream = read_events(path)
+    assert rows(stream) == THREE.tolist()
+    assert (stream.width, stream.height) == (800, 600)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "begins with b'', expected b'#!AER-DAT4.0"),
+        (b"of another kind altogether", "begins with b'of another kin', expected b'#!AER-DAT4.0"),
+        (aedat4(THREE)[:40], "no element found.* in the header, expected a description in XML"),
+        (aedat4(THREE).replace(b'type="int"', b'type="\xe5\xff"'), "not well-formed .* in the header"),
+        (
+            aedat4(THREE).replace(b"\x18\0\0\0IOHE", b"\xff\xff\xff\x0fIOHE"),
+            "out of range.*expected a complete AEDAT4 recording",
+        ),
+        (aedat4(THREE)[:-1], "failed to fill whole buffer"),
+        (aedat4(), "no stream found in the description, expected a complete AEDAT4 recording"),
+        (aedat4(THREE, THREE), "holds 2 event streams, expected one"),
+        (aedat4(THREE[:0]), "holds no events"),
+        (aedat4(THREE[::-1]), "events must be in time order"),
+        (aedat4(THREE, width=600), "x must be below the sensor's 600 px, found 639"),
+    ],
+)
+def test_bad_aedat4_files_say_what_is_wrong(tmp_path, content, message):
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(content)
+    with pytest.raises(EventFormatError, match=r"a\.aedat4: .*" + message):
         read_events(path)
 
 

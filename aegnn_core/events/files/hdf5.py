@@ -45,8 +45,12 @@ def read_hdf5(path: Path, size: Size) -> EventStream:
                     columns["t"] = columns["t"].astype("int64") + int(file["t_offset"][()])
                 stated_size = _stated_size(file, file["events"])
             else:
-                raise EventFormatError(f"{path}: holds {sorted(file)}, expected CD/events or events/t, x, y and p")
-    except (OSError, KeyError, RuntimeError) as error:
+                raise EventFormatError(
+                    f"{path}: holds {sorted(map(str, file))}, expected CD/events or events/t, x, y and p"
+                )
+    except EventFormatError:
+        raise
+    except Exception as error:  # h5py raises errors of many kinds on a corrupt file
         raise EventFormatError(f"{path}: {error}, expected a complete HDF5 file with events") from error
     return checked_stream(path, events_from_columns(path, columns), first_known(size, stated_size))
 
