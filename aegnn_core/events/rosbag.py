@@ -107,8 +107,8 @@ def _typestore() -> Typestore:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether a folder is a rosbag2 recording, with or without its metadata."""
-    return (path / _METADATA).exists() or bool(_storage_files(path))
+    """Whether ``path`` is the folder of a rosbag2 recording, with or without its metadata."""
+    return path.is_dir() and ((path / _METADATA).exists() or bool(_storage_files(path)))
 
 
 def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> Iterator[EventPacket]:

@@ -412,8 +412,8 @@ def polarity_counts(packets):
     return np.bincount(np.concatenate([events["p"] for _, events, _ in packets])).tolist()
 
 
-def test_real_evt3_bag(recordings):
-    decoder, packets = decode_bag(recordings / "rosbags" / "evt3_640x480")
+def test_real_evt3_bag(shared_data):
+    decoder, packets = decode_bag(shared_data / "rosbags" / "evt3_640x480")
     assert len(packets) == 517
     assert polarity_counts(packets) == [218_291, 125_183]
     assert decoder.counts.triggers == 4_157
@@ -423,8 +423,8 @@ def test_real_evt3_bag(recordings):
     assert total == 2_885_601_049_874
 
 
-def test_real_libcaer_cmp_bag(recordings):
-    decoder, packets = decode_bag(recordings / "rosbags" / "libcaer_cmp_346x260")
+def test_real_libcaer_cmp_bag(shared_data):
+    decoder, packets = decode_bag(shared_data / "rosbags" / "libcaer_cmp_346x260")
     assert len(packets) == 100
     assert polarity_counts(packets) == [360_223, 211_043]
     assert decoder.counts.malformed == decoder.counts.unplaced_events == 0
@@ -433,8 +433,8 @@ def test_real_libcaer_cmp_bag(recordings):
     assert (t - t[0]).sum() == 335_555_680_277
 
 
-def test_real_libcaer_bag(recordings):
-    decoder, packets = decode_bag(recordings / "rosbags" / "libcaer_640x480")
+def test_real_libcaer_bag(shared_data):
+    decoder, packets = decode_bag(shared_data / "rosbags" / "libcaer_640x480")
     assert len(packets) == 201
     assert polarity_counts(packets) == [152_423, 181_908]
     assert decoder.counts.malformed == 0
@@ -448,7 +448,7 @@ def test_real_libcaer_bag(recordings):
 
 
 @pytest.mark.parametrize("bag", ["evt3_640x480", "libcaer_cmp_346x260", "libcaer_640x480"])
-def test_real_cameras_keep_time_order(recordings, bag):
-    _, packets = decode_bag(recordings / "rosbags" / bag)
+def test_real_cameras_keep_time_order(shared_data, bag):
+    _, packets = decode_bag(shared_data / "rosbags" / bag)
     t = np.concatenate([events["t"] for _, events, _ in packets])
     assert (np.diff(t) >= 0).all()

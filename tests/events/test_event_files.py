@@ -494,8 +494,8 @@ def test_bags_cut_off_anywhere_are_refused(tmp_path, storage):
     refused_when_cut_off(whole, tmp_path / f"a{whole.suffix}")
 
 
-def test_aedat4_files_cut_off_anywhere_are_refused(tmp_path, recordings):
-    refused_when_cut_off(recordings / "raw" / "davis346.aedat4", tmp_path / "a.aedat4")
+def test_aedat4_files_cut_off_anywhere_are_refused(tmp_path, shared_data):
+    refused_when_cut_off(shared_data / "raw" / "davis346.aedat4", tmp_path / "a.aedat4")
 
 
 def refused_when_cut_off(whole, path):
@@ -510,9 +510,9 @@ def refused_when_cut_off(whole, path):
 
 
 @pytest.mark.parametrize(("name", "count", "size"), [("evt2", 539_481, (640, 480)), ("evt3", 219_596, (1280, 720))])
-def test_real_raw_files_equal_what_independent_decoders_agree_on(recordings, name, count, size):
-    stream = read_events(recordings / "raw" / f"{name}_sample.raw")
-    consensus = np.load(recordings / "raw" / f"{name}_sample.consensus.npz")
+def test_real_raw_files_equal_what_independent_decoders_agree_on(shared_data, name, count, size):
+    stream = read_events(shared_data / "raw" / f"{name}_sample.raw")
+    consensus = np.load(shared_data / "raw" / f"{name}_sample.consensus.npz")
     assert len(stream) == count
     for column in "txyp":
         np.testing.assert_array_equal(stream.events[column], consensus[column])
@@ -535,32 +535,32 @@ def test_real_raw_files_equal_what_independent_decoders_agree_on(recordings, nam
         ("rosbags/libcaer_640x480", 334_331),
     ],
 )
-def test_real_recordings_have_the_known_number_of_events(recordings, path, count):
-    stream = read_events(recordings / path)
+def test_real_recordings_have_the_known_number_of_events(shared_data, path, count):
+    stream = read_events(shared_data / path)
     assert len(stream) == count
     check_events(stream.events, stream.width, stream.height)
 
 
-def test_real_ncars_and_aedat4_values(recordings):
-    cars = read_events(recordings / "raw" / "ncars_004397_td.dat", width=120, height=100)
+def test_real_ncars_and_aedat4_values(shared_data):
+    cars = read_events(shared_data / "raw" / "ncars_004397_td.dat", width=120, height=100)
     assert rows(cars)[0] == (0, 6, 18, 1)
     assert np.bincount(cars.events["p"]).tolist() == [2_736, 1_671]
-    davis = read_events(recordings / "raw" / "davis346.aedat4")
+    davis = read_events(shared_data / "raw" / "davis346.aedat4")
     assert (davis.width, davis.height) == (346, 260)
     library = [
-        packet["events"] for packet in aedat.Decoder(str(recordings / "raw" / "davis346.aedat4")) if "events" in packet
+        packet["events"] for packet in aedat.Decoder(str(shared_data / "raw" / "davis346.aedat4")) if "events" in packet
     ]
     np.testing.assert_array_equal(davis.events["t"], np.concatenate(library)["t"].astype(np.int64))
 
 
-def test_real_pedro_columns(recordings):
-    path = recordings / "pedro" / "frame0001566.npy"
+def test_real_pedro_columns(shared_data):
+    path = shared_data / "pedro" / "frame0001566.npy"
     stream = read_events(path, width=346, height=260)
     np.testing.assert_array_equal(np.array(stream.events.tolist()), np.load(path))
 
 
-def test_real_nmnist_recordings(recordings):
-    paths = sorted((recordings / "nmnist" / "validation").glob("*/*.bin"))
+def test_real_nmnist_recordings(shared_data):
+    paths = sorted((shared_data / "nmnist" / "validation").glob("*/*.bin"))
     assert len(paths) == 100
     for path in paths:
         stream = read_events(path, width=34, height=34)

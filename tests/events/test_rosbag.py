@@ -22,7 +22,7 @@ from aegnn_core.events import (
     read_events,
     write_event_bag,
 )
-from aegnn_core.events.rosbag import EVENT_PACKET_DEFINITION, EVENT_PACKET_TYPE, MAX_PACKET_BYTES
+from aegnn_core.events.rosbag import EVENT_PACKET_DEFINITION, EVENT_PACKET_TYPE, MAX_PACKET_BYTES, is_bag
 
 #: Read from the bag of a real ROS system.
 TYPE_HASH = "RIHS01_d6fa176260b1f37e5a40845305315e150a0f18191241eb64f407442aa29844aa"
@@ -68,6 +68,9 @@ def test_packets_keep_every_field(tmp_path):
 
 def test_the_bag_looks_like_a_drivers(tmp_path):
     write_event_bag(tmp_path / "bag", make_stream())
+    assert is_bag(tmp_path / "bag")
+    assert not is_bag(tmp_path / "bag" / "metadata.yaml")
+    assert not is_bag(tmp_path)
     information = metadata(tmp_path / "bag")
     assert information["version"] == 9
     assert information["storage_identifier"] == "sqlite3"
@@ -109,7 +112,7 @@ def test_busy_slices_become_packets_that_a_middleware_passes():
     stream = EventStream(make_events(t, np.arange(count) % 640, np.arange(count) % 480, np.arange(count) % 2), 640, 480)
     packets = list(event_packets(stream, packet_us=10**6))
     assert len(packets) == 3
-    assert max(len(packet.events) for packet in packets) <= MAX_PACKET_BYTES
+    assert max(len(packet.events) for packet in packets) <= MAX_PACKET_BYTES, is_bag
     decoder = make_decoder("evt3", 640, 480)
     np.testing.assert_array_equal(np.concatenate([decoder.decode(p.events) for p in packets]), stream.events)
 
@@ -225,8 +228,8 @@ def test_missing_files_are_named(tmp_path):
         read_events(tmp_path / "bag")
 
 
-def test_real_bags_come_with_their_packet_fields(recordings, tmp_path):
-    path = recordings / "rosbags" / "libcaer_cmp_346x260"
+def test_real_bags_come_with_their_packet_fields(shared_data, tmp_path):
+    path = shared_data / "rosbags" / "libcaer_cmp_346x260"
     packets = list(read_event_packets(path))
     assert metadata(path)["storage_identifier"] == ""
     assert len(packets) == 100
