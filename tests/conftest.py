@@ -3,12 +3,14 @@
 import random
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
+torch.set_num_threads(1)  # the tests' tensors are small; threads would only wait for each other
 settings.register_profile("aegnn", deadline=None)  # the first example of a test may compile Numba kernels
 settings.load_profile("aegnn")
 
@@ -22,8 +24,8 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+@contextmanager
+def claimed_ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A ROS domain that no other test run on this machine has, discovered on the loopback only."""
     domains = range(1, 102)  # above 101 the ports of Fast DDS may be those that Linux hands out
     for domain in random.sample(domains, len(domains)):
@@ -36,4 +38,11 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
             monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
             yield domain
             return
-    pytest.fail(f"all ROS domains from {domains.start} to {domains[-1]} are in use by other tests")
+    raise RuntimeError(f"all ROS domains from {domains.start} to {domains[-1]} are in use by other tests")
+
+
+@pytest.fixture(autouse=True)
+def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A ROS domain of the test's own."""
+    with claimed_ros_domain(monkeypatch) as domain:
+        yield domain

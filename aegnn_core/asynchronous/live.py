@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -34,14 +34,14 @@ class Engine(Protocol):
 
 
 #: Engines by name, the fastest first.
-ENGINES: dict[str, type[PacketEngine] | type[DenseEngine]] = {"packet": PacketEngine, "dense": DenseEngine}
+ENGINES: dict[str, Any] = {"packet": PacketEngine, "dense": DenseEngine}
 
 
 class LiveModel:
     """A network following a stream of events; made by :func:`make_model_asynchronous`.
 
-    ``live.output()`` equals ``model(build_graph(all events since the reset, graph))`` to rounding, at any time and for any
-    division of the stream into packets.
+    ``live.output()`` equals ``model(build_graph(all events since the reset, graph))`` to rounding, at any time and for
+    any division of the stream into packets.
 
     Attributes:
         graph: the graph rule.
@@ -58,7 +58,8 @@ class LiveModel:
         """Take new events.
 
         Args:
-            events: structured array ``[N]`` with fields t [µs], x, y [px] and p, in time order, none before an earlier one.
+            events: structured array ``[N]`` with fields t [µs], x, y [px] and p, in time order, none before
+                an earlier one.
 
         Raises:
             ValueError: anything else; the state is then as it was before.
@@ -69,7 +70,8 @@ class LiveModel:
             return
         if self._last_time is not None and events["t"][0] < self._last_time:
             raise ValueError(
-                f"events begin at {events['t'][0]} µs, before the last one so far at {self._last_time} µs: reset() starts anew"
+                f"events begin at {events['t'][0]} µs, before the last one so far at {self._last_time} µs:"
+                " reset() starts anew"
             )
         self.engine.update(events)
         self._last_time = int(events["t"][-1])
@@ -107,9 +109,7 @@ class LiveModel:
         return f"LiveModel(engine={self._name}, events={self._events}\n{lines}\n)"
 
 
-def make_model_asynchronous(
-    model: nn.Module, graph: GraphConfig | None = None, *, engine: str = "auto"
-) -> LiveModel:
+def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, *, engine: str = "auto") -> LiveModel:
     """Make a graph network follow a stream of events. The model is left as it was; its parameters are shared.
 
     Args:
@@ -119,8 +119,8 @@ def make_model_asynchronous(
             ``"dense"`` runs the whole model at every output, ``"auto"`` takes the first of these that can.
 
     Raises:
-        ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the graph's;
-            an unknown engine, or one that cannot run this model exactly.
+        ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the
+            graph's; an unknown engine, or one that cannot run this model exactly.
     """
     trained_for = getattr(model, "graph", None)
     if graph is None:
@@ -154,8 +154,8 @@ def _check_evaluable(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if module.training and isinstance(module, (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)):
             raise ValueError(
-                f"{name or type(module).__name__} is in training mode, in which its output depends on the batch or on chance:"
-                " call model.eval() first"
+                f"{name or type(module).__name__} is in training mode, in which its output depends on the batch or on"
+                " chance: call model.eval() first"
             )
     for name, parameter in model.state_dict().items():
         if not bool(torch.isfinite(parameter).all()):

@@ -16,6 +16,7 @@ from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes
 from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.spline import EdgeSplines
 
 __all__ = ["PacketEngine"]
 
@@ -25,8 +26,11 @@ _SMALLEST_CAPACITY = 1 << 13
 
 
 @njit(cache=True, nogil=True)
-def _edges_into(x, y, t, neighbors, counts, first, mask, radius, time_scale, source, target, edge_attr):  # type: ignore[no-untyped-def]
-    """Edges into nodes ``first, first + 1, …`` (as many as ``counts`` has): source slots, target rows, attributes; their number."""
+def _edges_into(x, y, t, neighbors, counts, first, mask, radius, time_scale, source, target, edge_attr):
+    """Write the edges into nodes ``first, first + 1, …``, as many as ``counts`` has, and return how many edges.
+
+    Out: ``source [E]`` slots, ``target [E]`` rows counted from ``first``, ``edge_attr [E, 3]``.
+    """
     e = 0
     for k in range(len(counts)):
         own = (first + k) & mask
@@ -42,8 +46,8 @@ def _edges_into(x, y, t, neighbors, counts, first, mask, radius, time_scale, sou
 
 
 @njit(cache=True, nogil=True)
-def _live_edges(neighbors, counts, first, last, mask, edge_index):  # type: ignore[no-untyped-def]
-    """Edges between nodes ``first .. last - 1``, numbered from 0; their number."""
+def _live_edges(neighbors, counts, first, last, mask, edge_index):
+    """Write the edges between nodes ``first .. last - 1``, numbered from 0, and return how many."""
     e = 0
     for number in range(first, last):
         slot = number & mask
@@ -56,7 +60,7 @@ def _live_edges(neighbors, counts, first, last, mask, edge_index):  # type: igno
 
 
 @njit(cache=True, nogil=True)
-def _skip_old(node_t, mask, first, last, time):  # type: ignore[no-untyped-def]
+def _skip_old(node_t, mask, first, last, time):
     """The first of the nodes ``first .. last - 1`` that is younger than ``time``, or ``last``."""
     while first < last and node_t[first & mask] <= time:
         first += 1
@@ -143,26 +147,23 @@ class PacketEngine:
             edge_attr,
         )
         polarity = np.where(events["p"] > 0, 1.0, -1.0)[:, None]
-        self._run_layers(
-            torch.from_numpy(slots).to(self._device),
-            torch.from_numpy(polarity).to(self._device, self._dtype),
+        own = torch.from_numpy(polarity).to(self._device, self._dtype)
+        edges = self._layers[0][0].conv.edges(
             torch.from_numpy(source).to(self._device),
             torch.from_numpy(target).to(self._device),
             torch.from_numpy(edge_attr[:, : self._model.dim]).to(self._device, self._dtype),
+            count,
         )
+        self._run_layers(torch.from_numpy(slots).to(self._device), own, edges)
 
-    def _run_layers(self, slots: Tensor, own: Tensor, source: Tensor, target: Tensor, edge_attr: Tensor) -> None:
+    def _run_layers(self, slots: Tensor, own: Tensor, edges: EdgeSplines) -> None:
         """Take the new nodes, ``own [N, 1]`` their input, through all layers, and keep what each layer reads."""
         self._features[0][slots] = own
-        bases: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         skips: list[Tensor] = []
         for n, (block, residual) in enumerate(self._layers):
             if residual == "begin":
                 skips.append(own)
-            size = tuple(block.conv.kernel_size.tolist())
-            if size not in bases:
-                bases[size] = block.conv.basis(edge_attr)
-            own = block.finish(block.conv.convolve(self._features[n], own, source, target, *bases[size]))
+            own = block.finish(block.conv.convolve(self._features[n], own, edges))
             if residual == "end":
                 own = skips.pop() + own
             self._features[n + 1][slots] = own
@@ -209,10 +210,10 @@ class PacketEngine:
                 grown = np.empty((capacity, *ring.shape[1:]), ring.dtype)
                 grown[after] = ring[before]
                 setattr(self, name, grown)
-        for n, ring in enumerate(self._features):
-            grown = ring.new_empty(capacity, ring.shape[1])
-            grown[torch.from_numpy(after)] = ring[torch.from_numpy(before)]
-            self._features[n] = grown
+        for n, features in enumerate(self._features):
+            larger = features.new_empty(capacity, features.shape[1])
+            larger[torch.from_numpy(after)] = features[torch.from_numpy(before)]
+            self._features[n] = larger
 
     def describe(self) -> list[str]:
         """One line per layer."""
@@ -221,7 +222,7 @@ class PacketEngine:
         return [*lines, f"{behind} and behind: live nodes, at every output"]
 
 
-def _flatten(blocks: nn.ModuleList):  # type: ignore[no-untyped-def]
+def _flatten(blocks: nn.ModuleList):
     """Yield every convolution block, and whether a residual begins before or ends behind it."""
     for block in blocks:
         if isinstance(block, ConvBlock):

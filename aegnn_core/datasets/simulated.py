@@ -26,8 +26,9 @@ class SimulatedSamples(IterableDataset[Data]):
     """Endless samples for one task, in an order that the seed fixes.
 
     A detection sample is a moment of a scene: the graph of the events before it (the window, and some of what preceded
-    it, as a live model would have seen it), with ``boxes [M, 4]`` (x0, y0, x1, y1 px) and ``classes [M]``. A recognition
-    sample is a whole short recording with ``y [1]``. Half of them are mirrored, half have their polarity inverted.
+    it, as a live model would have seen it), with ``boxes [M, 4]`` (x0, y0, x1, y1 px) and ``classes [M]``. A
+    recognition sample is a whole short recording with ``y [1]``. Half of them are mirrored, half have
+    their polarity inverted.
 
     Args:
         task: ``"detection"`` or ``"recognition"``.
@@ -60,14 +61,14 @@ class SimulatedSamples(IterableDataset[Data]):
     def _detection(self, rng: np.random.Generator) -> Iterator[Data]:
         window = self.graph.window
         assert window is not None
-        width, height = self.scene.sensor.width, self.scene.sensor.height
+        width = self.scene.sensor.width
         for _ in count():
             scene = simulate_scene(int(rng.integers(HELD_OUT_SEED)), self.scene)
             events, boxes = scene.stream.events, scene.boxes
             period = self.scene.box_period_us
             moments = np.arange(-(-window // period) * period, self.scene.duration_us, period)
             for moment in rng.choice(moments, min(_MOMENTS_PER_SCENE, len(moments)), replace=False):
-                begin = moment - window - int(rng.integers(window))
+                begin = moment - window - int(rng.integers(window // 2 + 1))
                 first, last = np.searchsorted(events["t"], [begin, moment])
                 seen = boxes[boxes["t"] == moment]
                 corners = np.stack([seen["x"], seen["y"], seen["x"] + seen["w"], seen["y"] + seen["h"]], 1)
@@ -83,9 +84,7 @@ class SimulatedSamples(IterableDataset[Data]):
     def _recognition(self, rng: np.random.Generator) -> Iterator[Data]:
         for _ in count():
             sample = simulate_recognition(int(rng.integers(HELD_OUT_SEED)))
-            events = _augment(
-                sample.stream.events, bool(rng.integers(2)), bool(rng.integers(2)), sample.stream.width
-            )
+            events = _augment(sample.stream.events, bool(rng.integers(2)), bool(rng.integers(2)), sample.stream.width)
             data = build_graph(events, self.graph)
             data.y = torch.tensor([sample.label])
             yield data

@@ -80,7 +80,7 @@ def average_precision(
     return AveragePrecision(mean(precision), mean(precision[0]), mean(precision[5]), per_class)
 
 
-def _boxes(images: Sequence[np.ndarray], labels: Sequence[str]):  # type: ignore[no-untyped-def]
+def _boxes(images: Sequence[np.ndarray], labels: Sequence[str]):
     """The boxes of all images in COCO's form."""
     for image, boxes in enumerate(images):
         for box in boxes:
@@ -92,6 +92,6 @@ def _boxes(images: Sequence[np.ndarray], labels: Sequence[str]):  # type: ignore
                 "category_id": category,
                 "bbox": [float(box["x"]), float(box["y"]), float(box["w"]), float(box["h"])],
             }
-            if "score" in boxes.dtype.names:
+            if "score" in (boxes.dtype.names or ()):
                 coco["score"] = float(box["score"])
             yield coco

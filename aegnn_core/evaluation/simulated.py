@@ -30,7 +30,12 @@ class Accuracy:
 
 
 def evaluate_detector(
-    model: TrainedModel, *, scenes: int, seed: int = HELD_OUT_SEED, asynchronous: bool = True, config: SceneConfig | None = None
+    model: TrainedModel,
+    *,
+    scenes: int,
+    seed: int = HELD_OUT_SEED,
+    asynchronous: bool = True,
+    config: SceneConfig | None = None,
 ) -> AveragePrecision:
     """COCO average precision over scenes with seeds ``seed, seed + 1, …``, looked at every 50 ms.
 

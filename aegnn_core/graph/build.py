@@ -17,10 +17,8 @@ _FLOAT = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 @njit(cache=True, nogil=True)
-def edge_attributes(
-    dx: float, dy: float, dt: float, radius: float, time_scale: float
-) -> tuple[float, float, float]:
-    """``clamp((pos_j - pos_k) / (2 radius) + 1/2, 0, 1)`` for one edge j → k, from differences [px, px, µs] j minus k."""
+def edge_attributes(dx: float, dy: float, dt: float, radius: float, time_scale: float) -> tuple[float, float, float]:
+    """``clamp((pos_j - pos_k) / (2 radius) + 1/2, 0, 1)`` of one edge j → k; differences [px, px, µs] are j minus k."""
     scale = 1.0 / (2.0 * radius)
     u = min(max(dx * scale + 0.5, 0.0), 1.0)
     v = min(max(dy * scale + 0.5, 0.0), 1.0)
@@ -29,7 +27,7 @@ def edge_attributes(
 
 
 @njit(cache=True, nogil=True)
-def _fill_edges(t, x, y, neighbors, counts, first, radius, time_scale, directed, edge_index, edge_attr):  # type: ignore[no-untyped-def]
+def _fill_edges(t, x, y, neighbors, counts, first, radius, time_scale, directed, edge_index, edge_attr):
     """Write the edges with both ends at or after node ``first`` in the order of their younger node; return how many."""
     e = 0
     for k in range(first, len(t)):
@@ -76,9 +74,9 @@ def build_graph(
 
     Returns:
         ``Data`` with ``x [N, 1]`` polarity ±1, ``pos [N, 3]`` = (x, y, β·(t - t of the first event)) in px,
-        ``edge_index [2, E]`` (row 0 source, row 1 target, in the order of the younger node) and ``edge_attr [E, 3]`` in [0, 1].
-        With ``expiry="readout"`` all events are nodes and ``live [N]`` marks the live ones; with ``expiry="graph"``
-        only the live nodes and the edges between them are there.
+        ``edge_index [2, E]`` (row 0 source, row 1 target, in the order of the younger node) and ``edge_attr [E, 3]`` in
+        [0, 1]. With ``expiry="readout"`` all events are nodes and ``live [N]`` marks the live ones; with
+        ``expiry="graph"`` only the live nodes and the edges between them are there.
 
     Raises:
         ValueError: not an event array, not in time order, or ``time`` before the last event.

@@ -54,7 +54,13 @@ class GraphConfig:
             value = getattr(self, name)
             if value is None and name != "max_neighbors":
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value % 1 or value < 1:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float))
+                or value != value
+                or value % 1
+                or value < 1
+            ):
                 raise ValueError(f"graph: {name} must be a whole number of at least 1, found {value!r}")
             object.__setattr__(self, name, int(value))
         if not isinstance(self.directed, bool):

@@ -13,12 +13,12 @@ from aegnn_core.graph.config import GraphConfig
 
 __all__ = ["FOREVER", "NeighborSearch"]
 
-#: Stands for "no limit" where the kernels take a duration [µs] or a number of nodes.
-FOREVER = np.int64(2**62)
+#: Stands for "no limit" where the kernels take a duration [µs].
+FOREVER = 2**62
 
 
 @njit(cache=True, nogil=True)
-def _keep_largest(values: np.ndarray, length: int, keep: int) -> None:
+def _keep_largest(values, length, keep):
     """Reorder ``values[:length]`` so that the ``keep`` largest come first (Hoare's selection, in place)."""
     low, high = 0, length - 1
     while low < high:
@@ -43,54 +43,54 @@ def _keep_largest(values: np.ndarray, length: int, keep: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _collect(
-    center: int,
-    now: int,
-    oldest: int,
-    head: np.ndarray,
-    previous: np.ndarray,
-    node_t: np.ndarray,
-    mask: int,
-    offsets: np.ndarray,
-    distance2: np.ndarray,
-    reach_us: np.ndarray,
-    radius2: float,
-    time_scale: float,
-    max_neighbors: int,
-    chain_node: np.ndarray,
-    chain_pixel: np.ndarray,
-    candidates: np.ndarray,
-) -> int:
+    center,
+    now,
+    oldest,
+    head,
+    previous,
+    node_t,
+    mask,
+    offsets,
+    distance2,
+    reach_us,
+    radius2,
+    time_scale,
+    max_neighbors,
+    chain_node,
+    chain_pixel,
+    candidates,
+):
     """Put the at most ``max_neighbors`` most recent neighbours numbered ``oldest`` or above into ``candidates``.
 
     All chains are walked side by side, one step each in turn, and what is kept is decided by adding 0 or 1 to an index:
     the loads do not wait for each other and there is hardly a branch to guess, which is where the time would go.
     """
-    active = 0
+    active = np.int64(0)
     for d in range(len(offsets)):
         node = head[np.uintp(center + offsets[d])]
         chain_node[np.uintp(active)] = node
         chain_pixel[np.uintp(active)] = d
         active += np.int64(node >= oldest)
-    found = 0
+    found = np.int64(0)
     while active > 0:
         if found + active > len(candidates):
             # More than fit: keep the most recent. What is older than those can never come back.
             _keep_largest(candidates, found, max_neighbors)
             found = max_neighbors
             oldest = candidates[:found].min()
-        still_active = 0
+        still_active = np.int64(0)
         for i in range(active):
             node = chain_node[np.uintp(i)]
-            d = np.uintp(chain_pixel[np.uintp(i)])
+            pixel = np.uintp(chain_pixel[np.uintp(i)])
             slot = np.uintp(node & mask)
             dt = now - node_t[slot]
             scaled = time_scale * dt
             candidates[np.uintp(found)] = node
-            recent = np.int64(dt <= reach_us[d]) & np.int64(node >= oldest)
-            found += recent & np.int64(distance2[d] + scaled * scaled <= radius2)
+            recent = np.int64(dt <= reach_us[pixel]) & np.int64(node >= oldest)
+            found += recent & np.int64(distance2[pixel] + scaled * scaled <= radius2)
             before = previous[slot]
             chain_node[np.uintp(still_active)] = before
-            chain_pixel[np.uintp(still_active)] = d
+            chain_pixel[np.uintp(still_active)] = pixel
             still_active += recent & np.int64(before >= oldest)
         active = still_active
     if found > max_neighbors:
@@ -101,37 +101,37 @@ def _collect(
 
 @njit(cache=True, nogil=True)
 def _insert_and_search(
-    t: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    first: int,
-    head: np.ndarray,
-    span: np.ndarray,
-    stride: int,
-    margin: int,
-    previous: np.ndarray,
-    node_t: np.ndarray,
-    mask: int,
-    offsets: np.ndarray,
-    distance2: np.ndarray,
-    reach_us: np.ndarray,
-    radius2: float,
-    time_scale: float,
-    max_nodes: int,
-    max_neighbors: int,
-    chain_node: np.ndarray,
-    chain_pixel: np.ndarray,
-    candidates: np.ndarray,
-    neighbors: np.ndarray,
-    counts: np.ndarray,
-) -> None:
+    t,
+    x,
+    y,
+    first,
+    head,
+    span,
+    stride,
+    margin,
+    previous,
+    node_t,
+    mask,
+    offsets,
+    distance2,
+    reach_us,
+    radius2,
+    time_scale,
+    max_nodes,
+    max_neighbors,
+    chain_node,
+    chain_pixel,
+    candidates,
+    neighbors,
+    counts,
+):
     """Insert nodes ``first, first + 1, …`` and write the numbers of their neighbours.
 
-    A node with number n lies in slot ``n & mask`` of ``previous`` (the number of the node before it at its pixel, -1 for
-    none) and ``node_t``. ``head`` holds the last node's number per pixel, or -1: a flat image of ``stride`` columns with
-    an empty ``margin`` all around, so that no pixel needs a bounds check. ``offsets`` [D] are the pixels within the
-    radius as steps in it, nearest first, with their ``distance2`` [px²] and ``reach_us``, a bound on dt to stop a chain
-    early: the comparison that decides is the rule's own.
+    A node with number n lies in slot ``n & mask`` of ``previous`` (the number of the node before it at its pixel, -1
+    for none) and ``node_t``. ``head`` holds the last node's number per pixel, or -1: a flat image of ``stride`` columns
+    with an empty ``margin`` all around, so that no pixel needs a bounds check. ``offsets`` [D] are the pixels within
+    the radius as steps in it, nearest first, with their ``distance2`` [px²] and ``reach_us``, a bound on dt to stop a
+    chain early: the comparison that decides is the rule's own.
 
     ``span``, shaped like ``head``, remembers how many nodes back the last search at a pixel had to look (0: unknown).
     Looking only a little further than that usually suffices; where it does not, the search is made again without the
@@ -199,7 +199,8 @@ class NeighborSearch:
         reach_us = np.sqrt(np.maximum(graph.radius**2 - self._distance2, 0)) / graph.time_scale + 1
         horizon = FOREVER if graph.time_horizon is None else graph.time_horizon
         youth = FOREVER if graph.window is None else graph.window - 1
-        self._reach_us = np.minimum(np.minimum(reach_us, float(FOREVER)).astype(np.int64), min(horizon, youth))
+        longest = np.minimum(reach_us, float(FOREVER)).astype(np.int64)
+        self._reach_us = np.minimum(longest, min(horizon, youth))
         self._chain_node = np.empty(len(order), np.int64)
         self._chain_pixel = np.empty(len(order), np.int64)
         self._candidates = np.empty(2 * graph.max_neighbors + len(order), np.int64)
@@ -209,9 +210,7 @@ class NeighborSearch:
         """Slots for nodes."""
         return len(self.node_t)
 
-    def insert(
-        self, t: np.ndarray, x: np.ndarray, y: np.ndarray, neighbors: np.ndarray, counts: np.ndarray
-    ) -> None:
+    def insert(self, t: np.ndarray, x: np.ndarray, y: np.ndarray, neighbors: np.ndarray, counts: np.ndarray) -> None:
         """Append nodes and write the numbers of their neighbours.
 
         Args:

@@ -1,4 +1,4 @@
-"""The two building blocks of the graph networks: one convolution with its activation and norm, and a residual of such."""
+"""The building blocks of the graph networks: convolutions with activation and norm, residuals, sequences of both."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
-from aegnn_core.nn.spline import SplineConv
+from aegnn_core.nn.spline import EdgeSplines, SplineConv
 
-__all__ = ["ConvBlock", "Residual"]
+__all__ = ["BlockSequence", "ConvBlock", "Residual"]
 
 
 class ConvBlock(nn.Module):
@@ -29,9 +29,9 @@ class ConvBlock(nn.Module):
         self.conv = SplineConv(in_channels, out_channels, dim, kernel_size, root_weight=root_weight, bias=bias)
         self.norm = nn.BatchNorm1d(out_channels)
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
-        """``x [N, in]``, ``edge_index [2, E]``, ``edge_attr [E, dim]`` → ``[N, out]``."""
-        return self.finish(self.conv(x, edge_index, edge_attr))
+    def forward(self, x: Tensor, edges: EdgeSplines) -> Tensor:
+        """``x [N, in]`` → ``[N, out]``."""
+        return self.finish(self.conv.convolve(x, x, edges))
 
     def finish(self, convolved: Tensor) -> Tensor:
         """Activation and norm, row by row."""
@@ -45,9 +45,23 @@ class Residual(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
-        """Shapes as in :class:`ConvBlock`."""
+    def forward(self, x: Tensor, edges: EdgeSplines) -> Tensor:
+        """``x [N, C]`` → ``[N, C]``."""
         y = x
         for block in self.blocks:
-            y = block(y, edge_index, edge_attr)
+            y = block(y, edges)
         return x + y
+
+
+class BlockSequence(nn.ModuleList):
+    """Blocks on one graph. Their convolutions have one kernel size, so that they share the splines on the edges."""
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
+        """``x [N, in]``, ``edge_index [2, E]``, ``edge_attr [E, dim]`` → ``[N, out]``."""
+        if len(self) == 0:
+            return x
+        first = next(module for module in self.modules() if isinstance(module, SplineConv))
+        edges = first.edges(edge_index[0], edge_index[1], edge_attr[:, : first.dim].to(x.dtype), len(x))
+        for block in self:
+            x = block(x, edges)
+        return x

@@ -1,4 +1,4 @@
-"""Trained models in one file: weights as safetensors, and in its header what is needed to use them. Nothing is unpickled."""
+"""Trained models in one safetensors file: weights, and in its header what their use needs. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def save_model(path: str | Path, model: TrainedModel) -> None:
     part.replace(path)
 
 
-def load_model(source: str | Path, *, device: str | torch.device = "cpu", graph: GraphConfig | None = None) -> TrainedModel:
+def load_model(
+    source: str | Path, *, device: str | torch.device = "cpu", graph: GraphConfig | None = None
+) -> TrainedModel:
     """Load a packaged model by name, or a ``.safetensors`` file by path.
 
     Args:
@@ -97,7 +99,8 @@ def load_model(source: str | Path, *, device: str | torch.device = "cpu", graph:
     if path.suffix != ".safetensors":
         if str(source) not in packaged_models():
             raise ValueError(
-                f"unknown model {str(source)!r}: expected a path to a .safetensors file or one of {', '.join(packaged_models())}"
+                f"unknown model {str(source)!r}: expected a path to a .safetensors file or one of"
+                f" {', '.join(packaged_models())}"
             )
         with resources.as_file(_WEIGHTS / f"{source}.safetensors") as packaged:
             return _load(packaged, device, graph)
@@ -115,7 +118,9 @@ def _load(path: Path, device: str | torch.device, graph: GraphConfig | None) -> 
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     if _KEY not in metadata:
-        raise ValueError(f"{path} has no aegnn header, found {sorted(metadata) or 'none'}: it was not written by save_model")
+        raise ValueError(
+            f"{path} has no aegnn header, found {sorted(metadata) or 'none'}: it was not written by save_model"
+        )
     header = json.loads(metadata[_KEY])
     if header.get("version") != _VERSION:
         raise ValueError(f"{path} has format version {header.get('version')!r}, this package reads {_VERSION}")
@@ -148,4 +153,6 @@ def _check_device(device: str | torch.device) -> torch.device:
 def _difference(a: GraphConfig, b: GraphConfig) -> str:
     """The fields in which two configurations differ, with both values."""
     other = b.to_dict()
-    return ", ".join(f"{name} {value!r} vs {other[name]!r}" for name, value in a.to_dict().items() if value != other[name])
+    return ", ".join(
+        f"{name} {value!r} vs {other[name]!r}" for name, value in a.to_dict().items() if value != other[name]
+    )

@@ -1,7 +1,7 @@
 """Object detection on a grid of cells: decoding, loss and non-maximum suppression (YOLO, Redmon et al., CVPR 2016).
 
-Every cell predicts one box: ``5 + classes`` numbers (x, y, w, h, objectness, class logits). A box centre lies within half
-a cell around its cell: ``x = (column + 2 σ(tx) - ½) · cell width``; the size is ``w = exp(tw) · cell width``.
+Every cell predicts one box: ``5 + classes`` numbers (x, y, w, h, objectness, class logits). A box centre lies within
+half a cell around its cell: ``x = (column + 2 σ(tx) - ½) · cell width``; the size is ``w = exp(tw) · cell width``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,21 @@ __all__ = ["DETECTION_DTYPE", "GridPrediction", "decode_grid", "detection_loss",
 
 #: One detection: x, y (upper-left corner), w, h [px], score in [0, 1], class number.
 DETECTION_DTYPE = np.dtype(
-    [("x", np.float32), ("y", np.float32), ("w", np.float32), ("h", np.float32), ("score", np.float32), ("class_id", np.int32)]
+    [
+        ("x", np.float32),
+        ("y", np.float32),
+        ("w", np.float32),
+        ("h", np.float32),
+        ("score", np.float32),
+        ("class_id", np.int32),
+    ]
 )
 
 _MAX_LOG_SIZE = 4.0
 
 
 class GridPrediction(NamedTuple):
-    """Decoded grid of ``G`` cells: ``boxes [B, G, 4]`` (x0, y0, x1, y1 px), ``objectness [B, G]`` and ``classes [B, G, C]`` logits."""
+    """Cells: ``boxes [B, G, 4]`` (x0, y0, x1, y1 px), logits ``objectness [B, G]`` and ``classes [B, G, C]``."""
 
     boxes: Tensor
     objectness: Tensor
@@ -50,7 +57,7 @@ def decode_grid(output: Tensor, sensor: tuple[int, int]) -> GridPrediction:
 
 
 def intersection_over_union(a: Tensor, b: Tensor, generalized: bool = False) -> Tensor:
-    """IoU of boxes ``[..., 4]`` (x0, y0, x1, y1), pair by pair; generalised (Rezatofighi et al., CVPR 2019) on demand."""
+    """IoU of boxes ``[..., 4]`` (x0, y0, x1, y1), pair by pair; or generalised (Rezatofighi et al., CVPR 2019)."""
     area_a = (a[..., 2:] - a[..., :2]).clamp(min=0).prod(-1)
     area_b = (b[..., 2:] - b[..., :2]).clamp(min=0).prod(-1)
     shared = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
@@ -99,7 +106,7 @@ def detection_loss(
     giou = intersection_over_union(predicted, boxes[matched], generalized=True)
     box = (1 - giou).sum() / count
     label = cross_entropy(prediction.classes[positive], classes[matched], reduction="sum") / count
-    return {"box": 2.5 * box, "objectness": objectness, "class": 0.5 * label}
+    return {"box": 4 * box, "objectness": objectness, "class": 0.5 * label}
 
 
 def suppress(
@@ -121,7 +128,7 @@ def suppress(
     for boxes, scores, classes in zip(all_boxes, all_scores.double().numpy(), all_classes.numpy(), strict=True):
         left = np.flatnonzero(scores >= score_threshold)
         left = left[np.argsort(-scores[left], kind="stable")]
-        kept = []
+        kept: list[int] = []
         while len(left) and len(kept) < max_detections:
             best, left = left[0], left[1:]
             kept.append(best)

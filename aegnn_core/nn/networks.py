@@ -1,4 +1,4 @@
-"""The networks by name: AEGNN's two with the paper's sizes per data set, and one with a convolutional head on the voxel grid."""
+"""The networks by name: AEGNN's two with the paper's sizes, and one with a convolutional head on the voxel grid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from aegnn_core.graph.config import GraphConfig
-from aegnn_core.nn.blocks import ConvBlock, Residual
+from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
 from aegnn_core.nn.detection import decode_grid, suppress
 from aegnn_core.nn.pooling import GridPooling, VoxelPooling, grid_shape
 
@@ -58,8 +58,8 @@ _DETECTION_GRID = (8, 6)
 class GraphNetwork(nn.Module):
     """Convolutions on the event graph, poolings with convolutions between them, a grid, and a head.
 
-    ``event_blocks`` see single events: their features are what the live model computes as events arrive. Everything behind
-    them, :meth:`readout`, works on the live nodes only and on few voxels.
+    ``event_blocks`` see single events: their features are what the live model computes as events arrive. Everything
+    behind them, :meth:`readout`, works on the live nodes only and on few voxels.
 
     Args:
         sensor: width and height [px].
@@ -88,9 +88,9 @@ class GraphNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.sensor, self.task, self.dim = sensor, task, dim
-        self.event_blocks = nn.ModuleList(event_blocks)
+        self.event_blocks = BlockSequence(event_blocks)
         self.poolings = nn.ModuleList([pooling for pooling, _ in stages])
-        self.voxel_blocks = nn.ModuleList([nn.ModuleList(blocks) for _, blocks in stages])
+        self.voxel_blocks = nn.ModuleList([BlockSequence(blocks) for _, blocks in stages])
         self.grid = grid
         self.head = head
 
@@ -101,10 +101,8 @@ class GraphNetwork(nn.Module):
             Recognition: class logits ``[B, classes]``. Detection: ``[B, rows, columns, 5 + classes]``, see
             :mod:`aegnn_core.nn.detection`.
         """
-        x, pos, edge_index = data.x, data.pos, data.edge_index
-        edge_attr = data.edge_attr[:, : self.dim]
-        for block in self.event_blocks:
-            x = block(x, edge_index, edge_attr)
+        pos, edge_index = data.pos, data.edge_index
+        x = self.event_blocks(data.x, edge_index, data.edge_attr)
         batch = data.batch if "batch" in data else torch.zeros(len(x), dtype=torch.long, device=x.device)
         batch_size = data.num_graphs if "batch" in data else 1
         if "live" in data and not bool(data.live.all()):
@@ -119,8 +117,7 @@ class GraphNetwork(nn.Module):
         for pooling, blocks in zip(self.poolings, self.voxel_blocks, strict=True):
             graph = pooling(x, pos, edge_index, batch, batch_size)
             x, pos, edge_index, batch = graph.x, graph.pos, graph.edge_index, graph.batch
-            for block in blocks:
-                x = block(x, edge_index, graph.edge_attr[:, : self.dim])
+            x = blocks(x, edge_index, graph.edge_attr)
         return self.head(self.grid(x, pos, batch, batch_size))
 
     @property
@@ -160,15 +157,20 @@ class _FlatHead(nn.Module):
 
 
 class _ConvolutionalHead(nn.Module):
-    """Ordinary convolutions on the grid of features at two scales, and a box per cell of the finer one."""
+    """Ordinary convolutions on the grid of features, a box per cell of a quarter of its resolution.
+
+    The cells see their surroundings at two scales: the finer knows where an edge is, the coarser what it is part of.
+    """
 
     def __init__(self, channels: int, width: int, outputs: int) -> None:
         super().__init__()
-        self.fine = nn.Sequential(_conv(channels, width, stride=2), _conv(width, width))
-        self.coarse = nn.Sequential(_conv(width, 2 * width, stride=2), _conv(2 * width, 2 * width), _conv(2 * width, width))
+        self.fine = nn.Sequential(_conv(channels, 32, stride=2), _conv(32, width, stride=2), _conv(width, width))
+        self.coarse = nn.Sequential(
+            _conv(width, 2 * width, stride=2), _conv(2 * width, 2 * width), _conv(2 * width, width)
+        )
         self.merge = _conv(2 * width, width)
         self.predict = nn.Conv2d(width, outputs, 1)
-        nn.init.zeros_(self.predict.weight)
+        nn.init.normal_(self.predict.weight, std=0.01)
         assert self.predict.bias is not None
         nn.init.zeros_(self.predict.bias)
         # Objects are rare: start from a low objectness, or the first steps are spent on unlearning boxes.
@@ -218,9 +220,7 @@ def _graph_res(
     """AEGNN's residual network (CVPR 2022, section 4): seven spline convolutions, pooling after five."""
     convolution: dict[str, Any] = {"dim": dim, "kernel_size": size.kernel_size}
     c = size.channels
-    behind: list[nn.Module] = [
-        Residual([ConvBlock(c[4], c[5], **convolution), ConvBlock(c[5], c[6], **convolution)])
-    ]
+    behind: list[nn.Module] = [Residual([ConvBlock(c[4], c[5], **convolution), ConvBlock(c[5], c[6], **convolution)])]
     grid = GridPooling(size.sensor, (4, 4))
     columns, rows = _DETECTION_GRID
     outputs = classes if task == "recognition" else columns * rows * (5 + classes)
@@ -249,18 +249,25 @@ def _graph_wen(size: DatasetSize, task: str, classes: int, dim: int, position: s
 
 
 def _graph_grid(
-    size: DatasetSize, task: str, classes: int, dim: int, voxel: tuple[int, int] = (4, 4), width: int = 32
+    size: DatasetSize, task: str, classes: int, dim: int, voxel: tuple[int, int] | None = None, width: int = 48
 ) -> GraphNetwork:
     """AEGNN's convolutions on events, and ordinary convolutions behind the pooling.
 
-    After DAGR (Gehrig & Scaramuzza, Nature 2024), which showed that a head that is the same in every cell, at two scales,
-    finds objects far better than one that has to learn every place on its own.
+    After DAGR (Gehrig & Scaramuzza, Nature 2024), which showed that a head that is the same in every cell finds objects
+    far better than one that has to learn every place on its own. Boxes want finer voxels than classes.
     """
     blocks = _event_blocks(_SMALL, {"dim": dim, "kernel_size": 2})
-    grid = GridPooling(size.sensor, grid_shape(size.sensor, voxel))
     channels = _SMALL[4]
-    head = _AverageHead(channels, width, classes) if task == "recognition" else _ConvolutionalHead(channels, width, 5 + classes)
-    return GraphNetwork(size.sensor, task, dim, blocks, [], grid, head)
+    head: nn.Module
+    if task == "detection":
+        voxel = voxel or (2, 2)
+        head = _ConvolutionalHead(channels, width, 5 + classes)
+    else:
+        voxel = voxel or (4, 4)
+        head = _AverageHead(channels, width, classes)
+    return GraphNetwork(
+        size.sensor, task, dim, blocks, [], GridPooling(size.sensor, grid_shape(size.sensor, voxel)), head
+    )
 
 
 NETWORKS: dict[str, Callable[..., GraphNetwork]] = {

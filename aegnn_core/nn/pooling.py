@@ -13,7 +13,7 @@ __all__ = ["GridPooling", "PooledGraph", "VoxelPooling", "grid_shape", "segment_
 
 
 class PooledGraph(NamedTuple):
-    """Nodes and edges after pooling: ``x [M, C]``, ``pos [M, 3]`` px, ``edge_index [2, F]``, ``edge_attr [F, 3]``, ``batch [M]``."""
+    """``x [M, C]``, ``pos [M, 3]`` px, ``edge_index [2, F]``, ``edge_attr [F, 3]`` and ``batch [M]``, pooled."""
 
     x: Tensor
     pos: Tensor
@@ -28,7 +28,7 @@ def grid_shape(sensor: tuple[int, int], size: tuple[float, float]) -> tuple[int,
 
 
 @njit(cache=True, nogil=True)
-def _segment_max(x, segment, out, winner):  # type: ignore[no-untyped-def]
+def _segment_max(x, segment, out, winner):
     for i in range(len(segment)):
         s = segment[i]
         for c in range(x.shape[1]):
@@ -39,7 +39,7 @@ def _segment_max(x, segment, out, winner):  # type: ignore[no-untyped-def]
 
 class _CompiledSegmentMax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, segment, segments):  # type: ignore[no-untyped-def]
+    def forward(ctx, x, segment, segments):
         out = x.new_zeros(segments, x.shape[1])
         winner = torch.full(out.shape, -1, dtype=torch.long)
         _segment_max(x.detach().contiguous().numpy(), segment.contiguous().numpy(), out.numpy(), winner.numpy())
@@ -49,7 +49,7 @@ class _CompiledSegmentMax(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_out):  # type: ignore[no-untyped-def]
+    def backward(ctx, grad_out):
         (winner,) = ctx.saved_tensors
         grad = grad_out.new_zeros(ctx.nodes, grad_out.shape[1])
         grad.scatter_add_(0, winner.clamp(min=0), torch.where(winner >= 0, grad_out, 0))
@@ -59,8 +59,8 @@ class _CompiledSegmentMax(torch.autograd.Function):
 def segment_max(x: Tensor, segment: Tensor, segments: int) -> Tensor:
     """Maximum of ``x [N, C]`` over the nodes of each segment, ``segment [N]`` in [0, segments) → ``[segments, C]``.
 
-    A segment without nodes is 0. Where several nodes hold the maximum, one of them gets the gradient (CPU) or they share
-    it (other devices).
+    A segment without nodes is 0. Where several nodes hold the maximum, one of them gets the gradient (CPU) or they
+    share it (other devices).
     """
     if x.device.type == "cpu":
         return _CompiledSegmentMax.apply(x, segment, segments)
@@ -76,8 +76,8 @@ def _cells(pos: Tensor, size: tuple[float, float], shape: tuple[int, int]) -> tu
     if bool(outside.any()):
         x, y = pos[int(outside.nonzero()[0, 0]), :2].tolist()
         raise ValueError(
-            f"a node at ({x:g}, {y:g}) px lies outside the grid of {shape[0]} x {shape[1]} voxels of {size[0]:g} x {size[1]:g} px:"
-            " the network was made for a smaller sensor"
+            f"a node at ({x:g}, {y:g}) px lies outside the grid of {shape[0]} x {shape[1]} voxels"
+            f" of {size[0]:g} x {size[1]:g} px: the network was made for a smaller sensor"
         )
     return column, row
 
@@ -85,15 +85,16 @@ def _cells(pos: Tensor, size: tuple[float, float], shape: tuple[int, int]) -> tu
 class VoxelPooling(nn.Module):
     """Max pooling of nodes into voxels of the image plane, and of edges between them (AEGNN, section 3.1).
 
-    A pooled node exists for every voxel with a node, its features the maximum over them. A pooled edge A → B, A ≠ B, exists
-    where an edge does. Edge attributes are ``clamp(offset / (2 · size) + 1/2, 0, 1)``, the offset from B to A in px and the
-    size the voxel's, so they depend on the two voxels alone. A voxel spans all of time: its third coordinate is 0.
+    A pooled node exists for every voxel with a node, its features the maximum over them. A pooled edge A → B, A ≠ B,
+    exists where an edge does. Edge attributes are ``clamp(offset / (2 · size) + 1/2, 0, 1)``, the offset from B to A in
+    px and the size the voxel's, so they depend on the two voxels alone. A voxel spans all of time: its third
+    coordinate is 0.
 
     Args:
         sensor: sensor width and height [px].
         size: voxel width and height [px].
-        position: of a pooled node: ``"center"`` of its voxel's part on the sensor, or ``"mean"`` of its nodes (the paper's). With the mean, the
-            time axis (β·t, px) is scaled by the larger side of the voxel.
+        position: of a pooled node: ``"center"`` of its voxel's part on the sensor, or ``"mean"`` of its nodes (the
+            paper's). With the mean, the time axis (β·t, px) is scaled by the larger side of the voxel.
     """
 
     def __init__(self, sensor: tuple[int, int], size: tuple[float, float], position: str = "center") -> None:
@@ -137,7 +138,7 @@ class VoxelPooling(nn.Module):
     def _edges(
         self, edge_index: Tensor, column: Tensor, row: Tensor, voxel: Tensor, voxels: int
     ) -> tuple[Tensor, Tensor]:
-        """Source and target voxel of every pooled edge, ordered by target. A table of the few offsets replaces sorting."""
+        """Source and target voxel of every pooled edge, by target. A table of the few offsets replaces sorting."""
         source, target = edge_index[0], edge_index[1]
         dx, dy = column[source] - column[target], row[source] - row[target]
         if not len(dx):

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from aegnn_core.nn.spline_kernels import aggregate, aggregate_backward, spline_basis
 
-__all__ = ["SplineConv"]
+__all__ = ["EdgeSplines", "SplineConv"]
 
 #: Most bytes of neighbour sums held at once; larger layers are worked through in slices of the nodes.
 _BYTES_AT_ONCE = 256 * 2**20
+
+
+class EdgeSplines(NamedTuple):
+    """Edges as the convolution reads them.
+
+    ``source``, ``target`` ``[E]``, ``scale [N]`` of every target's sum, and the ``S`` kernels around every edge's
+    attribute, ``kernel [E, S]``, with their weights, ``basis [E, S]``.
+    """
+
+    source: Tensor
+    target: Tensor
+    scale: Tensor
+    kernel: Tensor
+    basis: Tensor
 
 
 class SplineConv(nn.Module):
@@ -36,7 +52,8 @@ class SplineConv(nn.Module):
 
     Shapes:
         ``x [N, in_channels]``, ``edge_index [2, E]`` (row 0 source, row 1 target), ``edge_attr [E, dim]`` →
-        ``[N, out_channels]``. Parameters are named and laid out as PyG's: ``weight [K, in, out]``, ``lin.weight``, ``bias``.
+        ``[N, out_channels]``. Parameters are named and laid out as PyG's: ``weight [K, in, out]``, ``lin.weight``,
+        ``bias``.
         No gradient flows to ``edge_attr``.
     """
 
@@ -79,29 +96,37 @@ class SplineConv(nn.Module):
             raise ValueError(f"edge_attr must be [E, {self.dim}], found {list(edge_attr.shape)}")
         if x.dim() != 2 or x.shape[1] != self.in_channels:
             raise ValueError(f"x must be [N, {self.in_channels}], found {list(x.shape)}")
-        index, basis = self.basis(edge_attr.to(x.dtype))
-        return self.convolve(x, x, edge_index[0], edge_index[1], index, basis)
+        return self.convolve(x, x, self.edges(edge_index[0], edge_index[1], edge_attr.to(x.dtype), len(x)))
 
-    def convolve(
-        self, features: Tensor, own: Tensor, source: Tensor, target: Tensor, index: Tensor, basis: Tensor
-    ) -> Tensor:
+    def edges(self, source: Tensor, target: Tensor, edge_attr: Tensor, nodes: int) -> EdgeSplines:
+        """What layers of the same kernel size and aggregation can share: the splines on every edge.
+
+        Args:
+            source: ``[E]`` rows of the features.
+            target: ``[E]`` rows of the result.
+            edge_attr: ``[E, dim]``, of the features' dtype.
+            nodes: rows of the result.
+        """
+        index, basis = self.basis(edge_attr)
+        if self.aggr == "mean":
+            scale = 1 / torch.bincount(target, minlength=nodes).clamp(min=1).to(edge_attr.dtype)
+        else:
+            scale = edge_attr.new_ones(nodes)
+        return EdgeSplines(source, target, scale, index, basis)
+
+    def convolve(self, features: Tensor, own: Tensor, edges: EdgeSplines) -> Tensor:
         """The convolution for some nodes only, with all their incoming edges.
 
         Args:
-            features: ``[M, in]`` rows that ``source [E]`` names.
-            own: ``[N, in]`` the nodes' own features, for the root weight; ``target [E]`` names their rows.
-            index: spline kernels ``[E, 2^dim]`` from :meth:`basis`.
-            basis: their weights ``[E, 2^dim]``.
+            features: ``[M, in]`` rows that ``edges.source`` names.
+            own: ``[N, in]`` the nodes' own features, for the root weight; ``edges.target`` names their rows.
+            edges: from :meth:`edges`.
 
         Returns:
             ``[N, out]``.
         """
-        if self.aggr == "mean":
-            scale = 1 / torch.bincount(target, minlength=len(own)).clamp(min=1).to(own.dtype)
-        else:
-            scale = own.new_ones(len(own))
         convolve = _CompiledConvolution.apply if own.device.type == "cpu" else _convolve_in_torch
-        out = convolve(features, self.weight, source, target, scale, index, basis)
+        out = convolve(features, self.weight, *edges)
         if self.lin is not None:
             out = out + self.lin(own)
         if self.bias is not None:
@@ -128,7 +153,7 @@ class SplineConv(nn.Module):
             weight[:, corner] = torch.where(upper, fraction, 1 - fraction).prod(1)
         return index, weight
 
-    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):  # type: ignore[no-untyped-def]
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
         """Also take the state of PyG's layer, which stores its kind of spline beside the weights."""
         sizes = state_dict.pop(f"{prefix}kernel_size", None)
         if sizes is not None and sizes.tolist() != self.kernel_size.tolist():
@@ -146,7 +171,7 @@ class SplineConv(nn.Module):
 def _convolve_in_torch(
     x: Tensor, weight: Tensor, source: Tensor, target: Tensor, scale: Tensor, index: Tensor, basis: Tensor
 ) -> Tensor:
-    """The convolution as torch operations, for devices without compiled loops. Shapes as in ``_CompiledConvolution``."""
+    """The convolution as torch operations, for devices without compiled loops; as ``_CompiledConvolution``."""
     kernels, channels, _ = weight.shape
     sums = x.new_zeros(len(scale) * kernels, channels)
     scaled = basis * scale[target, None]
@@ -158,11 +183,11 @@ def _convolve_in_torch(
 class _CompiledConvolution(torch.autograd.Function):
     """``out_i = scale_i Σ_e Σ_s basis_es · x[source_e] · weight[index_es]`` on the CPU.
 
-    ``x [M, C]``, ``weight [K, C, O]``, ``source``, ``target`` ``[E]``, ``scale [N]``, ``index``, ``basis`` ``[E, S]`` → ``[N, O]``.
+    ``x [M, C]``, ``weight [K, C, O]``, the rest as in :class:`EdgeSplines` → ``[N, O]``.
     """
 
     @staticmethod
-    def forward(ctx, x, weight, source, target, scale, index, basis):  # type: ignore[no-untyped-def]
+    def forward(ctx, x, weight, source, target, scale, index, basis):
         nodes, (kernels, channels, _) = len(scale), weight.shape
         step = max(1, _BYTES_AT_ONCE // (kernels * channels * x.element_size()))
         if step < nodes and not bool((target[1:] >= target[:-1]).all()):
@@ -182,26 +207,25 @@ class _CompiledConvolution(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_out):  # type: ignore[no-untyped-def]
+    def backward(ctx, grad_out):
         x, weight, sums, *edges = ctx.saved_tensors
         kernels, channels, outputs = weight.shape
         flat = weight.reshape(kernels * channels, outputs)
-        need_x, need_weight = ctx.needs_input_grad[:2]
-        grad_x = torch.zeros_like(x) if need_x else None
-        grad_weight = torch.zeros_like(flat) if need_weight else None
+        grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for first, last, part in _slices(len(grad_out), ctx.step, edges):
             grad = grad_out[first:last]
-            if need_weight:
+            if grad_weight is not None:
                 held = sums if sums is not None else _sum_neighbors(x, first, last, kernels, part)
-                grad_weight.addmm_(held.t(), grad)
-            if need_x:
+                grad_weight.view_as(flat).addmm_(held.t(), grad)
+            if grad_x is not None:
                 grad_sums = (grad @ flat.t()).view(last - first, kernels, channels)
                 source, target, scale, index, basis = (a.numpy() for a in part)
                 aggregate_backward(grad_sums.numpy(), source, target, first, scale, index, basis, grad_x.numpy())
-        return grad_x, grad_weight.view_as(weight) if need_weight else None, None, None, None, None, None
+        return grad_x, grad_weight, None, None, None, None, None
 
 
-def _slices(nodes, step, edges):  # type: ignore[no-untyped-def]
+def _slices(nodes, step, edges):
     """Yield (first node, last node, the edges into them); ``edges`` = (source, target, scale, index, basis)."""
     if step >= nodes:
         yield 0, nodes, edges
@@ -209,11 +233,11 @@ def _slices(nodes, step, edges):  # type: ignore[no-untyped-def]
     source, target, scale, index, basis = edges
     starts = torch.arange(0, nodes + step, step)
     cuts = torch.searchsorted(target, starts).tolist()
-    for n, (a, b) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+    for n, (a, b) in enumerate(pairwise(cuts)):
         yield n * step, min(nodes, (n + 1) * step), (source[a:b], target[a:b], scale, index[a:b], basis[a:b])
 
 
-def _sum_neighbors(x, first, last, kernels, part):  # type: ignore[no-untyped-def]
+def _sum_neighbors(x, first, last, kernels, part):
     """Neighbour sums per spline kernel ``[last - first, K · C]``."""
     source, target, scale, index, basis = (a.numpy() for a in part)
     sums = x.new_zeros(last - first, kernels, x.shape[1])

@@ -1,7 +1,7 @@
 """Compiled loops of the spline convolution: sum the neighbours' features per spline kernel, and the gradient of that.
 
-For a target node i: ``A[i, k] = scale_i · Σ_e b_k(u_e) · x[source_e]`` over its incoming edges, with the linear open B-spline
-basis b (Fey et al., SplineCNN, CVPR 2018, eq. 5). The layer's output is then one matrix product, ``A · W``.
+For a target node i: ``A[i, k] = scale_i · Σ_e b_k(u_e) · x[source_e]`` over its incoming edges, with the linear open
+B-spline basis b (Fey et al., SplineCNN, CVPR 2018, eq. 5). The layer's output is then one matrix product, ``A · W``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ __all__ = ["aggregate", "aggregate_backward", "spline_basis"]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def spline_basis(edge_attr, kernel_size, index, weight):  # type: ignore[no-untyped-def]
+def spline_basis(edge_attr, kernel_size, index, weight):
     """Kernels and weights of every edge.
 
-    ``edge_attr [E, dim]`` in [0, 1] and ``kernel_size [dim]`` in; ``index`` and ``weight`` ``[E, 2^dim]`` out. The first
-    dimension runs fastest in the numbering of the kernels, as in PyG.
+    ``edge_attr [E, dim]`` in [0, 1] and ``kernel_size [dim]`` in; ``index`` and ``weight`` ``[E, 2^dim]`` out. The
+    first dimension runs fastest in the numbering of the kernels, as in PyG.
     """
     for e in range(len(edge_attr)):
         index[e, 0] = 0
@@ -41,7 +41,7 @@ def spline_basis(edge_attr, kernel_size, index, weight):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def aggregate(x, source, target, first, scale, index, weight, out):  # type: ignore[no-untyped-def]
+def aggregate(x, source, target, first, scale, index, weight, out):
     """Add every edge's share to ``out [N, K, C]``, whose row 0 belongs to node ``first``.
 
     ``x [*, C]``, ``source``, ``target`` ``[E]``, ``scale [*]`` per target node, ``index`` and ``weight`` ``[E, S]``.
@@ -58,7 +58,7 @@ def aggregate(x, source, target, first, scale, index, weight, out):  # type: ign
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def aggregate_backward(grad_out, source, target, first, scale, index, weight, grad_x):  # type: ignore[no-untyped-def]
+def aggregate_backward(grad_out, source, target, first, scale, index, weight, grad_x):
     """Add to ``grad_x [*, C]`` what ``grad_out [N, K, C]`` sends back through every edge."""
     channels = grad_x.shape[1]
     for e in range(len(source)):

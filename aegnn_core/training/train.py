@@ -21,8 +21,8 @@ from aegnn_core.training.module import GraphLearner
 
 __all__ = ["SIMULATED_GRAPH", "train"]
 
-#: The graph for simulated scenes: within the radius an edge spans at most 50 ms, which at a stationary sensor's speeds is
-#: the time in which an edge moves by about a pixel or two.
+#: The graph for simulated scenes. The time scale makes the radius worth 50 ms, in which what moves in them covers
+#: about as many pixels.
 SIMULATED_GRAPH = GraphConfig(radius=3.0, max_neighbors=16, time_scale=6e-5, window=50_000)
 
 

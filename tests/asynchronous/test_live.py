@@ -1,5 +1,6 @@
 """The live model's answer is the network's answer on the graph of the rule, whatever came and in which packets."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_live_equals_dense_after_every_packet(
     live = make_model_asynchronous(module, graph, engine="packet")
     borders = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
     assert_equal(live.output(), dense(module, events[:0], graph))
-    for start, stop in zip(borders, borders[1:], strict=False):
+    for start, stop in pairwise(borders):
         live.update(events[start:stop])
         live.update(events[stop:stop])
         assert_equal(live.output(), dense(module, events[:stop], graph))
@@ -75,7 +76,10 @@ def test_live_equals_dense_after_every_packet(
 def test_one_event_at_a_time(kind: str) -> None:
     rng = np.random.default_rng(0)
     events = make_events(
-        np.sort(rng.integers(0, 90_000, 150)), rng.integers(0, 12, 150), rng.integers(0, 9, 150), rng.integers(0, 2, 150)
+        np.sort(rng.integers(0, 90_000, 150)),
+        rng.integers(0, 12, 150),
+        rng.integers(0, 9, 150),
+        rng.integers(0, 2, 150),
     )
     graph = GraphConfig(window=30_000, max_neighbors=6)
     module = make_network(kind, 0)
@@ -125,7 +129,10 @@ def test_live_equals_dense_on_real_recordings(shared_data: Path, name: str) -> N
 def test_single_precision_is_exact_to_rounding() -> None:
     rng = np.random.default_rng(3)
     events = make_events(
-        np.sort(rng.integers(0, 90_000, 900)), rng.integers(0, 12, 900), rng.integers(0, 9, 900), rng.integers(0, 2, 900)
+        np.sort(rng.integers(0, 90_000, 900)),
+        rng.integers(0, 12, 900),
+        rng.integers(0, 9, 900),
+        rng.integers(0, 2, 900),
     )
     graph = GraphConfig(window=30_000)
     module = make_network("graph_res", 0).float()

@@ -55,11 +55,16 @@ def streams(draw: st.DrawFn, max_events: int = 120, width: int = 12, height: int
     """Event streams with bursts, pauses, equal timestamps and crowded pixels."""
     count = draw(st.integers(0, max_events))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    steps = rng.choice([0, 0, 1, 50, 2_000, 60_000], count, p=_weights(draw(st.sampled_from(["burst", "calm", "mixed"]))))
+    steps = rng.choice(
+        [0, 0, 1, 50, 2_000, 60_000], count, p=_weights(draw(st.sampled_from(["burst", "calm", "mixed"])))
+    )
     t = draw(st.sampled_from([0, 1_744_227_144_732_712])) + np.cumsum(steps)
     crowd = draw(st.integers(1, max(width, height)))
     return make_events(
-        t, rng.integers(0, min(crowd, width), count), rng.integers(0, min(crowd, height), count), rng.integers(0, 2, count)
+        t,
+        rng.integers(0, min(crowd, width), count),
+        rng.integers(0, min(crowd, height), count),
+        rng.integers(0, 2, count),
     )
 
 

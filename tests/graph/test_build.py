@@ -84,7 +84,9 @@ def test_features_positions_and_attributes_of_a_graph_by_hand() -> None:
 
 def test_undirected_edges_are_the_same_pairs_both_ways_with_mirrored_attributes() -> None:
     rng = np.random.default_rng(0)
-    events = make_events(np.sort(rng.integers(0, 9_000, 80)), rng.integers(0, 8, 80), rng.integers(0, 8, 80), rng.integers(0, 2, 80))
+    events = make_events(
+        np.sort(rng.integers(0, 9_000, 80)), rng.integers(0, 8, 80), rng.integers(0, 8, 80), rng.integers(0, 2, 80)
+    )
     directed = build_graph(events, GraphConfig(), dtype=torch.float64)
     both = build_graph(events, GraphConfig(directed=False), dtype=torch.float64)
     attributes = dict(zip(map(tuple, both.edge_index.t().tolist()), both.edge_attr, strict=True))

@@ -17,7 +17,9 @@ GRAPH = GraphConfig(radius=2.0, window=30_000)
 
 @pytest.fixture
 def trained() -> TrainedModel:
-    return TrainedModel(randomize(network(**ARCHITECTURE), 0), GRAPH, ("car", "other"), "mine", ARCHITECTURE, {"seed": 3})
+    return TrainedModel(
+        randomize(network(**ARCHITECTURE), 0), GRAPH, ("car", "other"), "mine", ARCHITECTURE, {"seed": 3}
+    )
 
 
 def test_a_saved_model_comes_back_whole(tmp_path: Path, trained: TrainedModel) -> None:
@@ -45,7 +47,7 @@ def test_a_model_for_another_graph_is_refused(tmp_path: Path, trained: TrainedMo
 def test_foreign_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="bad.safetensors is not a readable safetensors file"):
+    with pytest.raises(ValueError, match=r"bad\.safetensors is not a readable safetensors file"):
         load_model(path)
 
 
@@ -75,7 +77,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, trained: TrainedMod
 
 
 def test_unknown_names_paths_and_devices_are_refused(tmp_path: Path, trained: TrainedModel) -> None:
-    with pytest.raises(ValueError, match="unknown model 'nothing'.*scenes_detector"):
+    with pytest.raises(ValueError, match=r"unknown model 'nothing'.*scenes_detector"):
         load_model("nothing")
     with pytest.raises(ValueError, match=r"no model file at .*nothing\.safetensors"):
         load_model(tmp_path / "nothing.safetensors")

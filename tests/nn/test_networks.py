@@ -1,5 +1,7 @@
 """The networks by name: sizes of the papers, batches, gradients, errors."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,11 @@ def test_shapes_and_batches(name: str, dataset: str, task: str, shape: tuple[int
     """A batch gives what its graphs give one by one, graphs without nodes and dead nodes included."""
     module = randomize(network(name, dataset=dataset, task=task).double(), 0)
     sensor = DATASETS[dataset].sensor
-    graphs = [random_graph(1, sensor, 200, 20_000), random_graph(2, sensor, 0, 20_000), random_graph(3, sensor, 150, 20_000)]
+    graphs = [
+        random_graph(1, sensor, 200, 20_000),
+        random_graph(2, sensor, 0, 20_000),
+        random_graph(3, sensor, 150, 20_000),
+    ]
     with torch.no_grad():
         single = [module(graph) for graph in graphs]
         together = module(Batch.from_data_list(graphs))
@@ -56,7 +62,7 @@ def test_shapes_and_batches(name: str, dataset: str, task: str, shape: tuple[int
 )
 def test_layer_sizes_are_the_papers(name: str, dataset: str, channels: list[int], kernels: int) -> None:
     weights = [p for key, p in network(name, dataset=dataset).named_parameters() if key.endswith("conv.weight")]
-    assert [tuple(w.shape) for w in weights] == [(kernels, a, b) for a, b in zip(channels, channels[1:], strict=False)]
+    assert [tuple(w.shape) for w in weights] == [(kernels, a, b) for a, b in pairwise(channels)]
 
 
 def test_the_input_is_not_changed() -> None:

@@ -54,7 +54,9 @@ def test_pooled_nodes_and_edges_are_the_sets_that_the_rule_says(seed: int, nodes
 
 def test_grid_pooling_is_an_image_with_zeros_where_nothing_happened() -> None:
     grid = GridPooling(sensor=(8, 6), shape=(4, 2))
-    image = grid(torch.tensor([[-1.0], [-3.0], [5.0]]), torch.tensor([[0.0, 0], [1, 2], [7, 5]]), torch.tensor([0, 0, 1]), 2)
+    image = grid(
+        torch.tensor([[-1.0], [-3.0], [5.0]]), torch.tensor([[0.0, 0], [1, 2], [7, 5]]), torch.tensor([0, 0, 1]), 2
+    )
     assert image.shape == (2, 1, 2, 4)
     assert image[0, 0].tolist() == [[-1, 0, 0, 0], [0, 0, 0, 0]]
     assert image[1, 0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 5]]
