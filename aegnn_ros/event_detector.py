@@ -25,7 +25,7 @@ from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_ros.camera_stream import CameraStream, warm_up
 from aegnn_ros.diagnostics import StreamDiagnostics
 from aegnn_ros.outputs import DetectorOutputs
-from aegnn_ros.parameters import check_changeable, declare_parameters, read_parameters
+from aegnn_ros.parameters import check_changes, declare_parameters, read_parameters
 
 __all__ = ["EventDetector", "main"]
 
@@ -54,11 +54,11 @@ class EventDetector(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("event_detector")
-        self._settings = declare_parameters(self)
         self._configured = self._active = False
         self._frame_id = _DEFAULT_FRAME
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.add_on_set_parameters_callback(self._check_parameters)
+        self._settings = declare_parameters(self)
         self.add_post_set_parameters_callback(self._apply_parameters)
 
     # States
@@ -148,7 +148,7 @@ class EventDetector(LifecycleNode):
     # Parameters
 
     def _check_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
-        return check_changeable(changes, self._configured)
+        return check_changes(changes, self._configured)
 
     def _apply_parameters(self, changes: list[Parameter[Any]]) -> None:
         before, self._settings = self._settings, read_parameters(self)

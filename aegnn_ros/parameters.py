@@ -10,7 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-__all__ = ["DetectorParameters", "check_changeable", "declare_parameters", "read_parameters"]
+__all__ = ["DetectorParameters", "check_changes", "declare_parameters", "read_parameters"]
 
 
 def _parameter(
@@ -54,9 +54,50 @@ class DetectorParameters:
     )
 
 
+_FIELDS = {parameter.name: parameter for parameter in fields(DetectorParameters)}
+
+
+def declare_parameters(node: Node) -> DetectorParameters:
+    """Declare all parameters on ``node`` and return their values.
+
+    Raises:
+        rclpy.exceptions.ParameterException: an override is not allowed; ``node`` has to call :func:`check_changes`.
+    """
+    for name, parameter in _FIELDS.items():
+        node.declare_parameter(name, parameter.default, _descriptor(parameter))
+    return read_parameters(node)
+
+
+def read_parameters(node: Node) -> DetectorParameters:
+    """The present values of the parameters that :func:`declare_parameters` declared."""
+    values: dict[str, Any] = {name: node.get_parameter(name).value for name in _FIELDS}
+    for name, parameter in _FIELDS.items():
+        if isinstance(parameter.default, float):  # where a whole number is right too
+            values[name] = float(values[name])
+    return DetectorParameters(**values)
+
+
+def check_changes(changes: Iterable[Parameter[Any]], configured: bool) -> SetParametersResult:
+    """Refuse values of another type or out of range, and changes that a node takes only while it is not configured."""
+    for change in changes:
+        if change.name not in _FIELDS:
+            continue
+        parameter = _FIELDS[change.name]
+        if configured and not parameter.metadata["live"]:
+            reason = (
+                f"{change.name} can be changed only while the node is unconfigured: deactivate it and clean it up first"
+            )
+            return SetParametersResult(successful=False, reason=reason)
+        if not _is_right(parameter, change.value):
+            reason = f"{change.name} is {change.value!r}, expected {_expectation(parameter)}"
+            return SetParametersResult(successful=False, reason=reason)
+    return SetParametersResult(successful=True)
+
+
 def _descriptor(parameter: Field[Any]) -> ParameterDescriptor:
-    """What ROS checks and tools show for one field."""
-    descriptor = ParameterDescriptor(description=parameter.metadata["description"])
+    """What tools show for one field."""
+    # ROS would refuse a wrong type by its number; check_changes says which type is right.
+    descriptor = ParameterDescriptor(description=parameter.metadata["description"], dynamic_typing=True)
     if not parameter.metadata["live"]:
         descriptor.additional_constraints = "can be changed only while the node is unconfigured"
     if (limits := parameter.metadata["limits"]) is not None:
@@ -68,29 +109,15 @@ def _descriptor(parameter: Field[Any]) -> ParameterDescriptor:
     return descriptor
 
 
-def declare_parameters(node: Node) -> DetectorParameters:
-    """Declare all parameters on ``node`` and return their values.
-
-    Raises:
-        rclpy.exceptions.ParameterException: an override is out of its range or of the wrong type.
-    """
-    for parameter in fields(DetectorParameters):
-        node.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
-    return read_parameters(node)
+def _is_right(parameter: Field[Any], value: object) -> bool:
+    kinds = (int, float) if isinstance(parameter.default, float) else (type(parameter.default),)
+    if type(value) not in kinds:
+        return False
+    limits = parameter.metadata["limits"]
+    return limits is None or limits[0] <= value <= limits[1]
 
 
-def read_parameters(node: Node) -> DetectorParameters:
-    """The present values of the parameters that :func:`declare_parameters` declared."""
-    return DetectorParameters(**{p.name: node.get_parameter(p.name).value for p in fields(DetectorParameters)})
-
-
-def check_changeable(changes: Iterable[Parameter[Any]], configured: bool) -> SetParametersResult:
-    """Refuse changes of parameters that take effect in the configure transition while the node is configured."""
-    fixed = {p.name for p in fields(DetectorParameters) if not p.metadata["live"]}
-    if configured and (refused := sorted(fixed & {change.name for change in changes})):
-        return SetParametersResult(
-            successful=False,
-            reason=f"{', '.join(refused)} can be changed only while the node is unconfigured:"
-            " deactivate it and clean it up first",
-        )
-    return SetParametersResult(successful=True)
+def _expectation(parameter: Field[Any]) -> str:
+    kind = {str: "a text", int: "a whole number", float: "a number"}[type(parameter.default)]
+    limits = parameter.metadata["limits"]
+    return kind if limits is None else f"{kind} from {limits[0]} to {limits[1]}"

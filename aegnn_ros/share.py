@@ -8,6 +8,8 @@ from pathlib import Path
 
 __all__ = ["large_packet_profile", "share_file"]
 
+_WITH_FAST_DDS_2 = ("humble", "iron", "jazzy")
+
 
 def share_file(name: str) -> Path:
     """The path of a file below ``share/aegnn_ros``, such as ``config/detect.yaml``.
@@ -30,6 +32,8 @@ def large_packet_profile() -> dict[str, str]:
 
     Both the publisher and the node want it, before they start; a profile that the user has set stays.
     """
-    if "FASTDDS_DEFAULT_PROFILES_FILE" in os.environ:
+    current, old = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
+    if current in os.environ or old in os.environ:
         return {}
-    return {"FASTDDS_DEFAULT_PROFILES_FILE": str(share_file("config/fastdds.xml"))}
+    name = old if os.environ.get("ROS_DISTRO") in _WITH_FAST_DDS_2 else current
+    return {name: str(share_file("config/fastdds.xml"))}

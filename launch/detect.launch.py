@@ -1,0 +1,80 @@
+"""Start the event detector and bring it to active; with RViz on demand.
+
+ros2 launch aegnn_ros detect.launch.py events:=/event_camera/events rviz:=true
+"""
+
+from launch.action import Action
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.conditions import IfCondition
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from lifecycle_msgs.msg import Transition
+
+from aegnn_ros.share import large_packet_profile, share_file
+from launch import LaunchContext, LaunchDescription
+
+ARGUMENTS = {
+    "events": ("/event_camera/events", "topic of the camera's event packets"),
+    "model": ("", "name of a packaged model or path of a .safetensors file; empty: as in params_file"),
+    "device": ("", "where the network runs: cpu, cuda or cuda:<number>; empty: as in params_file"),
+    "frame_id": ("", "frame of what is published, and RViz's fixed frame; empty: as in params_file"),
+    "params_file": (str(share_file("config/detect.yaml")), "YAML file with the node's parameters"),
+    "namespace": ("", "of the node"),
+    "name": ("event_detector", "of the node; its topics lie below it"),
+    "rviz": ("false", "whether to open RViz with the annotated image and the boxes"),
+}
+
+
+def detector(context: LaunchContext) -> list[Action]:
+    """The node and its way to active, and RViz."""
+    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    node = LifecycleNode(
+        package="aegnn_ros",
+        executable="event_detector",
+        name=value["name"],
+        namespace=value["namespace"],
+        parameters=[value["params_file"], {n: value[n] for n in ("model", "device", "frame_id") if value[n]}],
+        remappings=[("~/events", value["events"])],
+        output="screen",
+    )
+    configure = EmitEvent(event=transition(node, Transition.TRANSITION_CONFIGURE))
+    activate = OnStateTransition(
+        target_lifecycle_node=node,
+        start_state="configuring",
+        goal_state="inactive",
+        entities=[EmitEvent(event=transition(node, Transition.TRANSITION_ACTIVATE))],
+    )
+    topics = "/".join(["", *filter(None, value["namespace"].split("/")), value["name"]])
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", str(share_file("config/detect.rviz")), "-f", value["frame_id"] or "event_camera"],
+        remappings=[(f"/event_detector/{topic}", f"{topics}/{topic}") for topic in ("annotated_image", "markers")],
+        condition=IfCondition(value["rviz"]),
+    )
+    return [RegisterEventHandler(activate), node, configure, rviz]
+
+
+def transition(node: LifecycleNode, number: int) -> ChangeState:
+    """The event that makes ``node`` change its state."""
+    return ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=number)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, environment and nodes."""
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()),
+            *(SetEnvironmentVariable(name, value) for name, value in large_packet_profile().items()),
+            OpaqueFunction(function=detector),
+        ]
+    )

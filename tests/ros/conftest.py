@@ -1,0 +1,167 @@
+"""Untrained models in files, and a node in the test process that talks to an event detector in another one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from event_camera_msgs.msg import EventPacket
+from lifecycle_msgs.msg import Transition
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Classification, Detection2DArray
+from visualization_msgs.msg import MarkerArray
+
+from aegnn_core.events.array import EventStream, make_events
+from aegnn_core.events.rosbag import EventPacket as RecordedPacket
+from aegnn_core.events.rosbag import event_packets
+from aegnn_core.graph import GraphConfig
+from aegnn_core.nn.checkpoint import TrainedModel, save_model
+from aegnn_core.nn.networks import network
+from aegnn_ros.conversions import nanoseconds
+from aegnn_ros.lifecycle_client import LifecycleClient
+from aegnn_ros.node_process import NodeProcess
+from aegnn_ros.replay import DRIVER_QOS, replay
+from aegnn_ros.share import large_packet_profile
+from tests.conftest import claimed_ros_domain
+
+LABELS = {"detection": ("car", "pedestrian"), "recognition": ("car", "pedestrian", "clutter")}
+
+Parameters = dict[str, str | int | float]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A file with an untrained network per task."""
+    folder = tmp_path_factory.mktemp("models")
+    files = {}
+    torch.manual_seed(0)
+    for task, labels in LABELS.items():
+        architecture = {"name": "graph_grid", "dataset": "simulated", "task": task}
+        graph = GraphConfig(radius=3.0, max_neighbors=8, time_scale=6e-5, window=50_000)
+        files[task] = folder / f"{task}.safetensors"
+        save_model(files[task], TrainedModel(network(**architecture), graph, labels, task, architecture))
+    return files
+
+
+@pytest.fixture(scope="session")
+def packets() -> list[RecordedPacket]:
+    """One second of a bright bar that moves over a sensor of the models' size, as evt3 packets of 10 ms."""
+    rng = np.random.default_rng(1)
+    count = 20_000
+    t = np.sort(rng.integers(0, 1_000_000, count))
+    x = (20 + 100 * t / 1_000_000 + rng.integers(0, 4, count)).astype(int)
+    y, p = rng.integers(30, 90, count), rng.integers(0, 2, count)
+    return list(event_packets(EventStream(make_events(t, x, y, p), 160, 120), packet_us=10_000))
+
+
+class Conversation:
+    """A node that publishes events to ``/event_detector`` and keeps all that comes back, by topic."""
+
+    def __init__(self, node: Node, process: NodeProcess) -> None:
+        self.node, self.process = node, process
+        self.lifecycle = LifecycleClient(node, "/event_detector")
+        self.publisher = node.create_publisher(EventPacket, "/event_detector/events", DRIVER_QOS)
+        self._set_parameters = node.create_client(SetParameters, "/event_detector/set_parameters")
+        self.received: dict[str, list[Any]] = {}
+        for topic, kind in (
+            ("detections", Detection2DArray),
+            ("classification", Classification),
+            ("markers", MarkerArray),
+            ("annotated_image", Image),
+        ):
+            self.listen(f"/event_detector/{topic}", kind)
+        self.listen("/diagnostics", DiagnosticArray)
+
+    def listen(self, topic: str, kind: type, qos: Any = 1000) -> None:
+        """Keep the messages of a topic in ``received`` under the last part of its name."""
+        messages = self.received.setdefault(topic.rpartition("/")[2], [])
+        self.node.create_subscription(kind, topic, messages.append, qos)
+
+    def wait(self, condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+        """Return once the condition holds; fail with the detector's log where it does not."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            self.process.check()
+            assert time.monotonic() < deadline, f"waited {timeout_s} s in vain; the node's log:\n{self.process.log()}"
+            time.sleep(0.02)
+
+    def configure(self) -> bool:
+        """Ask for the transition and return whether it succeeded."""
+        self.wait(partial(self.lifecycle.wait, 0.1))
+        return self.lifecycle.change_state(Transition.TRANSITION_CONFIGURE)
+
+    def activate(self) -> None:
+        """Bring an inactive detector to active and wait until it listens."""
+        assert self.lifecycle.change_state(Transition.TRANSITION_ACTIVATE)
+        self.wait(self.publisher.get_subscription_count)
+        time.sleep(0.3)  # that we see its subscription does not mean that it sees our publisher
+
+    def forget(self) -> None:
+        """Empty ``received``."""
+        for messages in self.received.values():
+            messages.clear()
+
+    def play(self, packets: Iterable[RecordedPacket]) -> None:
+        """Publish packets with their own timing and stamps of now."""
+        for _ in replay(packets, self.publisher, self.node.get_clock()):
+            self.process.check()
+
+    def diagnostics(self) -> dict[str, str]:
+        """The values of a status that is made after this call began."""
+        begin, messages = self.node.get_clock().now().nanoseconds, self.received["diagnostics"]
+        self.wait(lambda: messages and nanoseconds(messages[-1].header.stamp) > begin)
+        return {value.key: value.value for value in messages[-1].status[0].values}
+
+    def set_parameter(self, name: str, value: Any) -> SetParametersResult:
+        """What ``ros2 param set`` does."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        assert self._set_parameters.wait_for_service(10)
+        done = threading.Event()
+        future = self._set_parameters.call_async(request)
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(10)
+        return future.result().results[0]
+
+
+@contextmanager
+def spinning_node() -> Iterator[Node]:
+    """A node in a ROS domain of its own, whose callbacks run in another thread."""
+    with pytest.MonkeyPatch.context() as environment, claimed_ros_domain(environment):
+        for name, value in large_packet_profile().items():
+            environment.setenv(name, value)
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        node = Node("test", context=context)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        thread = threading.Thread(target=executor.spin)
+        thread.start()
+        try:
+            yield node
+        finally:
+            executor.shutdown()
+            thread.join()
+            node.destroy_node()
+            rclpy.try_shutdown(context=context)
+
+
+@contextmanager
+def conversation(parameters: Parameters) -> Iterator[Conversation]:
+    """Start a detector, and a node to talk to it."""
+    with spinning_node() as node, NodeProcess(parameters) as process:
+        yield Conversation(node, process)

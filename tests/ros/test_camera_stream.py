@@ -1,0 +1,279 @@
+"""A camera's packets reach the network as events in order on its sensor, and what is wrong with them is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aegnn_core.events.array import EventStream, make_events
+from aegnn_core.events.filters import every_nth, refractory_period, rescale
+from aegnn_core.events.rosbag import EventPacket as RecordedPacket
+from aegnn_core.events.rosbag import event_packets
+from aegnn_core.graph import build_graph
+from aegnn_core.nn.checkpoint import TrainedModel, load_model
+from aegnn_ros import camera_stream
+from aegnn_ros.camera_stream import CameraStream
+from aegnn_ros.conversions import packet_message
+
+STAMP = 1_700_000_000_000_000_000
+
+
+@pytest.fixture(scope="module")
+def detector(models: dict[str, Path]) -> TrainedModel:
+    return load_model(models["detection"])
+
+
+class Log:
+    """What a stream has complained about."""
+
+    def __init__(self) -> None:
+        self.malformed: list[str] = []
+        self.resets: list[str] = []
+
+
+def stream_of(trained: TrainedModel, log: Log | None = None, every: int = 1, refractory_us: int = 0) -> CameraStream:
+    log = log or Log()
+    return CameraStream(
+        trained,
+        every_nth=every,
+        refractory_us=refractory_us,
+        on_malformed=log.malformed.append,
+        on_reset=log.resets.append,
+    )
+
+
+def recording(seed: int, width: int = 160, height: int = 120, count: int = 3000) -> EventStream:
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 120_000, count))
+    x, y, p = rng.integers(0, width, count), rng.integers(0, height, count), rng.integers(0, 2, count)
+    return EventStream(make_events(t, x, y, p), width, height)
+
+
+def feed(stream: CameraStream, packets: Iterable[RecordedPacket]) -> np.ndarray:
+    return np.concatenate([stream.process(packet_message(packet, STAMP + packet.stamp)) for packet in packets])
+
+
+@pytest.mark.parametrize(("width", "height"), [(160, 120), (346, 260), (80, 70)])
+@pytest.mark.parametrize("packet_us", [2_000, 30_000])
+@pytest.mark.parametrize(("every", "refractory_us"), [(1, 0), (3, 0), (1, 4000), (2, 2000)])
+def test_a_readout_is_the_networks_answer_for_the_events(
+    detector: TrainedModel, width: int, height: int, packet_us: int, every: int, refractory_us: int
+) -> None:
+    source = recording(1, width, height)
+    stream = stream_of(detector, every=every, refractory_us=refractory_us)
+    decoded = feed(stream, event_packets(source, packet_us))
+    np.testing.assert_array_equal(decoded, source.events)
+
+    sensor = (detector.width, detector.height)
+    kept = rescale(every_nth(source.events, every), (width, height), sensor)
+    if refractory_us:
+        kept = refractory_period(kept, refractory_us, *sensor)
+    assert stream.counts.events_processed == len(kept)
+    assert stream.counts.events_dropped == len(source.events) - len(kept)
+
+    time = stream.news()
+    assert time == source.events["t"][-1]
+    readout = stream.read_out(time, 0.0, 0.5, 10)
+    with torch.no_grad():
+        output = detector.network(build_graph(kept, detector.graph, time=time))
+    torch.testing.assert_close(
+        torch.from_numpy(readout.scores), detector.network.class_scores(output)[0], rtol=1e-4, atol=1e-6
+    )
+    (expected,) = detector.network.detections(output, 0.0, 0.5, 10)
+    assert readout.detections is not None
+    assert len(readout.detections) == len(expected)
+    right = (readout.detections["x"] + readout.detections["w"]) / width
+    bottom = (readout.detections["y"] + readout.detections["h"]) / height
+    assert right.max() <= 1 + 1e-6
+    assert bottom.max() <= 1 + 1e-6
+    assert max(right.max(), bottom.max()) > 0.5
+
+
+def test_boxes_are_given_in_the_cameras_pixels(detector: TrainedModel) -> None:
+    """A camera with twice as many columns and three times as many rows sees the same, larger."""
+    source = recording(2)
+    large = EventStream(source.events.copy(), 320, 360)
+    large.events["x"] *= 2
+    large.events["y"] *= 3
+    found = []
+    for camera in (source, large):
+        stream = stream_of(detector)
+        feed(stream, event_packets(camera))
+        found.append(stream.read_out(int(source.events["t"][-1]), 0.0, 0.5, 10).detections)
+    small_boxes, large_boxes = found
+    for name, factor in (("x", 2), ("w", 2), ("y", 3), ("h", 3)):
+        np.testing.assert_allclose(large_boxes[name], factor * small_boxes[name], rtol=1e-5)
+
+
+def test_readouts_carry_sensor_time_and_ros_time(detector: TrainedModel) -> None:
+    stream = stream_of(detector)
+    assert stream.news() is None
+    source = recording(3)
+    feed(stream, event_packets(source, 10_000))
+    last = int(source.events["t"][-1])
+    readout = stream.read_out(last, 0.3, 0.5, 10)
+    assert (readout.time, readout.stamp) == (last, STAMP + 1000 * last)
+    assert stream.last_stamp() == readout.stamp
+    assert stream.news() is None
+
+
+def test_a_long_silence_is_news_once(detector: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_stream, "_LONGEST_PAUSE_S", 0.0)
+    stream = stream_of(detector)
+    source = recording(4, count=50)
+    feed(stream, event_packets(source))
+    last = int(source.events["t"][-1])
+    stream.read_out(last, 0.0, 0.5, 10)
+    window = detector.graph.window
+    assert window is not None
+    while (time := stream.news()) is None:
+        pass
+    assert time == last + window
+    empty = stream.read_out(time, 0.0, 0.5, 10)
+    with torch.no_grad():
+        expected = detector.network.class_scores(detector.network(build_graph(source.events[:0], detector.graph)))
+    np.testing.assert_allclose(empty.scores, expected[0].numpy(), rtol=1e-5)
+    assert stream.news() is None
+    # What comes then may be less than a window later: the silence was on our side.
+    later = replace(source, events=source.events.copy())
+    later.events["t"] += last + 1
+    stream.resume()
+    feed(stream, event_packets(later))
+    assert stream.news() == later.events["t"][-1]
+
+
+def test_lost_packets_are_those_missing_in_the_sequence(detector: TrainedModel) -> None:
+    packets = list(event_packets(recording(5), 10_000))
+    stream = stream_of(detector)
+    feed(stream, [packets[0], packets[3], packets[4], packets[7]])
+    assert stream.counts.packets_lost == 4
+    assert stream.counts.packets == 4
+
+
+def test_packets_missed_in_a_pause_are_not_lost(detector: TrainedModel) -> None:
+    packets = list(event_packets(recording(5), 10_000))
+    stream = stream_of(detector)
+    feed(stream, packets[:2])
+    stream.resume()
+    feed(stream, packets[6:])
+    assert stream.counts.packets_lost == 0
+    assert stream.counts.resets == 0
+
+
+def test_a_sequence_that_starts_again_starts_the_graph_again(detector: TrainedModel) -> None:
+    packets = list(event_packets(recording(6), 10_000))
+    log = Log()
+    stream = stream_of(detector, log)
+    feed(stream, packets)
+    feed(stream, packets)
+    assert stream.counts.resets == 1
+    assert log.resets == [f"packet number 0 follows {packets[-1].seq}: the driver or the bag has started again"]
+
+    # As a fresh one would: evt3's 24-bit clock has not been taken for a wrap.
+    fresh = stream_of(detector)
+    feed(fresh, packets)
+    time = stream.news()
+    assert time == fresh.news()
+    np.testing.assert_array_equal(stream.read_out(time, 0, 0.5, 9).scores, fresh.read_out(time, 0, 0.5, 9).scores)
+
+
+def libcaer(times_us: Iterable[int], seq: int) -> RecordedPacket:
+    """Events at pixel (5, 7)."""
+    words = np.array([(5 << 17 | 7 << 2 | 3, t) for t in times_us], "<u4")
+    return RecordedPacket(words.view(np.uint8).ravel(), "libcaer", 160, 120, seq, 0, False, STAMP, "camera", 0)
+
+
+def test_sensor_time_that_jumps_back_between_packets_starts_the_graph_again(detector: TrainedModel) -> None:
+    log = Log()
+    stream = stream_of(detector, log)
+    feed(stream, [libcaer([5_000_000, 5_000_100], 0), libcaer([100, 200], 1)])
+    assert stream.counts.resets == 1
+    assert stream.news() == 200
+    assert "sensor time: event 0 at 100 µs comes after an event at 5000100 µs" in log.resets[0]
+
+
+def test_small_steps_back_are_put_up_with(detector: TrainedModel) -> None:
+    stream = stream_of(detector)
+    events = feed(stream, [libcaer([1000, 1010, 1005], 0), libcaer([1008, 1020], 1)])
+    assert events["t"].tolist() == [1000, 1010, 1010, 1010, 1020]
+    assert stream.counts.resets == 0
+    assert stream.counts.packets_malformed == 0
+
+
+def test_a_jump_back_within_a_packet_costs_that_packet(detector: TrainedModel) -> None:
+    log = Log()
+    stream = stream_of(detector, log)
+    events = feed(stream, [libcaer([10], 0), libcaer([5_000_000, 20, 30], 1), libcaer([40], 2)])
+    assert events["t"].tolist() == [10, 40]
+    assert stream.counts.packets_malformed == 1
+    assert stream.counts.resets == 0
+    assert log.malformed[0].startswith("packet 1 is malformed: event 1 at 20 µs")
+
+
+def test_a_camera_of_another_size_or_encoding_starts_the_graph_again(detector: TrainedModel) -> None:
+    log = Log()
+    stream = stream_of(detector, log)
+    feed(stream, [libcaer([10], 0), replace(libcaer([20], 1), width=640, height=480)])
+    feed(stream, [replace(packet, seq=2) for packet in event_packets(recording(7), 200_000)])
+    assert stream.counts.resets == 2
+    assert log.resets[0] == "the camera has changed from libcaer, 160 x 120 px to libcaer, 640 x 480 px"
+    assert log.resets[1] == "the camera has changed from libcaer, 640 x 480 px to evt3, 160 x 120 px"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"encoding": "evt9"}, "packet encoding is 'evt9', expected one of evt3, libcaer_cmp, libcaer, mono, trigger"),
+        ({"width": 0}, "sensor size of the evt3 stream is 0 x 120 px"),
+        ({"events": np.zeros(3, np.uint8)}, "partial word"),
+        ({"events": np.full(2, 0x10, np.uint8)}, "unknown words"),
+        ({"width": 16}, "events outside the sensor"),
+    ],
+)
+def test_a_malformed_packet_is_counted_and_described(
+    detector: TrainedModel, changes: dict[str, object], reason: str
+) -> None:
+    log = Log()
+    stream = stream_of(detector, log)
+    packets = list(event_packets(recording(8), 10_000))
+    feed(stream, [packets[0]])
+    feed(stream, [replace(packets[1], **changes)])
+    assert stream.counts.packets_malformed == 1
+    assert reason in log.malformed[0]
+    assert log.malformed[0].startswith("packet 1 is malformed: ")
+    before = stream.counts.events
+    feed(stream, packets[2:4])
+    assert stream.counts.events > before
+    assert stream.counts.packets_malformed == 1
+
+
+def test_an_empty_packet_is_nothing_special(detector: TrainedModel) -> None:
+    stream = stream_of(detector)
+    (packet,) = event_packets(recording(9), 200_000)
+    assert len(feed(stream, [replace(packet, events=np.empty(0, np.uint8))])) == 0
+    assert stream.counts.packets_malformed == 0
+    assert stream.news() is None
+
+
+def test_random_bytes_never_stop_the_stream(detector: TrainedModel) -> None:
+    rng = np.random.default_rng(10)
+    stream = stream_of(detector)
+    for seq, encoding in enumerate(["evt3", "libcaer_cmp", "libcaer", "mono", "trigger"] * 5):
+        payload = rng.integers(0, 256, rng.integers(1, 2000)).astype(np.uint8)
+        packet = RecordedPacket(payload, encoding, 160, 120, seq, int(rng.integers(2**63)), False, 0, "", 0)
+        feed(stream, [packet])
+        if (time := stream.news()) is not None:
+            stream.read_out(time, 0.3, 0.5, 10)
+    assert stream.counts.packets == 25
+    assert stream.counts.packets_malformed > 10
+
+
+def test_processing_time_is_measured(detector: TrainedModel) -> None:
+    stream = stream_of(detector)
+    feed(stream, event_packets(recording(11)))
+    assert 0 < stream.counts.processing_ns / stream.counts.events_processed < 1e7

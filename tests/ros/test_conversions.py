@@ -1,0 +1,88 @@
+"""Arrays become messages that say the same, in the conventions of their packages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker
+
+from aegnn_core.drawing import class_color
+from aegnn_core.events.rosbag import EventPacket as RecordedPacket
+from aegnn_core.nn.detection import DETECTION_DTYPE
+from aegnn_ros import conversions
+
+HEADER = Header(stamp=conversions.time_message(12_000_000_034), frame_id="camera")
+BOXES = np.array([(10, 20, 30, 40, 0.75, 1), (0, 5, 6, 7, 0.5, 0)], DETECTION_DTYPE)
+
+
+@given(st.integers(0, (2**31 - 1) * 10**9 + 999_999_999))
+def test_stamps_keep_every_nanosecond(time: int) -> None:
+    assert conversions.nanoseconds(conversions.time_message(time)) == time
+
+
+def test_a_packet_keeps_every_field_and_gets_its_new_stamp() -> None:
+    payload = np.arange(7, dtype=np.uint8)
+    packet = RecordedPacket(payload, "libcaer", 346, 260, 2**40, 2**63 + 5, True, 1, "davis", 2)
+    message = conversions.packet_message(packet, 5_000_000_006)
+    assert bytes(message.events) == payload.tobytes()
+    assert (message.encoding, message.width, message.height) == ("libcaer", 346, 260)
+    assert (message.seq, message.time_base, message.is_bigendian) == (2**40, 2**63 + 5, True)
+    assert (message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id) == (5, 6, "davis")
+
+
+def test_detections_have_centres_numbers_as_classes_and_the_header_of_the_array() -> None:
+    message = conversions.detection_array(HEADER, BOXES)
+    first = message.detections[0]
+    assert message.header == first.header == HEADER
+    assert (first.bbox.center.position.x, first.bbox.center.position.y) == (25, 40)
+    assert (first.bbox.size_x, first.bbox.size_y, first.bbox.center.theta) == (30, 40, 0)
+    assert (first.results[0].hypothesis.class_id, first.results[0].hypothesis.score) == ("1", 0.75)
+
+
+def test_detections_come_back_from_their_message() -> None:
+    np.testing.assert_array_equal(conversions.detections_of(conversions.detection_array(HEADER, BOXES)), BOXES)
+    assert len(conversions.detections_of(conversions.detection_array(HEADER, BOXES[:0]))) == 0
+
+
+def test_classes_are_sorted_by_score() -> None:
+    message = conversions.classification(HEADER, np.array([0.25, 0.5, 0.125], np.float32))
+    assert [(result.class_id, result.score) for result in message.results] == [("1", 0.5), ("0", 0.25), ("2", 0.125)]
+
+
+def test_label_info_explains_the_numbers() -> None:
+    message = conversions.label_info(HEADER, ("car", "pedestrian"), 0.25)
+    assert [(entry.class_id, entry.class_name) for entry in message.class_map] == [(0, "car"), (1, "pedestrian")]
+    assert message.threshold == 0.25
+
+
+def test_an_image_keeps_its_rows() -> None:
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    message = conversions.image(HEADER, pixels)
+    assert (message.height, message.width, message.step, message.encoding) == (2, 3, 9, "rgb8")
+    np.testing.assert_array_equal(np.array(message.data, np.uint8).reshape(2, 3, 3), pixels)
+
+
+def test_markers_lie_on_the_image_plane_as_the_boxes_in_the_image() -> None:
+    markers = conversions.box_markers(HEADER, BOXES, ("car", "pedestrian"), 160, 120).markers
+    assert markers[0].action == Marker.DELETEALL
+    outline, caption = markers[1:3]
+    assert outline.header == HEADER
+    corners = {(round(point.x, 6), round(point.y, 6), point.z) for point in outline.points}
+    left, top, right, bottom = (10 - 80) / 160, (20 - 60) / 160, (40 - 80) / 160, (60 - 60) / 160
+    assert corners == {(x, y, 1.0) for x in (left, right) for y in (top, bottom)}
+    assert caption.text == "pedestrian 0.75"
+    assert caption.pose.position.y < top
+    color = [round(255 * channel) for channel in (outline.color.r, outline.color.g, outline.color.b)]
+    assert tuple(color) == class_color(1)
+    keys = [(marker.ns, marker.id) for marker in markers[1:]]
+    assert len(keys) == len(set(keys)) == 2 * len(BOXES)
+    assert all(marker.pose.orientation.w == 1 for marker in markers[1:])
+
+
+def test_a_class_is_shown_as_text_in_its_colour() -> None:
+    (marker,) = conversions.text_marker(HEADER, "car 0.90", 0).markers
+    assert (marker.type, marker.text, marker.pose.position.z) == (Marker.TEXT_VIEW_FACING, "car 0.90", 1.0)
+    assert [marker.color.r, marker.color.g, marker.color.b] == pytest.approx(np.array(class_color(0)) / 255)
