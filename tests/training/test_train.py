@@ -1,0 +1,81 @@
+"""Training learns, gives a model file that is ready for use, and refuses what it cannot do."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch_geometric.loader import DataLoader
+
+from aegnn_core import GraphConfig, load_model, make_model_asynchronous, network
+from aegnn_core.datasets.simulated import SimulatedSamples
+from aegnn_core.events.simulation import simulate_scene
+from aegnn_core.training.module import GraphLearner
+from aegnn_core.training.train import SIMULATED_GRAPH, train
+
+pytest.importorskip("lightning")
+
+
+@pytest.fixture(autouse=True)
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEGNN_LOG_DIR", str(tmp_path / "logs"))
+
+
+@pytest.mark.parametrize(("task", "labels"), [("detection", 2), ("recognition", 3)])
+def test_a_few_steps_give_a_model_that_runs_live(tmp_path: Path, task: str, labels: int) -> None:
+    path = tmp_path / "tiny.safetensors"
+    trained = train("graph_grid", task=task, output=path, steps=2, batch_size=2, workers=0, seed=5)
+    loaded = load_model(path)
+    assert (loaded.task, len(loaded.labels), loaded.graph) == (task, labels, trained.graph)
+    assert loaded.training == {"steps": 2, "batch_size": 2, "learning_rate": 4e-3, "seed": 5}
+    live = make_model_asynchronous(loaded.network)
+    events = simulate_scene(0).stream.events[:500]
+    live.update(events[(events["x"] < loaded.width) & (events["y"] < loaded.height)])
+    assert loaded.network.class_scores(live.output()).shape == (1, labels)
+
+
+@pytest.mark.parametrize("task", ["detection", "recognition"])
+def test_the_loss_falls_on_samples_seen_again_and_again(task: str) -> None:
+    torch.manual_seed(0)
+    sensor = (160, 120) if task == "detection" else (120, 100)
+    samples = iter(SimulatedSamples(task, SIMULATED_GRAPH, seed=3))
+    (batch,) = DataLoader([next(samples) for _ in range(3)], batch_size=3)
+    learner = GraphLearner(network("graph_grid", dataset="simulated", task=task, sensor=sensor).train(), 3e-3, 30)
+    learner.log = learner.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # no trainer is attached
+    optimizer = torch.optim.AdamW(learner.parameters(), 5e-3)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = learner.training_step(batch, 0)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_samples_are_fixed_by_the_seed_and_mirrored_boxes_follow_their_events() -> None:
+    first, again, other = (iter(SimulatedSamples("detection", SIMULATED_GRAPH, seed)) for seed in (1, 1, 2))
+    a, b, c = next(first), next(again), next(other)
+    assert torch.equal(a.pos, b.pos)
+    assert torch.equal(a.boxes, b.boxes)
+    assert a.pos.shape != c.pos.shape or not torch.equal(a.pos, c.pos)
+    denser = 0
+    for _ in range(12):
+        sample = next(first)
+        assert bool((sample.boxes[:, 2:] > sample.boxes[:, :2]).all())
+        live = sample.pos[sample.live]
+        for x0, y0, x1, y1 in sample.boxes.tolist():
+            inside = (live[:, 0] >= x0) & (live[:, 0] < x1) & (live[:, 1] >= y0) & (live[:, 1] < y1)
+            share = (x1 - x0) * (y1 - y0) / (160 * 120)
+            denser += 1 if float(inside.float().mean()) > share else -1
+    assert denser > 0
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="training reads the data set simulated, found 'ncars'"):
+        train("graph_res", task="recognition", dataset="ncars", output=tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+        train("graph_res", task="recognition", output=tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="unknown network 'graph_rez'"):
+        train("graph_rez", task="recognition", output=tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="needs a graph with a window"):
+        SimulatedSamples("detection", GraphConfig(), 0)
