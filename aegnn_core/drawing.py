@@ -118,7 +118,11 @@ def draw_title(image: np.ndarray, text: str, color: Color = ON_COLOR, *, font_si
     """Write ``text`` into the upper left corner of a uint8 RGB array ``[H, W, 3]``; returns a new array."""
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    draw.text((font_size // 2, font_size // 3), text, fill=color, font=ImageFont.load_default(font_size))
+    font = ImageFont.load_default(font_size)
+    left, top, right, bottom = font.getbbox(text)
+    margin = font_size // 3
+    draw.rectangle((0, 0, math.ceil(right - left) + 2 * margin, math.ceil(bottom - top) + 2 * margin), fill=BACKGROUND)
+    draw.text((margin - left, margin - top), text, fill=color, font=font)
     return np.asarray(picture)
 
 

@@ -17,6 +17,7 @@ from event_camera_msgs.msg import EventPacket
 from lifecycle_msgs.msg import Transition
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from vision_msgs.msg import Detection2DArray
 
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
@@ -94,7 +95,8 @@ def run_bag(
         TimeoutError: it did not answer a life cycle request.
     """
     run = BagRun()
-    rclpy.init()
+    # Python's own handler of Ctrl-C: it unwinds this function, which stops the node.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = Node("bag_run")
         with NodeProcess(parameters) as process, _spinning(node):

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _PUBLISHED_SCORE, _SHOWN_SCORE = 0.05, 0.3
 #: The window has to fill before an answer counts [µs], as in ``aegnn evaluate``.
 _FIRST_US = 100_000
 _PANELS = 6
+#: No model has been trained on it, and both classes are about for all of it.
+_BUSY_SCENE = HELD_OUT_SEED + 16
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,10 @@ class _Answer:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; returns 0, 1 where the node failed, 2 where an argument or the bag is wrong."""
+    """Run the demo; returns 0, 1 where the node failed, 2 where an argument or the bag is wrong, 130 when ended."""
     parsed = _parser().parse_args(arguments)
+    # Whoever ends the demo ends the node with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=parsed.json)
     try:
         figures = _run(parsed, console)
@@ -61,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"aegnn_demo: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     if parsed.json:
         print(json.dumps(figures, indent=2))
     return 0
@@ -74,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--bag", type=Path, help="rosbag2 with event packets; without it, a simulated scene")
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for demo.png and demo.json")
-    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="of the simulated scene")
+    parser.add_argument("--seed", type=int, default=_BUSY_SCENE, help="of the simulated scene")
     parser.add_argument("--duration", type=float, default=8.0, help="of the simulated scene [s]")
     parser.add_argument(
         "--model", default="scenes_detector", help="name of a packaged detector, or a .safetensors file"
@@ -115,7 +122,7 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
     moments = _choose_moments(stream, answers, truth)
     Image.fromarray(draw_moments(stream, moments, model.labels)).save(parsed.output / "demo.png")
     (parsed.output / "demo.json").write_text(json.dumps(figures, indent=2) + "\n")
-    console.print(f"Saved {parsed.output / 'demo.png'} and {parsed.output / 'demo.json'}")
+    console.print(f"Saved {parsed.output / 'demo.png'} and {parsed.output / 'demo.json'}", soft_wrap=True)
     return figures
 
 
@@ -125,7 +132,10 @@ def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> np.n
         shutil.rmtree(bag)
     scene = simulate_scene(seed, SceneConfig(duration_us=round(1e6 * duration_s)))
     count = write_event_bag(bag, scene.stream)
-    console.print(f"Simulated {duration_s:g} s, {len(scene.stream)} events (seed {seed}): {count} packets in {bag}")
+    console.print(
+        f"Simulated {duration_s:g} s, {len(scene.stream)} events (seed {seed}): {count} packets in {bag}",
+        soft_wrap=True,
+    )
     return scene.boxes
 
 
