@@ -24,7 +24,7 @@ from aegnn_core.events.simulation import (
 )
 from aegnn_core.events.simulation.motion import Actor, crossing_times
 from aegnn_core.events.simulation.raster import fill_backdrop, paint_polygons
-from aegnn_core.events.simulation.sensor import refractory_mask, threshold_crossings
+from aegnn_core.events.simulation.sensor import threshold_crossings
 from aegnn_core.events.simulation.shapes import draw_car, draw_clutter, draw_pedestrian
 
 IDEAL = SensorModel(threshold_mismatch=0.0, refractory_us=0, leak_rate_hz=0.0, shot_rate_hz=0.0)
@@ -102,20 +102,6 @@ def test_crossings_equal_their_numpy_twin(seed, leak_hz):
     assert [event[1:] for event in expected] == list(zip(x.tolist(), y.tolist(), p.tolist(), strict=True))
     np.testing.assert_allclose(t, [event[0] for event in expected], atol=1)
     np.testing.assert_allclose(reference, expected_reference, atol=1e-9)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 1), st.integers(0, 1)), max_size=60), st.integers(0, 20))
-def test_the_refractory_period_passes_only_events_that_are_late_enough(events, refractory_us):
-    events = sorted(events, key=lambda event: event[0])
-    last: dict[tuple[int, int], int] = {}
-    expected = []
-    for t, x, y in events:
-        expected.append((x, y) not in last or t - last[x, y] >= refractory_us)
-        if expected[-1]:
-            last[x, y] = t
-    t, x, y = np.array(events, np.int64).reshape(-1, 3).T
-    assert refractory_mask(t, x, y, np.full((2, 2), -(2**62)), refractory_us).tolist() == expected
 
 
 def test_a_still_image_makes_noise_at_the_rates_of_the_model():

@@ -7,6 +7,7 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from aegnn_core import GraphConfig, load_model, make_model_asynchronous, network
+from aegnn_core.cli import main
 from aegnn_core.datasets.simulated import SimulatedSamples
 from aegnn_core.events.simulation import simulate_scene
 from aegnn_core.training.module import GraphLearner
@@ -31,6 +32,13 @@ def test_a_few_steps_give_a_model_that_runs_live(tmp_path: Path, task: str, labe
     events = simulate_scene(0).stream.events[:500]
     live.update(events[(events["x"] < loaded.width) & (events["y"] < loaded.height)])
     assert loaded.network.class_scores(live.output()).shape == (1, labels)
+
+
+def test_the_command_trains(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    size = ["--steps", "1", "--batch-size", "1", "--num-workers", "0"]
+    assert main(["train", "graph_res", "--task", "recognition", "--output", str(path), *size, "--seed", "7"]) == 0
+    assert load_model(path).training["seed"] == 7
 
 
 @pytest.mark.parametrize("task", ["detection", "recognition"])

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from aegnn_core.events.array import make_events
+from aegnn_core.events.filters import refractory_mask
 
 __all__ = ["EventSensor", "SensorModel"]
 
@@ -101,7 +102,7 @@ class EventSensor:
         events = make_events(t[order], x[order], y[order], p[order])
         self._image[...] = log_intensity
         self._t_us = t_us
-        return events[refractory_mask(events["t"], events["x"], events["y"], self._last, model.refractory_us)]
+        return events[refractory_mask(events["t"], events["x"], events["y"], model.refractory_us, self._last)]
 
 
 @njit(cache=True, nogil=True)
@@ -157,17 +158,3 @@ def threshold_crossings(before, after, start_us, stop_us, reference, on, off, le
                 count += 1
             reference[y, x] += level
     return times[:count], columns[:count], rows[:count], polarities[:count]
-
-
-@njit(cache=True, nogil=True)
-def refractory_mask(t, x, y, last_us, refractory_us):
-    """Mark the events ``[N]`` (in time order) that come at least ``refractory_us`` after their pixel's last marked one.
-
-    ``last_us`` ``[H, W]`` holds the time of each pixel's last marked event [µs] and is updated in place.
-    """
-    keep = np.zeros(len(t), np.bool_)
-    for k in range(len(t)):
-        if t[k] - last_us[y[k], x[k]] >= refractory_us:
-            keep[k] = True
-            last_us[y[k], x[k]] = t[k]
-    return keep
