@@ -19,26 +19,31 @@ FOREVER = 2**62
 
 @njit(cache=True, nogil=True)
 def _keep_largest(values, length, keep):
-    """Reorder ``values[:length]`` so that the ``keep`` largest come first (Hoare's selection, in place)."""
-    low, high = 0, length - 1
-    while low < high:
-        pivot = values[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if keep - 1 <= j:
-            high = j
-        elif keep - 1 >= i:
-            low = i
+    """Move the ``keep`` largest of the distinct ``values[:length]`` to the front, in their order.
+
+    Bisects for the smallest of them: counting is branchless and vectorised, so for some dozens of values its few rounds
+    are twice as fast as a selection by pivots.
+    """
+    low = high = values[0]
+    for i in range(length):
+        low = min(low, values[i])
+        high = max(high, values[i])
+    high += 1
+    count = length
+    while count != keep:  # at least as many values are >= low, fewer are >= high
+        middle = (low + high) >> 1
+        count = 0
+        for i in range(length):
+            count += np.int64(values[i] >= middle)
+        if count >= keep:
+            low = middle
         else:
-            return
+            high = middle
+    kept = np.int64(0)
+    for i in range(length):
+        value = values[i]
+        values[np.uintp(kept)] = value
+        kept += np.int64(value >= low)
 
 
 @njit(cache=True, nogil=True)

@@ -121,23 +121,26 @@ def _load(path: Path, device: str | torch.device, graph: GraphConfig | None) -> 
         raise ValueError(
             f"{path} has no aegnn header, found {sorted(metadata) or 'none'}: it was not written by save_model"
         )
-    header = json.loads(metadata[_KEY])
-    if header.get("version") != _VERSION:
-        raise ValueError(f"{path} has format version {header.get('version')!r}, this package reads {_VERSION}")
-    trained_for = GraphConfig.from_dict(header["graph"])
+    try:
+        header = json.loads(metadata[_KEY])
+        if (version := header["version"]) == _VERSION:
+            trained_for = GraphConfig.from_dict(header["graph"])
+            module = network(**header["architecture"])
+            labels, training = tuple(header["labels"]), dict(header["training"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has an aegnn header that does not describe a model: {error!r}") from error
+    if version != _VERSION:
+        raise ValueError(f"{path} has format version {version!r}, this package reads {_VERSION}")
     if graph is not None and graph != trained_for:
         raise ValueError(
             f"{path} was trained for another graph configuration: {_difference(trained_for, graph)} (model, expected)"
         )
-    module = network(**header["architecture"])
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit its own architecture {header['architecture']}: {error}") from error
     module.graph = trained_for
-    return TrainedModel(
-        module.to(target), trained_for, tuple(header["labels"]), path.stem, header["architecture"], header["training"]
-    )
+    return TrainedModel(module.to(target), trained_for, labels, path.stem, header["architecture"], training)
 
 
 def _check_device(device: str | torch.device) -> torch.device:

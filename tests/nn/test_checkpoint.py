@@ -69,6 +69,24 @@ def test_other_safetensors_and_other_versions_are_refused(tmp_path: Path) -> Non
         load_model(path)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"version": 1}',
+        '{"version": 1, "graph": {"radios": 3}}',
+        '{"version": 1, "graph": {}, "architecture": {"name": 5}}',
+    ],
+)
+def test_damaged_headers_are_refused(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "bad.safetensors"
+    save_file({"w": torch.zeros(1)}, path, metadata={"aegnn": header})
+    with pytest.raises(ValueError, match=r"bad\.safetensors has an aegnn header that does not describe a model"):
+        load_model(path)
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, trained: TrainedModel) -> None:
     path = tmp_path / "mine.safetensors"
     save_model(path, TrainedModel(network("graph_res", dataset="nmnist"), GRAPH, ("a",), "x", ARCHITECTURE))
