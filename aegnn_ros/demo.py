@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=parsed.json)
     try:
         figures = _run(parsed, console)
-    except NodeProcessError as error:
+    except (NodeProcessError, TimeoutError) as error:
         print(f"aegnn_demo: {error}", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:
@@ -126,8 +126,8 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
     return figures
 
 
-def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> np.ndarray:
-    """Write a simulated scene as a bag, in place of an earlier one; return its boxes."""
+def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> np.ndarray | None:
+    """Write a simulated scene as a bag, in place of an earlier one; return its boxes, if there are any."""
     if bag.is_dir() and is_bag(bag):
         shutil.rmtree(bag)
     scene = simulate_scene(seed, SceneConfig(duration_us=round(1e6 * duration_s)))
@@ -136,7 +136,7 @@ def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> np.n
         f"Simulated {duration_s:g} s, {len(scene.stream)} events (seed {seed}): {count} packets in {bag}",
         soft_wrap=True,
     )
-    return scene.boxes
+    return scene.boxes if len(scene.boxes) else None
 
 
 def _answers(run: BagRun) -> list[_Answer]:
@@ -167,7 +167,7 @@ def _figures(run: BagRun, answers: Sequence[_Answer], truth: np.ndarray | None, 
     """What ``demo.json`` holds; ``ap`` and ``ap50`` are null without true boxes."""
     ap: float | None = None
     ap50: float | None = None
-    if truth is not None and len(truth):
+    if truth is not None:
         judged = [answer for answer in answers if answer.time >= _FIRST_US]
         true_boxes = [_truth_at(answer.time, truth) for answer in judged]
         result = average_precision(true_boxes, [answer.boxes for answer in judged], model.labels)
@@ -204,18 +204,16 @@ def _table(figures: dict[str, Any], run: BagRun, model: TrainedModel) -> Table:
 def _choose_moments(stream: EventStream, answers: Sequence[_Answer], truth: np.ndarray | None) -> list[Moment]:
     """From each sixth of the recording, the answer when there was most to see: true boxes, else events."""
     t = stream.events["t"]
+
+    def to_see(answer: _Answer) -> float:
+        if truth is not None:
+            return float(_truth_at(answer.time, truth)["visible"].sum())
+        first, last = np.searchsorted(t, [answer.time - _FIRST_US, answer.time])
+        return float(last - first)
+
     moments = []
     for part in np.array_split(np.arange(len(answers)), min(_PANELS, len(answers))):
-        candidates = [answers[k] for k in part]
-        if truth is not None and len(truth):
-            busiest = max(candidates, key=lambda answer: float(_truth_at(answer.time, truth)["visible"].sum()))
-        else:
-            busiest = max(
-                candidates,
-                key=lambda answer: (
-                    int(np.searchsorted(t, answer.time)) - int(np.searchsorted(t, answer.time - _FIRST_US))
-                ),
-            )
+        busiest = max((answers[k] for k in part), key=to_see)
         shown = busiest.boxes[busiest.boxes["score"] >= _SHOWN_SCORE]
         moments.append(Moment(busiest.time, shown, None if truth is None else _truth_at(busiest.time, truth)))
     return moments
