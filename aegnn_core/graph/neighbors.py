@@ -110,6 +110,7 @@ def _insert_and_search(
     x,
     y,
     first,
+    held,
     head,
     span,
     stride,
@@ -132,11 +133,12 @@ def _insert_and_search(
 ):
     """Insert nodes ``first, first + 1, …`` and write the numbers of their neighbours.
 
-    A node with number n lies in slot ``n & mask`` of ``previous`` (the number of the node before it at its pixel, -1
-    for none) and ``node_t``. ``head`` holds the last node's number per pixel, or -1: a flat image of ``stride`` columns
-    with an empty ``margin`` all around, so that no pixel needs a bounds check. ``offsets`` [D] are the pixels within
-    the radius as steps in it, nearest first, with their ``distance2`` [px²] and ``reach_us``, a bound on dt to stop a
-    chain early: the comparison that decides is the rule's own.
+    Nodes before ``held`` are not in their slots any more. One with number n lies in slot ``n & mask`` of ``previous``
+    (the number of the node before it at its pixel, -1 for none) and ``node_t``. ``head`` holds the last node's number
+    per pixel, or -1: a flat image of ``stride`` columns with an empty ``margin`` all around, so that no pixel needs a
+    bounds check. ``offsets`` [D] are the pixels within the radius as steps in it, nearest first, with their
+    ``distance2`` [px²] and ``reach_us``, a bound on dt to stop a chain early: the comparison that decides is the rule's
+    own.
 
     ``span``, shaped like ``head``, remembers how many nodes back the last search at a pixel had to look (0: unknown).
     Looking only a little further than that usually suffices; where it does not, the search is made again without the
@@ -146,7 +148,7 @@ def _insert_and_search(
         number = first + k
         now = np.int64(t[k])
         center = (np.int64(y[k]) + margin) * stride + np.int64(x[k]) + margin
-        oldest = max(np.int64(0), number - max_nodes + 1)
+        oldest = max(held, number - max_nodes + 1)
         limit = span[np.uintp(center)]
         found = 0
         if limit > 0 and number - limit > oldest:
@@ -194,6 +196,7 @@ class NeighborSearch:
         self._previous = np.empty(capacity, np.int64)
         self.node_t = np.empty(capacity, np.int64)
         self.size = 0
+        self._held = 0
         dy, dx = np.mgrid[-self._margin : self._margin + 1, -self._margin : self._margin + 1]
         d2 = (dx**2 + dy**2).ravel()
         order = np.argsort(d2, kind="stable")
@@ -228,6 +231,7 @@ class NeighborSearch:
             x,
             y,
             self.size,
+            self._held,
             self._head,
             self._span,
             self._stride,
@@ -255,6 +259,7 @@ class NeighborSearch:
         old, count = self.capacity, min(self.size, self.capacity)
         if capacity < old or capacity & (capacity - 1):
             raise ValueError(f"capacity must be a power of two of at least {old}, found {capacity}")
+        self._held = max(self._held, self.size - count)
         numbers = np.arange(self.size - count, self.size)
         for name in ("_previous", "node_t"):
             grown = np.empty(capacity, np.int64)

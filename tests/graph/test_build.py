@@ -53,6 +53,24 @@ def test_search_gives_the_same_neighbors_for_any_packets_and_rings_that_wrap(
             assert sorted(row[:count], reverse=True) == expected[k]
 
 
+def test_rings_that_grow_forget_what_they_had_dropped_before() -> None:
+    """The new slots of nodes that were overwritten long ago hold anything, which must not be taken for nodes."""
+    graph = GraphConfig(window=25, time_scale=1e-3)
+    search = NeighborSearch(graph, 11, 1, 4)
+    neighbors, counts = np.empty((1, graph.max_neighbors), np.int64), np.empty(1, np.int32)
+    crowd, rare = np.array([10]), np.array([0])
+    for number in range(40):
+        if number == 20:
+            search.resize(64)
+            dropped = np.setdiff1d(np.arange(64), np.arange(16, 20))
+            search.node_t[dropped] = 10 * number
+            search._previous[dropped] = -1
+        x = rare if number in (3, 19, 20) else crowd
+        search.insert(np.array([10 * number]), x, np.array([0]), neighbors, counts)
+        if number == 20:
+            assert neighbors[0, : counts[0]].tolist() == [19]
+
+
 @settings(max_examples=30)
 @given(events=streams(), graph=graph_configs(directed=True, bounded=False), cut=st.integers(0, 120))
 def test_later_events_change_no_edge(events: np.ndarray, graph: GraphConfig, cut: int) -> None:
