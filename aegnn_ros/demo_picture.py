@@ -61,13 +61,13 @@ def _draw_panel(stream: EventStream, moment: Moment, labels: Sequence[str]) -> n
     surface.update(stream.events[first:last])
     scale = max(1, _PANEL_WIDTH // stream.width)
     image = surface.image(moment.time, _EVENTS_US).repeat(scale, 0).repeat(scale, 1)
+    image = draw_title(image, f"{(moment.time - int(t[0])) / 1e6:.2f} s", font_size=_FONT_SIZE)
     if moment.truth is not None:
         image = draw_boxes(image, _scaled(moment.truth, scale), [ON_COLOR] * len(moment.truth), line_width=1)
     predicted = _scaled(moment.predicted, scale)
     colors = [class_color(class_id) for class_id in predicted["class_id"]]
     captions = [f"{labels[box['class_id']]} {box['score']:.2f}" for box in predicted]
-    image = draw_boxes(image, predicted, colors, captions, font_size=_FONT_SIZE)
-    return draw_title(image, f"{(moment.time - int(t[0])) / 1e6:.2f} s", font_size=_FONT_SIZE)
+    return draw_boxes(image, predicted, colors, captions, font_size=_FONT_SIZE)
 
 
 def _scaled(boxes: np.ndarray, scale: int) -> np.ndarray:

@@ -127,6 +127,12 @@ class Conversation:
         self.wait(lambda: messages and nanoseconds(messages[-1].header.stamp) > begin)
         return {value.key: value.value for value in messages[-1].status[0].values}
 
+    def settle(self) -> None:
+        """Wait until the detector has worked off what waits in its queue."""
+        before, now = "", self.diagnostics()["packets"]
+        while now != before:
+            before, now = now, self.diagnostics()["packets"]
+
     def set_parameter(self, name: str, value: Any) -> SetParametersResult:
         """What ``ros2 param set`` does."""
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])

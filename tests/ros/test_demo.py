@@ -77,12 +77,6 @@ def test_wrong_arguments_are_one_sentence(
     assert complaint in line
 
 
-@pytest.mark.parametrize(
-    ("parameters", "complaint"),
-    [({"model": "no_such_model"}, "cannot configure: unknown model"), ({"rate": -1.0}, "exit code 1")],
-)
-def test_a_node_that_does_not_start_is_reported_with_its_last_words(
-    packets: list[RecordedPacket], parameters: dict[str, str | float], complaint: str
-) -> None:
-    with pytest.raises(NodeProcessError, match=complaint):
-        run_bag(packets, parameters)
+def test_a_node_that_does_not_start_is_reported_with_its_last_words(packets: list[RecordedPacket]) -> None:
+    with pytest.raises(NodeProcessError, match="cannot configure: unknown model 'no_such_model'"):
+        run_bag(packets, {"model": "no_such_model"})
