@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--bag", type=Path, help="rosbag2 with event packets; without it, a simulated scene")
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for demo.png and demo.json")
+    parser.add_argument("--output", type=Path, default=Path("."), help="folder for demo.png and demo.json")
     parser.add_argument("--seed", type=int, default=_BUSY_SCENE, help="of the simulated scene")
     parser.add_argument("--duration", type=float, default=8.0, help="of the simulated scene [s]")
     parser.add_argument(
@@ -99,7 +99,7 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
     parsed.output.mkdir(parents=True, exist_ok=True)
     bag, truth = parsed.bag, None
     if bag is None:
-        bag = parsed.output / "simulated_bag"
+        bag = parsed.output / "demo_bag"
         truth = _simulate(bag, parsed.seed, parsed.duration, console)
     stream = read_events(bag)
     packets = list(read_event_packets(bag))

@@ -3,6 +3,7 @@
 ros2 launch aegnn_ros detect.launch.py events:=/event_camera/events rviz:=true
 """
 
+from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import (
     DeclareLaunchArgument,
@@ -20,7 +21,6 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from aegnn_ros.share import large_packet_profile, share_file
-from launch import LaunchContext, LaunchDescription
 
 ARGUMENTS = {
     "events": ("/event_camera/events", "topic of the camera's event packets"),

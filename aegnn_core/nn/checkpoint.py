@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.networks import GraphNetwork, network
@@ -78,7 +78,7 @@ def save_model(path: str | Path, model: TrainedModel) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    save_file(weights, part, metadata={_KEY: json.dumps(header)})
+    part.write_bytes(save(weights, metadata={_KEY: json.dumps(header)}))
     part.replace(path)
 
 
@@ -138,7 +138,9 @@ def _load(path: Path, device: str | torch.device, graph: GraphConfig | None) -> 
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit its own architecture {header['architecture']}: {error}") from error
+        # torch says every parameter on a line of its own; the first one tells enough.
+        reason = "; ".join(str(error).split("\n")[1:2]).strip()
+        raise ValueError(f"{path} does not fit its own architecture {header['architecture']}: {reason}") from error
     module.graph = trained_for
     return TrainedModel(module.to(target), trained_for, labels, path.stem, header["architecture"], training)
 

@@ -36,7 +36,7 @@ def test_a_simulated_recording_gives_figures_and_a_picture(models: dict[str, Pat
     assert 0 <= figures["ap"] <= figures["ap50"] <= 1  # an untrained model
     assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p95"]
     assert figures["us_per_event"] > 0
-    assert is_bag(tmp_path / "simulated_bag")
+    assert is_bag(tmp_path / "demo_bag")
     picture = np.asarray(Image.open(tmp_path / "demo.png"))
     assert picture.shape[1] > picture.shape[0] > 700
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
