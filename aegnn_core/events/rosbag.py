@@ -12,11 +12,11 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
-from ruamel.yaml import YAML
 
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
@@ -189,7 +189,7 @@ def _parts(path: Path) -> list[Path]:
         return [path]
     if not (path / _METADATA).exists():
         return _storage_files(path)
-    metadata = YAML(typ="safe").load((path / _METADATA).read_text("utf8"))["rosbag2_bagfile_information"]
+    metadata = yaml.safe_load((path / _METADATA).read_text("utf8"))["rosbag2_bagfile_information"]
     if metadata["storage_identifier"]:
         return [path]
     return [path / PurePath(name).name for name in metadata["relative_file_paths"]]
