@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ __all__ = ["main"]
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    import torch
+
     from aegnn_core.training.train import train
 
+    # The processes that simulate need cores too.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - arguments.num_workers))
     train(
         arguments.network,
         task=arguments.task,
@@ -33,9 +38,12 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    import torch
+
     from aegnn_core.evaluation.simulated import evaluate_detector, evaluate_recognizer
     from aegnn_core.nn import load_model
 
+    torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
     model = load_model(arguments.model, device=arguments.device)
     through = "asynchronous" if arguments.asynchronous else "dense"
     figures: dict[str, Any]
