@@ -14,6 +14,7 @@ from event_camera_msgs.msg import EventPacket
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
@@ -198,6 +199,10 @@ def main(args: list[str] | None = None) -> int:
         rclpy.spin(EventDetector())
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except (rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle):
+        # A signal shuts ROS down between any two lines of a callback, and what the callback then publishes fails.
+        if rclpy.ok():
+            raise
     except ParameterException as error:
         get_logger("event_detector").fatal(f"cannot start: {error}")
         return 1
