@@ -33,6 +33,7 @@ def _train(arguments: argparse.Namespace) -> None:
         learning_rate=arguments.learning_rate,
         seed=arguments.seed,
         workers=arguments.num_workers,
+        event_layers=arguments.event_layers,
         device="cpu" if arguments.gpu is None else f"cuda:{arguments.gpu}",
     )
 
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--dim", type=int, default=3, choices=(2, 3), help="components of the edge attributes")
     train.add_argument("--seed", type=int, default=1, help="of weights and samples")
     train.add_argument("--num-workers", type=int, default=1, help="processes that simulate")
+    train.add_argument("--event-layers", default=None, help="model whose layers on events to start from")
     train.add_argument("--gpu", type=int, default=None, help="number of the CUDA device, the CPU if not given")
 
     evaluate = commands.add_parser(

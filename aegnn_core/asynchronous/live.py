@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from aegnn_core.asynchronous.dense_engine import DenseEngine
 from aegnn_core.asynchronous.packet_engine import PacketEngine
 from aegnn_core.events.array import check_events
-from aegnn_core.graph import GraphConfig
+from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.networks import GraphNetwork
 
 __all__ = ["ENGINES", "Engine", "LiveModel", "make_model_asynchronous"]
@@ -126,7 +126,7 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
     if graph is None:
         graph = trained_for or GraphConfig()
     elif trained_for is not None:
-        _check_same_edges(trained_for, graph)
+        check_same_edges(trained_for, graph)
     _check_evaluable(model)
     if engine not in ("auto", *ENGINES):
         raise ValueError(f"unknown engine {engine!r}, known are auto, {', '.join(ENGINES)}")
@@ -140,14 +140,6 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
         sensor = model.sensor if isinstance(model, GraphNetwork) else None
         return LiveModel(kind(model, graph), name, graph, sensor)
     raise ValueError(f"no engine can run this model exactly ({'; '.join(reasons)})")
-
-
-def _check_same_edges(trained_for: GraphConfig, graph: GraphConfig) -> None:
-    """Raise unless both configurations give the same edges; how long nodes live may be chosen anew."""
-    for name in ("radius", "max_neighbors", "time_scale", "directed", "time_horizon"):
-        expected, found = getattr(trained_for, name), getattr(graph, name)
-        if expected != found:
-            raise ValueError(f"the model was trained with graph {name} = {expected}, found {name} = {found}")
 
 
 def _check_evaluable(model: nn.Module) -> None:

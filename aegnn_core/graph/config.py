@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["GraphConfig"]
+__all__ = ["GraphConfig", "check_same_edges"]
 
 EXPIRY_RULES = ("readout", "graph")
 
@@ -89,3 +89,11 @@ class GraphConfig:
 
     def __str__(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False).strip()
+
+
+def check_same_edges(trained_for: GraphConfig, graph: GraphConfig) -> None:
+    """Raise ``ValueError`` unless both give the same edges; how long nodes live may differ."""
+    for name in ("radius", "max_neighbors", "time_scale", "directed", "time_horizon"):
+        expected, found = getattr(trained_for, name), getattr(graph, name)
+        if expected != found:
+            raise ValueError(f"the model was trained with graph {name} = {expected}, found {name} = {found}")

@@ -189,7 +189,10 @@ class _AverageHead(nn.Module):
     def __init__(self, channels: int, width: int, outputs: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            _conv(channels, width, stride=2), _conv(width, 2 * width, stride=2), _conv(2 * width, 2 * width)
+            _conv(channels, width, stride=2),
+            _conv(width, 2 * width, stride=2),
+            _conv(2 * width, 2 * width, stride=2),
+            _conv(2 * width, 2 * width),
         )
         self.linear = nn.Linear(2 * width, outputs)
 

@@ -14,9 +14,9 @@ from torch_geometric.loader import DataLoader
 
 from aegnn_core.datasets.simulated import SimulatedSamples
 from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, RECOGNITION_SCENE
-from aegnn_core.graph import GraphConfig
-from aegnn_core.nn.checkpoint import TrainedModel, save_model
-from aegnn_core.nn.networks import network
+from aegnn_core.graph import GraphConfig, check_same_edges
+from aegnn_core.nn.checkpoint import TrainedModel, load_model, save_model
+from aegnn_core.nn.networks import GraphNetwork, network
 from aegnn_core.training.module import GraphLearner
 
 __all__ = ["SIMULATED_GRAPH", "train"]
@@ -40,6 +40,7 @@ def train(
     seed: int = 1,
     workers: int = 1,
     device: str = "cpu",
+    event_layers: str | Path | None = None,
     options: dict[str, Any] | None = None,
 ) -> TrainedModel:
     """Train a network and write it to ``output`` (``.safetensors``).
@@ -57,10 +58,12 @@ def train(
         seed: of the weights and samples. The same seed, steps, batch size and workers give the same samples.
         workers: processes that simulate, 0 for none.
         device: ``"cpu"`` or ``"cuda"``.
+        event_layers: a model by name or path whose layers on events are the start of this one's; by default they are
+            random.
         options: of the network.
 
     Raises:
-        ValueError: an unknown network, data set or task.
+        ValueError: an unknown network, data set or task, or ``event_layers`` of another shape or graph.
     """
     if dataset != "simulated":
         raise ValueError(f"training reads the data set simulated, found {dataset!r}")
@@ -73,6 +76,8 @@ def train(
         # A recording is as long as the sensor's memory of it: no node of it is too old.
         graph = replace(graph, window=RECOGNITION_SCENE.duration_us)
     module = network(**architecture)
+    if event_layers is not None:
+        _take_event_layers(module, graph, load_model(event_layers))
     samples = SimulatedSamples(task, graph, seed)
     loader = DataLoader(
         samples, batch_size, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=_one_thread
@@ -91,10 +96,27 @@ def train(
     learner = GraphLearner(module.train(), learning_rate, steps)
     trainer.fit(learner, loader)
     labels = CLASSES if task == "detection" else RECOGNITION_CLASSES
-    training = {"steps": trainer.global_step, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    training: dict[str, Any] = {
+        "steps": trainer.global_step,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "event_layers": None if event_layers is None else str(event_layers),
+    }
     model = TrainedModel(module.cpu().eval(), graph, labels, Path(output).stem, architecture, training)
     save_model(output, model)
     return model
+
+
+def _take_event_layers(module: GraphNetwork, graph: GraphConfig, source: TrainedModel) -> None:
+    """Copy the weights of the layers on events from a model that was trained on the same edges."""
+    check_same_edges(source.graph, graph)
+    try:
+        module.event_blocks.load_state_dict(source.network.event_blocks.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"the layers on events of {source.name} have other shapes than the network's: {error}"
+        ) from error
 
 
 def _one_thread(_: int) -> None:

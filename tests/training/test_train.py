@@ -27,7 +27,13 @@ def test_a_few_steps_give_a_model_that_runs_live(tmp_path: Path, task: str, labe
     trained = train("graph_grid", task=task, output=path, steps=2, batch_size=2, workers=0, seed=5)
     loaded = load_model(path)
     assert (loaded.task, len(loaded.labels), loaded.graph) == (task, labels, trained.graph)
-    assert loaded.training == {"steps": 2, "batch_size": 2, "learning_rate": 4e-3, "seed": 5}
+    assert loaded.training == {
+        "steps": 2,
+        "batch_size": 2,
+        "learning_rate": 4e-3,
+        "seed": 5,
+        "event_layers": None,
+    }
     live = make_model_asynchronous(loaded.network)
     events = simulate_scene(0).stream.events[:500]
     live.update(events[(events["x"] < loaded.width) & (events["y"] < loaded.height)])
@@ -76,6 +82,22 @@ def test_samples_are_fixed_by_the_seed_and_mirrored_boxes_follow_their_events() 
             share = (x1 - x0) * (y1 - y0) / (160 * 120)
             denser += 1 if float(inside.float().mean()) > share else -1
     assert denser > 0
+
+
+def test_training_can_start_from_the_event_layers_of_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    start = load_model("scenes_detector").network.event_blocks.state_dict()
+    common = {"task": "recognition", "output": path, "batch_size": 1, "workers": 0, "event_layers": "scenes_detector"}
+    trained = train("graph_grid", steps=1, learning_rate=1e-9, **common)
+    weights = trained.network.event_blocks.state_dict()
+    for name in weights:
+        if name.endswith("weight"):
+            torch.testing.assert_close(weights[name], start[name], atol=1e-6, rtol=0)
+    assert trained.training["event_layers"] == "scenes_detector"
+    with pytest.raises(ValueError, match="other shapes than the network's"):
+        train("graph_wen", steps=1, **common)
+    with pytest.raises(ValueError, match=r"trained with graph radius = 3.0, found radius = 2.0"):
+        train("graph_grid", steps=1, graph=GraphConfig(radius=2.0), **common)
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
