@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--dim", type=int, default=3, choices=(2, 3), help="components of the edge attributes")
     train.add_argument("--seed", type=int, default=1, help="of weights and samples")
     train.add_argument("--num-workers", type=int, default=1, help="processes that simulate")
-    train.add_argument("--event-layers", default=None, help="model whose layers on events to start from")
+    train.add_argument("--event-layers", default=None, help="model whose layers on events to take over")
     train.add_argument("--gpu", type=int, default=None, help="number of the CUDA device, the CPU if not given")
 
     evaluate = commands.add_parser(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, product
 
 import numpy as np
 import torch
@@ -27,8 +27,8 @@ class SimulatedSamples(IterableDataset[Data]):
 
     A detection sample is a moment of a scene: the graph of the events before it (the window, and some of what preceded
     it, as a live model would have seen it), with ``boxes [M, 4]`` (x0, y0, x1, y1 px) and ``classes [M]``. A
-    recognition sample is a whole short recording with ``y [1]``. Half of them are mirrored, half have
-    their polarity inverted.
+    recognition sample is a whole short recording with ``y [1]``. Half of them are mirrored, half have their polarity
+    inverted.
 
     Args:
         task: ``"detection"`` or ``"recognition"``.
@@ -84,10 +84,10 @@ class SimulatedSamples(IterableDataset[Data]):
     def _recognition(self, rng: np.random.Generator) -> Iterator[Data]:
         for _ in count():
             sample = simulate_recognition(int(rng.integers(HELD_OUT_SEED)))
-            events = _augment(sample.stream.events, bool(rng.integers(2)), bool(rng.integers(2)), sample.stream.width)
-            data = build_graph(events, self.graph)
-            data.y = torch.tensor([sample.label])
-            yield data
+            for mirror, invert in product((False, True), repeat=2):
+                data = build_graph(_augment(sample.stream.events, mirror, invert, sample.stream.width), self.graph)
+                data.y = torch.tensor([sample.label])
+                yield data
 
 
 def _augment(events: np.ndarray, mirror: bool, invert: bool, width: int) -> np.ndarray:

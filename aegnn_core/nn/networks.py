@@ -189,7 +189,8 @@ class _AverageHead(nn.Module):
     def __init__(self, channels: int, width: int, outputs: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            _conv(channels, width, stride=2),
+            _conv(channels, 32, stride=2),
+            _conv(32, width, stride=2),
             _conv(width, 2 * width, stride=2),
             _conv(2 * width, 2 * width, stride=2),
             _conv(2 * width, 2 * width),
@@ -252,24 +253,23 @@ def _graph_wen(size: DatasetSize, task: str, classes: int, dim: int, position: s
 
 
 def _graph_grid(
-    size: DatasetSize, task: str, classes: int, dim: int, voxel: tuple[int, int] | None = None, width: int = 48
+    size: DatasetSize, task: str, classes: int, dim: int, voxel: tuple[int, int] = (2, 2), width: int = 48
 ) -> GraphNetwork:
     """AEGNN's convolutions on events, and ordinary convolutions behind the pooling.
 
     After DAGR (Gehrig & Scaramuzza, Nature 2024), which showed that a head that is the same in every cell finds objects
-    far better than one that has to learn every place on its own. Boxes want finer voxels than classes.
+    far better than one that has to learn every place on its own.
     """
-    blocks = _event_blocks(_SMALL, {"dim": dim, "kernel_size": 2})
-    channels = _SMALL[4]
-    head: nn.Module
-    if task == "detection":
-        voxel = voxel or (2, 2)
-        head = _ConvolutionalHead(channels, width, 5 + classes)
-    else:
-        voxel = voxel or (4, 4)
-        head = _AverageHead(channels, width, classes)
+    head = _AverageHead if task == "recognition" else _ConvolutionalHead
+    outputs = classes if task == "recognition" else 5 + classes
     return GraphNetwork(
-        size.sensor, task, dim, blocks, [], GridPooling(size.sensor, grid_shape(size.sensor, voxel)), head
+        size.sensor,
+        task,
+        dim,
+        _event_blocks(_SMALL, {"dim": dim, "kernel_size": 2}),
+        [],
+        GridPooling(size.sensor, grid_shape(size.sensor, voxel)),
+        head(_SMALL[4], width, outputs),
     )
 
 

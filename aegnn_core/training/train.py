@@ -58,8 +58,8 @@ def train(
         seed: of the weights and samples. The same seed, steps, batch size and workers give the same samples.
         workers: processes that simulate, 0 for none.
         device: ``"cpu"`` or ``"cuda"``.
-        event_layers: a model by name or path whose layers on events are the start of this one's; by default they are
-            random.
+        event_layers: a model by name or path whose layers on events are taken over as they are, so that only what lies
+            behind them is trained; by default everything is.
         options: of the network.
 
     Raises:
@@ -76,6 +76,7 @@ def train(
         # A recording is as long as the sensor's memory of it: no node of it is too old.
         graph = replace(graph, window=RECOGNITION_SCENE.duration_us)
     module = network(**architecture)
+    module.train()
     if event_layers is not None:
         _take_event_layers(module, graph, load_model(event_layers))
     samples = SimulatedSamples(task, graph, seed)
@@ -93,7 +94,7 @@ def train(
         gradient_clip_val=5.0,
         callbacks=[lightning.pytorch.callbacks.ModelCheckpoint(every_n_train_steps=500, save_weights_only=True)],
     )
-    learner = GraphLearner(module.train(), learning_rate, steps)
+    learner = GraphLearner(module, learning_rate, steps)
     trainer.fit(learner, loader)
     labels = CLASSES if task == "detection" else RECOGNITION_CLASSES
     training: dict[str, Any] = {
@@ -109,14 +110,13 @@ def train(
 
 
 def _take_event_layers(module: GraphNetwork, graph: GraphConfig, source: TrainedModel) -> None:
-    """Copy the weights of the layers on events from a model that was trained on the same edges."""
+    """Copy the layers on events of a model that was trained on the same edges, and keep them from being trained."""
     check_same_edges(source.graph, graph)
     try:
         module.event_blocks.load_state_dict(source.network.event_blocks.state_dict())
     except RuntimeError as error:
-        raise ValueError(
-            f"the layers on events of {source.name} have other shapes than the network's: {error}"
-        ) from error
+        raise ValueError(f"the layers on events of {source.name} have other shapes than the network's") from error
+    module.event_blocks.requires_grad_(False).eval()
 
 
 def _one_thread(_: int) -> None:
