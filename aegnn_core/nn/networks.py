@@ -183,8 +183,8 @@ class _ConvolutionalHead(nn.Module):
         return self.predict(self.merge(torch.cat([fine, coarse], 1))).permute(0, 2, 3, 1)
 
 
-class _AverageHead(nn.Module):
-    """Ordinary convolutions on the grid of features, averaged over the grid, and class scores."""
+class _ClassHead(nn.Module):
+    """Ordinary convolutions on the grid of features, and class scores from what is left on a grid of 4 x 4."""
 
     def __init__(self, channels: int, width: int, outputs: int) -> None:
         super().__init__()
@@ -192,13 +192,13 @@ class _AverageHead(nn.Module):
             _conv(channels, 32, stride=2),
             _conv(32, width, stride=2),
             _conv(width, 2 * width, stride=2),
-            _conv(2 * width, 2 * width, stride=2),
             _conv(2 * width, 2 * width),
+            nn.AdaptiveAvgPool2d(4),
         )
-        self.linear = nn.Linear(2 * width, outputs)
+        self.linear = nn.Linear(16 * 2 * width, outputs)
 
     def forward(self, grid: Tensor) -> Tensor:
-        return self.linear(self.layers(grid).mean((2, 3)))
+        return self.linear(self.layers(grid).flatten(1))
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -260,7 +260,7 @@ def _graph_grid(
     After DAGR (Gehrig & Scaramuzza, Nature 2024), which showed that a head that is the same in every cell finds objects
     far better than one that has to learn every place on its own.
     """
-    head = _AverageHead if task == "recognition" else _ConvolutionalHead
+    head = _ClassHead if task == "recognition" else _ConvolutionalHead
     outputs = classes if task == "recognition" else 5 + classes
     return GraphNetwork(
         size.sensor,
