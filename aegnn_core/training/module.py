@@ -22,13 +22,12 @@ class GraphLearner(lightning.LightningModule):
         network: what to train.
         learning_rate: the highest.
         steps: number of optimiser steps of the cycle.
-        weight_decay: of AdamW.
     """
 
-    def __init__(self, network: GraphNetwork, learning_rate: float, steps: int, weight_decay: float = 1e-2) -> None:
+    def __init__(self, network: GraphNetwork, learning_rate: float, steps: int) -> None:
         super().__init__()
         self.network = network
-        self.learning_rate, self.steps, self.weight_decay = learning_rate, steps, weight_decay
+        self.learning_rate, self.steps = learning_rate, steps
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch with ``boxes`` and ``classes`` (detection) or ``y`` (recognition)."""
@@ -49,6 +48,6 @@ class GraphLearner(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, and a rate that rises for a tenth of the steps and falls to zero."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(trained, self.learning_rate, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, self.steps, pct_start=0.1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -21,8 +21,8 @@ from aegnn_core.training.module import GraphLearner
 
 __all__ = ["SIMULATED_GRAPH", "train"]
 
-#: The graph for simulated scenes. The time scale makes the radius worth 50 ms, in which what moves in them covers
-#: about as many pixels.
+#: The graph for simulated scenes. The time scale makes the radius worth 50 ms: an edge of the scene at 60 px/s covers
+#: in that time as many pixels.
 SIMULATED_GRAPH = GraphConfig(radius=3.0, max_neighbors=16, time_scale=6e-5, window=50_000)
 
 
@@ -41,7 +41,6 @@ def train(
     workers: int = 1,
     device: str = "cpu",
     event_layers: str | Path | None = None,
-    options: dict[str, Any] | None = None,
 ) -> TrainedModel:
     """Train a network and write it to ``output`` (``.safetensors``).
 
@@ -60,7 +59,6 @@ def train(
         device: ``"cpu"`` or ``"cuda"``.
         event_layers: a model by name or path whose layers on events are taken over as they are, so that only what lies
             behind them is trained; by default everything is.
-        options: of the network.
 
     Raises:
         ValueError: an unknown network, data set or task, or ``event_layers`` of another shape or graph.
@@ -70,7 +68,7 @@ def train(
     if Path(output).suffix != ".safetensors":
         raise ValueError(f"output must end in .safetensors, found {output}")
     lightning.seed_everything(seed, verbose=False)
-    architecture: dict[str, Any] = {"name": name, "dataset": dataset, "task": task, "dim": dim, **(options or {})}
+    architecture: dict[str, Any] = {"name": name, "dataset": dataset, "task": task, "dim": dim}
     if task == "recognition":
         architecture["sensor"] = [RECOGNITION_SCENE.sensor.width, RECOGNITION_SCENE.sensor.height]
         # A recording is as long as the sensor's memory of it: no node of it is too old.
