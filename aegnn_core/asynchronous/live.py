@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aegnn_core.asynchronous.costs import Costs
 from aegnn_core.asynchronous.dense_engine import DenseEngine
 from aegnn_core.asynchronous.packet_engine import PacketEngine
+from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
 from aegnn_core.events.array import check_events
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.networks import GraphNetwork
@@ -18,39 +21,63 @@ __all__ = ["ENGINES", "Engine", "LiveModel", "make_model_asynchronous"]
 
 
 class Engine(Protocol):
-    """How a live model keeps its state and makes its answer."""
+    """How a live model keeps its state and makes its answer.
+
+    An engine class is made from ``(model, graph)`` and has a static method ``refusal(model, graph)``: why it cannot run
+    the model on such a graph exactly, or None. The model's weights are shared with its owner. An engine that keeps
+    anything computed from them sees when they change (:class:`~aegnn_core.asynchronous.weights.WeightsVersion`), and
+    then computes it anew, or raises a ``ValueError`` where that is impossible because events it would need are gone.
+    """
 
     def update(self, events: np.ndarray) -> None:
-        """Take checked events, none of them before an earlier one."""
+        """Take checked events, at least one, none of them before an earlier one."""
 
     def output(self, time: int) -> Tensor:
         """The network's output for the graph at ``time`` [µs], with the events so far."""
 
     def reset(self) -> None:
-        """Forget all events."""
+        """Forget all events and costs."""
 
     def describe(self) -> list[str]:
         """One line per layer: what runs it."""
+
+    def memory(self) -> dict[str, int]:
+        """Bytes held, by part."""
+
+    def flops(self) -> Costs:
+        """FLOPs by layer as docs/flops.md defines them; "last" is all work since the last ``update`` began."""
+
+    def runtime(self) -> Costs:
+        """Seconds by layer, the same way."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that depends on the events: tensors, numbers, strings, and lists and dictionaries of these."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the place of the engine that made ``state``: of the same class, weights and graph."""
 
 
 #: Engines by name, the fastest first.
 ENGINES: dict[str, Any] = {"packet": PacketEngine, "dense": DenseEngine}
 
+_STATE_VERSION = 1
+
 
 class LiveModel:
     """A network following a stream of events; made by :func:`make_model_asynchronous`.
 
-    ``live.output()`` equals ``model(build_graph(all events since the reset, graph))`` to rounding, at any time and for
-    any division of the stream into packets.
+    ``live.output()`` equals ``model(build_graph(all events since the reset, live.graph))`` to rounding, at any time and
+    for any division of the stream into packets.
 
     Attributes:
         graph: the graph rule.
         engine: what keeps the state.
     """
 
-    def __init__(self, engine: Engine, name: str, graph: GraphConfig, sensor: tuple[int, int] | None) -> None:
+    def __init__(self, engine: Engine, name: str, model: nn.Module, graph: GraphConfig) -> None:
         self.engine, self.graph = engine, graph
-        self._name, self._sensor = name, sensor
+        self._name, self._model = name, model
+        self._sensor = model.sensor if isinstance(model, GraphNetwork) else (None, None)
         self._last_time: int | None = None
         self._events = 0
 
@@ -64,8 +91,7 @@ class LiveModel:
         Raises:
             ValueError: anything else; the state is then as it was before.
         """
-        width, height = self._sensor or (None, None)
-        check_events(events, width, height)
+        check_events(events, *self._sensor)
         if len(events) == 0:
             return
         if self._last_time is not None and events["t"][0] < self._last_time:
@@ -100,6 +126,53 @@ class LiveModel:
         self._last_time = None
         self._events = 0
 
+    def flops(self) -> Costs:
+        """FLOPs (docs/flops.md) by layer: of the last update with the outputs after it, and since the reset."""
+        return self.engine.flops()
+
+    def runtime(self) -> Costs:
+        """Seconds by layer: of the last update with the outputs after it, and since the reset."""
+        return self.engine.runtime()
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that the live state holds, by part."""
+        return self.engine.memory()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The live state, for ``torch.save``; :meth:`load_state_dict` goes on from it, in another process too."""
+        return {
+            "version": _STATE_VERSION,
+            **self._identity(),
+            "last_time": self._last_time,
+            "events": self._events,
+            "state": self.engine.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where the live model stopped that made ``state`` by :meth:`state_dict`.
+
+        Raises:
+            ValueError: it is not such a state, or one for another engine, graph, model or weights.
+        """
+        if not isinstance(state, dict) or state.get("version") != _STATE_VERSION:
+            found = state.get("version") if isinstance(state, dict) else type(state).__name__
+            raise ValueError(f"state: expected a live state of version {_STATE_VERSION}, found {found!r}")
+        for name, expected in self._identity().items():
+            if state[name] != expected:
+                shown = (state[name], expected) if name in ("engine", "graph") else (state[name][:8], expected[:8])
+                raise ValueError(f"state: it is for another {name}, {shown[0]}, expected {shown[1]}")
+        self.engine.load_state_dict(state["state"])
+        self._last_time, self._events = state["last_time"], state["events"]
+
+    def _identity(self) -> dict[str, Any]:
+        """What a live state belongs to."""
+        return {
+            "engine": self._name,
+            "graph": self.graph.to_dict(),
+            "model": architecture_digest(self._model),
+            "weights": weights_digest(self._model),
+        }
+
     def __len__(self) -> int:
         """Events since the reset."""
         return self._events
@@ -113,8 +186,10 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
     """Make a graph network follow a stream of events. The model is left as it was; its parameters are shared.
 
     Args:
-        model: a network in evaluation mode that takes a ``Data`` as :func:`aegnn_core.graph.build_graph` returns.
-        graph: the graph rule; by default the one that the model was trained with, if it knows it.
+        model: a network in evaluation mode that takes a ``Data`` as :func:`aegnn_core.graph.build_graph` returns, or
+            arguments named as what is in it (``x``, ``pos``, ``edge_index``, ``edge_attr``).
+        graph: the graph rule; by default the one that the model was trained with, if it knows it. Where it leaves
+            ``expiry`` open, that is ``"graph"`` for a model that is not one of the package's networks.
         engine: ``"packet"`` computes only new nodes (directed graphs, ``expiry="readout"``, the package's networks),
             ``"dense"`` runs the whole model at every output, ``"auto"`` takes the first of these that can.
 
@@ -127,6 +202,8 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
         graph = trained_for or GraphConfig()
     elif trained_for is not None:
         check_same_edges(trained_for, graph)
+    if not isinstance(model, GraphNetwork) and not graph.expiry_given:
+        graph = replace(graph, expiry="graph")  # the model does not know that nodes may be there and not be live
     _check_evaluable(model)
     if engine not in ("auto", *ENGINES):
         raise ValueError(f"unknown engine {engine!r}, known are auto, {', '.join(ENGINES)}")
@@ -137,8 +214,7 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
         if reason := kind.refusal(model, graph):
             reasons.append(f"{name}: {reason}")
             continue
-        sensor = model.sensor if isinstance(model, GraphNetwork) else None
-        return LiveModel(kind(model, graph), name, graph, sensor)
+        return LiveModel(kind(model, graph), name, model, graph)
     raise ValueError(f"no engine can run this model exactly ({'; '.join(reasons)})")
 
 

@@ -65,10 +65,16 @@ class GraphConfig:
             object.__setattr__(self, name, int(value))
         if not isinstance(self.directed, bool):
             raise ValueError(f"graph: directed must be true or false, found {self.directed!r}")
+        object.__setattr__(self, "_expiry_given", self.expiry is not None)
         if self.expiry is None:
             object.__setattr__(self, "expiry", "readout" if self.directed else "graph")
         if self.expiry not in EXPIRY_RULES:
             raise ValueError(f"graph: expiry must be one of {', '.join(EXPIRY_RULES)}, found {self.expiry!r}")
+
+    @property
+    def expiry_given(self) -> bool:
+        """Whether ``expiry`` was said, and not chosen by ``directed``."""
+        return self._expiry_given  # type: ignore[attr-defined, no-any-return]
 
     @property
     def bounded(self) -> bool:

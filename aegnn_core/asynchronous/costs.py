@@ -1,0 +1,77 @@
+"""What a live model's work costs, layer by layer: FLOPs and seconds, of the last update and since the reset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Cost", "CostMeter", "Costs"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of ``last``, the work since the last ``update`` began, and of ``total``, all work since the reset."""
+
+    last: float
+    total: float
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.last + other.last, self.total + other.total)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs by layer, in the order in which the layers first ran.
+
+    Attributes:
+        unit: ``"FLOP"`` (defined in docs/flops.md) or ``"s"``.
+        layers: by the layer's name in the model.
+    """
+
+    unit: str
+    layers: dict[str, Cost]
+
+    @property
+    def total(self) -> Cost:
+        """The sum over all layers."""
+        return sum(self.layers.values(), Cost(0, 0))
+
+    def __str__(self) -> str:
+        rows = [*self.layers.items(), ("total", self.total)]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name:{width}}  {cost.last:>14,.6g}  {cost.total:>14,.6g}" for name, cost in rows]
+        return "\n".join([f"{f'[{self.unit}]':{width}}  {'last update':>14}  {'since reset':>14}", *lines])
+
+
+class CostMeter:
+    """Adds up what the layers of a model cost."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all costs."""
+        self._flops: dict[str, list[float]] = {}
+        self._seconds: dict[str, list[float]] = {}
+
+    def begin_update(self) -> None:
+        """From here on, costs belong to a new update."""
+        for sums in (self._flops, self._seconds):
+            for pair in sums.values():
+                pair[0] = 0
+
+    def add(self, layer: str, flops: float, seconds: float) -> None:
+        """A layer has worked."""
+        for sums, amount in ((self._flops, flops), (self._seconds, seconds)):
+            pair = sums.get(layer)
+            if pair is None:
+                pair = sums[layer] = [0, 0]
+            pair[0] += amount
+            pair[1] += amount
+
+    def flops(self) -> Costs:
+        """FLOPs by layer."""
+        return Costs("FLOP", {layer: Cost(*pair) for layer, pair in self._flops.items()})
+
+    def runtime(self) -> Costs:
+        """Seconds by layer."""
+        return Costs("s", {layer: Cost(*pair) for layer, pair in self._seconds.items()})
