@@ -34,6 +34,7 @@ def _train(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         workers=arguments.num_workers,
         event_layers=arguments.event_layers,
+        recordings=arguments.recordings,
         device="cpu" if arguments.gpu is None else f"cuda:{arguments.gpu}",
     )
 
@@ -87,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=1, help="of weights and samples")
     train.add_argument("--num-workers", type=int, default=1, help="processes that simulate")
     train.add_argument("--event-layers", default=None, help="model whose layers on events to take over")
+    train.add_argument(
+        "--recordings", type=int, default=None, help="learn behind --event-layers from so many, computed once"
+    )
     train.add_argument("--gpu", type=int, default=None, help="number of the CUDA device, the CPU if not given")
 
     evaluate = commands.add_parser(

@@ -1,4 +1,4 @@
-"""Simulated scenes as training samples: graphs of a moment with its boxes or label, without end and without storage."""
+"""Simulated scenes as training samples: graphs of a moment with its boxes, or of a recording with its label."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from itertools import count, product
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from torch_geometric.data import Data
 
 from aegnn_core.events.array import EVENT_DTYPE
-from aegnn_core.events.simulation import SceneConfig, simulate_recognition, simulate_scene
+from aegnn_core.events.simulation import SceneConfig, SimulatedSample, simulate_recognition, simulate_scene
 from aegnn_core.graph import GraphConfig, build_graph
 
-__all__ = ["SimulatedSamples"]
+__all__ = ["HELD_OUT_SEED", "SimulatedRecordings", "SimulatedSamples"]
 
 #: Scenes with seeds from here on are never trained on.
 HELD_OUT_SEED = 1_000_000
@@ -85,9 +85,40 @@ class SimulatedSamples(IterableDataset[Data]):
         for _ in count():
             sample = simulate_recognition(int(rng.integers(HELD_OUT_SEED)))
             for mirror, invert in product((False, True), repeat=2):
-                data = build_graph(_augment(sample.stream.events, mirror, invert, sample.stream.width), self.graph)
-                data.y = torch.tensor([sample.label])
-                yield data
+                yield _labelled_graph(sample, self.graph, mirror, invert)
+
+
+class SimulatedRecordings(Dataset[list[Data]]):
+    """A fixed number of simulated recordings for recognition.
+
+    An item is two graphs of one recording with ``y [1]``, with opposite polarity and the other way round: the recording
+    and its inverted mirror image, and with every second recording its mirror image and its inverse.
+
+    Args:
+        graph: the rule.
+        seed: of the choice of recordings. A smaller number of them are the first of a larger.
+        recordings: how many.
+    """
+
+    def __init__(self, graph: GraphConfig, seed: int, recordings: int) -> None:
+        if not 0 < recordings <= HELD_OUT_SEED:
+            raise ValueError(f"recordings must be from 1 to {HELD_OUT_SEED}, found {recordings}")
+        self.graph = graph
+        self._seeds = np.random.default_rng(seed).permutation(HELD_OUT_SEED)[:recordings]
+
+    def __len__(self) -> int:
+        return len(self._seeds)
+
+    def __getitem__(self, number: int) -> list[Data]:
+        sample = simulate_recognition(int(self._seeds[number]))
+        mirror = number % 2 == 1
+        return [_labelled_graph(sample, self.graph, mirror != invert, invert) for invert in (False, True)]
+
+
+def _labelled_graph(sample: SimulatedSample, graph: GraphConfig, mirror: bool, invert: bool) -> Data:
+    data = build_graph(_augment(sample.stream.events, mirror, invert, sample.stream.width), graph)
+    data.y = torch.tensor([sample.label])
+    return data
 
 
 def _augment(events: np.ndarray, mirror: bool, invert: bool, width: int) -> np.ndarray:

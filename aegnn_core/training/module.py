@@ -1,4 +1,4 @@
-"""The Lightning module that trains a graph network for either task."""
+"""The Lightning modules that train a graph network for either task, or only what lies behind its event layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 from aegnn_core.nn.detection import detection_loss
 from aegnn_core.nn.networks import GraphNetwork
 
-__all__ = ["GraphLearner"]
+__all__ = ["GraphLearner", "HeadLearner"]
 
 
 class GraphLearner(lightning.LightningModule):
@@ -32,17 +32,22 @@ class GraphLearner(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch with ``boxes`` and ``classes`` (detection) or ``y`` (recognition)."""
         output = self.network(batch)
-        size = batch.num_graphs
         if self.network.task == "recognition":
-            loss = cross_entropy(output, batch.y)
-            self.log("accuracy", (output.argmax(1) == batch.y).float().mean(), prog_bar=True, batch_size=size)
-        else:
-            counts = batch.num_boxes.to(output.device)
-            sample = torch.repeat_interleave(torch.arange(size, device=output.device), counts)
-            parts = detection_loss(output, self.network.sensor, batch.boxes, batch.classes, sample)
-            self.log_dict({f"loss/{name}": value for name, value in parts.items()}, prog_bar=True, batch_size=size)
-            loss = torch.stack(list(parts.values())).sum()
+            return self.recognition_loss(output, batch.y)
+        size = batch.num_graphs
+        counts = batch.num_boxes.to(output.device)
+        sample = torch.repeat_interleave(torch.arange(size, device=output.device), counts)
+        parts = detection_loss(output, self.network.sensor, batch.boxes, batch.classes, sample)
+        self.log_dict({f"loss/{name}": value for name, value in parts.items()}, prog_bar=True, batch_size=size)
+        loss = torch.stack(list(parts.values())).sum()
         self.log("loss", loss, prog_bar=True, batch_size=size)
+        return loss
+
+    def recognition_loss(self, output: Tensor, label: Tensor) -> Tensor:
+        """Cross entropy of class logits ``[B, classes]``, logged with the accuracy."""
+        loss = cross_entropy(output, label)
+        accuracy = (output.argmax(1) == label).float().mean()
+        self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True, batch_size=len(label))
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -51,3 +56,12 @@ class GraphLearner(lightning.LightningModule):
         optimizer = torch.optim.AdamW(trained, self.learning_rate, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, self.steps, pct_start=0.1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class HeadLearner(GraphLearner):
+    """Trains the head of a recogniser on the grids of features before it."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss of grids ``[B, C, rows, columns]`` with labels ``[B]``."""
+        grid, label = batch
+        return self.recognition_loss(self.network.head(grid), label)

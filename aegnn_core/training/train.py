@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch_geometric.loader import DataLoader
 
-from aegnn_core.datasets.simulated import SimulatedSamples
+from aegnn_core.datasets.simulated import SimulatedRecordings, SimulatedSamples
 from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.checkpoint import TrainedModel, load_model, save_model
 from aegnn_core.nn.networks import GraphNetwork, network
-from aegnn_core.training.module import GraphLearner
+from aegnn_core.training.module import GraphLearner, HeadLearner
+from aegnn_core.training.pooled_features import PooledFeatures, one_thread
 
 __all__ = ["SIMULATED_GRAPH", "train"]
 
@@ -41,6 +41,7 @@ def train(
     workers: int = 1,
     device: str = "cpu",
     event_layers: str | Path | None = None,
+    recordings: int | None = None,
 ) -> TrainedModel:
     """Train a network and write it to ``output`` (``.safetensors``).
 
@@ -59,14 +60,21 @@ def train(
         device: ``"cpu"`` or ``"cuda"``.
         event_layers: a model by name or path whose layers on events are taken over as they are, so that only what lies
             behind them is trained; by default everything is.
+        recordings: to learn recognition behind ``event_layers`` from this many recordings, seen again and again, whose
+            features are computed only once; by default every sample is new. All features stay in memory, see
+            :class:`aegnn_core.training.pooled_features.PooledFeatures`.
 
     Raises:
-        ValueError: an unknown network, data set or task, or ``event_layers`` of another shape or graph.
+        ValueError: an unknown network, data set or task, ``event_layers`` of another shape or graph, or ``recordings``
+            without event layers that stay as they are or for a network whose other layers are more than a head.
     """
     if dataset != "simulated":
         raise ValueError(f"training reads the data set simulated, found {dataset!r}")
     if Path(output).suffix != ".safetensors":
         raise ValueError(f"output must end in .safetensors, found {output}")
+    if recordings is not None and (task != "recognition" or event_layers is None):
+        given = "without" if event_layers is None else "with"
+        raise ValueError(f"recordings are for recognition behind event layers, found {task} {given} event layers")
     lightning.seed_everything(seed, verbose=False)
     architecture: dict[str, Any] = {"name": name, "dataset": dataset, "task": task, "dim": dim}
     if task == "recognition":
@@ -77,10 +85,16 @@ def train(
     module.train()
     if event_layers is not None:
         _take_event_layers(module, graph, load_model(event_layers))
-    samples = SimulatedSamples(task, graph, seed)
-    loader = DataLoader(
-        samples, batch_size, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=_one_thread
-    )
+    if recordings is None:
+        learner = GraphLearner(module, learning_rate, steps)
+        samples = SimulatedSamples(task, graph, seed)
+        loader = DataLoader(
+            samples, batch_size, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=one_thread
+        )
+    else:
+        learner = HeadLearner(module, learning_rate, steps)
+        features = PooledFeatures(module, SimulatedRecordings(graph, seed, recordings), workers)
+        loader = DataLoader(features, batch_size, shuffle=True)
     logs = Path(os.environ.get("AEGNN_LOG_DIR", "logs"))
     trainer = lightning.Trainer(
         accelerator="gpu" if device.startswith("cuda") else "cpu",
@@ -92,7 +106,6 @@ def train(
         gradient_clip_val=5.0,
         callbacks=[lightning.pytorch.callbacks.ModelCheckpoint(every_n_train_steps=500, save_weights_only=True)],
     )
-    learner = GraphLearner(module, learning_rate, steps)
     trainer.fit(learner, loader)
     labels = CLASSES if task == "detection" else RECOGNITION_CLASSES
     training: dict[str, Any] = {
@@ -101,6 +114,7 @@ def train(
         "learning_rate": learning_rate,
         "seed": seed,
         "event_layers": None if event_layers is None else str(event_layers),
+        "recordings": recordings,
     }
     model = TrainedModel(module.cpu().eval(), graph, labels, Path(output).stem, architecture, training)
     save_model(output, model)
@@ -115,7 +129,3 @@ def _take_event_layers(module: GraphNetwork, graph: GraphConfig, source: Trained
     except RuntimeError as error:
         raise ValueError(f"the layers on events of {source.name} have other shapes than the network's") from error
     module.event_blocks.requires_grad_(False).eval()
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)

@@ -8,9 +8,10 @@ from torch_geometric.loader import DataLoader
 
 from aegnn_core import GraphConfig, load_model, make_model_asynchronous, network
 from aegnn_core.cli import main
-from aegnn_core.datasets.simulated import SimulatedSamples
+from aegnn_core.datasets.simulated import HELD_OUT_SEED, SimulatedRecordings, SimulatedSamples
 from aegnn_core.events.simulation import simulate_scene
 from aegnn_core.training.module import GraphLearner
+from aegnn_core.training.pooled_features import PooledFeatures
 from aegnn_core.training.train import SIMULATED_GRAPH, train
 
 pytest.importorskip("lightning")
@@ -33,6 +34,7 @@ def test_a_few_steps_give_a_model_that_runs_live(tmp_path: Path, task: str, labe
         "learning_rate": 4e-3,
         "seed": 5,
         "event_layers": None,
+        "recordings": None,
     }
     live = make_model_asynchronous(loaded.network)
     events = simulate_scene(0).stream.events[:500]
@@ -100,6 +102,64 @@ def test_training_can_take_over_the_event_layers_of_a_model(tmp_path: Path) -> N
         train("graph_grid", steps=1, graph=GraphConfig(radius=2.0), **common)
 
 
+def test_a_head_learns_from_features_that_are_computed_once(tmp_path: Path) -> None:
+    """The figures would be those of new samples: features are the network's own, but for a shift and half precision."""
+    path = tmp_path / "tiny.safetensors"
+    common = {
+        "task": "recognition",
+        "output": path,
+        "batch_size": 3,
+        "event_layers": "scenes_detector",
+        "recordings": 4,
+    }
+    model = train("graph_grid", steps=5, workers=1, **common)
+    assert (model.training["recordings"], model.training["steps"]) == (4, 5)  # eight images: two passes
+    taken = load_model("scenes_detector").network.event_blocks.state_dict()
+    assert all(torch.equal(value, taken[name]) for name, value in model.network.event_blocks.state_dict().items())
+    recordings = SimulatedRecordings(model.graph, seed=1, recordings=4)
+    features = PooledFeatures(model.network, recordings, workers=0, shift=0)
+    graphs = [graph for number in range(4) for graph in recordings[number]]
+    assert len(features) == len(graphs) == 8
+    for (grid, label), graph in zip((features[n] for n in range(8)), graphs, strict=True):
+        assert label == graph.y
+        torch.testing.assert_close(model.network.head(grid[None]), model.network(graph), atol=2e-2, rtol=0)
+
+
+def test_pooled_features_are_shifted_by_whole_cells() -> None:
+    network_ = load_model("scenes_recognizer").network
+    recordings = SimulatedRecordings(load_model("scenes_recognizer").graph, seed=2, recordings=1)
+    (whole, _) = PooledFeatures(network_, recordings, workers=0, shift=0)[0]
+    features = PooledFeatures(network_, recordings, workers=0, shift=2)
+    padded = torch.nn.functional.pad(whole, (2, 2, 2, 2))
+    rows, columns = whole.shape[1:]
+    places = {
+        (down, right): padded[:, 2 - down : 2 - down + rows, 2 - right : 2 - right + columns]
+        for down in range(-2, 3)
+        for right in range(-2, 3)
+    }
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(40):
+        grid, _ = features[0]
+        (place,) = [where for where, shifted in places.items() if torch.equal(grid, shifted)]
+        seen.add(place)
+    assert len(seen) > 12
+
+
+def test_recordings_are_fixed_by_the_seed_and_none_is_held_out() -> None:
+    few, more, other = (SimulatedRecordings(SIMULATED_GRAPH, seed, count) for seed, count in ((1, 2), (1, 9), (2, 2)))
+    assert (len(few), len(more)) == (2, 9)
+    image, opposite = few[1]
+    assert torch.equal(image.pos, more[1][0].pos)
+    assert other[1][0].pos.shape != image.pos.shape or not torch.equal(other[1][0].pos, image.pos)
+    # The same recording, one image of it in the mirror, with opposite polarity.
+    assert torch.equal(image.pos[:, 0], 119 - opposite.pos[:, 0])
+    assert torch.equal(image.pos[:, 1:], opposite.pos[:, 1:])
+    assert torch.equal(image.x, -opposite.x)
+    with pytest.raises(ValueError, match=f"recordings must be from 1 to {HELD_OUT_SEED}, found 0"):
+        SimulatedRecordings(SIMULATED_GRAPH, 1, 0)
+
+
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="training reads the data set simulated, found 'ncars'"):
         train("graph_res", task="recognition", dataset="ncars", output=tmp_path / "x.safetensors")
@@ -107,5 +167,11 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
         train("graph_res", task="recognition", output=tmp_path / "x.pt")
     with pytest.raises(ValueError, match="unknown network 'graph_rez'"):
         train("graph_rez", task="recognition", output=tmp_path / "x.safetensors")
+    with pytest.raises(
+        ValueError, match="recordings are for recognition behind event layers, found recognition without"
+    ):
+        train("graph_grid", task="recognition", output=tmp_path / "x.safetensors", recordings=5)
+    with pytest.raises(ValueError, match="in graph_grid; found a network that pools graphs"):
+        PooledFeatures(network("graph_res", dataset="ncars"), SimulatedRecordings(SIMULATED_GRAPH, 1, 1), workers=0)
     with pytest.raises(ValueError, match="needs a graph with a window"):
         SimulatedSamples("detection", GraphConfig(), 0)
