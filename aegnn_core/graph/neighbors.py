@@ -6,12 +6,14 @@ within the radius, so the cost depends on what happened around it and never on t
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
 from aegnn_core.graph.config import GraphConfig
 
-__all__ = ["FOREVER", "NeighborSearch"]
+__all__ = ["FOREVER", "NeighborSearch", "SearchArrays", "insert_and_search"]
 
 #: Stands for "no limit" where the kernels take a duration [µs].
 FOREVER = 2**62
@@ -105,7 +107,7 @@ def _collect(
 
 
 @njit(cache=True, nogil=True)
-def _insert_and_search(
+def insert_and_search(
     t,
     x,
     y,
@@ -174,6 +176,21 @@ def _insert_and_search(
         head[np.uintp(center)] = number
 
 
+class SearchArrays(NamedTuple):
+    """The arrays of a :class:`NeighborSearch`, as :func:`insert_and_search` describes them."""
+
+    head: np.ndarray
+    span: np.ndarray
+    previous: np.ndarray
+    node_t: np.ndarray
+    offsets: np.ndarray
+    distance2: np.ndarray
+    reach_us: np.ndarray
+    chain_node: np.ndarray
+    chain_pixel: np.ndarray
+    candidates: np.ndarray
+
+
 class NeighborSearch:
     """Nodes per pixel, and the neighbours of new ones. Numbers nodes from 0 in the order in which they come.
 
@@ -189,19 +206,19 @@ class NeighborSearch:
         if capacity < 1 or capacity & (capacity - 1):
             raise ValueError(f"capacity must be a power of two, found {capacity}")
         self.graph = graph
-        self._margin = int(np.floor(graph.radius))
-        self._stride = width + 2 * self._margin
-        self._head = np.full(self._stride * (height + 2 * self._margin), -1, np.int64)
+        self.margin = int(np.floor(graph.radius))
+        self.stride = width + 2 * self.margin
+        self._head = np.full(self.stride * (height + 2 * self.margin), -1, np.int64)
         self._span = np.zeros_like(self._head)
         self._previous = np.empty(capacity, np.int64)
         self.node_t = np.empty(capacity, np.int64)
         self.size = 0
-        self._held = 0
-        dy, dx = np.mgrid[-self._margin : self._margin + 1, -self._margin : self._margin + 1]
+        self.held = 0
+        dy, dx = np.mgrid[-self.margin : self.margin + 1, -self.margin : self.margin + 1]
         d2 = (dx**2 + dy**2).ravel()
         order = np.argsort(d2, kind="stable")
         order = order[d2[order] <= graph.radius**2]
-        self._offsets = (dy * self._stride + dx).ravel()[order].astype(np.int64)
+        self._offsets = (dy * self.stride + dx).ravel()[order].astype(np.int64)
         self._distance2 = d2[order].astype(np.float64)
         # One µs more than the real root: rounding may only ever let a candidate through to the exact comparison.
         reach_us = np.sqrt(np.maximum(graph.radius**2 - self._distance2, 0)) / graph.time_scale + 1
@@ -218,6 +235,27 @@ class NeighborSearch:
         """Slots for nodes."""
         return len(self.node_t)
 
+    @property
+    def arrays(self) -> SearchArrays:
+        """What compiled code needs to insert nodes by itself; valid until the next :meth:`resize`."""
+        return SearchArrays(
+            self._head,
+            self._span,
+            self._previous,
+            self.node_t,
+            self._offsets,
+            self._distance2,
+            self._reach_us,
+            self._chain_node,
+            self._chain_pixel,
+            self._candidates,
+        )
+
+    @property
+    def max_nodes(self) -> int:
+        """Only this many last nodes can be neighbours: the rule's limit, or the slots there are."""
+        return self.capacity if self.graph.max_nodes is None else min(self.graph.max_nodes, self.capacity)
+
     def insert(self, t: np.ndarray, x: np.ndarray, y: np.ndarray, neighbors: np.ndarray, counts: np.ndarray) -> None:
         """Append nodes and write the numbers of their neighbours.
 
@@ -226,16 +264,16 @@ class NeighborSearch:
             neighbors: output, int ``[N, max_neighbors]``; row k holds ``counts[k]`` node numbers.
             counts: output, int ``[N]``.
         """
-        _insert_and_search(
+        insert_and_search(
             t,
             x,
             y,
             self.size,
-            self._held,
+            self.held,
             self._head,
             self._span,
-            self._stride,
-            self._margin,
+            self.stride,
+            self.margin,
             self._previous,
             self.node_t,
             self.capacity - 1,
@@ -244,7 +282,7 @@ class NeighborSearch:
             self._reach_us,
             self.graph.radius**2,
             self.graph.time_scale,
-            self.capacity if self.graph.max_nodes is None else min(self.graph.max_nodes, self.capacity),
+            self.max_nodes,
             self.graph.max_neighbors,
             self._chain_node,
             self._chain_pixel,
@@ -259,9 +297,26 @@ class NeighborSearch:
         old, count = self.capacity, min(self.size, self.capacity)
         if capacity < old or capacity & (capacity - 1):
             raise ValueError(f"capacity must be a power of two of at least {old}, found {capacity}")
-        self._held = max(self._held, self.size - count)
+        self.held = max(self.held, self.size - count)
         numbers = np.arange(self.size - count, self.size)
         for name in ("_previous", "node_t"):
             grown = np.empty(capacity, np.int64)
             grown[numbers & (capacity - 1)] = getattr(self, name)[numbers & (old - 1)]
             setattr(self, name, grown)
+
+    def cover(self, width: int, height: int) -> None:
+        """Extend the sensor to at least ``width`` and ``height`` px; nodes keep their numbers and chains."""
+        old = self.stride
+        rows = len(self._head) // old
+        self.stride = max(old, width + 2 * self.margin)
+        for name, fill in (("_head", -1), ("_span", 0)):
+            extended = np.full((max(rows, height + 2 * self.margin), self.stride), fill, np.int64)
+            extended[:rows, :old] = getattr(self, name).reshape(rows, old)
+            setattr(self, name, extended.ravel())
+        dy = (self._offsets + self.margin) // old
+        self._offsets += dy * (self.stride - old)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self._head.nbytes + self._span.nbytes + self._previous.nbytes + self.node_t.nbytes

@@ -9,7 +9,7 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
-__all__ = ["GridPooling", "PooledGraph", "VoxelPooling", "grid_shape", "segment_max"]
+__all__ = ["GridPooling", "PooledGraph", "VoxelPooling", "cells_of", "grid_shape", "segment_max"]
 
 
 class PooledGraph(NamedTuple):
@@ -68,7 +68,7 @@ def segment_max(x: Tensor, segment: Tensor, segments: int) -> Tensor:
     return out.scatter_reduce(0, segment[:, None].expand_as(x), x, "amax", include_self=False)
 
 
-def _cells(pos: Tensor, size: tuple[float, float], shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def cells_of(pos: Tensor, size: tuple[float, float], shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Column and row of every node's voxel, from ``pos [N, >=2]`` px."""
     column = torch.floor(pos[:, 0] / size[0]).long()
     row = torch.floor(pos[:, 1] / size[1]).long()
@@ -109,7 +109,7 @@ class VoxelPooling(nn.Module):
     def forward(self, x: Tensor, pos: Tensor, edge_index: Tensor, batch: Tensor, batch_size: int) -> PooledGraph:
         """Pool ``x [N, C]`` at ``pos [N, 3]`` px with ``edge_index [2, E]`` and ``batch [N]``."""
         columns, rows = self.shape
-        column, row = _cells(pos, self.size, self.shape)
+        column, row = cells_of(pos, self.size, self.shape)
         voxel = (batch * rows + row) * columns + column
         voxels = batch_size * rows * columns
         occupied = torch.zeros(voxels, dtype=torch.bool, device=x.device)
@@ -121,19 +121,29 @@ class VoxelPooling(nn.Module):
         pooled = segment_max(x, node, len(kept))
 
         if self.position == "center":
-            pooled_pos = pos.new_zeros(len(kept), 3)
-            for axis, cell in enumerate((kept % columns, kept // columns % rows)):
-                upper = ((cell + 1) * self.size[axis]).clamp(max=self.sensor[axis])
-                pooled_pos[:, axis] = (cell * self.size[axis] + upper) / 2
+            pooled_pos = self.centers(kept % (rows * columns), pos.dtype)
         else:
             count = torch.bincount(node, minlength=len(kept)).to(pos.dtype)
             pooled_pos = pos.new_zeros(len(kept), 3).index_add(0, node, pos) / count[:, None]
 
         source, target = self._edges(edge_index, column, row, voxel, voxels)
         edges = torch.stack([number[source], number[target]])
-        scale = 2 * pos.new_tensor([self.size[0], self.size[1], max(self.size)])
-        edge_attr = ((pooled_pos[edges[0]] - pooled_pos[edges[1]]) / scale + 0.5).clamp(0, 1)
+        edge_attr = self.edge_attributes(pooled_pos[edges[0]] - pooled_pos[edges[1]])
         return PooledGraph(pooled, pooled_pos, edges, edge_attr, kept // (rows * columns))
+
+    def centers(self, voxels: Tensor, dtype: torch.dtype) -> Tensor:
+        """Positions ``[M, 3]`` px of the centres of voxels, numbered by rows: of their parts on the sensor."""
+        columns, _ = self.shape
+        centers = torch.zeros(len(voxels), 3, dtype=dtype, device=voxels.device)
+        for axis, cell in enumerate((voxels % columns, voxels // columns)):
+            upper = ((cell + 1) * self.size[axis]).clamp(max=self.sensor[axis])
+            centers[:, axis] = (cell * self.size[axis] + upper) / 2
+        return centers
+
+    def edge_attributes(self, offset: Tensor) -> Tensor:
+        """Attributes of pooled edges from their ``offset [F, 3]`` px, the source's position minus the target's."""
+        scale = 2 * offset.new_tensor([self.size[0], self.size[1], max(self.size)])
+        return (offset / scale + 0.5).clamp(0, 1)
 
     def _edges(
         self, edge_index: Tensor, column: Tensor, row: Tensor, voxel: Tensor, voxels: int
@@ -173,7 +183,7 @@ class GridPooling(nn.Module):
     def forward(self, x: Tensor, pos: Tensor, batch: Tensor, batch_size: int) -> Tensor:
         """``x [N, C]`` at ``pos [N, >=2]`` px with ``batch [N]`` → ``[batch_size, C, rows, columns]``."""
         columns, rows = self.shape
-        column, row = _cells(pos, self.size, self.shape)
+        column, row = cells_of(pos, self.size, self.shape)
         cells = segment_max(x, (batch * rows + row) * columns + column, batch_size * rows * columns)
         return cells.view(batch_size, rows, columns, -1).permute(0, 3, 1, 2)
 
