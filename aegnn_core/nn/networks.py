@@ -112,9 +112,16 @@ class GraphNetwork(nn.Module):
             x, pos, batch = x[live], pos[live], batch[live]
         return self.readout(x, pos, edge_index, batch, batch_size)
 
-    def readout(self, x: Tensor, pos: Tensor, edge_index: Tensor, batch: Tensor, batch_size: int) -> Tensor:
-        """The output from the features ``[N, C]`` of the live nodes at ``pos [N, 3]`` px and the edges between them."""
-        for pooling, blocks in zip(self.poolings, self.voxel_blocks, strict=True):
+    def readout(
+        self, x: Tensor, pos: Tensor, edge_index: Tensor, batch: Tensor, batch_size: int, done: int = 0
+    ) -> Tensor:
+        """The output from the features ``[N, C]`` of the live nodes at ``pos [N, 3]`` px and the edges between them.
+
+        Args:
+            x, pos, edge_index, batch, batch_size: the graph.
+            done: the nodes are those behind so many poolings and the blocks that follow each.
+        """
+        for pooling, blocks in list(zip(self.poolings, self.voxel_blocks, strict=True))[done:]:
             graph = pooling(x, pos, edge_index, batch, batch_size)
             x, pos, edge_index, batch = graph.x, graph.pos, graph.edge_index, graph.batch
             x = blocks(x, edge_index, graph.edge_attr)
