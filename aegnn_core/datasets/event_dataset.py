@@ -1,0 +1,77 @@
+"""A split of a data set of the field, as a sequence of labelled recordings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from aegnn_core.datasets.gen1 import GEN1
+from aegnn_core.datasets.ncaltech101 import NCALTECH101
+from aegnn_core.datasets.ncars import NCARS
+from aegnn_core.datasets.nmnist import NMNIST
+from aegnn_core.datasets.recording import SPLITS, DatasetFormat, LabelledStream, MissingFilesError, Recording
+from aegnn_core.events.files import read_events
+
+__all__ = ["DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "open_dataset"]
+
+#: Name of the environment variable with the folder that holds a folder per data set.
+DATA_DIR_VARIABLE = "AEGNN_DATA_DIR"
+
+FORMATS = {form.name: form for form in (NCARS, NCALTECH101, GEN1, NMNIST)}
+
+
+class EventDataset:
+    """The recordings of one split; an item is read from its files when it is asked for.
+
+    Args:
+        form: of the data set.
+        split: ``"training"``, ``"validation"`` or ``"test"``.
+        recordings: of that split.
+    """
+
+    def __init__(self, form: DatasetFormat, split: str, recordings: Sequence[Recording]) -> None:
+        self.form, self.split, self.recordings = form, split, recordings
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+    def __getitem__(self, number: int) -> LabelledStream:
+        recording = self.recordings[number]
+        stream = read_events(recording.events, *self.form.sensor)
+        boxes = None
+        if recording.boxes is not None and self.form.read_boxes is not None:
+            boxes = self.form.read_boxes(recording, stream)
+        return LabelledStream(stream, recording.label, boxes)
+
+    def __repr__(self) -> str:
+        return f"EventDataset({self.form.name}, {self.split}, {len(self)} recordings)"
+
+
+def open_dataset(name: str, split: str, *, task: str, root: str | Path | None = None) -> EventDataset:
+    """Find the recordings of a split, in the layout of the original download or of AEGNN.
+
+    Args:
+        name: ``"ncars"``, ``"ncaltech101"``, ``"gen1"`` or ``"nmnist"``.
+        split: ``"training"``, ``"validation"`` or ``"test"``.
+        task: ``"recognition"`` or ``"detection"``: whether labels or boxes are needed.
+        root: folder that holds a folder of the data set's name; by default ``AEGNN_DATA_DIR``.
+
+    Raises:
+        ValueError: an unknown data set or split, a data set without labels for the task, or no root.
+        MissingFilesError: files are missing; the message says which and where they come from.
+    """
+    for what, value, known in (("data set", name, FORMATS), ("split", split, SPLITS)):
+        if value not in known:
+            raise ValueError(f"unknown {what} {value!r}, known are {', '.join(known)}")
+    form = FORMATS[name]
+    if task not in form.tasks:
+        raise ValueError(f"data set {name} has no labels for {task}, only for {', '.join(form.tasks)}")
+    root = os.environ.get(DATA_DIR_VARIABLE) if root is None else root
+    if not root:
+        raise ValueError(f"{DATA_DIR_VARIABLE} is not set, expected the folder that holds the folder {name}")
+    folder = Path(root) / name
+    try:
+        return EventDataset(form, split, form.find(folder, split, task))
+    except MissingFilesError as error:
+        raise MissingFilesError(f"data set {name}, split {split}: {error}; expected there: {form.source}") from error

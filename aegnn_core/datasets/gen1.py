@@ -1,0 +1,82 @@
+"""Gen1 Automotive Detection (de Tournemire et al., 2020): 39 hours of road traffic in parts of 60 s, 304 × 240 px.
+
+The original download holds ``*_td.dat`` and ``*_bbox.npy`` in ``train``, ``val`` and ``test``; AEGNN's layout calls
+the first two ``training`` and ``validation``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aegnn_core.datasets.recording import BOX_DTYPE, DatasetFormat, MissingFilesError, Recording, require_files
+from aegnn_core.events.array import EventFormatError, EventStream
+
+__all__ = ["GEN1", "counts_in_evaluation"]
+
+_LABELS = ("car", "pedestrian")
+_FOLDERS = {"training": "train", "validation": "val", "test": "test"}
+_EVENTS, _BOXES = "_td.dat", "_bbox.npy"
+
+_SKIPPED_US = 500_000
+_LEAST_DIAGONAL_PX, _LEAST_SIDE_PX = 30, 10
+
+
+def counts_in_evaluation(boxes: np.ndarray) -> NDArray[np.bool_]:
+    """Which boxes ``[M]``, true or predicted, count in the paper's evaluation.
+
+    Those later than 0.5 s, with a diagonal of at least 30 px and sides of at least 10 px. (The toolbox's defaults of
+    60 px and 20 px are for the 1 Mpx data set; AEGNN took them for this one.)
+
+    Args:
+        boxes: structured array with t [µs], w and h [px].
+    """
+    w, h = boxes["w"].astype(float), boxes["h"].astype(float)
+    large = (w * w + h * h >= _LEAST_DIAGONAL_PX**2) & (w >= _LEAST_SIDE_PX) & (h >= _LEAST_SIDE_PX)
+    return (boxes["t"] > _SKIPPED_US) & large
+
+
+def _find(folder: Path, split: str, task: str) -> Sequence[Recording]:
+    places = [folder / split, folder / _FOLDERS[split]]
+    place = next((place for place in places if place.is_dir()), places[-1])
+    stems = {file.name.removesuffix(ending) for ending in (_EVENTS, _BOXES) for file in place.glob(f"*{ending}")}
+    if not stems:
+        raise MissingFilesError(f"{place} holds no files *{_EVENTS} and *{_BOXES}")
+    recordings = [Recording(place / (stem + _EVENTS), boxes=place / (stem + _BOXES)) for stem in sorted(stems)]
+    require_files(folder, [file for item in recordings for file in (item.events, item.boxes) if file])
+    return recordings
+
+
+def _read_boxes(recording: Recording, stream: EventStream) -> np.ndarray:
+    path = recording.boxes
+    assert path is not None
+    try:
+        table = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise EventFormatError(f"{path}: {error}, expected a NumPy array of boxes") from error
+    names = table.dtype.names or ()
+    time = "ts" if "ts" in names else "t"  # older files have t
+    expected = (time, "x", "y", "w", "h", "class_id", "track_id")
+    if not set(expected) <= set(names):
+        raise EventFormatError(f"{path}: fields {', '.join(names) or 'none'}, expected {', '.join(expected)}")
+    unknown = set(table["class_id"].tolist()) - set(range(len(_LABELS)))
+    if unknown:
+        raise EventFormatError(f"{path}: class_id {min(unknown)}, expected 0 (car) or 1 (pedestrian)")
+    boxes = np.empty(len(table), BOX_DTYPE)
+    for field, name in zip(BOX_DTYPE.names or (), expected, strict=True):
+        boxes[field] = table[name]
+    return np.sort(boxes, order="t", kind="stable")
+
+
+GEN1 = DatasetFormat(
+    name="gen1",
+    labels=_LABELS,
+    sensor=(304, 240),
+    tasks=("detection",),
+    source="the archives of https://www.prophesee.ai/2020/01/24/prophesee-gen1-automotive-detection-dataset",
+    find=_find,
+    read_boxes=_read_boxes,
+)

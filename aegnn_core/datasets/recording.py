@@ -1,0 +1,96 @@
+"""What the data sets of the field have in common: recordings with a label or boxes, in three splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aegnn_core.events.array import EventStream
+
+__all__ = ["BOX_DTYPE", "SPLITS", "DatasetFormat", "LabelledStream", "MissingFilesError", "Recording", "require_files"]
+
+SPLITS = ("training", "validation", "test")
+
+#: A box: time [µs], upper left corner and size [px], class as index of the data set's labels, number of its object.
+BOX_DTYPE = np.dtype(
+    [
+        ("t", np.int64),
+        ("x", np.float32),
+        ("y", np.float32),
+        ("w", np.float32),
+        ("h", np.float32),
+        ("class_id", np.uint8),
+        ("track_id", np.int32),
+    ]
+)
+
+
+class MissingFilesError(FileNotFoundError):
+    """A data set is not there, or not all of it."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where a recording lies.
+
+    Attributes:
+        events: file or folder that :func:`aegnn_core.events.read_events` reads.
+        label: its class, None where it has only boxes.
+        boxes: file with its boxes, None where it has only a label.
+    """
+
+    events: Path
+    label: int | None = None
+    boxes: Path | None = None
+
+
+@dataclass(frozen=True)
+class LabelledStream:
+    """A recording that has been read.
+
+    Attributes:
+        stream: its events.
+        label: its class, None where it has only boxes.
+        boxes: array ``[M]`` of :data:`BOX_DTYPE` by time, None where it has only a label.
+    """
+
+    stream: EventStream
+    label: int | None = None
+    boxes: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class DatasetFormat:
+    """What sets one data set apart from the others.
+
+    Attributes:
+        name: what the command line calls it; also the name of its folder below ``AEGNN_DATA_DIR``.
+        labels: names of its classes.
+        sensor: width and height [px].
+        tasks: for which it has labels.
+        source: what to download, and where from.
+        find: lists the recordings of a split for a task in the data set's folder; raises :class:`MissingFilesError`.
+        read_boxes: boxes of a recording with the given events, None for a data set without.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    sensor: tuple[int, int]
+    tasks: tuple[str, ...]
+    source: str
+    find: Callable[[Path, str, str], Sequence[Recording]]
+    read_boxes: Callable[[Recording, EventStream], np.ndarray] | None = None
+
+
+def require_files(folder: Path, files: Iterable[Path]) -> None:
+    """Raise :class:`MissingFilesError` unless all ``files`` are there; the message counts them and names the first."""
+    files = list(files)
+    missing = [file for file in files if not file.exists()]
+    if missing:
+        raise MissingFilesError(
+            f"{len(missing)} of {len(files)} files or folders are missing in {folder},"
+            f" the first is {missing[0].relative_to(folder)}"
+        )

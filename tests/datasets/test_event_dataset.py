@@ -1,0 +1,267 @@
+"""Data sets are found in their original layout and in AEGNN's, read to the last number, and missed in one sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aegnn_core.datasets import EventDataset, MissingFilesError, ncars, nmnist, open_dataset
+from aegnn_core.datasets.gen1 import counts_in_evaluation
+from aegnn_core.datasets.ncaltech101 import split_letters
+from aegnn_core.events import EventFormatError
+
+REAL = Path("../shared/data")
+
+
+def dat_bytes(*events: tuple[int, int, int, int]) -> bytes:
+    """Events (t, x, y, p) as a Prophesee ``_td.dat`` file."""
+    words = np.array([(t, x | y << 14 | p << 28) for t, x, y, p in events], "<u4")
+    return b"% Data file containing Event2D events.\n% Version 2\n" + bytes([0, 8]) + words.tobytes()
+
+
+def aer_bytes(*events: tuple[int, int, int, int]) -> bytes:
+    """Events (t, x, y, p) as an AER-40 ``.bin`` file."""
+    return b"".join(bytes([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255]) for t, x, y, p in events)
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def rows(dataset: EventDataset, number: int) -> list[tuple[int, ...]]:
+    return [tuple(int(event[name]) for name in "txyp") for event in dataset[number].stream.events]
+
+
+@pytest.fixture
+def few_ncars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """N-Cars with two cars and one background per split, and numbers as in the real one: over both of its parts."""
+    numbers = {
+        "training": (range(2, 4), range(1, 2)),
+        "validation": (range(4, 6), range(2, 3)),
+        "test": (range(2), range(1)),
+    }
+    monkeypatch.setattr(ncars, "_NUMBERS", numbers)
+
+
+@pytest.mark.usefixtures("few_ncars")
+@pytest.mark.parametrize("place", ["n-cars_{0}/{0}", "n-cars_{0}", "{0}", "Prophesee_Dataset_n_cars/n-cars_{0}/{0}"])
+def test_ncars_as_downloaded(tmp_path: Path, place: str) -> None:
+    for part, cars, backgrounds in (("train", range(2, 6), range(1, 3)), ("test", range(2), range(1))):
+        folder = tmp_path / "ncars" / place.format(part)
+        for number in cars:
+            write(folder / "cars" / f"obj_{number:06d}_td.dat", dat_bytes((number, 119, 99, 1), (number + 7, 0, 0, 0)))
+        for number in backgrounds:
+            write(folder / "background" / f"obj_{number:06d}_td.dat", dat_bytes((100 + number, 5, 6, 0)))
+    found = {split: open_dataset("ncars", split, task="recognition", root=tmp_path) for split in ncars._NUMBERS}
+    for dataset in found.values():
+        assert [item.label for item in dataset.recordings] == [0, 0, 1]
+    assert rows(found["training"], 0) == [(2, 119, 99, 1), (9, 0, 0, 0)]
+    assert rows(found["validation"], 2) == [(102, 5, 6, 0)]
+    assert rows(found["test"], 1)[0][0] == 1
+    item = found["test"][0]
+    assert (item.label, item.boxes, item.stream.width, item.stream.height) == (0, None, 120, 100)
+
+
+def test_ncars_numbers_are_those_of_the_download() -> None:
+    """7 940 cars and 7 482 backgrounds to train on, 4 396 and 4 211 to test on, no number twice."""
+    for label, (train, test) in enumerate([(7940, 4396), (7482, 4211)]):
+        numbers = [n for split in ("test", "training", "validation") for n in ncars._NUMBERS[split][label]]
+        assert numbers == list(range(train + test))
+        assert len(ncars._NUMBERS["test"][label]) == test
+
+
+def test_ncars_in_the_layout_of_aegnn(tmp_path: Path) -> None:
+    for number, is_car in enumerate("10"):
+        sequence = tmp_path / "ncars" / "validation" / f"sequence_{number:05d}"
+        write(sequence / "events.txt", b"1 2 0.000100 1\n3 4 0.000250 0\n")
+        write(sequence / "is_car.txt", f" {is_car}\n".encode())
+    dataset = open_dataset("ncars", "validation", task="recognition", root=tmp_path)
+    assert [dataset[n].label for n in range(2)] == [0, 1]
+    assert dataset.form.labels == ("car", "background")
+    assert rows(dataset, 1) == [(100, 1, 2, 1), (250, 3, 4, 0)]
+    (tmp_path / "ncars/validation/sequence_00001/is_car.txt").write_text("maybe")
+    with pytest.raises(EventFormatError, match=r"is_car.txt: holds 'maybe', expected 1 for a car or 0"):
+        open_dataset("ncars", "validation", task="recognition", root=tmp_path)
+    (tmp_path / "ncars/validation/sequence_00001/is_car.txt").unlink()
+    with pytest.raises(MissingFilesError, match=r"1 of 4 files or folders are missing .*/sequence_00001/is_car.txt"):
+        open_dataset("ncars", "validation", task="recognition", root=tmp_path)
+
+
+def test_nmnist_as_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {
+        "training": ("Train", range(1, 21)),
+        "validation": ("Train", range(21, 31)),
+        "test": ("Test", range(1, 13)),
+    }
+    monkeypatch.setattr(nmnist, "_PARTS", parts)
+    for part, last in (("Train", 30), ("Test", 12)):
+        for number in range(1, last + 1):
+            events = aer_bytes((number, 33, 0, 1), (70_000 + number, 0, 33, 0))
+            write(tmp_path / "nmnist" / part / str(number % 10) / f"{number:05d}.bin", events)
+    found = {split: open_dataset("nmnist", split, task="recognition", root=tmp_path) for split in parts}
+    assert {split: len(dataset) for split, dataset in found.items()} == {"training": 20, "validation": 10, "test": 12}
+    assert [item.label for item in found["validation"].recordings] == [*range(1, 10), 0]
+    assert rows(found["validation"], 1) == [(22, 33, 0, 1), (70_022, 0, 33, 0)]
+    assert found["test"][0].stream.width == found["test"][0].stream.height == 34
+    (tmp_path / "nmnist/Train/5/00015.bin").unlink()
+    with pytest.raises(MissingFilesError, match=r"1 of 20 recordings are missing .*, the first is 00015.bin; expected"):
+        open_dataset("nmnist", "training", task="recognition", root=tmp_path)
+
+
+def test_nmnist_in_folders_of_splits(tmp_path: Path) -> None:
+    for digit in range(10):
+        write(tmp_path / "nmnist" / "test" / str(digit) / "00777.bin", aer_bytes((1, digit, 0, 1)))
+    dataset = open_dataset("nmnist", "test", task="recognition", root=tmp_path)
+    assert [(dataset[n].label, rows(dataset, n)[0][1]) for n in range(10)] == [(n, n) for n in range(10)]
+    (tmp_path / "nmnist/test/3/00777.bin").unlink()
+    with pytest.raises(MissingFilesError, match=r"1 of 10 classes have no .bin files in .*test, the first is 3; exp"):
+        open_dataset("nmnist", "test", task="recognition", root=tmp_path)
+
+
+@pytest.mark.skipif(not (REAL / "nmnist").is_dir(), reason="no real recordings beside the repository")
+def test_real_recordings_of_nmnist() -> None:
+    dataset = open_dataset("nmnist", "validation", task="recognition", root=REAL)
+    assert len(dataset) == 100
+    assert sorted({item.label for item in dataset.recordings}) == list(range(10))
+    assert len(dataset[0].stream) > 1000
+
+
+def annotation(x0: int, y0: int, x1: int, y2: int) -> bytes:
+    return np.array([2, 5, x0, y0, x1, y0, x1, y2, x0, y2, 2, 20, 0, 0], "<i2").tobytes()
+
+
+def test_ncaltech101_as_downloaded(tmp_path: Path) -> None:
+    """All 8 709 recordings, each with one event that says which it is."""
+    folder = tmp_path / "ncaltech101"
+    for label, (name, letters) in enumerate(split_letters().items()):
+        (folder / "Caltech101" / name).mkdir(parents=True)
+        (folder / "Caltech101_annotations" / name).mkdir(parents=True)
+        for number in range(1, len(letters) + 1):
+            (folder / f"Caltech101/{name}/image_{number:04d}.bin").write_bytes(aer_bytes((number, label, 7, 1)))
+            if name != "BACKGROUND_Google":
+                box = annotation(-3, 5, 40, 60)
+                (folder / f"Caltech101_annotations/{name}/annotation_{number:04d}.bin").write_bytes(box)
+    splits = ("training", "validation", "test")
+    found = {split: open_dataset("ncaltech101", split, task="recognition", root=tmp_path) for split in splits}
+    assert [len(dataset) for dataset in found.values()] == [4362, 2612, 1735]
+    paths = [item.events for dataset in found.values() for item in dataset.recordings]
+    assert len(set(paths)) == 8709
+    item = found["test"].recordings[-1]
+    (event,) = rows(found["test"], -1)
+    assert event == (int(item.events.stem[-4:]), item.label, 7, 1)
+    assert found["test"].form.labels[item.label] == item.events.parent.name
+
+    detection = open_dataset("ncaltech101", "test", task="detection", root=tmp_path)
+    assert len(detection) == 1735 - sum(letter == "x" for letter in split_letters()["BACKGROUND_Google"])
+    (box,) = detection[0].boxes
+    # The corner is clipped, the size is not: that is how the annotations are meant.
+    assert [float(box[name]) for name in "xywh"] == [0, 5, 43, 55]
+    assert int(box["t"]) == int(detection[0].stream.events["t"][-1])
+    assert int(box["class_id"]) == detection[0].label
+    write(detection.recordings[0].boxes, b"\x00\x01" * 4)
+    with pytest.raises(EventFormatError, match="4 numbers of 16 bit, expected at least 10"):
+        detection[0]
+    detection.recordings[0].boxes.unlink()
+    with pytest.raises(MissingFilesError, match=r"1 of 1642 .*Caltech101_annotations/Faces_easy/annotation_00"):
+        open_dataset("ncaltech101", "test", task="detection", root=tmp_path)
+
+
+def test_the_split_of_ncaltech101_is_the_one_that_its_file_describes() -> None:
+    rng = np.random.default_rng(101)
+    assert list(split_letters()) == sorted(split_letters())
+    for name, letters in split_letters().items():
+        training, validation = round(0.5 * len(letters)), round(0.3 * len(letters))
+        in_order = list("T" * training + "v" * validation + "x" * (len(letters) - training - validation))
+        drawn = np.empty(len(letters), "U1")
+        drawn[rng.permutation(len(letters))] = in_order
+        assert "".join(drawn) == letters, name
+
+
+def test_ncaltech101_in_the_layout_of_aegnn(tmp_path: Path) -> None:
+    folder = tmp_path / "ncaltech101"
+    for name in split_letters():
+        write(folder / "training" / name / "image_0003.bin", aer_bytes((5, 1, 2, 0)))
+        write(folder / "annotations" / name / "annotation_0003.bin", annotation(1, 2, 11, 22))
+    dataset = open_dataset("ncaltech101", "training", task="detection", root=tmp_path)
+    assert len(dataset) == 100
+    assert [float(dataset[0].boxes[name][0]) for name in "xywh"] == [1, 2, 10, 20]
+    with pytest.raises(MissingFilesError, match=r"image_00\d\d.bin; expected there: Caltech101.zip and"):
+        open_dataset("ncaltech101", "test", task="detection", root=tmp_path)
+
+
+GEN1_FIELDS = [("x", "f4"), ("y", "f4"), ("w", "f4"), ("h", "f4"), ("class_id", "u1"), ("confidence", "f4")]
+
+
+@pytest.mark.parametrize(
+    ("split", "place"), [("training", "train"), ("validation", "val"), ("validation", "validation")]
+)
+@pytest.mark.parametrize("time", ["ts", "t"])
+def test_gen1(tmp_path: Path, split: str, place: str, time: str) -> None:
+    folder = tmp_path / "gen1" / place
+    fields = np.dtype([(time, "u8"), *GEN1_FIELDS, ("track_id", "u4")])
+    for name in ("17-04-06_a", "17-04-04_b"):
+        write(folder / f"{name}_td.dat", dat_bytes((600_000, 303, 239, 1)))
+        np.save(
+            folder / f"{name}_bbox.npy",
+            np.array([(700_000, 1, 2, 30, 40, 1, 1, 9), (600_000, 5, 6, 50, 60, 0, 1, 8)], fields),
+        )
+    dataset = open_dataset("gen1", split, task="detection", root=tmp_path)
+    assert [item.events.name for item in dataset.recordings] == ["17-04-04_b_td.dat", "17-04-06_a_td.dat"]
+    item = dataset[0]
+    assert (item.label, item.stream.width, item.stream.height) == (None, 304, 240)
+    assert item.boxes.tolist() == [(600_000, 5, 6, 50, 60, 0, 8), (700_000, 1, 2, 30, 40, 1, 9)]
+    (folder / "17-04-06_a_td.dat").unlink()
+    with pytest.raises(MissingFilesError, match=r"1 of 4 .*/17-04-06_a_td.dat; expected there: the archives of"):
+        open_dataset("gen1", split, task="detection", root=tmp_path)
+
+
+def test_gen1_refuses_other_arrays_for_boxes(tmp_path: Path) -> None:
+    write(tmp_path / "gen1/test/a_td.dat", dat_bytes((1, 1, 1, 1)))
+    boxes = tmp_path / "gen1/test/a_bbox.npy"
+    np.save(boxes, np.zeros((3, 5)))
+    dataset = open_dataset("gen1", "test", task="detection", root=tmp_path)
+    with pytest.raises(EventFormatError, match=r"a_bbox.npy: fields none, expected t, x, y, w, h, class_id, track_id"):
+        dataset[0]
+    np.save(boxes, np.array([(0, 1, 2, 3, 4, 6, 1, 1)], [("ts", "u8"), *GEN1_FIELDS, ("track_id", "u4")]))
+    with pytest.raises(EventFormatError, match="class_id 6, expected 0"):
+        dataset[0]
+    np.save(boxes, np.array([{"pickled": 1}], object), allow_pickle=True)
+    with pytest.raises(EventFormatError, match="expected a NumPy array of boxes"):
+        dataset[0]
+
+
+@pytest.mark.parametrize(
+    ("t", "w", "h", "counts"),
+    [
+        (500_000, 40, 40, False),  # the first half second is skipped
+        (500_001, 40, 40, True),
+        (900_000, 18, 24, True),  # diagonal 30
+        (900_000, 18, 23.9, False),
+        (900_000, 10, 40, True),  # sides of 10
+        (900_000, 9.9, 40, False),
+        (900_000, 40, 10, True),
+        (900_000, 40, 9.9, False),
+    ],
+)
+def test_a_box_counts_in_the_evaluation_of_gen1(t: int, w: float, h: float, counts: bool) -> None:
+    boxes = np.array([(t, w, h)], [("t", "i8"), ("w", "f4"), ("h", "f4")])
+    assert counts_in_evaluation(boxes).tolist() == [counts]
+
+
+def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AEGNN_DATA_DIR", raising=False)
+    with pytest.raises(ValueError, match="AEGNN_DATA_DIR is not set, expected the folder that holds the folder gen1"):
+        open_dataset("gen1", "test", task="detection")
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
+    for name, task in (("ncars", "recognition"), ("nmnist", "recognition"), ("ncaltech101", "detection")):
+        with pytest.raises(MissingFilesError, match=rf"^data set {name}, split test: .* expected there: .*https://"):
+            open_dataset(name, "test", task=task)
+    with pytest.raises(MissingFilesError, match=r"holds no files \*_td.dat and \*_bbox.npy; expected there"):
+        open_dataset("gen1", "test", task="detection")
+    with pytest.raises(ValueError, match="unknown data set 'cifar10', known are ncars, ncaltech101, gen1, nmnist"):
+        open_dataset("cifar10", "test", task="recognition")
+    with pytest.raises(ValueError, match="unknown split 'val', known are training, validation, test"):
+        open_dataset("gen1", "val", task="detection")
+    with pytest.raises(ValueError, match="data set nmnist has no labels for detection, only for recognition"):
+        open_dataset("nmnist", "test", task="detection")
