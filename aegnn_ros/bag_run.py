@@ -18,16 +18,17 @@ from lifecycle_msgs.msg import Transition
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Classification, Detection2DArray
 
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
-from aegnn_ros.conversions import detections_of, nanoseconds
+from aegnn_core.nn.detection import DETECTION_DTYPE
+from aegnn_ros.conversions import detections_of, nanoseconds, scores_of
 from aegnn_ros.lifecycle_client import LifecycleClient
 from aegnn_ros.node_process import NodeProcess
 from aegnn_ros.replay import DRIVER_QOS, PublishedPacket, replay
 from aegnn_ros.share import large_packet_profile
 
-__all__ = ["BagRun", "ReceivedDetections", "isolate_ros", "run_bag"]
+__all__ = ["BagRun", "ReceivedResult", "isolate_ros", "run_bag"]
 
 _TARGET = "/event_detector"
 #: Even on a slow machine, loading torch and compiling do not take longer [s].
@@ -37,18 +38,20 @@ _SETTLE_S = 0.5
 
 
 @dataclass(frozen=True)
-class ReceivedDetections:
-    """One message of detections.
+class ReceivedResult:
+    """One message: detections, or class scores of a model that only classifies.
 
     Attributes:
         stamp: of its header [ns, ROS time].
         received: when it came, on the clock of ``time.monotonic_ns`` [ns].
         boxes: ``DETECTION_DTYPE [N]``.
+        scores: one per class ``[classes]``.
     """
 
     stamp: int
     received: int
-    boxes: np.ndarray
+    boxes: np.ndarray = field(default_factory=lambda: np.empty(0, DETECTION_DTYPE))
+    scores: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass
@@ -57,16 +60,16 @@ class BagRun:
 
     Attributes:
         sent: the packets.
-        detections: the node's answers.
+        results: the node's answers.
         diagnostics: values of its last diagnostic status.
-        statuses: how many such statuses have come.
+        history: values of all of them.
         idle: whether the last one found no new packets.
     """
 
     sent: list[PublishedPacket] = field(default_factory=list)
-    detections: list[ReceivedDetections] = field(default_factory=list)
+    results: list[ReceivedResult] = field(default_factory=list)
     diagnostics: dict[str, str] = field(default_factory=dict)
-    statuses: int = 0
+    history: list[dict[str, str]] = field(default_factory=list)
     idle: bool = False
 
 
@@ -82,12 +85,17 @@ def run_bag(
     packets: Sequence[RecordedPacket],
     parameters: Mapping[str, str | int | float],
     progress: Callable[[int], None] = lambda played: None,
+    *,
+    task: str = "detection",
+    rate: float = 1.0,
 ) -> BagRun:
     """Start the node, bring it to active, play all packets in real time, wait for the last answer and stop the node.
 
     Args:
         packets: in the order of their receipt.
         parameters: of the node.
+        task: of its model, ``"detection"`` or ``"recognition"``.
+        rate: how many times as fast as recorded.
         progress: called with the number of packets played so far.
 
     Raises:
@@ -103,18 +111,23 @@ def run_bag(
             _bring_up(LifecycleClient(node, _TARGET), process)
             node.create_subscription(DiagnosticArray, "/diagnostics", partial(_keep_diagnostics, run), 10)
             publisher = node.create_publisher(EventPacket, f"{_TARGET}/events", DRIVER_QOS)
-            subscription = node.create_subscription(
-                Detection2DArray, f"{_TARGET}/detections", partial(_keep_detections, run), 1000
-            )
+            if task == "detection":
+                subscription = node.create_subscription(
+                    Detection2DArray, f"{_TARGET}/detections", partial(_keep_detections, run), 1000
+                )
+            else:
+                subscription = node.create_subscription(
+                    Classification, f"{_TARGET}/classification", partial(_keep_scores, run), 1000
+                )
             _wait(lambda: publisher.get_subscription_count() and subscription.get_publisher_count(), process)
             # We know the node now, but it may not know us yet, and it gets nothing of what is published before.
             time.sleep(_SETTLE_S)
-            for sent in replay(packets, publisher, node.get_clock()):
+            for sent in replay(packets, publisher, node.get_clock(), rate):
                 run.sent.append(sent)
                 progress(len(run.sent))
                 process.check()
-            played = run.statuses
-            _wait(lambda: run.statuses > played + 1 and run.idle, process)
+            played = len(run.history)
+            _wait(lambda: len(run.history) > played + 1 and run.idle, process)
     finally:
         rclpy.try_shutdown()
     return run
@@ -154,11 +167,18 @@ def _spinning(node: Node) -> Iterator[None]:
 
 def _keep_detections(run: BagRun, message: Detection2DArray) -> None:
     received = time.monotonic_ns()
-    run.detections.append(ReceivedDetections(nanoseconds(message.header.stamp), received, detections_of(message)))
+    run.results.append(ReceivedResult(nanoseconds(message.header.stamp), received, boxes=detections_of(message)))
+
+
+def _keep_scores(run: BagRun, message: Classification) -> None:
+    received = time.monotonic_ns()
+    run.results.append(ReceivedResult(nanoseconds(message.header.stamp), received, scores=scores_of(message)))
 
 
 def _keep_diagnostics(run: BagRun, message: DiagnosticArray) -> None:
     values = {value.key: value.value for value in message.status[0].values}
+    if values["state"] != "active":
+        return
     run.idle = values["packets"] == run.diagnostics.get("packets")
     run.diagnostics = values
-    run.statuses += 1
+    run.history.append(values)

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 from event_camera_msgs.msg import EventPacket
 
-from aegnn_core.asynchronous import make_model_asynchronous
 from aegnn_core.events.array import EventFormatError, make_events
-from aegnn_core.events.decoders import PACKET_DECODERS, Decoder, make_decoder
-from aegnn_core.events.filters import every_nth, refractory_period, refractory_state, rescale
+from aegnn_core.events.decoders import Decoder, make_decoder
+from aegnn_core.events.filters import every_nth, refractory_period, refractory_state, region_of_interest, rescale
 from aegnn_core.events.time_order import TimeJumpError, in_time_order
-from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_ros.conversions import nanoseconds
+from aegnn_ros.ready_model import ReadyModel, wait_for_device
+from aegnn_ros.sensor_clock import SensorClock
+from aegnn_ros.thinning import thin_evenly
 
-__all__ = ["CameraStream", "Readout", "StreamCounts", "warm_up"]
+__all__ = ["CameraStream", "Readout", "Region", "StreamCounts"]
 
-#: Packets of a stream that goes on do not come further apart than this [s].
+#: Packets of a stream that goes on do not come further apart than this [s], and neither do its events.
 _LONGEST_PAUSE_S = 1.0
+
+#: Left column and upper row [px], width and height [px] of a part of the sensor.
+Region = tuple[int, int, int, int]
 
 
 @dataclass
@@ -28,22 +32,22 @@ class StreamCounts:
     """What has happened since the stream was made.
 
     Attributes:
-        packets: packets that arrived.
-        packets_lost: packets that never arrived, from gaps in their sequence numbers.
+        packets: packets that were decoded.
         packets_malformed: packets of which at least a part could not be decoded.
         events: events decoded.
+        events_filtered: events that a filter or the region of interest took out.
+        events_thinned: events that were left out to hold the latency budget.
         events_processed: events that the network got.
-        events_dropped: decoded events that it did not get, because a filter took them out.
-        resets: how often the graph had to start again, because time jumped back or the camera changed.
-        processing_ns: wall time of decoding, filters and the network's update [ns].
+        resets: how often the graph had to start again, because a clock jumped or the camera changed.
+        processing_ns: wall time of decoding, filters and the network's updates [ns].
     """
 
     packets: int = 0
-    packets_lost: int = 0
     packets_malformed: int = 0
     events: int = 0
+    events_filtered: int = 0
+    events_thinned: int = 0
     events_processed: int = 0
-    events_dropped: int = 0
     resets: int = 0
     processing_ns: int = 0
 
@@ -58,6 +62,7 @@ class Readout:
         width, height: the camera's sensor size [px].
         scores: one per class, float ``[classes]``.
         detections: boxes in the camera's pixels (``DETECTION_DTYPE``), best first; None if the model only classifies.
+        tracks: the number of each box's track; None if they are not followed.
     """
 
     time: int
@@ -66,13 +71,17 @@ class Readout:
     height: int
     scores: np.ndarray
     detections: np.ndarray | None
+    tracks: tuple[int, ...] | None = None
 
 
 class CameraStream:
     """Feeds the packets of one camera to a live model and keeps what that takes: decoder, filter states, clocks.
 
+    :meth:`decode` every packet; :meth:`update` the network with what has come since the last update.
+
     Args:
-        trained: the model; events of a camera of another size are rescaled onto its sensor.
+        model: events of a camera of another size are rescaled onto its sensor.
+        region: the part of the sensor that the model looks at; None for all of it.
         every_nth: keep every n-th event only.
         refractory_us: drop events that follow another one at the same pixel of the model within this time [µs].
         on_malformed: called with what was wrong with a packet.
@@ -80,56 +89,93 @@ class CameraStream:
     """
 
     # What the packets so far have left behind; see _forget_time.
+    _clock: SensorClock
     _last_t: int | None  # the last event's time [µs]
-    _stamp_of_zero: int  # ROS time of the sensor's time 0 [ns]
     _last_arrival: float  # of a packet with events, monotonic clock [s]
     _unread: bool  # events have come since the last readout
     _expired: bool  # the last readout was made after the last node had expired
     _phase: int  # of the filter that keeps every n-th event
+    _thinning_phase: float
     _last_kept: np.ndarray  # of the refractory filter
+    _waiting: list[np.ndarray]  # events for the next update
 
     def __init__(
         self,
-        trained: TrainedModel,
+        model: ReadyModel,
         *,
+        region: Region | None = None,
         every_nth: int,
         refractory_us: int,
         on_malformed: Callable[[str], None],
         on_reset: Callable[[str], None],
     ) -> None:
         self.counts = StreamCounts()
-        self._trained = trained
-        self._live = make_model_asynchronous(trained.network, graph=trained.graph)
+        self._model, self._region = model, region
         self._every_nth, self._refractory_us = every_nth, refractory_us
         self._on_malformed, self._on_reset = on_malformed, on_reset
         self._decoder: Decoder | None = None
         self._last_seq: int | None = None
         self._forget_time()
 
-    def process(self, packet: EventPacket) -> np.ndarray:
-        """Decode a packet and update the network with it; what is malformed costs that packet and is reported.
+    @property
+    def model(self) -> ReadyModel:
+        """The model that follows the stream."""
+        return self._model
+
+    @property
+    def region(self) -> Region | None:
+        """The part of the sensor that the model looks at."""
+        return self._region
+
+    @property
+    def camera(self) -> tuple[str, int, int] | None:
+        """Encoding, width and height [px] of the packets; None before the first one that can be decoded."""
+        decoder = self._decoder
+        return None if decoder is None else (decoder.encoding, decoder.width, decoder.height)
+
+    def decode(self, packet: EventPacket, received: int) -> np.ndarray:
+        """Decode a packet and keep its events for :meth:`update`; what is malformed costs that packet and is reported.
+
+        Args:
+            packet: the next of the stream.
+            received: ROS time of its arrival [ns], for packets without a stamp.
 
         Returns:
             Its events in time order, in the camera's pixels: structured array ``[N]`` of ``EVENT_DTYPE``.
         """
+        started = time.perf_counter_ns()
         self.counts.packets += 1
         self._follow_sequence(packet.seq)
-        # The figure "us_per_event" is what lies between here and the second reading of the clock, per processed event.
-        started = time.perf_counter_ns()
-        events = self._in_time_order(self._decode(packet), packet)
-        selected = self._select(events)
-        self._live.update(selected)
-        self.counts.processing_ns += time.perf_counter_ns() - started
-
-        self.counts.events += len(events)
-        self.counts.events_processed += len(selected)
-        self.counts.events_dropped += len(events) - len(selected)
+        events = self._in_order(self._events_of(packet), packet, nanoseconds(packet.header.stamp) or received)
         if len(events):
+            selected = self._select(events)
+            self.counts.events += len(events)
+            self.counts.events_filtered += len(events) - len(selected)
+            if len(selected):
+                self._waiting.append(selected)
             self._last_t = int(events["t"][-1])
-            self._stamp_of_zero = nanoseconds(packet.header.stamp) - 1000 * int(events["t"][0])
             self._last_arrival = time.monotonic()
             self._unread, self._expired = True, False
+        self.counts.processing_ns += time.perf_counter_ns() - started
         return events
+
+    @property
+    def waiting(self) -> int:
+        """Events decoded and filtered that :meth:`update` will take."""
+        return sum(len(events) for events in self._waiting)
+
+    def update(self, factor: float) -> int:
+        """Update the network with one of ``factor`` of the waiting events, evenly chosen; returns their number."""
+        started = time.perf_counter_ns()
+        waiting, self._waiting = self._waiting, []
+        events = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+        kept, self._thinning_phase = thin_evenly(events, factor, self._thinning_phase)
+        self._model.live.update(kept)
+        wait_for_device(self._model.device)
+        self.counts.events_thinned += len(events) - len(kept)
+        self.counts.events_processed += len(kept)
+        self.counts.processing_ns += time.perf_counter_ns() - started
+        return len(kept)
 
     def news(self) -> int | None:
         """The sensor time [µs] of the next readout that can differ from the last one; None while there is none.
@@ -139,52 +185,64 @@ class CameraStream:
         """
         if self._last_t is None or self._unread:
             return self._last_t
-        window = self._trained.graph.window
+        window = self._model.trained.graph.window
         if window is None or self._expired:
             return None
         pause = time.monotonic() - self._last_arrival
         return self._last_t + window if pause > max(1e-6 * window, _LONGEST_PAUSE_S) else None
 
     def read_out(self, t: int, score_threshold: float, iou_threshold: float, max_detections: int) -> Readout:
-        """What the network says for the sensor time ``t`` [µs] that :meth:`news` gave."""
-        decoder, trained = self._decoder, self._trained
+        """What the network says for the sensor time ``t`` [µs] that :meth:`news` gave.
+
+        Raises:
+            RuntimeError: nothing has been decoded yet, or the network's output is not finite.
+        """
+        decoder, trained = self._decoder, self._model.trained
         if decoder is None or self._last_t is None:
             raise RuntimeError("there is nothing to read out before the first event")
         self._unread, self._expired = False, t > self._last_t
-        output = self._live.output(t)
+        output = self._model.live.output(t)
+        scores = trained.network.class_scores(output)[0].cpu().numpy()
+        if not np.isfinite(scores).all():
+            raise RuntimeError(f"the class scores of model {trained.name} are {scores}, expected finite numbers")
         detections = None
         if trained.task == "detection":
             detections = trained.network.detections(output, score_threshold, iou_threshold, max_detections)[0]
-            for fields, scale in (("xw", decoder.width / trained.width), ("yh", decoder.height / trained.height)):
+            left, top, width, height = self._region or (0, 0, decoder.width, decoder.height)
+            for fields, scale in (("xw", width / trained.width), ("yh", height / trained.height)):
                 for name in fields:
                     detections[name] *= scale
-        scores = trained.network.class_scores(output)[0].cpu().numpy()
-        return Readout(t, self._stamp_of_zero + 1000 * t, decoder.width, decoder.height, scores, detections)
-
-    def last_stamp(self) -> int:
-        """The last event's time in ROS time [ns]; header stamps belong to the first event of their packet."""
-        return self._stamp_of_zero + 1000 * (self._last_t or 0)
+            detections["x"] += left
+            detections["y"] += top
+        return Readout(t, self._clock.stamp(t), decoder.width, decoder.height, scores, detections)
 
     def resume(self) -> None:
-        """Go on after a pause: packets that came meanwhile are not lost ones."""
+        """Go on after a pause: a sequence that has gone on meanwhile is the same one."""
         self._last_seq = None
 
+    def look_at(self, region: Region | None) -> None:
+        """Let the model look at another part of the sensor, with an empty graph."""
+        self._region = region
+        self._empty_graph()
+
+    def use_model(self, model: ReadyModel) -> None:
+        """Go on with another model and an empty graph; clocks and decoder stay."""
+        self._model = model
+        self._empty_graph()
+
     def _follow_sequence(self, seq: int) -> None:
-        """Count lost packets; a sequence that starts again means another recording or driver, with another clock."""
-        if self._last_seq is not None:
-            if seq < self._last_seq:
-                self._decoder = None
-                self._reset(f"packet number {seq} follows {self._last_seq}: the driver or the bag has started again")
-            else:
-                self.counts.packets_lost += max(0, seq - self._last_seq - 1)
+        """A sequence that starts again means another recording or driver, with another clock."""
+        if self._last_seq is not None and seq < self._last_seq:
+            self._decoder = None
+            self._reset(f"packet number {seq} follows {self._last_seq}: the driver or the bag has started again")
         self._last_seq = seq
 
-    def _decode(self, packet: EventPacket) -> np.ndarray:
+    def _events_of(self, packet: EventPacket) -> np.ndarray:
         """The events of a packet as they are in it; as many as can be decoded where it is malformed."""
         camera = (packet.encoding, packet.width, packet.height)
         decoder = self._decoder
         try:
-            if decoder is None or camera != (decoder.encoding, decoder.width, decoder.height):
+            if decoder is None or camera != self.camera:
                 decoder = make_decoder(*camera)
                 if self._decoder is not None:
                     old = self._decoder
@@ -203,27 +261,42 @@ class CameraStream:
             self._refuse(packet, decoder.counts.describe_malformed() + " so far")
         return events
 
-    def _in_time_order(self, events: np.ndarray, packet: EventPacket) -> np.ndarray:
-        """Put up with small steps back in time; start again after a jump back between packets."""
+    def _in_order(self, events: np.ndarray, packet: EventPacket, stamp: int) -> np.ndarray:
+        """Put up with small steps back in time; start again after a jump or a gap between packets."""
+        if len(events) == 0:
+            return events
         try:
-            return in_time_order(events, self._last_t)
+            ordered = in_time_order(events, self._last_t)
         except TimeJumpError as jump:
             try:
-                events = in_time_order(events)
+                ordered = in_time_order(events)
             except TimeJumpError as inside:
                 self._refuse(packet, str(inside))
                 return events[:0]
             self._reset(f"sensor time: {jump}")
-            return events
+        first = int(ordered["t"][0])
+        gap = 0 if self._last_t is None else first - self._last_t
+        if jumped := self._clock.jump(first, stamp):
+            self._reset(f"the packets' stamps have jumped by {jumped / 1e9:+.3f} s against sensor time")
+        elif gap > max(1e6 * _LONGEST_PAUSE_S, self._model.trained.graph.window or 0):
+            self._reset(f"no event for {gap / 1e6:.3f} s")
+        self._clock.follow(first, stamp)
+        return ordered
 
     def _select(self, events: np.ndarray) -> np.ndarray:
-        """The events that the network gets, on its own sensor."""
+        """The events that pass the filters, on the model's sensor."""
+        if self._decoder is None:
+            return events[:0]
+        size = (self._decoder.width, self._decoder.height)
+        if self._region is not None:
+            events = region_of_interest(events, *self._region)
+            size = self._region[2:]
         kept = every_nth(events, self._every_nth, self._phase)
         self._phase = (self._phase - len(events)) % self._every_nth
-        if len(kept) == 0 or self._decoder is None:
+        if len(kept) == 0:
             return kept
-        sensor = (self._trained.width, self._trained.height)
-        kept = rescale(kept, (self._decoder.width, self._decoder.height), sensor)
+        sensor = (self._model.trained.width, self._model.trained.height)
+        kept = rescale(kept, size, sensor)
         if self._refractory_us:
             kept = refractory_period(kept, self._refractory_us, *sensor, state=self._last_kept)
         return kept
@@ -234,36 +307,24 @@ class CameraStream:
 
     def _reset(self, reason: str) -> None:
         """Start with an empty graph: what comes has nothing to do with what came."""
+        if self._last_t is None:  # as it was after the last reset: one jump shows in several clocks
+            return
         self._forget_time()
-        self._live.reset()
+        self._model.live.reset()
         self.counts.resets += 1
         self._on_reset(reason)
 
+    def _empty_graph(self) -> None:
+        """Forget all nodes and what belongs to the model's pixels."""
+        self._model.live.reset()
+        self._waiting = []
+        self._phase, self._thinning_phase = 0, 0.0
+        trained = self._model.trained
+        self._last_kept = refractory_state(trained.width, trained.height)
+
     def _forget_time(self) -> None:
+        self._clock = SensorClock()
         self._last_t = None
-        self._stamp_of_zero = 0
         self._last_arrival = 0.0
         self._unread = self._expired = False
-        self._phase = 0
-        self._last_kept = refractory_state(self._trained.width, self._trained.height)
-
-
-def warm_up(trained: TrainedModel) -> None:
-    """Run everything once on a few events, so that compilation and first-time costs do not meet the first packets."""
-    rng = np.random.default_rng(0)
-    count = 256
-    events = make_events(
-        np.sort(rng.integers(0, 5000, count)),
-        rng.integers(0, trained.width, count),
-        rng.integers(0, trained.height, count),
-        rng.integers(0, 2, count),
-    )
-    live = make_model_asynchronous(trained.network, graph=trained.graph)
-    live.update(events)
-    output = live.output()
-    trained.network.class_scores(output)
-    if trained.task == "detection":
-        trained.network.detections(output)
-    refractory_period(events, 1, trained.width, trained.height)
-    for encoding in PACKET_DECODERS:
-        make_decoder(encoding, trained.width, trained.height).decode(bytes(8))
+        self._empty_graph()

@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ from rich.table import Table
 from aegnn_core.datasets.simulated import HELD_OUT_SEED
 from aegnn_core.evaluation import average_precision
 from aegnn_core.events.array import EventStream
-from aegnn_core.events.decoders import make_decoder
 from aegnn_core.events.files import read_events
 from aegnn_core.events.rosbag import is_bag, read_event_packets, write_event_bag
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
-from aegnn_core.events.time_order import in_time_order
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
+from aegnn_ros.answers import Answer, answers_of
 from aegnn_ros.bag_run import BagRun, isolate_ros, run_bag
 from aegnn_ros.demo_picture import Moment, draw_moments
 from aegnn_ros.node_process import NodeProcessError
@@ -41,15 +39,6 @@ _FIRST_US = 100_000
 _PANELS = 6
 #: No model has been trained on it, and both classes are about for all of it.
 _BUSY_SCENE = HELD_OUT_SEED + 16
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """A message of the node: the sensor time [µs] it is about, its latency [ms], and ``DETECTION_DTYPE [N]``."""
-
-    time: int
-    latency_ms: float
-    boxes: np.ndarray
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -113,7 +102,7 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
             parameters,
             lambda played: progress.update(task, completed=played, description="Playing in real time"),
         )
-    answers = _answers(run)
+    answers = answers_of(run)
     if not answers:
         raise ValueError(f"{bag}: the node found no events in {len(packets)} packets, expected a recording with events")
 
@@ -139,31 +128,13 @@ def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> np.n
     return scene.boxes if len(scene.boxes) else None
 
 
-def _answers(run: BagRun) -> list[_Answer]:
-    """The node's messages; each is about the last event of some packet, whose stamp it has."""
-    published: dict[int, tuple[int, int]] = {}
-    decoder, last_t = None, None
-    for sent in run.sent:
-        packet = sent.packet
-        decoder = decoder or make_decoder(packet.encoding, packet.width, packet.height)
-        events = in_time_order(decoder.decode(packet.events, packet.time_base, packet.is_bigendian), last_t)
-        if len(events):
-            last_t = int(events["t"][-1])
-            published[sent.stamp + 1000 * (last_t - int(events["t"][0]))] = (last_t, sent.published)
-    return [
-        _Answer(published[message.stamp][0], (message.received - published[message.stamp][1]) / 1e6, message.boxes)
-        for message in run.detections
-        if message.stamp in published
-    ]
-
-
 def _truth_at(time: int, truth: np.ndarray) -> np.ndarray:
     """The true boxes at the labelled time that is nearest to a sensor time [µs]."""
     times = np.unique(truth["t"])
     return truth[truth["t"] == times[np.abs(times - time).argmin()]]
 
 
-def _figures(run: BagRun, answers: Sequence[_Answer], truth: np.ndarray | None, model: TrainedModel) -> dict[str, Any]:
+def _figures(run: BagRun, answers: Sequence[Answer], truth: np.ndarray | None, model: TrainedModel) -> dict[str, Any]:
     """What ``demo.json`` holds; ``ap`` and ``ap50`` are null without true boxes."""
     ap: float | None = None
     ap50: float | None = None
@@ -192,7 +163,7 @@ def _table(figures: dict[str, Any], run: BagRun, model: TrainedModel) -> Table:
     table.add_column(justify="right")
     table.add_row("events", f"{figures['events']:,}")
     table.add_row("packets received, lost", f"{figures['packets']:,}, {len(run.sent) - figures['packets']:,}")
-    table.add_row("messages, detections", f"{len(run.detections):,}, {figures['detections']:,}")
+    table.add_row("messages, detections", f"{len(run.results):,}, {figures['detections']:,}")
     latency = figures["latency_ms"]
     table.add_row("latency packet → detections, p50, p95", f"{latency['p50']:.1f} ms, {latency['p95']:.1f} ms")
     table.add_row("decoding and network", f"{figures['us_per_event']:.2f} µs per event")
@@ -201,11 +172,11 @@ def _table(figures: dict[str, Any], run: BagRun, model: TrainedModel) -> Table:
     return table
 
 
-def _choose_moments(stream: EventStream, answers: Sequence[_Answer], truth: np.ndarray | None) -> list[Moment]:
+def _choose_moments(stream: EventStream, answers: Sequence[Answer], truth: np.ndarray | None) -> list[Moment]:
     """From each sixth of the recording, the answer when there was most to see: true boxes, else events."""
     t = stream.events["t"]
 
-    def to_see(answer: _Answer) -> float:
+    def to_see(answer: Answer) -> float:
         if truth is not None:
             return float(_truth_at(answer.time, truth)["visible"].sum())
         first, last = np.searchsorted(t, [answer.time - _FIRST_US, answer.time])

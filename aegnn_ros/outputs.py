@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.lifecycle.publisher import LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, Detection2DArray, LabelInfo
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from aegnn_core.drawing import EventSurface, class_color, draw_boxes, draw_title
 from aegnn_ros import conversions
@@ -21,7 +21,7 @@ _DEPTH = 10
 
 
 class DetectorOutputs:
-    """Publishers below the node's name: classification, label info, markers, image, and detections of a detector.
+    """Publishers below the node's name: classification, label info, markers, images, and detections of a detector.
 
     Args:
         node: owns the publishers; they are silent while it is not active.
@@ -32,14 +32,16 @@ class DetectorOutputs:
     def __init__(self, node: LifecycleNode, labels: tuple[str, ...], detects: bool) -> None:
         self._node, self._labels = node, labels
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._label_info = node.create_lifecycle_publisher(LabelInfo, "~/label_info", latched)
-        self._classification = node.create_lifecycle_publisher(Classification, "~/classification", _DEPTH)
-        self._detections: LifecyclePublisher[Detection2DArray] | None = (
-            node.create_lifecycle_publisher(Detection2DArray, "~/detections", _DEPTH) if detects else None
+        self._label_info = self._publisher(LabelInfo, "~/label_info", latched)
+        self._classification = self._publisher(Classification, "~/classification", QoSProfile(depth=_DEPTH))
+        self._detections = (
+            self._publisher(Detection2DArray, "~/detections", QoSProfile(depth=_DEPTH)) if detects else None
         )
-        self._markers = node.create_lifecycle_publisher(MarkerArray, "~/markers", _DEPTH)
-        self._image = node.create_lifecycle_publisher(Image, "~/annotated_image", 2)
+        self._markers = self._publisher(MarkerArray, "~/markers", QoSProfile(depth=_DEPTH))
+        self._image = self._publisher(Image, "~/annotated_image", QoSProfile(depth=2))
+        self._compressed = self._publisher(CompressedImage, "~/annotated_image/compressed", QoSProfile(depth=2))
         self._surface: EventSurface | None = None
+        self._shown: set[int] = set()  # ids of the boxes that the markers so far have drawn
 
     def publish_labels(self, threshold: float) -> None:
         """Say what the class numbers mean and from which score on boxes are reported; stays for late subscribers."""
@@ -48,7 +50,7 @@ class DetectorOutputs:
 
     def collect(self, events: np.ndarray, width: int, height: int) -> None:
         """Keep camera ``events`` for the annotated image, as long as somebody looks at it."""
-        if self._image.get_subscription_count() == 0:
+        if not (self._image.get_subscription_count() or self._compressed.get_subscription_count()):
             self._surface = None
             return
         if self._surface is None or self._surface.size != (width, height):
@@ -60,32 +62,58 @@ class DetectorOutputs:
         header = Header(stamp=conversions.time_message(readout.stamp), frame_id=frame_id)
         self._classification.publish(conversions.classification(header, readout.scores))
         if self._detections is not None and readout.detections is not None:
-            self._detections.publish(conversions.detection_array(header, readout.detections))
+            self._detections.publish(conversions.detection_array(header, readout.detections, readout.tracks))
         if self._markers.get_subscription_count():
-            self._markers.publish(self._marker_message(header, readout))
+            self._markers.publish(MarkerArray(markers=self._marker_list(header, readout)))
         if self._surface is not None:
             picture = self._annotate(self._surface.image(readout.time, image_us), readout)
-            self._image.publish(conversions.image(header, picture))
+            if self._image.get_subscription_count():
+                self._image.publish(conversions.image(header, picture))
+            if self._compressed.get_subscription_count():
+                self._compressed.publish(conversions.compressed_image(header, picture))
+
+    def clear_markers(self) -> None:
+        """Take away what the markers have drawn."""
+        self._shown.clear()
+        self._markers.publish(MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
 
     def destroy(self) -> None:
         """Take the topics away."""
         publishers = (self._label_info, self._classification, self._detections, self._markers, self._image)
-        for publisher in publishers:
+        for publisher in (*publishers, self._compressed):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
 
-    def _marker_message(self, header: Header, readout: Readout) -> MarkerArray:
+    def _publisher(self, kind: type, topic: str, qos: QoSProfile):
+        allowed = QoSOverridingOptions.with_default_policies()
+        return self._node.create_lifecycle_publisher(kind, topic, qos, qos_overriding_options=allowed)
+
+    def _marker_list(self, header: Header, readout: Readout) -> list[Marker]:
         if readout.detections is None:
-            return conversions.text_marker(header, self._best_class(readout), int(readout.scores.argmax()))
-        return conversions.box_markers(header, readout.detections, self._labels, readout.width, readout.height)
+            return [conversions.text_marker(header, self._best_class(readout), int(readout.scores.argmax()))]
+        ids = readout.tracks if readout.tracks is not None else range(len(readout.detections))
+        gone, self._shown = self._shown - set(ids), set(ids)
+        return conversions.deleted_boxes(header, sorted(gone)) + conversions.box_markers(
+            header,
+            readout.detections,
+            self._captions(readout.detections, readout.tracks),
+            ids,
+            readout.width,
+            readout.height,
+        )
 
     def _annotate(self, picture: np.ndarray, readout: Readout) -> np.ndarray:
         if readout.detections is None:
             return draw_title(picture, self._best_class(readout), class_color(int(readout.scores.argmax())))
-        boxes = readout.detections
-        colors = [class_color(class_id) for class_id in boxes["class_id"]]
-        captions = [f"{self._labels[box['class_id']]} {box['score']:.2f}" for box in boxes]
-        return draw_boxes(picture, boxes, colors, captions, line_width=1, font_size=10)
+        colors = [class_color(class_id) for class_id in readout.detections["class_id"]]
+        captions = self._captions(readout.detections, readout.tracks)
+        return draw_boxes(picture, readout.detections, colors, captions, line_width=1, font_size=10)
+
+    def _captions(self, detections: np.ndarray, tracks: tuple[int, ...] | None) -> list[str]:
+        captions = [f"{self._labels[box['class_id']]} {box['score']:.2f}" for box in detections]
+        if tracks is None:
+            return captions
+        return [f"{caption} #{track}" for caption, track in zip(captions, tracks, strict=True)]
 
     def _best_class(self, readout: Readout) -> str:
         best = int(readout.scores.argmax())

@@ -39,16 +39,18 @@ class PublishedPacket:
 
 
 def replay(
-    packets: Iterable[RecordedPacket], publisher: Publisher[EventPacket], clock: Clock
+    packets: Iterable[RecordedPacket], publisher: Publisher[EventPacket], clock: Clock, rate: float = 1.0
 ) -> Iterator[PublishedPacket]:
     """Publish packets in real time, with stamps shifted to now, and yield each after it was published.
 
-    The time between packets is that between their receipts in the recording; stamps keep their distance from it.
+    The time between packets is that between their receipts in the recording; stamps keep their distance from it. At
+    another rate than 1, the stamps keep their distances from each other, so that they still agree with sensor time.
 
     Args:
         packets: in the order of their receipt.
         publisher: of the event topic.
         clock: for the stamps.
+        rate: how many times as fast as recorded.
     """
     start = time.monotonic_ns()
     now = clock.now().nanoseconds
@@ -60,7 +62,7 @@ def replay(
             first_stamp = now - (delay if 0 <= delay <= _LONGEST_DELAY_NS else 0)
         stamp = first_stamp + packet.stamp - first.stamp
         message = packet_message(packet, stamp)
-        wait = start + packet.received - first.received - time.monotonic_ns()
+        wait = start + (packet.received - first.received) / rate - time.monotonic_ns()
         if wait > 0:
             time.sleep(wait / 1e9)
         published = time.monotonic_ns()

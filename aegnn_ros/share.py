@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["large_packet_profile", "share_file"]
+__all__ = ["large_packet_profile", "profile_variable", "share_file"]
 
 _WITH_FAST_DDS_2 = ("humble", "iron", "jazzy")
 
@@ -27,13 +27,17 @@ def share_file(name: str) -> Path:
     raise FileNotFoundError(f"{name} of aegnn_ros is in none of {', '.join(map(str, folders))}")
 
 
+def profile_variable() -> str:
+    """The environment variable that names Fast DDS's profiles in this distribution."""
+    old = os.environ.get("ROS_DISTRO") in _WITH_FAST_DDS_2
+    return "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"
+
+
 def large_packet_profile() -> dict[str, str]:
     """Environment that lets Fast DDS carry event packets near 1 MB, which its defaults lose almost entirely.
 
     Both the publisher and the node want it, before they start; a profile that the user has set stays.
     """
-    current, old = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
-    if current in os.environ or old in os.environ:
+    if "FASTDDS_DEFAULT_PROFILES_FILE" in os.environ or "FASTRTPS_DEFAULT_PROFILES_FILE" in os.environ:
         return {}
-    name = old if os.environ.get("ROS_DISTRO") in _WITH_FAST_DDS_2 else current
-    return {name: str(share_file("config/fastdds.xml"))}
+    return {profile_variable(): str(share_file("config/fastdds.xml"))}

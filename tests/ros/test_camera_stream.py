@@ -10,22 +10,23 @@ import numpy as np
 import pytest
 import torch
 
+from aegnn_core.asynchronous import make_model_asynchronous
 from aegnn_core.events.array import EventStream, make_events
 from aegnn_core.events.filters import every_nth, refractory_period, rescale
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import event_packets
 from aegnn_core.graph import build_graph
-from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_ros import camera_stream
-from aegnn_ros.camera_stream import CameraStream
+from aegnn_ros.camera_stream import CameraStream, Region
 from aegnn_ros.conversions import packet_message
+from aegnn_ros.ready_model import ReadyModel, prepare_model
 
 STAMP = 1_700_000_000_000_000_000
 
 
 @pytest.fixture(scope="module")
-def detector(models: dict[str, Path]) -> TrainedModel:
-    return load_model(models["detection"])
+def detector(models: dict[str, Path]) -> ReadyModel:
+    return prepare_model(str(models["detection"]), "cpu")
 
 
 class Log:
@@ -36,10 +37,14 @@ class Log:
         self.resets: list[str] = []
 
 
-def stream_of(trained: TrainedModel, log: Log | None = None, every: int = 1, refractory_us: int = 0) -> CameraStream:
+def stream_of(
+    model: ReadyModel, log: Log | None = None, every: int = 1, refractory_us: int = 0, region: Region | None = None
+) -> CameraStream:
     log = log or Log()
+    live = make_model_asynchronous(model.trained.network, graph=model.trained.graph)
     return CameraStream(
-        trained,
+        replace(model, live=live),
+        region=region,
         every_nth=every,
         refractory_us=refractory_us,
         on_malformed=log.malformed.append,
@@ -54,37 +59,44 @@ def recording(seed: int, width: int = 160, height: int = 120, count: int = 3000)
     return EventStream(make_events(t, x, y, p), width, height)
 
 
+def take(stream: CameraStream, packet: RecordedPacket, stamp: int) -> np.ndarray:
+    events = stream.decode(packet_message(packet, stamp), STAMP)
+    if stream.waiting:
+        stream.update(1.0)
+    return events
+
+
 def feed(stream: CameraStream, packets: Iterable[RecordedPacket]) -> np.ndarray:
-    return np.concatenate([stream.process(packet_message(packet, STAMP + packet.stamp)) for packet in packets])
+    return np.concatenate([take(stream, packet, STAMP + packet.stamp) for packet in packets])
 
 
 @pytest.mark.parametrize(("width", "height"), [(160, 120), (346, 260), (80, 70)])
 @pytest.mark.parametrize("packet_us", [2_000, 30_000])
 @pytest.mark.parametrize(("every", "refractory_us"), [(1, 0), (3, 0), (1, 4000), (2, 2000)])
 def test_a_readout_is_the_networks_answer_for_the_events(
-    detector: TrainedModel, width: int, height: int, packet_us: int, every: int, refractory_us: int
+    detector: ReadyModel, width: int, height: int, packet_us: int, every: int, refractory_us: int
 ) -> None:
     source = recording(1, width, height)
     stream = stream_of(detector, every=every, refractory_us=refractory_us)
     decoded = feed(stream, event_packets(source, packet_us))
     np.testing.assert_array_equal(decoded, source.events)
 
-    sensor = (detector.width, detector.height)
+    sensor = (detector.trained.width, detector.trained.height)
     kept = rescale(every_nth(source.events, every), (width, height), sensor)
     if refractory_us:
         kept = refractory_period(kept, refractory_us, *sensor)
     assert stream.counts.events_processed == len(kept)
-    assert stream.counts.events_dropped == len(source.events) - len(kept)
+    assert stream.counts.events_filtered == len(source.events) - len(kept)
 
     time = stream.news()
     assert time == source.events["t"][-1]
     readout = stream.read_out(time, 0.0, 0.5, 10)
     with torch.no_grad():
-        output = detector.network(build_graph(kept, detector.graph, time=time))
+        output = detector.trained.network(build_graph(kept, detector.trained.graph, time=time))
     torch.testing.assert_close(
-        torch.from_numpy(readout.scores), detector.network.class_scores(output)[0], rtol=1e-4, atol=1e-6
+        torch.from_numpy(readout.scores), detector.trained.network.class_scores(output)[0], rtol=1e-4, atol=1e-6
     )
-    (expected,) = detector.network.detections(output, 0.0, 0.5, 10)
+    (expected,) = detector.trained.network.detections(output, 0.0, 0.5, 10)
     assert readout.detections is not None
     assert len(readout.detections) == len(expected)
     right = (readout.detections["x"] + readout.detections["w"]) / width
@@ -94,7 +106,7 @@ def test_a_readout_is_the_networks_answer_for_the_events(
     assert max(right.max(), bottom.max()) > 0.5
 
 
-def test_boxes_are_given_in_the_cameras_pixels(detector: TrainedModel) -> None:
+def test_boxes_are_given_in_the_cameras_pixels(detector: ReadyModel) -> None:
     """A camera with twice as many columns and three times as many rows sees the same, larger."""
     source = recording(2)
     large = EventStream(source.events.copy(), 320, 360)
@@ -110,7 +122,55 @@ def test_boxes_are_given_in_the_cameras_pixels(detector: TrainedModel) -> None:
         np.testing.assert_allclose(large_boxes[name], factor * small_boxes[name], rtol=1e-5)
 
 
-def test_readouts_carry_sensor_time_and_ros_time(detector: TrainedModel) -> None:
+def test_a_region_of_interest_is_a_smaller_camera_at_its_place(detector: ReadyModel) -> None:
+    source = recording(12, 346, 260, count=6000)
+    region = (100, 80, 160, 120)
+    t, x, y, p = (source.events[name].astype(int) for name in "txyp")
+    inside = (x >= 100) & (x < 260) & (y >= 80) & (y < 200)
+    alone = EventStream(make_events(t[inside], x[inside] - 100, y[inside] - 80, p[inside]), 160, 120)
+    stream, small = stream_of(detector, region=region), stream_of(detector)
+    feed(stream, event_packets(source))
+    feed(small, event_packets(alone))
+    assert stream.counts.events_processed == inside.sum()
+    assert stream.counts.events_filtered == (~inside).sum()
+    time = int(alone.events["t"][-1])
+    expected = small.read_out(time, 0.0, 0.5, 10).detections
+    found = stream.read_out(int(source.events["t"][-1]), 0.0, 0.5, 10).detections
+    assert expected is not None
+    assert found is not None
+    np.testing.assert_allclose(found["x"], expected["x"] + 100, rtol=1e-2)
+    np.testing.assert_allclose(found["y"], expected["y"] + 80, rtol=1e-2)
+
+    stream.look_at(None)
+    assert stream.region is None
+    assert len(stream.model.live) == 0
+
+
+def test_another_model_goes_on_with_the_same_camera(detector: ReadyModel) -> None:
+    packets = list(event_packets(recording(13), 10_000))
+    stream, fresh = stream_of(detector), stream_of(detector)
+    feed(stream, packets[:5])
+    other = replace(detector, live=make_model_asynchronous(detector.trained.network, graph=detector.trained.graph))
+    stream.use_model(other)
+    feed(stream, packets[5:])
+    feed(fresh, packets[5:])
+    time = stream.news()
+    assert time is not None
+    np.testing.assert_array_equal(stream.read_out(time, 0, 0.5, 9).scores, fresh.read_out(time, 0, 0.5, 9).scores)
+    assert stream.counts.packets == len(packets)
+
+
+def test_thinned_events_are_counted(detector: ReadyModel) -> None:
+    stream = stream_of(detector)
+    (packet,) = event_packets(recording(14, count=1000), 200_000)
+    stream.decode(packet_message(packet, STAMP), STAMP)
+    assert stream.waiting == 1000
+    assert stream.update(4.0) == 250
+    assert (stream.counts.events, stream.counts.events_processed, stream.counts.events_thinned) == (1000, 250, 750)
+    assert stream.waiting == 0
+
+
+def test_readouts_carry_sensor_time_and_ros_time(detector: ReadyModel) -> None:
     stream = stream_of(detector)
     assert stream.news() is None
     source = recording(3)
@@ -118,25 +178,26 @@ def test_readouts_carry_sensor_time_and_ros_time(detector: TrainedModel) -> None
     last = int(source.events["t"][-1])
     readout = stream.read_out(last, 0.3, 0.5, 10)
     assert (readout.time, readout.stamp) == (last, STAMP + 1000 * last)
-    assert stream.last_stamp() == readout.stamp
     assert stream.news() is None
 
 
-def test_a_long_silence_is_news_once(detector: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_silence_is_news_once(detector: ReadyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera_stream, "_LONGEST_PAUSE_S", 0.0)
     stream = stream_of(detector)
     source = recording(4, count=50)
     feed(stream, event_packets(source))
     last = int(source.events["t"][-1])
     stream.read_out(last, 0.0, 0.5, 10)
-    window = detector.graph.window
+    window = detector.trained.graph.window
     assert window is not None
     while (time := stream.news()) is None:
         pass
     assert time == last + window
     empty = stream.read_out(time, 0.0, 0.5, 10)
     with torch.no_grad():
-        expected = detector.network.class_scores(detector.network(build_graph(source.events[:0], detector.graph)))
+        expected = detector.trained.network.class_scores(
+            detector.trained.network(build_graph(source.events[:0], detector.trained.graph))
+        )
     np.testing.assert_allclose(empty.scores, expected[0].numpy(), rtol=1e-5)
     assert stream.news() is None
     # What comes then may be less than a window later: the silence was on our side.
@@ -147,25 +208,16 @@ def test_a_long_silence_is_news_once(detector: TrainedModel, monkeypatch: pytest
     assert stream.news() == later.events["t"][-1]
 
 
-def test_lost_packets_are_those_missing_in_the_sequence(detector: TrainedModel) -> None:
-    packets = list(event_packets(recording(5), 10_000))
-    stream = stream_of(detector)
-    feed(stream, [packets[0], packets[3], packets[4], packets[7]])
-    assert stream.counts.packets_lost == 4
-    assert stream.counts.packets == 4
-
-
-def test_packets_missed_in_a_pause_are_not_lost(detector: TrainedModel) -> None:
+def test_packets_missed_in_a_pause_change_nothing(detector: ReadyModel) -> None:
     packets = list(event_packets(recording(5), 10_000))
     stream = stream_of(detector)
     feed(stream, packets[:2])
     stream.resume()
     feed(stream, packets[6:])
-    assert stream.counts.packets_lost == 0
     assert stream.counts.resets == 0
 
 
-def test_a_sequence_that_starts_again_starts_the_graph_again(detector: TrainedModel) -> None:
+def test_a_sequence_that_starts_again_starts_the_graph_again(detector: ReadyModel) -> None:
     packets = list(event_packets(recording(6), 10_000))
     log = Log()
     stream = stream_of(detector, log)
@@ -188,7 +240,7 @@ def libcaer(times_us: Iterable[int], seq: int) -> RecordedPacket:
     return RecordedPacket(words.view(np.uint8).ravel(), "libcaer", 160, 120, seq, 0, False, STAMP, "camera", 0)
 
 
-def test_sensor_time_that_jumps_back_between_packets_starts_the_graph_again(detector: TrainedModel) -> None:
+def test_sensor_time_that_jumps_back_between_packets_starts_the_graph_again(detector: ReadyModel) -> None:
     log = Log()
     stream = stream_of(detector, log)
     feed(stream, [libcaer([5_000_000, 5_000_100], 0), libcaer([100, 200], 1)])
@@ -197,7 +249,50 @@ def test_sensor_time_that_jumps_back_between_packets_starts_the_graph_again(dete
     assert "sensor time: event 0 at 100 µs comes after an event at 5000100 µs" in log.resets[0]
 
 
-def test_small_steps_back_are_put_up_with(detector: TrainedModel) -> None:
+def test_a_gap_in_sensor_time_starts_the_graph_again(detector: ReadyModel) -> None:
+    log = Log()
+    stream = stream_of(detector, log)
+    take(stream, libcaer([100], 0), STAMP)
+    take(stream, libcaer([900_000], 1), STAMP + 900_000_000)
+    assert stream.counts.resets == 0
+    take(stream, libcaer([1_950_000], 2), STAMP + 1_950_000_000)
+    assert log.resets == ["no event for 1.050 s"]
+
+
+@pytest.mark.parametrize("jump_ns", [-5_000_000_000, 5_000_000_000])
+def test_stamps_that_jump_against_sensor_time_start_the_graph_again_once(detector: ReadyModel, jump_ns: int) -> None:
+    log = Log()
+    stream = stream_of(detector, log)
+    for k in range(20):
+        jumped = jump_ns if k >= 10 else 0
+        take(stream, libcaer([10_000 * k + 5], k), STAMP + 10_000_000 * k + 5000 + jumped)
+    assert log.resets == [f"the packets' stamps have jumped by {jump_ns / 1e9:+.3f} s against sensor time"]
+    time = stream.news()
+    assert time == 190_005
+    assert stream.read_out(time, 0.3, 0.5, 10).stamp == STAMP + 1000 * time + jump_ns
+
+
+def test_packets_without_stamps_are_stamped_on_arrival(detector: ReadyModel) -> None:
+    stream = stream_of(detector)
+    take(stream, libcaer([100], 0), 0)
+    assert stream.read_out(100, 0.3, 0.5, 10).stamp == STAMP
+    assert stream.counts.resets == 0
+
+
+def test_the_wrap_of_evt3s_clock_is_not_a_jump(detector: ReadyModel) -> None:
+    """Its 24 bits of microseconds are over after 16.8 s."""
+    count = 4000
+    t = np.linspace(0, 40_000_000, count).astype(np.int64)
+    rng = np.random.default_rng(0)
+    events = make_events(t, rng.integers(0, 160, count), rng.integers(0, 120, count), rng.integers(0, 2, count))
+    stream = stream_of(detector)
+    decoded = feed(stream, event_packets(EventStream(events, 160, 120), 100_000))
+    np.testing.assert_array_equal(decoded["t"], t)
+    assert stream.counts.resets == 0
+    assert stream.read_out(int(t[-1]), 0.3, 0.5, 10).stamp == STAMP + 1000 * int(t[-1])
+
+
+def test_small_steps_back_are_put_up_with(detector: ReadyModel) -> None:
     stream = stream_of(detector)
     events = feed(stream, [libcaer([1000, 1010, 1005], 0), libcaer([1008, 1020], 1)])
     assert events["t"].tolist() == [1000, 1010, 1010, 1010, 1020]
@@ -205,7 +300,7 @@ def test_small_steps_back_are_put_up_with(detector: TrainedModel) -> None:
     assert stream.counts.packets_malformed == 0
 
 
-def test_a_jump_back_within_a_packet_costs_that_packet(detector: TrainedModel) -> None:
+def test_a_jump_back_within_a_packet_costs_that_packet(detector: ReadyModel) -> None:
     log = Log()
     stream = stream_of(detector, log)
     events = feed(stream, [libcaer([10], 0), libcaer([5_000_000, 20, 30], 1), libcaer([40], 2)])
@@ -215,7 +310,7 @@ def test_a_jump_back_within_a_packet_costs_that_packet(detector: TrainedModel) -
     assert log.malformed[0].startswith("packet 1 is malformed: event 1 at 20 µs")
 
 
-def test_a_camera_of_another_size_or_encoding_starts_the_graph_again(detector: TrainedModel) -> None:
+def test_a_camera_of_another_size_or_encoding_starts_the_graph_again(detector: ReadyModel) -> None:
     log = Log()
     stream = stream_of(detector, log)
     feed(stream, [libcaer([10], 0), replace(libcaer([20], 1), width=640, height=480)])
@@ -236,7 +331,7 @@ def test_a_camera_of_another_size_or_encoding_starts_the_graph_again(detector: T
     ],
 )
 def test_a_malformed_packet_is_counted_and_described(
-    detector: TrainedModel, changes: dict[str, object], reason: str
+    detector: ReadyModel, changes: dict[str, object], reason: str
 ) -> None:
     log = Log()
     stream = stream_of(detector, log)
@@ -252,7 +347,7 @@ def test_a_malformed_packet_is_counted_and_described(
     assert stream.counts.packets_malformed == 1
 
 
-def test_an_empty_packet_is_nothing_special(detector: TrainedModel) -> None:
+def test_an_empty_packet_is_nothing_special(detector: ReadyModel) -> None:
     stream = stream_of(detector)
     (packet,) = event_packets(recording(9), 200_000)
     assert len(feed(stream, [replace(packet, events=np.empty(0, np.uint8))])) == 0
@@ -260,7 +355,7 @@ def test_an_empty_packet_is_nothing_special(detector: TrainedModel) -> None:
     assert stream.news() is None
 
 
-def test_random_bytes_never_stop_the_stream(detector: TrainedModel) -> None:
+def test_random_bytes_never_stop_the_stream(detector: ReadyModel) -> None:
     rng = np.random.default_rng(10)
     stream = stream_of(detector)
     for seq, encoding in enumerate(["evt3", "libcaer_cmp", "libcaer", "mono", "trigger"] * 5):
@@ -273,7 +368,7 @@ def test_random_bytes_never_stop_the_stream(detector: TrainedModel) -> None:
     assert stream.counts.packets_malformed > 10
 
 
-def test_processing_time_is_measured(detector: TrainedModel) -> None:
+def test_processing_time_is_measured(detector: ReadyModel) -> None:
     stream = stream_of(detector)
     feed(stream, event_packets(recording(11)))
     assert 0 < stream.counts.processing_ns / stream.counts.events_processed < 1e7

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import yaml
 
@@ -17,14 +18,19 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_parameter_file_holds_every_parameter_with_its_default() -> None:
     content = yaml.safe_load((ROOT / "config" / "detect.yaml").read_text())
-    assert content == {"/**": {"ros__parameters": asdict(DetectorParameters())}}
+    defaults = asdict(DetectorParameters())
+    defaults["region_of_interest"] = list(defaults["region_of_interest"])  # YAML has no tuples
+    assert content == {"/**": {"ros__parameters": defaults}}
 
 
 def test_defaults_lie_in_their_ranges_and_everything_is_described() -> None:
     for parameter in fields(DetectorParameters):
         assert len(parameter.metadata["description"]) > 10
         if limits := parameter.metadata["limits"]:
-            assert limits[0] <= parameter.default <= limits[1]
+            assert limits[0] <= np.min(parameter.default)
+            assert np.max(parameter.default) <= limits[1]
+        if choices := parameter.metadata["choices"]:
+            assert parameter.default in choices
 
 
 def test_rviz_shows_the_image_and_the_markers_of_the_node() -> None:

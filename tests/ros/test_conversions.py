@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
@@ -66,23 +69,43 @@ def test_an_image_keeps_its_rows() -> None:
 
 
 def test_markers_lie_on_the_image_plane_as_the_boxes_in_the_image() -> None:
-    markers = conversions.box_markers(HEADER, BOXES, ("car", "pedestrian"), 160, 120).markers
-    assert markers[0].action == Marker.DELETEALL
-    outline, caption = markers[1:3]
+    captions = [f"caption {k}" for k in range(len(BOXES))]
+    markers = conversions.box_markers(HEADER, BOXES, captions, range(7, 7 + len(BOXES)), 160, 120)
+    outline, caption = markers[:2]
     assert outline.header == HEADER
     corners = {(round(point.x, 6), round(point.y, 6), point.z) for point in outline.points}
     left, top, right, bottom = (10 - 80) / 160, (20 - 60) / 160, (40 - 80) / 160, (60 - 60) / 160
     assert corners == {(x, y, 1.0) for x in (left, right) for y in (top, bottom)}
-    assert caption.text == "pedestrian 0.75"
+    assert caption.text == "caption 0"
     assert caption.pose.position.y < top
     color = [round(255 * channel) for channel in (outline.color.r, outline.color.g, outline.color.b)]
     assert tuple(color) == class_color(1)
-    keys = [(marker.ns, marker.id) for marker in markers[1:]]
+    keys = [(marker.ns, marker.id) for marker in markers]
     assert len(keys) == len(set(keys)) == 2 * len(BOXES)
-    assert all(marker.pose.orientation.w == 1 for marker in markers[1:])
+    assert all(marker.pose.orientation.w == 1 for marker in markers)
+    deleted = conversions.deleted_boxes(HEADER, range(7, 7 + len(BOXES)))
+    assert {(marker.ns, marker.id) for marker in deleted} == set(keys)
+    assert {marker.action for marker in deleted} == {Marker.DELETE}
+
+
+def test_a_compressed_image_is_a_jpeg_of_the_picture() -> None:
+    pixels = np.full((12, 16, 3), (200, 30, 60), np.uint8)
+    message = conversions.compressed_image(HEADER, pixels)
+    assert message.format.endswith("jpeg compressed bgr8")
+    picture = np.asarray(Image.open(io.BytesIO(message.data)))
+    assert picture.shape == pixels.shape
+    assert np.abs(picture.astype(int) - pixels).max() < 8
+
+
+def test_tracked_boxes_have_their_tracks_number_as_id() -> None:
+    ids = [
+        detection.id for detection in conversions.detection_array(HEADER, BOXES, range(3, 3 + len(BOXES))).detections
+    ]
+    assert ids == [str(number) for number in range(3, 3 + len(BOXES))]
+    assert {detection.id for detection in conversions.detection_array(HEADER, BOXES).detections} == {""}
 
 
 def test_a_class_is_shown_as_text_in_its_colour() -> None:
-    (marker,) = conversions.text_marker(HEADER, "car 0.90", 0).markers
+    marker = conversions.text_marker(HEADER, "car 0.90", 0)
     assert (marker.type, marker.text, marker.pose.position.z) == (Marker.TEXT_VIEW_FACING, "car 0.90", 1.0)
     assert [marker.color.r, marker.color.g, marker.color.b] == pytest.approx(np.array(class_color(0)) / 255)

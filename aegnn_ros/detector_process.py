@@ -1,0 +1,59 @@
+"""ROS around one or several detectors: start, spin, end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+
+import rclpy
+import torch
+from rclpy.exceptions import InvalidNodeNameException, ParameterException
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.logging import get_logger
+from rclpy.utilities import remove_ros_args
+
+from aegnn_ros.detector_node import EventDetector
+
+__all__ = ["run"]
+
+_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Spin a node for each name in the command line until ROS is shut down; returns the exit code."""
+    # The network's steps are small: a second thread costs many times what it saves, above all on a busy machine.
+    torch.set_num_threads(1)
+    # rclpy's handlers take over between these two lines; what it finds is what it falls back on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    nodes: list[EventDetector] = []
+    try:
+        rclpy.init(args=list(arguments))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        names = remove_ros_args(list(arguments))[1:]
+        nodes += [EventDetector(name) for name in names] or [EventDetector()]
+        executor = _executor(len(nodes))
+        for node in nodes:
+            executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle):
+        # A signal shuts ROS down between any two lines of a callback, and what the callback then publishes fails.
+        if rclpy.ok():
+            raise
+    except (ParameterException, InvalidNodeNameException) as error:
+        get_logger("event_detector").fatal(f"cannot start: {error}")
+        return 1
+    finally:
+        for node in nodes:
+            node.end()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _executor(nodes: int) -> Executor:
+    """One thread does, since callbacks only hand over; but a node that loads its model must not stop another one."""
+    return SingleThreadedExecutor() if nodes == 1 else MultiThreadedExecutor(nodes + 1)
