@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +20,13 @@ from rosbags.typesys.store import Typestore
 
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
+from aegnn_core.events.label_topics import (
+    LABEL_TOPIC,
+    Label,
+    deserialize_label,
+    label_typestore,
+    serialize_label,
+)
 
 __all__ = [
     "EVENT_PACKET_DEFINITION",
@@ -28,6 +35,7 @@ __all__ = [
     "event_packets",
     "is_bag",
     "read_event_packets",
+    "read_labels",
     "write_event_bag",
 ]
 
@@ -154,6 +162,33 @@ def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> I
         )
 
 
+def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topic: str = LABEL_TOPIC) -> list[Label]:
+    """The labels of a bag in the order of their stamps; none where it has no such topic.
+
+    Args:
+        path: rosbag2 folder, or one of its ``.db3`` or ``.mcap`` files.
+        class_names: for labels that name their class instead of numbering it.
+        topic: of type ``vision_msgs/Detection2DArray`` or ``vision_msgs/Classification``.
+
+    Raises:
+        EventFormatError: the topic has another type, or a class that is neither a number nor one of the names.
+    """
+    path = Path(path)
+    store = label_typestore()
+    labels = []
+    with ExitStack() as stack:
+        for reader in [stack.enter_context(Reader(part)) for part in _parts(path)]:
+            connections = [connection for connection in reader.connections if connection.topic == topic]
+            for connection, _, data in reader.messages(connections) if connections else ():
+                try:
+                    label = deserialize_label(connection.msgtype, data, store, class_names)
+                except EventFormatError as error:
+                    raise EventFormatError(f"{path}: topic {topic}: {error}") from error
+                if label is not None:
+                    labels.append(label)
+    return sorted(labels, key=lambda label: label.stamp)
+
+
 def _event_messages(path: Path, topic: str | None) -> Iterator[tuple[int, bytes]]:
     """Receive time [ns] and serialised packet of each message of the one event topic."""
     with ExitStack() as stack:
@@ -247,6 +282,7 @@ def write_event_bag(
     source: EventStream | Iterable[EventPacket],
     topic: str = "/event_camera/events",
     storage: Literal["sqlite3", "mcap"] = "sqlite3",
+    labels: Iterable[Label] = (),
 ) -> int:
     """Write a rosbag2 recording (metadata version 9) with one event topic, offered as drivers offer it.
 
@@ -255,6 +291,7 @@ def write_event_bag(
         source: packets, or a stream that :func:`event_packets` cuts.
         topic: the topic's name.
         storage: the bag's storage.
+        labels: what is true, all of one kind; they go to the topic :data:`~aegnn_core.events.label_topics.LABEL_TOPIC`.
 
     Returns:
         Number of packets written.
@@ -294,4 +331,16 @@ def write_event_bag(
             )
             writer.write(connection, packet.received, store.serialize_cdr(message, EVENT_PACKET_TYPE))
             written += 1
+        _write_labels(writer, labels)
     return written
+
+
+def _write_labels(writer: Writer, labels: Iterable[Label]) -> None:
+    """Write labels as received when they were stamped; readers put them in order with the packets."""
+    store, connection = label_typestore(), None
+    for label in labels:
+        kind, data = serialize_label(label, store)
+        connection = connection or writer.add_connection(LABEL_TOPIC, kind, typestore=store)
+        if connection.msgtype != kind:
+            raise ValueError(f"labels of one recording must be of one kind, found {connection.msgtype} and {kind}")
+        writer.write(connection, label.stamp, data)

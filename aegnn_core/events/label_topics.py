@@ -1,0 +1,147 @@
+"""True boxes and classes as ``vision_msgs`` topics beside the events of a rosbag2 recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from aegnn_core.events.array import EventFormatError
+
+__all__ = [
+    "BOXES_TYPE",
+    "CLASS_TYPE",
+    "LABEL_DTYPE",
+    "LABEL_TOPIC",
+    "Label",
+    "deserialize_label",
+    "label_typestore",
+    "serialize_label",
+]
+
+#: One true box: upper left corner, width and height [px], and class number.
+LABEL_DTYPE = np.dtype(
+    [("x", np.float32), ("y", np.float32), ("w", np.float32), ("h", np.float32), ("class_id", np.int64)]
+)
+
+LABEL_TOPIC = "/labels"
+BOXES_TYPE = "vision_msgs/msg/Detection2DArray"
+CLASS_TYPE = "vision_msgs/msg/Classification"
+
+#: The fields of vision_msgs 4, in the order that their type hashes demand.
+_DEFINITIONS = {
+    "vision_msgs/msg/Point2D": "float64 x\nfloat64 y\n",
+    "vision_msgs/msg/Pose2D": "vision_msgs/Point2D position\nfloat64 theta\n",
+    "vision_msgs/msg/BoundingBox2D": "vision_msgs/Pose2D center\nfloat64 size_x\nfloat64 size_y\n",
+    "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
+    "vision_msgs/msg/ObjectHypothesisWithPose": (
+        "ObjectHypothesis hypothesis\ngeometry_msgs/PoseWithCovariance pose\n"
+    ),
+    "vision_msgs/msg/Detection2D": (
+        "std_msgs/Header header\nObjectHypothesisWithPose[] results\nBoundingBox2D bbox\nstring id\n"
+    ),
+    BOXES_TYPE: "std_msgs/Header header\nDetection2D[] detections\n",
+    CLASS_TYPE: "std_msgs/Header header\nObjectHypothesis[] results\n",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """What is true at one time.
+
+    Attributes:
+        stamp: of its header [ns], on the clock of the event packets' stamps.
+        boxes: :data:`LABEL_DTYPE` ``[N]``, none being a true answer too; None where only the class is known.
+        class_id: number of the recording's class; None where boxes are known.
+    """
+
+    stamp: int
+    boxes: np.ndarray | None = None
+    class_id: int | None = None
+
+
+def label_typestore() -> Typestore:
+    """The message types of ROS 2 Kilted and those of labels."""
+    store = get_typestore(Stores.ROS2_KILTED)
+    types: dict[str, Any] = {}
+    for name, definition in _DEFINITIONS.items():
+        types |= get_types_from_msg(definition, name)
+    store.register(types)
+    return store
+
+
+def serialize_label(label: Label, store: Typestore) -> tuple[str, bytes]:
+    """The message type of a label, and its CDR bytes as a bag holds them; ``store`` is :func:`label_typestore`'s."""
+    new = store.types
+    header = new["std_msgs/msg/Header"](
+        stamp=new["builtin_interfaces/msg/Time"](*divmod(label.stamp, 10**9)), frame_id=""
+    )
+    if label.boxes is None:
+        results = [new["vision_msgs/msg/ObjectHypothesis"](class_id=str(label.class_id), score=1.0)]
+        return CLASS_TYPE, bytes(store.serialize_cdr(new[CLASS_TYPE](header=header, results=results), CLASS_TYPE))
+    point, quaternion = new["geometry_msgs/msg/Point"](0, 0, 0), new["geometry_msgs/msg/Quaternion"](0, 0, 0, 1)
+    nowhere = new["geometry_msgs/msg/PoseWithCovariance"](
+        pose=new["geometry_msgs/msg/Pose"](point, quaternion), covariance=np.zeros(36)
+    )
+    detections = []
+    for box in label.boxes:
+        hypothesis = new["vision_msgs/msg/ObjectHypothesis"](class_id=str(int(box["class_id"])), score=1.0)
+        center = new["vision_msgs/msg/Point2D"](float(box["x"] + box["w"] / 2), float(box["y"] + box["h"] / 2))
+        detections.append(
+            new["vision_msgs/msg/Detection2D"](
+                header=header,
+                results=[new["vision_msgs/msg/ObjectHypothesisWithPose"](hypothesis=hypothesis, pose=nowhere)],
+                bbox=new["vision_msgs/msg/BoundingBox2D"](
+                    center=new["vision_msgs/msg/Pose2D"](position=center, theta=0.0),
+                    size_x=float(box["w"]),
+                    size_y=float(box["h"]),
+                ),
+                id="",
+            )
+        )
+    return BOXES_TYPE, bytes(store.serialize_cdr(new[BOXES_TYPE](header=header, detections=detections), BOXES_TYPE))
+
+
+def deserialize_label(kind: str, data: bytes, store: Typestore, class_names: Sequence[str]) -> Label | None:
+    """A label from its message, the inverse of :func:`serialize_label`; None for a class message that names no class.
+
+    Args:
+        kind: message type.
+        data: CDR bytes.
+        store: :func:`label_typestore`'s.
+        class_names: for labels that name their class instead of numbering it.
+
+    Raises:
+        EventFormatError: another message type, or a class that is neither a number nor one of the names.
+    """
+    if kind not in (BOXES_TYPE, CLASS_TYPE):
+        raise EventFormatError(f"labels are {kind}, expected {BOXES_TYPE} or {CLASS_TYPE}")
+    message: Any = store.deserialize_cdr(data, kind)
+    stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    if kind == BOXES_TYPE:
+        return Label(stamp, boxes=np.array(list(_boxes(message.detections, class_names)), LABEL_DTYPE))
+    best = max(message.results, key=lambda result: result.score, default=None)
+    return None if best is None else Label(stamp, class_id=_class_number(best.class_id, class_names))
+
+
+def _boxes(detections: Iterable[Any], class_names: Sequence[str]) -> Iterator[tuple[float, ...]]:
+    for detection in detections:
+        box = detection.bbox
+        if detection.results:
+            best = max(detection.results, key=lambda result: result.hypothesis.score).hypothesis
+            left, top = box.center.position.x - box.size_x / 2, box.center.position.y - box.size_y / 2
+            yield left, top, box.size_x, box.size_y, _class_number(best.class_id, class_names)
+
+
+def _class_number(name: str, class_names: Sequence[str]) -> int:
+    if name.isdecimal():
+        return int(name)
+    if name in class_names:
+        return list(class_names).index(name)
+    raise EventFormatError(
+        f"a label has the class {name!r}, expected a number or one of {', '.join(class_names) or 'no names'}"
+    )

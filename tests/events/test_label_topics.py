@@ -1,0 +1,60 @@
+"""Labels written beside events read back as the same boxes and classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aegnn_core.events.array import EventFormatError, EventStream, make_events
+from aegnn_core.events.label_topics import LABEL_DTYPE, Label, label_typestore
+from aegnn_core.events.rosbag import read_event_packets, read_labels, write_event_bag
+
+STREAM = EventStream(make_events(*np.array([[10, 20, 30], [1, 2, 3], [4, 5, 6], [0, 1, 0]])), 64, 48)
+BOXES = np.array([(1.5, 2, 30, 20, 1), (0, 0, 5, 7.25, 0)], LABEL_DTYPE)
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_boxes_and_their_absence_read_back(tmp_path: Path, storage: str) -> None:
+    labels = [Label(20_000, boxes=BOXES), Label(30_000, boxes=BOXES[:0])]
+    assert write_event_bag(tmp_path / "bag", STREAM, storage=storage, labels=labels) == 1
+    found = read_labels(tmp_path / "bag")
+    assert [label.stamp for label in found] == [20_000, 30_000]
+    np.testing.assert_array_equal(found[0].boxes, BOXES)
+    assert found[1].boxes is not None
+    assert len(found[1].boxes) == 0
+    assert len(list(read_event_packets(tmp_path / "bag"))) == 1
+
+
+def test_a_class_reads_back(tmp_path: Path) -> None:
+    write_event_bag(tmp_path / "bag", STREAM, labels=[Label(5, class_id=2)])
+    (label,) = read_labels(tmp_path / "bag")
+    assert (label.stamp, label.boxes, label.class_id) == (5, None, 2)
+
+
+def test_a_bag_without_labels_has_none(tmp_path: Path) -> None:
+    write_event_bag(tmp_path / "bag", STREAM)
+    assert read_labels(tmp_path / "bag") == []
+
+
+def test_another_type_of_topic_is_refused(tmp_path: Path) -> None:
+    write_event_bag(tmp_path / "bag", STREAM, topic="/events")
+    with pytest.raises(
+        EventFormatError, match="topic /events: labels are event_camera_msgs/msg/EventPacket, expected vision_msgs"
+    ):
+        read_labels(tmp_path / "bag", topic="/events")
+
+
+def test_labels_of_two_kinds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must be of one kind"):
+        write_event_bag(tmp_path / "bag", STREAM, labels=[Label(1, class_id=0), Label(2, boxes=BOXES)])
+
+
+def test_the_message_types_are_those_of_vision_msgs() -> None:
+    hashes = {
+        "vision_msgs/msg/Detection2DArray": "RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968",
+        "vision_msgs/msg/Classification": "RIHS01_f74db28d0eaef3afb78f48bf2161cd709a1383a0309d3454383b25be11345143",
+    }
+    store = label_typestore()
+    assert {name: store.hash_rihs01(name) for name in hashes} == hashes
