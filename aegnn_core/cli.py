@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,32 +43,38 @@ def _train(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
-    from aegnn_core.evaluation.simulated import evaluate_detector, evaluate_recognizer
+    from aegnn_core.datasets import open_dataset
+    from aegnn_core.evaluation import dataset_moments, evaluate, simulated_moments
     from aegnn_core.nn import load_model
 
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
     model = load_model(arguments.model, device=arguments.device)
-    through = "asynchronous" if arguments.asynchronous else "dense"
-    figures: dict[str, Any]
-    if model.task == "detection":
-        result = evaluate_detector(
-            model, scenes=arguments.samples, seed=arguments.seed, asynchronous=arguments.asynchronous
-        )
-        figures = {"ap": result.ap, "ap50": result.ap50, "ap75": result.ap75}
-        figures |= {f"ap {label}": value for label, value in result.per_class.items()}
+    if arguments.dataset == "simulated":
+        recordings = simulated_moments(model.task, arguments.samples, arguments.seed)
     else:
-        accuracy = evaluate_recognizer(
-            model, recordings=arguments.samples, seed=arguments.seed, asynchronous=arguments.asynchronous
+        dataset = open_dataset(arguments.dataset, arguments.split, task=model.task)
+        recordings = dataset_moments(dataset, model.task)
+    through = [name for name in ("dense", "asynchronous") if getattr(arguments, name)] or ["dense"]
+    evaluation = evaluate(model, recordings, through)
+    figures = {name: result.to_dict() for name, result in evaluation.figures.items()}
+    table = Table(title=f"{model.name} on {recordings.name}, {recordings.part}, {recordings.count} recordings")
+    for column in ("figure", *through):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for name in figures[through[0]]:
+        values = [figures[column][name] for column in through]
+        table.add_row(name, *(f"{value:.4f}" if isinstance(value, float) else str(value) for value in values))
+    console = Console()
+    console.print(table)
+    document: dict[str, Any] = {"model": model.name, "dataset": recordings.name, "part": recordings.part}
+    document |= {"recordings": recordings.count, **figures[through[-1]], **figures}
+    if (agreement := evaluation.agreement) is not None:
+        console.print(
+            f"{agreement.equal} of {agreement.answers} answers are equal,"
+            f" scores differ by at most {agreement.largest_difference:.1e}"
         )
-        figures = {"accuracy": accuracy.accuracy, "confusion": accuracy.confusion.tolist()}
-    table = Table(title=f"{model.name}, {through}, {arguments.samples} simulated samples from seed {arguments.seed}")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console().print(table)
+        document["agreement"] = asdict(agreement)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"model": model.name, "through": through, **figures}, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,13 +101,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--gpu", type=int, default=None, help="number of the CUDA device, the CPU if not given")
 
     evaluate = commands.add_parser(
-        "evaluate", help="measure a model on simulated scenes it has not seen", formatter_class=formatter
+        "evaluate", help="measure a model on recordings it has not seen", formatter_class=formatter
     )
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("model", help="name of a packaged model, or a .safetensors file")
-    evaluate.add_argument("--samples", type=int, default=200, help="scenes or recordings")
+    evaluate.add_argument(
+        "--dataset", default="simulated", help="simulated, or ncars, nmnist, ncaltech101, gen1 below AEGNN_DATA_DIR"
+    )
+    evaluate.add_argument("--split", default="test", help="training, validation or test; not for simulated")
+    evaluate.add_argument("--samples", type=int, default=200, help="simulated scenes or recordings")
     evaluate.add_argument("--seed", type=int, default=1_000_000, help="of the first of them")
     evaluate.add_argument("--asynchronous", action="store_true", help="through the live model")
+    evaluate.add_argument("--dense", action="store_true", help="through the dense network, the default; or both")
     evaluate.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     evaluate.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
     return parser

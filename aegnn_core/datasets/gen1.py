@@ -15,28 +15,24 @@ from numpy.typing import NDArray
 from aegnn_core.datasets.recording import BOX_DTYPE, DatasetFormat, MissingFilesError, Recording, require_files
 from aegnn_core.events.array import EventFormatError, EventStream
 
-__all__ = ["GEN1", "counts_in_evaluation"]
+__all__ = ["GEN1", "large_enough"]
 
 _LABELS = ("car", "pedestrian")
 _FOLDERS = {"training": "train", "validation": "val", "test": "test"}
 _EVENTS, _BOXES = "_td.dat", "_bbox.npy"
 
-_SKIPPED_US = 500_000
+#: The paper's evaluation skips the first half second [µs], and boxes that are small [px].
+_EVALUATED_AFTER_US = 500_000
 _LEAST_DIAGONAL_PX, _LEAST_SIDE_PX = 30, 10
 
 
-def counts_in_evaluation(boxes: np.ndarray) -> NDArray[np.bool_]:
-    """Which boxes ``[M]``, true or predicted, count in the paper's evaluation.
+def large_enough(w: np.ndarray, h: np.ndarray) -> NDArray[np.bool_]:
+    """Which boxes ``[M]``, true or predicted, count in the paper's evaluation: diagonal ≥ 30 px and sides ≥ 10 px.
 
-    Those later than 0.5 s, with a diagonal of at least 30 px and sides of at least 10 px. (The toolbox's defaults of
-    60 px and 20 px are for the 1 Mpx data set; AEGNN took them for this one.)
-
-    Args:
-        boxes: structured array with t [µs], w and h [px].
+    The toolbox's defaults of 60 px and 20 px are for the 1 Mpx data set; AEGNN took them for this one.
     """
-    w, h = boxes["w"].astype(float), boxes["h"].astype(float)
-    large = (w * w + h * h >= _LEAST_DIAGONAL_PX**2) & (w >= _LEAST_SIDE_PX) & (h >= _LEAST_SIDE_PX)
-    return (boxes["t"] > _SKIPPED_US) & large
+    w, h = w.astype(float), h.astype(float)
+    return (w * w + h * h >= _LEAST_DIAGONAL_PX**2) & (w >= _LEAST_SIDE_PX) & (h >= _LEAST_SIDE_PX)
 
 
 def _find(folder: Path, split: str, task: str) -> Sequence[Recording]:
@@ -79,4 +75,6 @@ GEN1 = DatasetFormat(
     source="the archives of https://www.prophesee.ai/2020/01/24/prophesee-gen1-automotive-detection-dataset",
     find=_find,
     read_boxes=_read_boxes,
+    evaluated_from_us=_EVALUATED_AFTER_US + 1,
+    counts=large_enough,
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aegnn_core.events.array import EventStream
 
@@ -74,6 +75,8 @@ class DatasetFormat:
         source: what to download, and where from.
         find: lists the recordings of a split for a task in the data set's folder; raises :class:`MissingFilesError`.
         read_boxes: boxes of a recording with the given events, None for a data set without.
+        evaluated_from_us: boxes before this time [µs] do not count in an evaluation.
+        counts: which boxes ``[M]``, true or predicted, count in it, from their w and h [px]; None for all.
     """
 
     name: str
@@ -83,6 +86,8 @@ class DatasetFormat:
     source: str
     find: Callable[[Path, str, str], Sequence[Recording]]
     read_boxes: Callable[[Recording, EventStream], np.ndarray] | None = None
+    evaluated_from_us: int = 0
+    counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None
 
 
 def require_files(folder: Path, files: Iterable[Path]) -> None:

@@ -1,5 +1,17 @@
 """Figures of merit."""
 
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
+from aegnn_core.evaluation.evaluate import Accuracy, Agreement, Evaluation, evaluate
+from aegnn_core.evaluation.moments import LabelledRecordings, dataset_moments, simulated_moments
 
-__all__ = ["AveragePrecision", "average_precision"]
+__all__ = [
+    "Accuracy",
+    "Agreement",
+    "AveragePrecision",
+    "Evaluation",
+    "LabelledRecordings",
+    "average_precision",
+    "dataset_moments",
+    "evaluate",
+    "simulated_moments",
+]

@@ -30,6 +30,12 @@ class AveragePrecision:
     ap75: float
     per_class: dict[str, float]
 
+    def to_dict(self) -> dict[str, float | None]:
+        """The figures by name, None for nan."""
+        figures = {"ap": self.ap, "ap50": self.ap50, "ap75": self.ap75}
+        figures |= {f"ap {label}": value for label, value in self.per_class.items()}
+        return {name: None if np.isnan(value) else value for name, value in figures.items()}
+
 
 def average_precision(
     ground_truth: Sequence[np.ndarray], predictions: Sequence[np.ndarray], labels: Sequence[str]

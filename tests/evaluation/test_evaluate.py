@@ -1,0 +1,198 @@
+"""Evaluation asks the dense and the live model at the right moments, and compares both with what is true."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+
+from aegnn_core import GraphConfig, build_graph, load_model, network, save_model
+from aegnn_core.cli import main
+from aegnn_core.datasets import open_dataset
+from aegnn_core.datasets.event_dataset import FORMATS
+from aegnn_core.evaluation import average_precision, dataset_moments, evaluate, simulated_moments
+from aegnn_core.evaluation.answers import DenseAnswers, LiveAnswers
+from aegnn_core.events import make_events
+from aegnn_core.events.simulation import simulate_recognition, simulate_scene
+from aegnn_core.nn.checkpoint import TrainedModel
+
+HELD_OUT = 2_000_000
+
+
+def test_the_packaged_detector_finds_cars_and_pedestrians_live() -> None:
+    (found,) = evaluate(load_model("scenes_detector"), simulated_moments("detection", 25, HELD_OUT)).figures.values()
+    assert found.ap50 >= 0.65
+    assert found.ap >= 0.32
+
+
+def test_the_packaged_recognizer_tells_classes_live() -> None:
+    recordings = simulated_moments("recognition", 120, HELD_OUT)
+    (found,) = evaluate(load_model("scenes_recognizer"), recordings).figures.values()
+    assert found.confusion.sum() == 120
+    assert found.accuracy >= 0.93
+
+
+@pytest.mark.parametrize(("model", "count", "answers"), [("scenes_detector", 2, 16), ("scenes_recognizer", 8, 8)])
+def test_live_and_dense_agree(model: str, count: int, answers: int) -> None:
+    trained = load_model(model)
+    found = evaluate(trained, simulated_moments(trained.task, count, HELD_OUT), ["dense", "asynchronous"])
+    assert found.agreement is not None
+    assert (found.agreement.answers, found.agreement.equal) == (answers, answers)
+    assert found.agreement.largest_difference <= 1e-4
+    assert json.dumps(found.figures["dense"].to_dict()) == json.dumps(found.figures["asynchronous"].to_dict())
+
+
+@pytest.mark.parametrize("asked", [DenseAnswers, LiveAnswers])
+def test_answers_are_the_network_on_all_events_so_far(asked: type[DenseAnswers] | type[LiveAnswers]) -> None:
+    """Although the dense network does not look at events that are too old to matter: here most of them are."""
+    torch.manual_seed(0)
+    graph = GraphConfig(radius=2.0, max_neighbors=8, time_scale=4e-4, window=10_000)
+    module = network("graph_res", dataset="simulated", task="detection").double()
+    model = TrainedModel(module, graph, ("car", "pedestrian"), "random", {})
+    events = simulate_scene(3).stream.events
+    events = events[events["t"] < 150_000]
+    moments = [20_000, int(events["t"][len(events) // 2]), 150_001]
+    for moment, output in zip(moments, asked(model)(events, moments), strict=True):
+        whole = build_graph(events[events["t"] <= moment], graph, time=moment, dtype=torch.float64)
+        with torch.no_grad():
+            torch.testing.assert_close(output, module(whole), rtol=1e-9, atol=1e-9)
+
+
+def test_figures_are_of_what_was_answered() -> None:
+    """Counted by hand for a recogniser that answers at random, and with COCO for boxes of the dense network."""
+    model = load_model("scenes_recognizer")
+    confusion = np.zeros((3, 3), int)
+    for seed in range(5, 11):
+        sample = simulate_recognition(seed)
+        confusion[sample.label, int(model.network(build_graph(sample.stream.events, model.graph)).argmax())] += 1
+    (found,) = evaluate(model, simulated_moments("recognition", 6, 5), ["dense"]).figures.values()
+    assert_array_equal(found.confusion, confusion)
+    assert found.to_dict()["accuracy"] == np.trace(confusion) / 6
+
+    model = load_model("scenes_detector")
+    scene = simulate_scene(HELD_OUT)
+    truth, predicted = [], []
+    for moment in range(100_000, 500_000, 50_000):
+        events = scene.stream.events[scene.stream.events["t"] <= moment]
+        (boxes,) = model.network.detections(model.network(build_graph(events, model.graph, time=moment)), 0.01)
+        predicted.append(boxes)
+        truth.append(scene.boxes[scene.boxes["t"] == moment])
+    (result,) = evaluate(model, simulated_moments("detection", 1, HELD_OUT), ["dense"]).figures.values()
+    assert result.ap == pytest.approx(average_precision(truth, predicted, model.labels).ap, abs=1e-6)
+
+
+def write_nmnist(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for digit in range(10):
+        folder = root / "nmnist" / "test" / str(digit)
+        folder.mkdir(parents=True)
+        t = np.sort(rng.integers(0, 300_000, 400))
+        x, y, p = rng.integers(0, 34, (2, 400)).tolist(), None, rng.integers(0, 2, 400)
+        x, y = x
+        rows = zip(t.tolist(), x, y, p.tolist(), strict=True)
+        (folder / "00001.bin").write_bytes(
+            b"".join(bytes([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255]) for t, x, y, p in rows)
+        )
+
+
+def nmnist_model(path: Path) -> Path:
+    torch.manual_seed(1)
+    architecture = {"name": "graph_res", "dataset": "nmnist", "task": "recognition"}
+    graph = GraphConfig(max_neighbors=8, time_scale=3e-5)
+    model = TrainedModel(network(**architecture), graph, FORMATS["nmnist"].labels, "random", architecture)
+    save_model(path, model)
+    return path
+
+
+def test_the_command_evaluates_on_a_data_set_and_writes_both_forms_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nmnist(tmp_path)
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
+    model, file = nmnist_model(tmp_path / "random.safetensors"), tmp_path / "out.json"
+    arguments = ["evaluate", str(model), "--dataset", "nmnist", "--split", "test", "--json", str(file)]
+    assert main([*arguments, "--asynchronous"]) == 0
+    alone = json.loads(file.read_text())
+    assert main([*arguments, "--asynchronous", "--dense"]) == 0
+    both = json.loads(file.read_text())
+    assert "10 of 10 answers are equal" in capsys.readouterr().out
+    assert (both["dataset"], both["part"], both["recordings"]) == ("nmnist", "test", 10)
+    assert both["agreement"]["equal"] == 10
+    assert both["accuracy"] == both["dense"]["accuracy"] == both["asynchronous"]["accuracy"] == alone["accuracy"]
+    assert np.sum(alone["confusion"], axis=1).tolist() == [1] * 10
+    assert "agreement" not in alone
+    assert "dense" not in alone
+
+
+def test_the_command_evaluates_on_simulated_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "out.json"
+    assert main(["evaluate", "scenes_recognizer", "--samples", "3", "--json", str(file)]) == 0
+    figures = json.loads(file.read_text())
+    assert figures["part"] == "seeds 1000000 to 1000002"
+    assert figures["accuracy"] == figures["dense"]["accuracy"]
+    assert f"{figures['accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_boxes_of_gen1_are_looked_at_when_they_count(tmp_path: Path) -> None:
+    """Not in the first half second, and neither true nor predicted boxes that are small."""
+    folder = tmp_path / "gen1" / "test"
+    folder.mkdir(parents=True)
+    words = np.array([(100_000 * k, 5 | 6 << 14) for k in range(20)], "<u4")
+    (folder / "a_td.dat").write_bytes(b"% Data file\n" + bytes([0, 8]) + words.tobytes())
+    fields = [("ts", "u8"), *((name, "f4") for name in "xywh"), ("class_id", "u1"), ("track_id", "u4")]
+    rows = [
+        (500_000, 1, 1, 50, 50, 0, 1),
+        (600_000, 1, 1, 50, 9, 0, 1),
+        (600_000, 2, 1, 50, 50, 1, 1),
+        (700_000, 1, 1, 12, 12, 0, 1),
+        (800_000, 1, 1, 30, 30, 0, 1),
+    ]
+    np.save(folder / "a_bbox.npy", np.array(rows, fields))
+    recordings = dataset_moments(open_dataset("gen1", "test", task="detection", root=tmp_path), "detection")
+    (recording,) = recordings.read()
+    assert list(recording.moments) == [600_000, 800_000]
+    assert [boxes[["x", "class_id"]].tolist() for boxes in recording.truth] == [[(2, 1)], [(1, 0)]]
+
+    torch.manual_seed(0)
+    module = network("graph_grid", dataset="gen1", task="detection")
+    graph = GraphConfig(max_neighbors=4, time_scale=1e-5, window=300_000)
+    model = TrainedModel(module, graph, ("car", "pedestrian"), "random", {})
+    (found,) = evaluate(model, recordings).figures.values()
+    assert 0 <= found.ap <= 1
+    assert recordings.counts is not None
+    assert recordings.counts(np.array([9.0, 50.0]), np.array([50.0, 50.0])).tolist() == [False, True]
+
+
+def test_a_model_for_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_nmnist(tmp_path)
+    recordings = dataset_moments(open_dataset("nmnist", "test", task="recognition", root=tmp_path), "recognition")
+    with pytest.raises(
+        ValueError, match="scenes_recognizer is for a sensor of 120 x 100 px, the data set nmnist for a"
+    ):
+        evaluate(load_model("scenes_recognizer"), recordings)
+    with pytest.raises(ValueError, match="scenes_detector is for the task detection, the data set nmnist for the task"):
+        evaluate(load_model("scenes_detector"), recordings)
+
+
+def test_the_command_says_in_one_sentence_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert main(["evaluate", "nothing"]) == 2
+    assert capsys.readouterr().err.startswith("aegnn: unknown model 'nothing'")
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
+    assert main(["evaluate", "scenes_recognizer", "--dataset", "nmnist"]) == 2
+    assert "classes have no .bin files" in capsys.readouterr().err
+
+
+def test_an_answer_at_the_last_event_has_seen_it() -> None:
+    graph = GraphConfig(max_neighbors=4)
+    torch.manual_seed(0)
+    module = network("graph_res", dataset="nmnist")
+    model = TrainedModel(module, graph, FORMATS["nmnist"].labels, "random", {})
+    events = make_events(np.array([10, 20, 20]), np.array([1, 2, 3]), np.array([1, 1, 1]), np.array([0, 1, 1]))
+    for asked in (DenseAnswers(model), LiveAnswers(model)):
+        (output,) = asked(events, [20])
+        with torch.no_grad():
+            torch.testing.assert_close(output, module(build_graph(events, graph)))
