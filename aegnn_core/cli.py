@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 __all__ = ["main"]
+
+#: A confusion matrix of more classes does not fit on a screen.
+_PRINTED_CLASSES = 12
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -56,15 +60,18 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         recordings = dataset_moments(dataset, model.task)
     through = [name for name in ("dense", "asynchronous") if getattr(arguments, name)] or ["dense"]
     evaluation = evaluate(model, recordings, through)
-    figures = {name: result.to_dict() for name, result in evaluation.figures.items()}
+    figures: dict[str, dict[str, Any]] = {name: result.to_dict() for name, result in evaluation.figures.items()}
     table = Table(title=f"{model.name} on {recordings.name}, {recordings.part}, {recordings.count} recordings")
     for column in ("figure", *through):
         table.add_column(column, justify="left" if column == "figure" else "right")
     for name in figures[through[0]]:
-        values = [figures[column][name] for column in through]
-        table.add_row(name, *(f"{value:.4f}" if isinstance(value, float) else str(value) for value in values))
+        if name != "confusion":
+            values = (figures[column][name] for column in through)
+            table.add_row(name, *("no true box" if value is None else f"{value:.4f}" for value in values))
     console = Console()
     console.print(table)
+    if "confusion" in figures[through[-1]] and len(model.labels) <= _PRINTED_CLASSES:
+        console.print(_confusion_table(model.labels, figures[through[-1]]["confusion"]))
     document: dict[str, Any] = {"model": model.name, "dataset": recordings.name, "part": recordings.part}
     document |= {"recordings": recordings.count, **figures[through[-1]], **figures}
     if (agreement := evaluation.agreement) is not None:
@@ -77,23 +84,36 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
+def _confusion_table(labels: Sequence[str], confusion: list[list[int]]) -> Table:
+    table = Table(title="recordings by true class (row) and answer (column)")
+    for column in ("", *labels):
+        table.add_column(column, justify="right")
+    for label, row in zip(labels, confusion, strict=True):
+        table.add_row(label, *(str(count) for count in row))
+    return table
+
+
 def _parser() -> argparse.ArgumentParser:
     formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(prog="aegnn", description="Asynchronous, event-based graph neural networks.")
     commands = parser.add_subparsers(title="commands", required=True)
 
-    train = commands.add_parser("train", help="train a network on simulated scenes", formatter_class=formatter)
+    train = commands.add_parser("train", help="train a network", formatter_class=formatter)
     train.set_defaults(run=_train)
     train.add_argument("network", help="graph_res, graph_wen or graph_grid")
     train.add_argument("--task", required=True, choices=("recognition", "detection"), help="what to learn")
-    train.add_argument("--dataset", default="simulated", help="what to learn from")
+    train.add_argument(
+        "--dataset",
+        default="simulated",
+        help="simulated, or for recognition ncars, nmnist, ncaltech101 below AEGNN_DATA_DIR",
+    )
     train.add_argument("--output", type=Path, required=True, help="model file to write (.safetensors)")
     train.add_argument("--steps", type=int, default=4000, help="optimiser steps")
     train.add_argument("--batch-size", type=int, default=16, help="samples per step")
     train.add_argument("--learning-rate", type=float, default=4e-3, help="highest learning rate")
     train.add_argument("--dim", type=int, default=3, choices=(2, 3), help="components of the edge attributes")
     train.add_argument("--seed", type=int, default=1, help="of weights and samples")
-    train.add_argument("--num-workers", type=int, default=1, help="processes that simulate")
+    train.add_argument("--num-workers", type=int, default=1, help="processes that simulate or read")
     train.add_argument("--event-layers", default=None, help="model whose layers on events to take over")
     train.add_argument(
         "--recordings", type=int, default=None, help="learn behind --event-layers from so many, computed once"

@@ -22,12 +22,13 @@ class GraphLearner(lightning.LightningModule):
         network: what to train.
         learning_rate: the highest.
         steps: number of optimiser steps of the cycle.
+        label_smoothing: share of the probability that recognition spreads over all classes.
     """
 
-    def __init__(self, network: GraphNetwork, learning_rate: float, steps: int) -> None:
+    def __init__(self, network: GraphNetwork, learning_rate: float, steps: int, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.network = network
-        self.learning_rate, self.steps = learning_rate, steps
+        self.learning_rate, self.steps, self.label_smoothing = learning_rate, steps, label_smoothing
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch with ``boxes`` and ``classes`` (detection) or ``y`` (recognition)."""
@@ -45,7 +46,7 @@ class GraphLearner(lightning.LightningModule):
 
     def recognition_loss(self, output: Tensor, label: Tensor) -> Tensor:
         """Cross entropy of class logits ``[B, classes]``, logged with the accuracy."""
-        loss = cross_entropy(output, label)
+        loss = cross_entropy(output, label, label_smoothing=self.label_smoothing)
         accuracy = (output.argmax(1) == label).float().mean()
         self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True, batch_size=len(label))
         return loss

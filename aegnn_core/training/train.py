@@ -1,4 +1,4 @@
-"""Training on simulated scenes, from nothing to a model file."""
+"""Training on simulated scenes or on the recordings of a data set, from nothing to a model file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,31 @@ import lightning
 from lightning.pytorch.loggers import CSVLogger
 from torch_geometric.loader import DataLoader
 
+from aegnn_core.datasets import open_dataset
 from aegnn_core.datasets.simulated import SimulatedRecordings, SimulatedSamples
 from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.checkpoint import TrainedModel, load_model, save_model
 from aegnn_core.nn.networks import GraphNetwork, network
+from aegnn_core.training.augmentation import Augmentation
 from aegnn_core.training.module import GraphLearner, HeadLearner
 from aegnn_core.training.pooled_features import PooledFeatures, one_thread
+from aegnn_core.training.recorded_samples import RecordedSamples
 
-__all__ = ["SIMULATED_GRAPH", "train"]
+__all__ = ["RECORDED_GRAPH", "SIMULATED_GRAPH", "train"]
 
 #: The graph for simulated scenes. The time scale makes the radius worth 50 ms: an edge of the scene at 60 px/s covers
 #: in that time as many pixels.
 SIMULATED_GRAPH = GraphConfig(radius=3.0, max_neighbors=16, time_scale=6e-5, window=50_000)
+
+#: The graph for whole recordings of one object. The time scale makes the radius worth 100 ms.
+RECORDED_GRAPH = GraphConfig(radius=3.0, max_neighbors=16, time_scale=3e-5)
+
+#: There are few recordings and the network learns them by heart: it must not be too sure of them.
+_RECORDED_LABEL_SMOOTHING = 0.1
+
+#: Data sets whose classes a mirror leaves as they are; not so digits and letters.
+_MIRRORED = ("ncars", "ncaltech101")
 
 
 def train(
@@ -32,7 +44,7 @@ def train(
     task: str,
     output: str | Path,
     dataset: str = "simulated",
-    graph: GraphConfig = SIMULATED_GRAPH,
+    graph: GraphConfig | None = None,
     dim: int = 3,
     steps: int = 4000,
     batch_size: int = 16,
@@ -49,14 +61,15 @@ def train(
         name: of the network, see :func:`aegnn_core.nn.networks.network`.
         task: ``"recognition"`` or ``"detection"``.
         output: the file to write; the last state is also kept beside the logs every 500 steps.
-        dataset: only ``"simulated"``.
-        graph: the rule; it travels in the file.
+        dataset: ``"simulated"``, or for recognition one with recordings below ``AEGNN_DATA_DIR``, see
+            :func:`aegnn_core.datasets.open_dataset`, whose split ``training`` is used.
+        graph: the rule; it travels in the file. By default :data:`SIMULATED_GRAPH` or :data:`RECORDED_GRAPH`.
         dim: components of the edge attributes in use.
         steps: optimiser steps.
         batch_size: samples per step.
         learning_rate: the highest of the cycle.
         seed: of the weights and samples. The same seed, steps, batch size and workers give the same samples.
-        workers: processes that simulate, 0 for none.
+        workers: processes that simulate or read, and build graphs, 0 for none.
         device: ``"cpu"`` or ``"cuda"``.
         event_layers: a model by name or path whose layers on events are taken over as they are, so that only what lies
             behind them is trained; by default everything is.
@@ -67,9 +80,11 @@ def train(
     Raises:
         ValueError: an unknown network, data set or task, ``event_layers`` of another shape or graph, or ``recordings``
             without event layers that stay as they are or for a network whose other layers are more than a head.
+        MissingFilesError: the data set is not there, or not all of it.
     """
-    if dataset != "simulated":
-        raise ValueError(f"training reads the data set simulated, found {dataset!r}")
+    simulated = dataset == "simulated"
+    if not simulated and (task != "recognition" or recordings is not None):
+        raise ValueError(f"training on {dataset} is for recognition, with all recordings of its split")
     if Path(output).suffix != ".safetensors":
         raise ValueError(f"output must end in .safetensors, found {output}")
     if recordings is not None and (task != "recognition" or event_layers is None):
@@ -77,7 +92,9 @@ def train(
         raise ValueError(f"recordings are for recognition behind event layers, found {task} {given} event layers")
     lightning.seed_everything(seed, verbose=False)
     architecture: dict[str, Any] = {"name": name, "dataset": dataset, "task": task, "dim": dim}
-    if task == "recognition":
+    graph = graph or (SIMULATED_GRAPH if simulated else RECORDED_GRAPH)
+    labels: tuple[str, ...] = CLASSES if task == "detection" else RECOGNITION_CLASSES
+    if simulated and task == "recognition":
         architecture["sensor"] = [RECOGNITION_SCENE.sensor.width, RECOGNITION_SCENE.sensor.height]
         # A recording is as long as the sensor's memory of it: no node of it is too old.
         graph = replace(graph, window=RECOGNITION_SCENE.duration_us)
@@ -85,12 +102,19 @@ def train(
     module.train()
     if event_layers is not None:
         _take_event_layers(module, graph, load_model(event_layers))
-    if recordings is None:
-        learner = GraphLearner(module, learning_rate, steps)
-        samples = SimulatedSamples(task, graph, seed)
-        loader = DataLoader(
-            samples, batch_size, num_workers=workers, persistent_workers=workers > 0, worker_init_fn=one_thread
-        )
+    learner = GraphLearner(module, learning_rate, steps, 0.0 if simulated else _RECORDED_LABEL_SMOOTHING)
+    parallel: dict[str, Any] = {
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "worker_init_fn": one_thread,
+    }
+    if not simulated:
+        recorded = open_dataset(dataset, "training", task=task)
+        labels = recorded.form.labels
+        samples = RecordedSamples(recorded, graph, Augmentation(mirror=dataset in _MIRRORED))
+        loader = DataLoader(samples, batch_size, shuffle=True, **parallel)
+    elif recordings is None:
+        loader = DataLoader(SimulatedSamples(task, graph, seed), batch_size, **parallel)
     else:
         learner = HeadLearner(module, learning_rate, steps)
         features = PooledFeatures(module, SimulatedRecordings(graph, seed, recordings), workers)
@@ -107,7 +131,6 @@ def train(
         callbacks=[lightning.pytorch.callbacks.ModelCheckpoint(every_n_train_steps=500, save_weights_only=True)],
     )
     trainer.fit(learner, loader)
-    labels = CLASSES if task == "detection" else RECOGNITION_CLASSES
     training: dict[str, Any] = {
         "steps": trainer.global_step,
         "batch_size": batch_size,

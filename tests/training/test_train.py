@@ -1,18 +1,26 @@
 """Training learns, gives a model file that is ready for use, and refuses what it cannot do."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 from torch_geometric.loader import DataLoader
 
-from aegnn_core import GraphConfig, load_model, make_model_asynchronous, network
+from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchronous, network
 from aegnn_core.cli import main
+from aegnn_core.datasets import open_dataset
 from aegnn_core.datasets.simulated import HELD_OUT_SEED, SimulatedRecordings, SimulatedSamples
+from aegnn_core.events import make_events
 from aegnn_core.events.simulation import simulate_scene
+from aegnn_core.training.augmentation import Augmentation
 from aegnn_core.training.module import GraphLearner
 from aegnn_core.training.pooled_features import PooledFeatures
-from aegnn_core.training.train import SIMULATED_GRAPH, train
+from aegnn_core.training.recorded_samples import RecordedSamples
+from aegnn_core.training.train import RECORDED_GRAPH, SIMULATED_GRAPH, train
 
 pytest.importorskip("lightning")
 
@@ -20,6 +28,15 @@ pytest.importorskip("lightning")
 @pytest.fixture(autouse=True)
 def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEGNN_LOG_DIR", str(tmp_path / "logs"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Several threads are slow in small updates, the more so beside worker processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("task", "labels"), [("detection", 2), ("recognition", 3)])
@@ -160,9 +177,76 @@ def test_recordings_are_fixed_by_the_seed_and_none_is_held_out() -> None:
         SimulatedRecordings(SIMULATED_GRAPH, 1, 0)
 
 
+@pytest.fixture
+def nmnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ten tiny recordings whose digit is the row of their events."""
+    rng = np.random.default_rng(0)
+    for digit in range(10):
+        folder = tmp_path / "data" / "nmnist" / "training" / str(digit)
+        folder.mkdir(parents=True)
+        t, x = np.sort(rng.integers(0, 2**16, 150)), rng.integers(0, 34, 150)
+        rows = zip(x.tolist(), t.tolist(), strict=True)
+        events = b"".join(bytes([x, 3 * digit, 128, t >> 8, t & 255]) for x, t in rows)
+        (folder / "00001.bin").write_bytes(events)
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path
+
+
+def test_the_command_trains_on_recordings(nmnist: Path) -> None:
+    path = nmnist / "tiny.safetensors"
+    size = ["--steps", "3", "--batch-size", "4", "--num-workers", "1", "--dim", "2"]
+    arguments = ["graph_grid", "--task", "recognition", "--dataset", "nmnist", "--output", str(path), *size]
+    assert main(["train", *arguments]) == 0
+    loaded = load_model(path)
+    assert (loaded.labels, loaded.width, loaded.height) == (tuple("0123456789"), 34, 34)
+    assert (loaded.graph, loaded.network.dim) == (RECORDED_GRAPH, 2)
+    first = {name: value.clone() for name, value in loaded.network.state_dict().items()}
+    assert main(["train", *arguments]) == 0
+    for name, value in load_model(path).network.state_dict().items():
+        assert torch.equal(value, first[name]), name
+
+
+def test_recorded_samples_change_each_time(nmnist: Path) -> None:
+    dataset = open_dataset("nmnist", "training", task="recognition")
+    samples = RecordedSamples(dataset, RECORDED_GRAPH, Augmentation())
+    torch.manual_seed(1)
+    one, other = samples[7], samples[7]
+    assert int(one.y) == int(other.y) == 7
+    assert one.pos.shape != other.pos.shape or not torch.equal(one.pos, other.pos)
+    torch.manual_seed(1)
+    assert torch.equal(samples[7].pos, one.pos)
+    (same,) = [RecordedSamples(dataset, RECORDED_GRAPH, Augmentation(0, 0, 0, 0, 0))[7]]
+    assert torch.equal(same.pos, build_graph(dataset[7].stream.events, RECORDED_GRAPH).pos)
+
+
+def test_augmentation_maps_pixels_as_it_says() -> None:
+    events = make_events(np.arange(4), np.array([0, 33, 16, 17]), np.array([5, 5, 0, 33]), np.array([0, 1, 0, 1]))
+    rng = np.random.default_rng(0)
+    nothing = Augmentation(0, 0, 0, 0, 0)
+    assert_array_equal(nothing(events, (34, 34), rng), events)
+    mirrored = [replace(nothing, mirror=True)(events, (34, 34), rng)["x"].tolist() for _ in range(20)]
+    assert {tuple(x) for x in mirrored} == {(0, 33, 16, 17), (33, 0, 17, 16)}
+    inverted = [replace(nothing, invert=True)(events, (34, 34), rng)["p"].tolist() for _ in range(20)]
+    assert {tuple(p) for p in inverted} == {(0, 1, 0, 1), (1, 0, 1, 0)}
+    # A shift by up to a fifth of a 10 x 20 px sensor: what leaves it is gone, and the rest keeps its order.
+    shifts = set()
+    for _ in range(300):
+        shifted = replace(nothing, shift=0.2)(events[:1], (10, 20), rng)
+        shifts |= {(int(event["x"]), int(event["y"]) - 5) for event in shifted}
+    assert {x for x, _ in shifts} == {0, 1, 2}
+    assert {y for _, y in shifts} == set(range(-4, 5))
+    kept = [len(replace(nothing, drop=0.5)(np.repeat(events, 250), (34, 34), rng)) for _ in range(50)]
+    assert 480 < min(kept) < 600
+    assert 900 < max(kept) <= 1000
+    turned = [replace(nothing, rotation=90)(events[:1], (34, 34), rng) for _ in range(200)]
+    distance = [np.hypot(t["x"][0] - 16.5, t["y"][0] - 16.5) for t in turned if len(t)]
+    assert np.allclose(distance, np.hypot(16.5, 11.5), atol=1)
+    assert len({(int(t["x"][0]), int(t["y"][0])) for t in turned if len(t)}) > 12
+
+
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="training reads the data set simulated, found 'ncars'"):
-        train("graph_res", task="recognition", dataset="ncars", output=tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="training on gen1 is for recognition, with all recordings of its split"):
+        train("graph_res", task="detection", dataset="gen1", output=tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         train("graph_res", task="recognition", output=tmp_path / "x.pt")
     with pytest.raises(ValueError, match="unknown network 'graph_rez'"):
