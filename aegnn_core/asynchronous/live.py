@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.costs import Costs
 from aegnn_core.asynchronous.dense_engine import DenseEngine
 from aegnn_core.asynchronous.packet_engine import PacketEngine
@@ -58,7 +59,7 @@ class Engine(Protocol):
 
 
 #: Engines by name, the fastest first.
-ENGINES: dict[str, Any] = {"packet": PacketEngine, "dense": DenseEngine}
+ENGINES: dict[str, Any] = {"compiled": CompiledEngine, "packet": PacketEngine, "dense": DenseEngine}
 
 _STATE_VERSION = 1
 
@@ -190,8 +191,8 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
             arguments named as what is in it (``x``, ``pos``, ``edge_index``, ``edge_attr``).
         graph: the graph rule; by default the one that the model was trained with, if it knows it. Where it leaves
             ``expiry`` open, that is ``"graph"`` for a model that is not one of the package's networks.
-        engine: ``"packet"`` computes only new nodes (directed graphs, ``expiry="readout"``, the package's networks),
-            ``"dense"`` runs the whole model at every output, ``"auto"`` takes the first of these that can.
+        engine: ``"compiled"`` computes only new nodes, in compiled code on the CPU (directed graphs,
+            ``expiry="readout"``, the package's networks), ``"packet"`` does so in torch, on any device, ``"dense"`` runs the whole model at every output, ``"auto"`` takes the first of these that can.
 
     Raises:
         ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the

@@ -50,23 +50,9 @@ def _keep_largest(values, length, keep):
 
 @njit(cache=True, nogil=True)
 def _collect(
-    center,
-    now,
-    oldest,
-    head,
-    previous,
-    node_t,
-    mask,
-    offsets,
-    distance2,
-    reach_us,
-    radius2,
-    time_scale,
-    max_neighbors,
-    chain_node,
-    chain_pixel,
+    center, now, oldest, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node, chain_reach,
     candidates,
-):
+):  # fmt: skip
     """Put the at most ``max_neighbors`` most recent neighbours numbered ``oldest`` or above into ``candidates``.
 
     All chains are walked side by side, one step each in turn, and what is kept is decided by adding 0 or 1 to an index:
@@ -76,7 +62,7 @@ def _collect(
     for d in range(len(offsets)):
         node = head[np.uintp(center + offsets[d])]
         chain_node[np.uintp(active)] = node
-        chain_pixel[np.uintp(active)] = d
+        chain_reach[np.uintp(active)] = reach_us[d]
         active += np.int64(node >= oldest)
     found = np.int64(0)
     while active > 0:
@@ -88,17 +74,15 @@ def _collect(
         still_active = np.int64(0)
         for i in range(active):
             node = chain_node[np.uintp(i)]
-            pixel = np.uintp(chain_pixel[np.uintp(i)])
+            reach = chain_reach[np.uintp(i)]
             slot = np.uintp(node & mask)
-            dt = now - node_t[slot]
-            scaled = time_scale * dt
+            near = np.int64(now - node_t[slot] <= reach) & np.int64(node >= oldest)
             candidates[np.uintp(found)] = node
-            recent = np.int64(dt <= reach_us[pixel]) & np.int64(node >= oldest)
-            found += recent & np.int64(distance2[pixel] + scaled * scaled <= radius2)
+            found += near
             before = previous[slot]
             chain_node[np.uintp(still_active)] = before
-            chain_pixel[np.uintp(still_active)] = pixel
-            still_active += recent & np.int64(before >= oldest)
+            chain_reach[np.uintp(still_active)] = reach
+            still_active += near & np.int64(before >= oldest)
         active = still_active
     if found > max_neighbors:
         _keep_largest(candidates, found, max_neighbors)
@@ -121,14 +105,11 @@ def insert_and_search(
     node_t,
     mask,
     offsets,
-    distance2,
     reach_us,
-    radius2,
-    time_scale,
     max_nodes,
     max_neighbors,
     chain_node,
-    chain_pixel,
+    chain_reach,
     candidates,
     neighbors,
     counts,
@@ -138,9 +119,8 @@ def insert_and_search(
     Nodes before ``held`` are not in their slots any more. One with number n lies in slot ``n & mask`` of ``previous``
     (the number of the node before it at its pixel, -1 for none) and ``node_t``. ``head`` holds the last node's number
     per pixel, or -1: a flat image of ``stride`` columns with an empty ``margin`` all around, so that no pixel needs a
-    bounds check. ``offsets`` [D] are the pixels within the radius as steps in it, nearest first, with their
-    ``distance2`` [px²] and ``reach_us``, a bound on dt to stop a chain early: the comparison that decides is the rule's
-    own.
+    bounds check. ``offsets`` [D] are the pixels within the radius as steps in it, nearest first, and ``reach_us`` [D]
+    the longest time that an edge from there may span.
 
     ``span``, shaped like ``head``, remembers how many nodes back the last search at a pixel had to look (0: unknown).
     Looking only a little further than that usually suffices; where it does not, the search is made again without the
@@ -155,13 +135,13 @@ def insert_and_search(
         found = 0
         if limit > 0 and number - limit > oldest:
             found = _collect(
-                center, now, number - limit, head, previous, node_t, mask, offsets, distance2, reach_us, radius2,
-                time_scale, max_neighbors, chain_node, chain_pixel, candidates,
+                center, now, number - limit, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node,
+                chain_reach, candidates,
             )  # fmt: skip
         if found < max_neighbors:
             found = _collect(
-                center, now, oldest, head, previous, node_t, mask, offsets, distance2, reach_us, radius2, time_scale,
-                max_neighbors, chain_node, chain_pixel, candidates,
+                center, now, oldest, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node,
+                chain_reach, candidates,
             )  # fmt: skip
         earliest = number
         for i in range(found):
@@ -184,10 +164,9 @@ class SearchArrays(NamedTuple):
     previous: np.ndarray
     node_t: np.ndarray
     offsets: np.ndarray
-    distance2: np.ndarray
     reach_us: np.ndarray
     chain_node: np.ndarray
-    chain_pixel: np.ndarray
+    chain_reach: np.ndarray
     candidates: np.ndarray
 
 
@@ -219,15 +198,12 @@ class NeighborSearch:
         order = np.argsort(d2, kind="stable")
         order = order[d2[order] <= graph.radius**2]
         self._offsets = (dy * self.stride + dx).ravel()[order].astype(np.int64)
-        self._distance2 = d2[order].astype(np.float64)
-        # One µs more than the real root: rounding may only ever let a candidate through to the exact comparison.
-        reach_us = np.sqrt(np.maximum(graph.radius**2 - self._distance2, 0)) / graph.time_scale + 1
+        longest = np.array([_longest_time(float(squared), graph) for squared in d2[order]], np.int64)
         horizon = FOREVER if graph.time_horizon is None else graph.time_horizon
         youth = FOREVER if graph.window is None else graph.window - 1
-        longest = np.minimum(reach_us, float(FOREVER)).astype(np.int64)
         self._reach_us = np.minimum(longest, min(horizon, youth))
         self._chain_node = np.empty(len(order), np.int64)
-        self._chain_pixel = np.empty(len(order), np.int64)
+        self._chain_reach = np.empty(len(order), np.int64)
         self._candidates = np.empty(2 * graph.max_neighbors + len(order), np.int64)
 
     @property
@@ -244,10 +220,9 @@ class NeighborSearch:
             self._previous,
             self.node_t,
             self._offsets,
-            self._distance2,
             self._reach_us,
             self._chain_node,
-            self._chain_pixel,
+            self._chain_reach,
             self._candidates,
         )
 
@@ -278,14 +253,11 @@ class NeighborSearch:
             self.node_t,
             self.capacity - 1,
             self._offsets,
-            self._distance2,
             self._reach_us,
-            self.graph.radius**2,
-            self.graph.time_scale,
             self.max_nodes,
             self.graph.max_neighbors,
             self._chain_node,
-            self._chain_pixel,
+            self._chain_reach,
             self._candidates,
             neighbors,
             counts,
@@ -320,3 +292,17 @@ class NeighborSearch:
     def nbytes(self) -> int:
         """Memory held."""
         return self._head.nbytes + self._span.nbytes + self._previous.nbytes + self.node_t.nbytes
+
+
+def _longest_time(distance2: float, graph: GraphConfig) -> int:
+    """The largest dt [µs] with ``distance2 + (time_scale · dt)² <= radius²`` in float64, as the rule compares.
+
+    The left side never falls as dt grows, rounding included, so there is one such number, and the compiled search can
+    compare integers.
+    """
+    low, high = 0, FOREVER
+    while low < high:
+        middle = (low + high + 1) // 2
+        scaled = graph.time_scale * float(middle)
+        low, high = (middle, high) if distance2 + scaled * scaled <= graph.radius**2 else (low, middle - 1)
+    return low

@@ -1,0 +1,274 @@
+"""The compiled engine: nodes in rings, a packet of events through all layers in one call of compiled code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aegnn_core.asynchronous.compiled.handles import handles
+from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten
+from aegnn_core.asynchronous.compiled.readout import Readout, make_batch
+from aegnn_core.asynchronous.compiled.stream import RULE, Nodes, append_events, first_live
+from aegnn_core.asynchronous.compiled.work import block_flops
+from aegnn_core.asynchronous.costs import Cost, Costs
+from aegnn_core.asynchronous.weights import WeightsVersion
+from aegnn_core.events.array import EVENT_DTYPE
+from aegnn_core.graph import GraphConfig, NeighborSearch
+from aegnn_core.graph.build import edge_attributes
+from aegnn_core.graph.neighbors import FOREVER
+from aegnn_core.nn.blocks import ConvBlock, Residual
+from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.pooling import VoxelPooling
+
+__all__ = ["CompiledEngine"]
+
+_SMALLEST_CAPACITY = 1 << 12
+#: Nodes that go through the layers together: enough to read every weight seldom, few enough to stay in the cache.
+_MOST_AT_ONCE = 64
+_SUMS_AT_ONCE = 1 << 16
+#: What of the state depends on the events; the marks of what has changed are set anew.
+_STATE = {
+    "search": ("head", "span", "previous", "node_t"),
+    "nodes": ("pixel", "cell", "link", "features"),
+    "cells": ("front_oldest", "back_newest", "back_oldest", "back_maximum", "newest_source"),
+}
+_DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+class CompiledEngine:
+    """State of a :class:`GraphNetwork` on a directed graph, on the CPU."""
+
+    def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
+        self._model, self._graph = model, graph
+        self._version = WeightsVersion(model)
+        self._dtype = _DTYPES[next(model.parameters()).dtype]
+        self._layers = flatten(model.event_blocks)
+        width, height = model.sensor
+        search = NeighborSearch(graph, width, height, 1)
+        step = search.arrays.offsets
+        center = search.margin * (search.stride + 1)
+        self._step_class = np.full(2 * center + 1, -1, np.int16)
+        self._step_class[step + center] = np.arange(len(step))
+        dy, dx = np.divmod(step + center, search.stride)
+        attributes = [
+            edge_attributes(float(u - search.margin), float(v - search.margin), 0.0, graph.radius, graph.time_scale)
+            for u, v in zip(dx, dy, strict=True)
+        ]
+        first = self._layers[0][0].conv
+        self._splines = SplineTable.make(
+            first.kernel_size.tolist(),
+            np.array(attributes, self._dtype)[:, : model.dim],
+            time_varies=model.dim == 3,
+        )
+        widest = max(block.conv.in_channels for block, _ in self._layers)
+        room = _SUMS_AT_ONCE // (self._splines.rows * max(8, widest))
+        self._room = min(max(room, 4), _MOST_AT_ONCE)
+        self._readout = Readout(model, graph, self._dtype, 16)
+        self._names = {module: name for name, module in model.named_modules()}
+        self._zero = self._dtype(0)
+        self._take_weights()
+        self.reset()
+        # Compile, or load what was compiled before, now: no event shall wait for it.
+        self.update(np.empty(0, EVENT_DTYPE))
+        self.output(0)
+        self.reset()
+
+    @staticmethod
+    def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
+        """Why this engine cannot run the model on such a graph, or None."""
+        if not isinstance(model, GraphNetwork):
+            return f"it knows the package's networks, found {type(model).__name__}"
+        if not graph.directed:
+            return "in an undirected graph older nodes change"
+        if graph.bounded and graph.expiry != "readout":
+            return "with expiry='graph' older nodes change"
+        parameter = next(model.parameters())
+        if parameter.device.type != "cpu" or parameter.dtype not in _DTYPES:
+            return f"it runs on the CPU in float32 or float64, found {parameter.device} and {parameter.dtype}"
+        for part in (model.event_blocks, *model.voxel_blocks[:1]):
+            for block in part:
+                if type(block) not in (ConvBlock, Residual):
+                    return f"it knows ConvBlock and Residual, found {type(block).__name__}"
+        for pooling in model.poolings[:1]:
+            if not isinstance(pooling, VoxelPooling) or pooling.position != "center":
+                return f"it pools voxels at their centres, found {pooling}"
+        if not len(model.event_blocks):
+            return "it needs a layer on events"
+        return None
+
+    def _take_weights(self) -> None:
+        self._table = LayerTable(self._layers, self._splines, self._dtype, 1)
+        self._batch = make_batch(self._room, self._graph.max_neighbors, self._splines, self._table.widths, self._dtype)
+
+    def reset(self) -> None:
+        """Forget all events and costs; memory has its first size again, and the model's weights are read anew."""
+        if self._version.changed():
+            self._take_weights()
+            self._readout.take_weights()
+        self._readout.reset()
+        self._search = NeighborSearch(self._graph, *self._model.sensor, _SMALLEST_CAPACITY)
+        low, high = self._splines.linear()
+        self._nodes = Nodes(
+            pixel=np.empty(_SMALLEST_CAPACITY, np.int32),
+            cell=np.empty(_SMALLEST_CAPACITY, np.int32),
+            link=np.empty(_SMALLEST_CAPACITY, np.int64),
+            features=_aligned(_SMALLEST_CAPACITY * sum(self._table.widths), self._dtype),
+            layers=self._table.records(_SMALLEST_CAPACITY),
+            constants=self._table.constants,
+            step_class=self._step_class,
+            low=low.ravel(),
+            high=high.ravel(),
+            class_slot=self._splines.slot.ravel(),
+            class_weight=self._splines.weight.ravel(),
+        )
+        self._oldest = 0
+        self._size_before = 0
+        self._tally = np.zeros(len(self._layers) + 5, np.int64)
+        self._before = self._tally.copy()
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Write down for the compiled code where everything is; to be called again when arrays move."""
+        graph, search, splines = self._graph, self._search, self._splines
+        self._rule = np.zeros(1, RULE)
+        rule = self._rule[0]
+        rule["radius"], rule["time_scale"] = graph.radius, graph.time_scale
+        rule["window"] = FOREVER if graph.window is None else graph.window
+        rule["max_nodes"] = FOREVER if graph.max_nodes is None else graph.max_nodes
+        rule["max_neighbors"], rule["nearest_nodes"] = graph.max_neighbors, search.max_nodes
+        rule["held"], rule["stride"], rule["margin"] = search.held, search.stride, search.margin
+        rule["mean"] = self._layers[0][0].conv.aggr == "mean"
+        rule["dense"], rule["times"], rule["slots"] = splines.dense, splines.times, splines.slots
+        rule["per_class"], rule["per_edge"] = splines.slot.shape[1], splines.per_edge
+        rule["reads_edges"] = self._model.reads_edges
+        self._search_arrays = search.arrays
+        self._handles = handles(
+            [self._rule, self._tally, *self._search_arrays, *self._nodes, *self._readout.cells, *self._batch]
+        )
+
+    def update(self, events: np.ndarray) -> None:
+        """Take the events through the layers."""
+        if events.dtype != EVENT_DTYPE or not events.flags.c_contiguous or not events.flags.writeable:
+            columns, events = events, np.empty(len(events), EVENT_DTYPE)
+            for name in EVENT_DTYPE.names or ():
+                events[name] = columns[name]
+        self._before[:] = self._tally
+        self._size_before = self._search.size
+        self._readout.begin_update()
+        begin = 0
+        while True:
+            done, self._oldest = append_events(
+                events, begin, self._search.size, self._oldest, self._handles, self._zero
+            )
+            self._search.size += done
+            begin += done
+            if begin == len(events):
+                return
+            self._grow(2 * self._search.capacity)
+
+    def output(self, time: int) -> Tensor:
+        """The output for the nodes that are live at ``time``."""
+        if self._version.changed():
+            raise ValueError(
+                "the model's weights have changed since the events came, and their features are those of the old ones:"
+                " reset() first"
+            )
+        rule, search = self._rule[0], self._search
+        first = first_live(self._oldest, search.size, time, rule["window"], rule["max_nodes"], search.node_t)
+        last = self._nodes.layers[-1]
+        return self._readout.output(self._oldest, first, self._nodes, int(last["outputs"]), int(last["target"]))
+
+    def _grow(self, capacity: int) -> None:
+        """Make the rings larger."""
+        old, size = self._search.capacity, self._search.size
+        numbers = np.arange(max(0, size - old), size)
+        before, after = numbers & (old - 1), numbers & (capacity - 1)
+        self._search.resize(capacity)
+        grown = {}
+        for name in ("pixel", "cell", "link"):
+            ring = getattr(self._nodes, name)
+            grown[name] = np.empty(capacity, ring.dtype)
+            grown[name][after] = ring[before]
+        features = _aligned(capacity * sum(self._table.widths), self._dtype)
+        start = 0
+        for width in self._table.widths:
+            ring = self._nodes.features[old * start : old * (start + width)].reshape(old, width)
+            features[capacity * start : capacity * (start + width)].reshape(capacity, width)[after] = ring[before]
+            start += width
+        self._nodes = self._nodes._replace(features=features, layers=self._table.records(capacity), **grown)
+        self._hand_over()
+
+    def describe(self) -> list[str]:
+        """One line per layer."""
+        lines = [f"{block.conv}: compiled, new nodes only" for block, _ in self._layers]
+        lines.append(f"{self._model.poolings[0] if self._model.reads_edges else self._model.grid}: running maxima")
+        lines.extend(f"{block.conv}: compiled, changed voxels only, at an output" for block, _ in self._readout.layers)
+        return [*lines, "what lies behind: torch, at an output that something has changed for"]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by part."""
+        nodes = (self._nodes.pixel, self._nodes.cell, self._nodes.link, self._nodes.features)
+        return {
+            "neighbour search": sum(array.nbytes for array in self._search_arrays),
+            "nodes": sum(array.nbytes for array in nodes),
+            "cells": self._readout.memory(),
+            "buffers": sum(array.nbytes for array in self._batch),
+        }
+
+    def flops(self) -> Costs:
+        """FLOPs by layer."""
+        costs: dict[str, Cost] = {}
+        nodes = [self._search.size - self._size_before, self._search.size]
+        count = len(self._layers)
+        edges, rows = ([int(t[n]) for t in (self._tally - self._before, self._tally)] for n in (count + 3, count + 4))
+        per_edge = self._splines.per_edge
+        costs["splines"] = Cost(*(3 * per_edge * e for e in edges))
+        for block, mark in self._layers:
+            costs[self._names[block]] = Cost(
+                *(block_flops(block, n, e, per_edge, r, mark) for n, e, r in zip(nodes, edges, rows, strict=True))
+            )
+        return Costs("FLOP", costs | self._readout.flops())
+
+    def runtime(self) -> Costs:
+        """Seconds by layer."""
+        layers = [self._names[block] for block, _ in self._layers]
+        last, total = ((self._tally - self._before) * 1e-9, self._tally * 1e-9)
+        names = ["neighbour search", "splines", *layers, "entering the pooling"]
+        costs = {name: Cost(float(a), float(b)) for name, a, b in zip(names, last, total, strict=False)}
+        return Costs("s", costs | self._readout.runtime())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rings, the cells' queues and the neighbour search."""
+        parts = {"search": self._search_arrays, "nodes": self._nodes, "cells": self._readout.cells}
+        arrays = {
+            f"{part}.{name}": torch.from_numpy(getattr(held, name).copy())
+            for part, held in parts.items()
+            for name in _STATE[part]
+        }
+        return {"size": self._search.size, "held": self._search.held, "oldest": self._oldest, "arrays": arrays}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state."""
+        self.reset()
+        arrays = state["arrays"]
+        capacity = len(arrays["nodes.pixel"])
+        if capacity > self._search.capacity:
+            self._grow(capacity)
+        self._search.size, self._search.held, self._oldest = state["size"], state["held"], state["oldest"]
+        parts = {"search": self._search.arrays, "nodes": self._nodes, "cells": self._readout.cells}
+        for key, values in arrays.items():
+            part, name = key.split(".")
+            getattr(parts[part], name)[...] = values.numpy()
+        self._readout.cells.touched[...] = True
+        self._size_before = self._search.size
+        self._hand_over()
+
+
+def _aligned(count: int, dtype: type) -> np.ndarray:
+    """An array that begins where a cache line does, so that the rows in it lie in as few as possible."""
+    raw = np.empty(count * np.dtype(dtype).itemsize + 64, np.uint8)
+    begin = -raw.ctypes.data % 64
+    return raw[begin : begin + count * np.dtype(dtype).itemsize].view(dtype)

@@ -1,0 +1,298 @@
+"""What lies behind the layers on events: the cells of the first pooling, the layers on them, and the head."""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten, padded
+from aegnn_core.asynchronous.compiled.stream import RULE, Batch, Cells, Nodes
+from aegnn_core.asynchronous.compiled.voxels import (
+    VoxelGraph,
+    pool_cells,
+    read_cells,
+    read_edges,
+    run_voxels,
+    touch_leaving,
+)
+from aegnn_core.asynchronous.compiled.work import block_flops
+from aegnn_core.asynchronous.costs import Cost
+from aegnn_core.graph import GraphConfig
+from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.pooling import GridPooling, VoxelPooling, cells_of
+
+__all__ = ["CellGrid", "Readout", "make_batch"]
+
+#: Columns of the tally, whose rows are the layers on cells, the pooling, and what lies behind.
+_NODES, _NANOSECONDS = 0, 2
+
+
+class CellGrid:
+    """The cells of a pooling, numbered by rows in a grid with an empty ``margin`` of cells all around.
+
+    Two cells that edges can join are then a number of cells apart that depends on the step between them alone.
+
+    Args:
+        pooling: to cells.
+        reach: of an edge between nodes [px], and margin of the neighbour search's image.
+        joined: whether there are edges between cells; otherwise there is no margin.
+        dtype: of the network's positions.
+
+    Attributes:
+        at_border: of the same image, whether an edge from there can lead to another cell.
+        of_pixel: the cell of every pixel of the neighbour search's flat image; -1 in that image's margin.
+        inside: ``[rows · columns]`` the cells on the sensor, by rows.
+        step: ``[steps]`` what is to be added to a cell's number for the cells around it, 0 excluded.
+    """
+
+    def __init__(self, pooling: VoxelPooling | GridPooling, reach: int, *, joined: bool, dtype: torch.dtype) -> None:
+        self.columns, self.rows = pooling.shape
+        self.margin = int(reach / min(pooling.size)) + 1 if joined else 0
+        self.stride = self.columns + 2 * self.margin
+        self.count = self.stride * (self.rows + 2 * self.margin)
+        width, height = pooling.sensor
+        pos = torch.cartesian_prod(torch.arange(height), torch.arange(width)).flip(1).to(dtype)
+        column, row = (index.numpy() for index in cells_of(pos, pooling.size, pooling.shape))
+        image = self._number(column, row).astype(np.int32).reshape(height, width)
+        # An edge reaches as far to each side as the margin is wide.
+        widened = np.pad(image, reach, mode="edge")
+        around = np.lib.stride_tricks.sliding_window_view(widened, (2 * reach + 1, 2 * reach + 1))
+        self.at_border = np.pad((around != image[:, :, None, None]).any((2, 3)), reach).ravel()
+        self.of_pixel = np.pad(image, reach, constant_values=-1).ravel()
+        inside = np.arange(self.rows * self.columns)
+        self.inside = self._number(inside % self.columns, inside // self.columns)
+        side = np.arange(-self.margin, self.margin + 1)
+        step = (side[:, None] * self.stride + side).ravel()
+        self.step = np.delete(step, len(step) // 2)
+
+    def _number(self, column: np.ndarray, row: np.ndarray) -> np.ndarray:
+        return (row + self.margin) * self.stride + column + self.margin
+
+
+def make_batch(room: int, reach: int, splines: SplineTable, widths: list[int], dtype: type) -> Batch:
+    """Buffers for ``room`` nodes with up to ``reach`` edges each, in layers of the given row ``widths``."""
+    edges = room * reach
+    return Batch(
+        neighbors=np.empty((room, reach), np.int64),
+        counts=np.zeros(room, np.int64),
+        source=np.zeros(edges + reach, np.uint32),
+        row=np.empty(0 if splines.dense else edges * splines.per_edge, np.int32),
+        weight=np.empty(edges * splines.per_edge, dtype),
+        node=np.empty(room, np.int64),
+        own=np.empty(room * max(widths), dtype),
+        out=np.empty(room * max(widths), dtype),
+        sums=np.empty(room * splines.rows * max(widths), dtype),
+    )
+
+
+class Readout:
+    """The first pooling and all that lies behind it; computes what has changed, when asked.
+
+    Args:
+        model: the network.
+        graph: the graph rule.
+        dtype: of the kernels, as NumPy calls the model's.
+        room: cells that go through a layer together.
+
+    Attributes:
+        grid: the cells.
+        cells: their queues of live nodes.
+        layers: on cells, see ``flatten``.
+    """
+
+    def __init__(self, model: GraphNetwork, graph: GraphConfig, dtype: type, room: int) -> None:
+        self._model, self._dtype = model, dtype
+        self._kind = next(model.parameters()).dtype
+        pooling = model.poolings[0] if model.reads_edges else model.grid
+        assert isinstance(pooling, (VoxelPooling, GridPooling))
+        self.grid = CellGrid(pooling, int(graph.radius), joined=model.reads_edges, dtype=self._kind)
+        self._channels = flatten(model.event_blocks)[-1][0].conv.out_channels
+        self.layers = flatten(model.voxel_blocks[0].children()) if model.reads_edges else []
+        attributes, self._step_class = self._edge_classes(pooling)
+        kernel_size = self.layers[0][0].conv.kernel_size.tolist() if self.layers else [2] * model.dim
+        self._splines = SplineTable.make(kernel_size, attributes[:, : len(kernel_size)], time_varies=False)
+        self._rules = np.zeros(1, RULE)
+        rule = self._rules[0]
+        rule["mean"] = not self.layers or self.layers[0][0].conv.aggr == "mean"
+        rule["dense"], rule["times"], rule["slots"] = self._splines.dense, 1, self._splines.slots
+        rule["per_class"], rule["per_edge"] = self._splines.slot.shape[1], self._splines.per_edge
+        self._parent = self._parents(pooling)
+        self._room = room
+        names = {module: name for name, module in model.named_modules()}
+        self._names = [names[block] for block, _ in self.layers]
+        self.take_weights()
+        self.reset()
+
+    def take_weights(self) -> None:
+        """Read the model's weights."""
+        self._table = LayerTable(self.layers, self._splines, self._dtype, padded(self._channels))
+        self._batch = make_batch(
+            self._room, max(1, len(self.grid.step)), self._splines, self._table.widths, self._dtype
+        )
+
+    def reset(self) -> None:
+        """Empty all cells."""
+        grid, steps, width = self.grid, len(self.grid.step), self._table.widths[0]
+        none = np.full(grid.count, -1, np.int64)
+        step_number = np.zeros(2 * int(np.abs(grid.step).max(initial=0)) + 1, np.int64)
+        step_number[grid.step + len(step_number) // 2] = np.arange(steps)
+        self.cells = Cells(
+            of_pixel=grid.of_pixel,
+            at_border=grid.at_border,
+            front_oldest=none,
+            back_newest=none.copy(),
+            back_oldest=none.copy(),
+            back_maximum=np.zeros(grid.count * width, self._dtype),
+            touched=np.zeros(grid.count, np.bool_),
+            newest_source=np.full(grid.count * steps, -1, np.int64),
+            step_number=step_number,
+        )
+        low, high = self._splines.linear()
+        self._voxels = VoxelGraph(
+            step=grid.step,
+            step_class=self._step_class,
+            present=np.zeros((grid.count, steps), np.bool_),
+            occupied=np.zeros(grid.count, np.bool_),
+            changed=np.zeros(grid.count, np.bool_),
+            rewired=np.zeros(grid.count, np.bool_),
+            features=np.zeros(grid.count * sum(self._table.widths), self._dtype),
+            layers=self._table.records(grid.count),
+            constants=self._table.constants,
+            low=low.ravel(),
+            high=high.ravel(),
+            class_slot=self._splines.slot.ravel(),
+            class_weight=self._splines.weight.ravel(),
+        )
+        self._held: Tensor | None = None
+        self._tally = np.zeros((len(self.layers) + 2, 3), np.int64)
+        self._flops_behind = 0
+        self.begin_update()
+
+    def begin_update(self) -> None:
+        """From here on, costs belong to a new update."""
+        self._before = self._tally.copy()
+
+    def output(self, oldest: int, first: int, nodes: Nodes, width: int, final: int) -> Tensor:
+        """The network's output.
+
+        Args:
+            oldest: number of the oldest node in the cells.
+            first: number of the oldest that is live.
+            nodes: their rings.
+            width: of a row of the last features on events.
+            final: where those begin.
+        """
+        begin = monotonic_ns()
+        cells, voxels, mask = self.cells, self._voxels, len(nodes.pixel) - 1
+        leaving = (oldest, first, mask, nodes.cell, cells.touched)
+        touch_leaving(*leaving)
+        changed = read_cells(first, mask, nodes, cells, width, final, voxels, self._batch.own)
+        # They have only left this output: at the next one they may be live again, if its time is before this one's.
+        touch_leaving(*leaving)
+        if self._model.reads_edges:
+            changed |= read_edges(first, cells.newest_source, voxels)
+        pooling, behind = self._tally[-2:]
+        pooling[_NANOSECONDS] += monotonic_ns() - begin
+        if changed or self._held is None:
+            run_voxels(self._rules, voxels, self._batch, self._tally)
+            if not self._flops_behind:
+                with FlopCounterMode(display=False) as counter:
+                    self._behind()
+                self._flops_behind = counter.get_total_flops()
+            begin = monotonic_ns()
+            self._held = self._behind()
+            behind[_NODES] += 1
+            behind[_NANOSECONDS] += monotonic_ns() - begin
+        return self._held.clone()
+
+    def flops(self) -> dict[str, Cost]:
+        """FLOPs by layer."""
+        last = self._tally - self._before
+        per_edge, rows = self._splines.per_edge, self._splines.rows
+        costs = {
+            name: Cost(
+                *(
+                    block_flops(block, int(nodes), int(edges), per_edge, int(nodes) * rows, mark)
+                    for nodes, edges, _ in (last[n], self._tally[n])
+                )
+            )
+            for n, (name, (block, mark)) in enumerate(zip(self._names, self.layers, strict=True))
+        }
+        runs = (int(last[-1, _NODES]), int(self._tally[-1, _NODES]))
+        return costs | {"head": Cost(*(self._flops_behind * run for run in runs))}
+
+    def runtime(self) -> dict[str, Cost]:
+        """Seconds by layer."""
+        last, total = ((self._tally - self._before) * 1e-9, self._tally * 1e-9)
+        return {
+            name: Cost(float(last[n, _NANOSECONDS]), float(total[n, _NANOSECONDS]))
+            for n, name in enumerate([*self._names, "pooling", "head"])
+        }
+
+    def _behind(self) -> Tensor:
+        """What lies behind the layers on cells."""
+        grid, voxels, width = self.grid, self._voxels, self._table.widths[-1]
+        features = voxels.features[len(voxels.features) - grid.count * width :]
+        if len(self._model.poolings) > 1:
+            occupied = np.flatnonzero(voxels.occupied[grid.inside])
+            number = np.full(grid.count, -1)
+            number[grid.inside[occupied]] = np.arange(len(occupied))
+            target, step = np.nonzero(voxels.present)
+            pooling = self._model.poolings[0]
+            assert isinstance(pooling, VoxelPooling)
+            x = features.reshape(grid.count, width)[grid.inside[occupied], : self._channels_out]
+            return self._model.readout(
+                torch.from_numpy(x),
+                pooling.centers(torch.from_numpy(occupied), self._kind),
+                torch.from_numpy(np.stack([number[target + grid.step[step]], number[target]])),
+                torch.zeros(len(occupied), dtype=torch.long),
+                1,
+                done=1,
+            )
+        columns, rows = self._model.grid.shape
+        if self._model.reads_edges:
+            pooled = np.zeros((rows * columns, width), features.dtype)
+            pool_cells(grid.inside, self._parent, voxels.occupied, features, width, pooled)
+        else:
+            pooled = features.reshape(rows * columns, width)
+        image = torch.from_numpy(pooled).view(1, rows, columns, width)[..., : self._channels_out]
+        return self._model.head(image.permute(0, 3, 1, 2))
+
+    @property
+    def _channels_out(self) -> int:
+        return self.layers[-1][0].conv.out_channels if self.layers else self._channels
+
+    def memory(self) -> int:
+        """Bytes of the cells."""
+        return sum(array.nbytes for array in (*self.cells, *self._voxels, *self._batch))
+
+    def _edge_classes(self, pooling: VoxelPooling | GridPooling) -> tuple[np.ndarray, np.ndarray]:
+        """Attributes of the classes of edges between cells, and the class of the edge from every step to every cell."""
+        grid = self.grid
+        step_class = np.full((grid.count, len(grid.step)), -1, np.int32)
+        if not isinstance(pooling, VoxelPooling) or not len(grid.step):
+            return np.zeros((1, 3), self._dtype), step_class
+        number = np.full(grid.count, -1)
+        number[grid.inside] = np.arange(len(grid.inside))
+        target, step = np.divmod(np.arange(len(grid.inside) * len(grid.step)), len(grid.step))
+        source = number[grid.inside[target] + grid.step[step]]
+        target, step, source = target[source >= 0], step[source >= 0], source[source >= 0]
+        centers = pooling.centers(torch.arange(len(grid.inside)), self._kind)
+        attributes = pooling.edge_attributes(centers[source] - centers[target]).numpy()
+        classes, number_of = np.unique(attributes, axis=0, return_inverse=True)
+        step_class[grid.inside[target], step] = number_of.ravel()
+        return classes, step_class
+
+    def _parents(self, pooling: VoxelPooling | GridPooling) -> np.ndarray:
+        """The cell of the last grid in which every cell on the sensor lies, ``[rows · columns]``."""
+        if len(self._model.poolings) != 1:
+            return np.empty(0, np.int64)
+        assert isinstance(pooling, VoxelPooling)
+        last = self._model.grid
+        centers = pooling.centers(torch.arange(len(self.grid.inside)), self._kind)
+        column, row = cells_of(centers, last.size, last.shape)
+        return (row * last.shape[0] + column).numpy()

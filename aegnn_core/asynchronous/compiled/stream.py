@@ -1,0 +1,339 @@
+"""The compiled step of a packet of events: neighbours, the layers on events, and nodes that enter and leave cells."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import from_dtype, njit
+
+from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell
+from aegnn_core.asynchronous.compiled.clock import nanoseconds
+from aegnn_core.asynchronous.compiled.handles import array_at
+from aegnn_core.asynchronous.compiled.layers import run_layer, weigh_dense, weigh_sparse
+from aegnn_core.asynchronous.compiled.plan import LAYER
+from aegnn_core.graph.build import edge_attributes
+from aegnn_core.graph.neighbors import SearchArrays, insert_and_search
+
+__all__ = ["RULE", "Batch", "Cells", "Nodes", "append_events", "first_live"]
+
+#: Scalars of the graph rule, the sensor and the network, for compiled code.
+RULE = np.dtype(
+    [
+        ("radius", np.float64),  # [px]
+        ("time_scale", np.float64),  # β [px/µs]
+        ("window", np.int64),  # [µs]
+        ("max_nodes", np.int64),  # that are live
+        ("max_neighbors", np.int64),
+        ("nearest_nodes", np.int64),  # that can be neighbours: max_nodes, or as many as there are slots
+        ("held", np.int64),  # nodes before this one have left their slots
+        ("stride", np.int64),  # of the image of pixels
+        ("margin", np.int64),  # around it
+        ("mean", np.bool_),  # sums are divided by the number of edges
+        ("dense", np.bool_),  # see SplineTable
+        ("times", np.int64),
+        ("slots", np.int64),
+        ("per_class", np.int64),
+        ("per_edge", np.int64),
+        ("reads_edges", np.bool_),  # the cells are joined by edges
+    ]
+)
+
+
+_RULE, _LAYER = from_dtype(RULE), from_dtype(LAYER)
+
+
+class Nodes(NamedTuple):
+    """Rings of the nodes, node n in slot ``n % capacity``, and what is computed for them.
+
+    ``pixel [capacity]`` of the image with margins, the ``cell [capacity]`` in which that is, ``link [capacity]`` see
+    ``cells``; ``features`` of all layers, ``layers`` and ``constants`` see ``LayerTable``, the others see
+    ``SplineTable``; ``step_class`` gives the class of an edge from the step between its pixels.
+    """
+
+    pixel: np.ndarray
+    cell: np.ndarray
+    link: np.ndarray
+    features: np.ndarray
+    layers: np.ndarray
+    constants: np.ndarray
+    step_class: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    class_slot: np.ndarray
+    class_weight: np.ndarray
+
+
+class Cells(NamedTuple):
+    """The cells of the first pooling: see ``cells`` for their queues.
+
+    ``of_pixel`` gives the cell of a pixel, ``at_border`` whether an edge can come there from another. ``touched
+    [cells]`` says which cells have changed since they were last read. ``newest_source [cells · steps]`` is the youngest
+    node with an edge from the cell that lies a step away; ``step_number`` counts the steps.
+    """
+
+    of_pixel: np.ndarray
+    at_border: np.ndarray
+    front_oldest: np.ndarray
+    back_newest: np.ndarray
+    back_oldest: np.ndarray
+    back_maximum: np.ndarray
+    touched: np.ndarray
+    newest_source: np.ndarray
+    step_number: np.ndarray
+
+
+class Batch(NamedTuple):
+    """Buffers for as many nodes as go through the layers together: their neighbours, and see ``run_layer``."""
+
+    neighbors: np.ndarray
+    counts: np.ndarray
+    source: np.ndarray
+    row: np.ndarray
+    weight: np.ndarray
+    node: np.ndarray
+    own: np.ndarray
+    out: np.ndarray
+    sums: np.ndarray
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _describe_edges(first, batch, rule, node_t, nodes, neighbors, counts, source, row, weight):
+    """Write where the edges into nodes ``first …`` come from, and the rows of the sums that they act on.
+
+    Returns:
+        The first and the last time kernel in use.
+    """
+    mask = len(node_t) - 1
+    center = len(nodes.step_class) >> 1
+    kind = weight.dtype.type
+    times = rule.times
+    earliest, latest = times - 1, np.int64(0)
+    for k in range(batch):
+        own = (first + k) & mask
+        here = np.int64(nodes.pixel[own]) - center
+        now = node_t[own]
+        share = kind(1) / kind(max(counts[k], 1)) if rule.mean else kind(1)
+        for i in range(counts[k]):
+            slot = np.uintp(neighbors[k, i] & mask)
+            edge = k * rule.max_neighbors + i
+            source[edge] = slot
+            edge_class = np.int64(nodes.step_class[np.uintp(np.int64(nodes.pixel[slot]) - here)])
+            time = float(node_t[slot] - now)
+            attribute = kind(edge_attributes(0.0, 0.0, time, rule.radius, rule.time_scale)[2])
+            if rule.dense:
+                weigh_dense(edge, edge_class, attribute, share, times * rule.slots, nodes.low, nodes.high, weight)
+            else:
+                kernel, later = weigh_sparse(
+                    edge, edge_class, attribute * kind(times - 1), share, times, rule.slots, nodes.class_slot,
+                    nodes.class_weight, rule.per_class, row, weight,
+                )  # fmt: skip
+                earliest, latest = min(earliest, kernel), max(latest, later)
+    if rule.dense:
+        return np.int64(0), times - 1
+    return earliest, max(earliest, latest)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _note_edges(first, batch, mask, nodes, cells, neighbors, counts):
+    """Remember for every pair of cells the youngest source of an edge between them."""
+    center = len(cells.step_number) >> 1
+    steps = len(cells.newest_source) // len(cells.touched)
+    for k in range(batch):
+        slot = (first + k) & mask
+        if not cells.at_border[nodes.pixel[slot]]:
+            continue
+        here = np.int64(nodes.cell[slot])
+        newest = cells.newest_source[here * steps : (here + 1) * steps]
+        for i in range(counts[k]):
+            number = neighbors[k, i]
+            step = np.int64(nodes.cell[np.uintp(number & mask)]) - here
+            if step != 0:
+                n = cells.step_number[step + center]
+                newest[n] = max(newest[n], number)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def first_live(oldest, size, time, window, max_nodes, node_t):
+    """Number of the oldest node that is live at ``time`` [µs], if ``size`` nodes have come; at least ``oldest``."""
+    mask = len(node_t) - 1
+    first = max(oldest, size - max_nodes)
+    limit = time - window
+    while first < size and node_t[first & mask] <= limit:
+        first += 1
+    return first
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _search_at(table, row):
+    """Handles to a ``SearchArrays`` from a row of the table on."""
+    return SearchArrays(
+        array_at(table, row, np.int64),
+        array_at(table, row + 1, np.int64),
+        array_at(table, row + 2, np.int64),
+        array_at(table, row + 3, np.int64),
+        array_at(table, row + 4, np.int64),
+        array_at(table, row + 5, np.int64),
+        array_at(table, row + 6, np.int64),
+        array_at(table, row + 7, np.int64),
+        array_at(table, row + 8, np.int64),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _nodes_at(table, row, kind):
+    """Handles to ``Nodes``; ``kind`` is a float of the kernels' type."""
+    return Nodes(
+        array_at(table, row, np.int32),
+        array_at(table, row + 1, np.int32),
+        array_at(table, row + 2, np.int64),
+        array_at(table, row + 3, kind),
+        array_at(table, row + 4, _LAYER),
+        array_at(table, row + 5, kind),
+        array_at(table, row + 6, np.int16),
+        array_at(table, row + 7, kind),
+        array_at(table, row + 8, kind),
+        array_at(table, row + 9, np.int32),
+        array_at(table, row + 10, kind),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _cells_at(table, row, kind):
+    """Handles to ``Cells``."""
+    return Cells(
+        array_at(table, row, np.int32),
+        array_at(table, row + 1, np.bool_),
+        array_at(table, row + 2, np.int64),
+        array_at(table, row + 3, np.int64),
+        array_at(table, row + 4, np.int64),
+        array_at(table, row + 5, kind),
+        array_at(table, row + 6, np.bool_),
+        array_at(table, row + 7, np.int64),
+        array_at(table, row + 8, np.int64),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _batch_at(table, row, kind):
+    """Handles to a ``Batch``."""
+    return Batch(
+        array_at(table, row, np.int64),
+        array_at(table, row + 1, np.int64),
+        array_at(table, row + 2, np.uint32),
+        array_at(table, row + 3, np.int32),
+        array_at(table, row + 4, kind),
+        array_at(table, row + 5, np.int64),
+        array_at(table, row + 6, kind),
+        array_at(table, row + 7, kind),
+        array_at(table, row + 8, kind),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def append_events(events, begin, size, oldest, table, kind):
+    """Take ``events[begin:]`` into the graph and through the layers, some at a time.
+
+    Args:
+        events: structured ``[N]``, checked.
+        begin: the first to take.
+        size: nodes so far.
+        oldest: number of the oldest that is in the cells.
+        table: handles to the rule ``[1]``, to the tally, and to the arrays of the ``SearchArrays``, ``Nodes``,
+            ``Cells`` and ``Batch``. The tally ``[layers + 5]`` is added to: nanoseconds of the search, of the splines,
+            of every layer and of the cells, and the numbers of edges and of rows of sums.
+        kind: a float of the kernels' type.
+
+    Returns:
+        How many events were taken, fewer than there are if the rings have to grow first; the new ``oldest``.
+    """
+    rule = array_at(table, 0, _RULE)[0]
+    tally = array_at(table, 1, np.int64)
+    search = _search_at(table, 2)
+    nodes = _nodes_at(table, 11, kind)
+    cells = _cells_at(table, 22, kind)
+    batch = _batch_at(table, 31, kind)
+    node_t = search.node_t
+    capacity = len(node_t)
+    mask = capacity - 1
+    room = len(batch.counts)
+    neighbors = batch.neighbors.reshape(room, rule.max_neighbors)
+    layers = nodes.layers
+    width = layers[len(layers) - 1].outputs
+    final = layers[len(layers) - 1].target
+    t, x, y, p = events["t"], events["x"], events["y"], events["p"]
+    done = begin
+    while done < len(events):
+        count = min(room, len(events) - done)
+        leaving = first_live(oldest, size, t[done], rule.window, rule.max_nodes, node_t)
+        # An arriving node is among the last max_nodes itself.
+        leaving = max(leaving, min(size, size + 1 - rule.max_nodes))
+        while oldest < leaving:
+            slot = oldest & mask
+            cell = np.int64(nodes.cell[slot])
+            leave_cell(
+                slot, mask, cell, nodes.features, final, width, nodes.link, cells.front_oldest, cells.back_newest
+            )
+            cells.touched[cell] = True
+            oldest += 1
+        if size + count - oldest > capacity:
+            break
+
+        clock = nanoseconds()
+        until = done + count
+        insert_and_search(
+            t[done:until], x[done:until], y[done:until], size, rule.held, search.head, search.span, rule.stride,
+            rule.margin, search.previous, node_t, mask, search.offsets, search.reach_us, rule.nearest_nodes,
+            rule.max_neighbors, search.chain_node, search.chain_reach, search.candidates, neighbors, batch.counts,
+        )  # fmt: skip
+        for k in range(count):
+            slot = (size + k) & mask
+            batch.node[k] = slot
+            pixel = (np.int64(y[done + k]) + rule.margin) * rule.stride + np.int64(x[done + k]) + rule.margin
+            nodes.pixel[slot] = pixel
+            nodes.cell[slot] = cells.of_pixel[pixel]
+            polarity = batch.own.dtype.type(1 if p[done + k] > 0 else -1)
+            batch.own[k] = polarity
+            nodes.features[slot] = polarity
+        now = nanoseconds()
+        tally[0] += now - clock
+        clock = now
+
+        earliest, latest = _describe_edges(
+            size, count, rule, node_t, nodes, neighbors, batch.counts, batch.source, batch.row, batch.weight
+        )
+        edges = 0
+        for k in range(count):
+            edges += batch.counts[k]
+        tally[len(layers) + 3] += edges
+        tally[len(layers) + 4] += count * (latest - earliest + 1) * rule.slots
+        now = nanoseconds()
+        tally[1] += now - clock
+        clock = now
+
+        own, out = batch.own, batch.out
+        for n in range(len(layers)):
+            run_layer(
+                layers[n], count, rule.max_neighbors, batch.counts, batch.source, batch.row, batch.weight,
+                rule.per_edge, rule.dense, earliest * rule.slots, (latest - earliest + 1) * rule.slots, batch.node, own,
+                nodes.features, nodes.constants, batch.sums, out,
+            )  # fmt: skip
+            own, out = out, own
+            now = nanoseconds()
+            tally[2 + n] += now - clock
+            clock = now
+
+        for k in range(count):
+            slot = (size + k) & mask
+            cell = np.int64(nodes.cell[slot])
+            enter_cell(
+                size + k, slot, cell, nodes.features, final, width, nodes.link, cells.back_newest, cells.back_oldest,
+                cells.back_maximum,
+            )  # fmt: skip
+            cells.touched[cell] = True
+        if rule.reads_edges:
+            _note_edges(size, count, mask, nodes, cells, neighbors, batch.counts)
+        tally[2 + len(layers)] += nanoseconds() - clock
+        size += count
+        done = until
+    return done - begin, oldest
