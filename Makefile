@@ -7,10 +7,11 @@ export AMENT_PREFIX_PATH := $(CURDIR)/.venv
 
 VENV := .venv/bin
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo evaluate test lint clean
 
 help:
 	@echo "make demo [BAG=path]  simulate a recording (or take a bag), detect objects in it through ROS 2, save demo.png"
+	@echo "make evaluate BAG=path  play a bag at x1 to x10, measure latency and, with labels, precision: evaluation.json, .png"
 	@echo "make test             check style and types, run all tests"
 	@echo "make lint             check style and types"
 	@echo "make setup            bring .venv up to date, nothing else"
@@ -22,6 +23,10 @@ setup:
 
 demo: setup
 	$(VENV)/aegnn_demo $(if $(BAG),--bag "$(BAG)")
+
+evaluate: setup
+	$(if $(BAG),,$(error make evaluate needs a bag with event packets: make evaluate BAG=path [MODEL=name or file]))
+	$(VENV)/evaluate_bag "$(BAG)" $(if $(MODEL),--model "$(MODEL)")
 
 lint: setup
 	$(VENV)/python -m ruff check .

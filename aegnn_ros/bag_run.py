@@ -28,7 +28,7 @@ from aegnn_ros.node_process import NodeProcess
 from aegnn_ros.replay import DRIVER_QOS, PublishedPacket, replay
 from aegnn_ros.share import large_packet_profile
 
-__all__ = ["BagRun", "ReceivedResult", "isolate_ros", "run_bag"]
+__all__ = ["BagRun", "ReceivedResult", "isolate_ros", "ros_session", "run_bag"]
 
 _TARGET = "/event_detector"
 #: Even on a slow machine, loading torch and compiling do not take longer [s].
@@ -81,6 +81,16 @@ def isolate_ros() -> None:
     os.environ.update(large_packet_profile())
 
 
+@contextmanager
+def ros_session() -> Iterator[None]:
+    """ROS for one or several runs; Ctrl-C stays Python's, so that it unwinds a run, which stops its node."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
+
+
 def run_bag(
     packets: Sequence[RecordedPacket],
     parameters: Mapping[str, str | int | float],
@@ -90,6 +100,8 @@ def run_bag(
     rate: float = 1.0,
 ) -> BagRun:
     """Start the node, bring it to active, play all packets in real time, wait for the last answer and stop the node.
+
+    Within :func:`ros_session`.
 
     Args:
         packets: in the order of their receipt.
@@ -103,10 +115,8 @@ def run_bag(
         TimeoutError: it did not answer a life cycle request.
     """
     run = BagRun()
-    # Python's own handler of Ctrl-C: it unwinds this function, which stops the node.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = Node("bag_run")
     try:
-        node = Node("bag_run")
         with NodeProcess(parameters) as process, _spinning(node):
             _bring_up(LifecycleClient(node, _TARGET), process)
             node.create_subscription(DiagnosticArray, "/diagnostics", partial(_keep_diagnostics, run), 10)
@@ -122,14 +132,14 @@ def run_bag(
             _wait(lambda: publisher.get_subscription_count() and subscription.get_publisher_count(), process)
             # We know the node now, but it may not know us yet, and it gets nothing of what is published before.
             time.sleep(_SETTLE_S)
-            for sent in replay(packets, publisher, node.get_clock(), rate):
+            for sent in replay(packets, publisher, node.get_clock().now().nanoseconds, rate):
                 run.sent.append(sent)
                 progress(len(run.sent))
                 process.check()
             played = len(run.history)
             _wait(lambda: len(run.history) > played + 1 and run.idle, process)
     finally:
-        rclpy.try_shutdown()
+        node.destroy_node()
     return run
 
 

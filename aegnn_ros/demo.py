@@ -22,11 +22,12 @@ from aegnn_core.datasets.simulated import HELD_OUT_SEED
 from aegnn_core.evaluation import average_precision
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
+from aegnn_core.events.label_topics import Label
 from aegnn_core.events.rosbag import is_bag, read_event_packets, write_event_bag
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_ros.answers import Answer, answers_of
-from aegnn_ros.bag_run import BagRun, isolate_ros, run_bag
+from aegnn_ros.bag_run import BagRun, isolate_ros, ros_session, run_bag
 from aegnn_ros.demo_picture import Moment, draw_moments
 from aegnn_ros.node_process import NodeProcessError
 
@@ -95,7 +96,7 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     isolate_ros()
     parameters = {"model": parsed.model, "device": parsed.device, "score_threshold": _PUBLISHED_SCORE}
-    with Progress(console=console, transient=True) as progress:
+    with ros_session(), Progress(console=console, transient=True) as progress:
         task = progress.add_task("Starting the node", total=len(packets))
         run = run_bag(
             packets,
@@ -119,8 +120,11 @@ def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> np.n
     """Write a simulated scene as a bag, in place of an earlier one; return its boxes, if there are any."""
     if bag.is_dir() and is_bag(bag):
         shutil.rmtree(bag)
-    scene = simulate_scene(seed, SceneConfig(duration_us=round(1e6 * duration_s)))
-    count = write_event_bag(bag, scene.stream)
+    config = SceneConfig(duration_us=round(1e6 * duration_s))
+    scene = simulate_scene(seed, config)
+    moments = range(config.box_period_us, config.duration_us, config.box_period_us)
+    labels = [Label(1000 * moment, boxes=scene.boxes[scene.boxes["t"] == moment]) for moment in moments]
+    count = write_event_bag(bag, scene.stream, labels=labels)
     console.print(
         f"Simulated {duration_s:g} s, {len(scene.stream)} events (seed {seed}): {count} packets in {bag}",
         soft_wrap=True,

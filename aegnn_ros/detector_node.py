@@ -80,6 +80,11 @@ class EventDetector(LifecycleNode):
 
     # States
 
+    def start(self) -> None:
+        """Configure and activate, where the parameter autostart asks for it; call it once the node is spinning."""
+        if self._settings.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and compile what it runs; with wrong settings say so and stay unconfigured."""
         settings = self._settings

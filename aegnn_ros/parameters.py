@@ -92,6 +92,9 @@ class DetectorParameters:
         limits=(0, 1_000_000),
         change=Change.UNCONFIGURED,
     )
+    autostart: bool = _parameter(
+        False, "Whether the node configures and activates itself when it starts", change=Change.UNCONFIGURED
+    )
     queue_depth: int = _parameter(
         100,
         "Event packets that ROS keeps for the node; when more arrive before it takes them, the oldest are lost",

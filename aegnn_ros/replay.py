@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from event_camera_msgs.msg import EventPacket
-from rclpy.clock import Clock
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
@@ -21,6 +20,8 @@ DRIVER_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 #: A recorder does not get a packet later than this [ns]: a longer delay means that the two clocks are not the same.
 _LONGEST_DELAY_NS = 1_000_000_000
+#: While there is nothing to publish, time is told this often [ns].
+_TICK_NS = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -39,32 +40,39 @@ class PublishedPacket:
 
 
 def replay(
-    packets: Iterable[RecordedPacket], publisher: Publisher[EventPacket], clock: Clock, rate: float = 1.0
+    packets: Iterable[RecordedPacket],
+    publisher: Publisher[EventPacket],
+    begin: int | None,
+    rate: float = 1.0,
+    tick: Callable[[int], None] = lambda now: None,
 ) -> Iterator[PublishedPacket]:
-    """Publish packets in real time, with stamps shifted to now, and yield each after it was published.
+    """Publish packets with the time between their receipts in the recording, and yield each after it was published.
 
-    The time between packets is that between their receipts in the recording; stamps keep their distance from it. At
-    another rate than 1, the stamps keep their distances from each other, so that they still agree with sensor time.
+    Stamps keep their distances from the first receipt and from each other, at any rate: so they agree with sensor time.
 
     Args:
         packets: in the order of their receipt.
         publisher: of the event topic.
-        clock: for the stamps.
+        begin: the first receipt in ROS time [ns]; None for the recording's own time.
         rate: how many times as fast as recorded.
+        tick: called while it waits with the time of the recording, in ROS time [ns].
     """
     start = time.monotonic_ns()
-    now = clock.now().nanoseconds
     first: RecordedPacket | None = None
     for packet in packets:
         if first is None:
             first = packet
+            begin = packet.received if begin is None else begin
             delay = packet.received - packet.stamp
-            first_stamp = now - (delay if 0 <= delay <= _LONGEST_DELAY_NS else 0)
+            first_stamp = begin - (delay if 0 <= delay <= _LONGEST_DELAY_NS else 0)
+        assert begin is not None
         stamp = first_stamp + packet.stamp - first.stamp
         message = packet_message(packet, stamp)
-        wait = start + (packet.received - first.received) / rate - time.monotonic_ns()
-        if wait > 0:
-            time.sleep(wait / 1e9)
+        due = start + (packet.received - first.received) / rate
+        while (wait := due - time.monotonic_ns()) > 0:
+            tick(begin + int(rate * (time.monotonic_ns() - start)))
+            time.sleep(min(wait, _TICK_NS) / 1e9)
+        tick(begin + packet.received - first.received)
         published = time.monotonic_ns()
         publisher.publish(message)
         yield PublishedPacket(packet, stamp, published)

@@ -30,8 +30,12 @@ ARGUMENTS = {
     "params_file": (str(share_file("config/detect.yaml")), "YAML file with the node's parameters"),
     "namespace": ("", "of the node"),
     "name": ("event_detector", "of the node; its topics lie below it"),
+    "use_sim_time": ("false", "whether ROS time comes from /clock"),
     "rviz": ("false", "whether to open RViz with the annotated image and the boxes"),
 }
+
+#: What config/detect.rviz shows of a node /event_detector.
+RVIZ_TOPICS = ("annotated_image", "markers")
 
 
 def detector(context: LaunchContext) -> list[Action]:
@@ -42,7 +46,11 @@ def detector(context: LaunchContext) -> list[Action]:
         executable="event_detector",
         name=value["name"],
         namespace=value["namespace"],
-        parameters=[value["params_file"], {n: value[n] for n in ("model", "device", "frame_id") if value[n]}],
+        parameters=[
+            value["params_file"],
+            {"use_sim_time": value["use_sim_time"].lower() == "true"},
+            {n: value[n] for n in ("model", "device", "frame_id") if value[n]},
+        ],
         remappings=[("~/events", value["events"])],
         output="screen",
     )
@@ -58,7 +66,8 @@ def detector(context: LaunchContext) -> list[Action]:
         package="rviz2",
         executable="rviz2",
         arguments=["-d", str(share_file("config/detect.rviz")), "-f", value["frame_id"] or "event_camera"],
-        remappings=[(f"/event_detector/{topic}", f"{topics}/{topic}") for topic in ("annotated_image", "markers")],
+        remappings=[(f"/event_detector/{topic}", f"{topics}/{topic}") for topic in RVIZ_TOPICS],
+        parameters=[{"use_sim_time": value["use_sim_time"].lower() == "true"}],
         condition=IfCondition(value["rviz"]),
     )
     return [RegisterEventHandler(activate), node, configure, rviz]

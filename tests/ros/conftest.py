@@ -118,7 +118,7 @@ class Conversation:
 
     def play(self, packets: Iterable[RecordedPacket]) -> None:
         """Publish packets with their own timing and stamps of now."""
-        for _ in replay(packets, self.publisher, self.node.get_clock()):
+        for _ in replay(packets, self.publisher, self.node.get_clock().now().nanoseconds):
             self.process.check()
 
     def diagnostics(self) -> dict[str, str]:

@@ -1,0 +1,49 @@
+"""Play a bag through the detector at several rates and compare with the bag's labels.
+
+ros2 launch aegnn_ros evaluate.launch.py bag:=recording model:=scenes_detector output:=report
+
+The command starts and stops the detector itself, once per rate, in a ROS domain of its own.
+"""
+
+from launch import LaunchContext, LaunchDescription
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+ARGUMENTS = {
+    "topic": ("", "event topic in the bag; needed where it has several"),
+    "labels": ("/labels", "topic with true boxes (Detection2DArray) or classes (Classification), if there is one"),
+    "model": ("scenes_detector", "name of a packaged model, or path of a .safetensors file"),
+    "device": ("cpu", "where the network runs"),
+    "rates": ("1 2 5 10", "how many times as fast as recorded"),
+    "output": (".", "folder for evaluation.json and evaluation.png"),
+}
+
+
+def evaluation(context: LaunchContext) -> list[Action]:
+    """The command."""
+    value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS)}
+    options = [part for name in ("labels", "model", "device", "output") for part in (f"--{name}", value[name])]
+    if value["topic"]:
+        options += ["--topic", value["topic"]]
+    return [
+        Node(
+            package="aegnn_ros",
+            executable="evaluate_bag",
+            arguments=[value["bag"], *options, "--rates", *value["rates"].split()],
+            output="screen",
+            on_exit=[Shutdown(reason="the evaluation is over")],
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments and command."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("bag", description="folder of a rosbag2 with event packets"),
+            *(DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()),
+            OpaqueFunction(function=evaluation),
+        ]
+    )

@@ -1,0 +1,61 @@
+"""Start event detectors for several cameras in one process, each with its own state, and bring them to active.
+
+ros2 launch aegnn_ros multi.launch.py names:="left right" events:="/left/events /right/events"
+
+Each camera's node is called after it. Parameters that differ from camera to camera stand below the node's name in the
+parameter file.
+"""
+
+from launch import LaunchContext, LaunchDescription
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from aegnn_ros.share import large_packet_profile, share_file
+
+ARGUMENTS = {
+    "names": ("left right", "of the nodes, one per camera"),
+    "events": ("", "topics of the event packets, one per node; empty: /<name>/event_camera/events"),
+    "model": ("", "of all nodes: a packaged model or a path of a .safetensors file; empty: as in params_file"),
+    "device": ("", "where the networks run: cpu, cuda or cuda:<number>; empty: as in params_file"),
+    "params_file": (str(share_file("config/detect.yaml")), "YAML file with the nodes' parameters"),
+    "namespace": ("", "of all nodes"),
+    "use_sim_time": ("false", "whether ROS time comes from /clock"),
+}
+
+
+def detectors(context: LaunchContext) -> list[Action]:
+    """One process with a node per name."""
+    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    names = value["names"].split()
+    topics = value["events"].split() or [f"/{name}/event_camera/events" for name in names]
+    if not names or len(topics) != len(names):
+        raise RuntimeError(f"multi.launch.py: {len(names)} names and {len(topics)} event topics, expected one per name")
+    return [
+        Node(
+            package="aegnn_ros",
+            executable="event_detector",
+            namespace=value["namespace"],
+            arguments=names,
+            parameters=[
+                value["params_file"],
+                # launch drives the life cycle of one node per process, so these do it themselves.
+                {"autostart": True, "use_sim_time": value["use_sim_time"].lower() == "true"},
+                {n: value[n] for n in ("model", "device") if value[n]},
+            ],
+            remappings=[(f"{name}:~/events", topic) for name, topic in zip(names, topics, strict=True)],
+            output="screen",
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, environment and nodes."""
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()),
+            *(SetEnvironmentVariable(name, value) for name, value in large_packet_profile().items()),
+            OpaqueFunction(function=detectors),
+        ]
+    )

@@ -1,0 +1,67 @@
+"""Play the event packets of a bag through the detector, with the bag's time on /clock.
+
+ros2 launch aegnn_ros replay.launch.py bag:=recording rate:=0.5 loop:=true rviz:=true
+
+Ends with the bag. The other arguments are those of detect.launch.py.
+"""
+
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription
+from launch.action import Action
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+    Shutdown,
+)
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from aegnn_ros.share import large_packet_profile
+
+ARGUMENTS = {
+    "topic": ("", "event topic in the bag; needed where it has several"),
+    "rate": ("1.0", "how many times as fast as recorded"),
+    "loop": ("false", "whether to start again at the end"),
+    "events": ("/event_camera/events", "topic to play on"),
+}
+
+
+def player(context: LaunchContext) -> list[Action]:
+    """What plays the bag."""
+    value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS)}
+    options = ["--rate", value["rate"]]
+    if value["topic"]:
+        options += ["--topic", value["topic"]]
+    if value["loop"].lower() == "true":
+        options += ["--loop"]
+    return [
+        Node(
+            package="aegnn_ros",
+            executable="play_events",
+            arguments=[value["bag"], *options],
+            remappings=[("/event_camera/events", value["events"])],
+            output="screen",
+            on_exit=[Shutdown(reason="the bag is over")],
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, environment, detector and player."""
+    detect = Path(__file__).with_name("detect.launch.py")
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("bag", description="folder of a rosbag2 with event packets"),
+            *(DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()),
+            *(SetEnvironmentVariable(name, value) for name, value in large_packet_profile().items()),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(str(detect)),
+                launch_arguments={"events": LaunchConfiguration("events"), "use_sim_time": "true"}.items(),
+            ),
+            OpaqueFunction(function=player),
+        ]
+    )
