@@ -84,6 +84,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
+def _bag(arguments: argparse.Namespace) -> None:
+    from aegnn_core.datasets.bag_conversion import convert_to_bag
+
+    for recording in arguments.recording:
+        bag = convert_to_bag(recording, arguments.output, arguments.storage)
+        print(f"{bag.path}: {bag.events} events in {bag.packets} packets, boxes at {bag.labels} times")
+
+
 def _confusion_table(labels: Sequence[str], confusion: list[list[int]]) -> Table:
     table = Table(title="recordings by true class (row) and answer (column)")
     for column in ("", *labels):
@@ -135,6 +143,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--dense", action="store_true", help="through the dense network, the default; or both")
     evaluate.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     evaluate.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
+    bag = commands.add_parser(
+        "bag", help="convert recordings to rosbag2 with event packets and labels", formatter_class=formatter
+    )
+    bag.set_defaults(run=_bag)
+    bag.add_argument(
+        "recording", type=Path, nargs="+", help="any recording of events, with boxes if of Gen1, N-Caltech101"
+    )
+    bag.add_argument("--output", type=Path, default=Path("."), help="folder that gets a bag per recording")
+    bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage of the bags")
     return parser
 
 
@@ -143,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
         print(f"aegnn: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -46,6 +46,11 @@ def _find(folder: Path, split: str, task: str) -> Sequence[Recording]:
     return recordings
 
 
+def _with_boxes(events: Path) -> Recording | None:
+    boxes = events.with_name(events.name.removesuffix(_EVENTS) + _BOXES)
+    return Recording(events, boxes=boxes) if events.name.endswith(_EVENTS) and boxes.exists() else None
+
+
 def _read_boxes(recording: Recording, stream: EventStream) -> np.ndarray:
     path = recording.boxes
     assert path is not None
@@ -75,6 +80,7 @@ GEN1 = DatasetFormat(
     source="the archives of https://www.prophesee.ai/2020/01/24/prophesee-gen1-automotive-detection-dataset",
     find=_find,
     read_boxes=_read_boxes,
+    with_boxes=_with_boxes,
     evaluated_from_us=_EVALUATED_AFTER_US + 1,
     counts=large_enough,
 )

@@ -49,12 +49,28 @@ def _find(folder: Path, split: str, task: str) -> Sequence[Recording]:
     if task == "recognition":
         return recordings
     recordings = [
-        replace(item, boxes=annotations / item.events.parent.name / item.events.name.replace("image", "annotation"))
+        replace(item, boxes=_annotation(annotations, item.events))
         for item in recordings
         if item.events.parent.name != _BACKGROUND
     ]
     require_files(folder, [item.boxes for item in recordings if item.boxes])
     return recordings
+
+
+def _annotation(annotations: Path, events: Path) -> Path:
+    return annotations / events.parent.name / events.name.replace("image", "annotation")
+
+
+def _with_boxes(events: Path) -> Recording | None:
+    name = events.absolute().parent.name
+    if name not in NCALTECH101.labels:
+        return None
+    root = events.absolute().parents[2]
+    for folder in ("Caltech101_annotations", "annotations"):
+        boxes = _annotation(root / folder, events.absolute())
+        if boxes.exists():
+            return Recording(events, NCALTECH101.labels.index(name), boxes)
+    return None
 
 
 def _read_boxes(recording: Recording, stream: EventStream) -> np.ndarray:
@@ -76,4 +92,5 @@ NCALTECH101 = DatasetFormat(
     source="Caltech101.zip and Caltech101_annotations.zip from https://www.garrickorchard.com/datasets/n-caltech101",
     find=_find,
     read_boxes=_read_boxes,
+    with_boxes=_with_boxes,
 )

@@ -75,6 +75,7 @@ class DatasetFormat:
         source: what to download, and where from.
         find: lists the recordings of a split for a task in the data set's folder; raises :class:`MissingFilesError`.
         read_boxes: boxes of a recording with the given events, None for a data set without.
+        with_boxes: the recording of an events' file that has boxes where the data set keeps them, otherwise None.
         evaluated_from_us: boxes before this time [µs] do not count in an evaluation.
         counts: which boxes ``[M]``, true or predicted, count in it, from their w and h [px]; None for all.
     """
@@ -86,6 +87,7 @@ class DatasetFormat:
     source: str
     find: Callable[[Path, str, str], Sequence[Recording]]
     read_boxes: Callable[[Recording, EventStream], np.ndarray] | None = None
+    with_boxes: Callable[[Path], Recording | None] | None = None
     evaluated_from_us: int = 0
     counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None
 

@@ -1,0 +1,77 @@
+"""A bag made of a recording reads back as the same events, with the boxes of the data set as labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from numpy.testing import assert_array_equal
+
+from aegnn_core.cli import main
+from aegnn_core.datasets.bag_conversion import convert_to_bag
+from aegnn_core.events import make_events, read_event_packets, read_events
+from aegnn_core.events.rosbag import read_labels
+
+RAW = Path("../shared/data/raw")
+
+
+@pytest.mark.skipif(not RAW.is_dir(), reason="no real recordings beside the repository")
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_real_recording_reads_back(tmp_path: Path, storage: str) -> None:
+    recording = RAW / "evt2_sample.raw"
+    bag = convert_to_bag(recording, tmp_path, storage)
+    assert bag.path == tmp_path / "evt2_sample"
+    stream, read = read_events(recording), read_events(bag.path)
+    assert (read.width, read.height, len(read)) == (stream.width, stream.height, bag.events)
+    assert_array_equal(read.events, stream.events)
+    metadata = yaml.safe_load((bag.path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert (metadata["version"], metadata["storage_identifier"]) == (9, storage)
+    assert metadata["message_count"] == bag.packets == len(list(read_event_packets(bag.path)))
+    (topic,) = metadata["topics_with_message_count"]
+    assert topic["topic_metadata"]["name"] == "/event_camera/events"
+    assert topic["topic_metadata"]["type_description_hash"].startswith("RIHS01_d6fa1762")
+
+
+def test_boxes_of_gen1_become_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = np.array([(100_000 * k, 5 | 6 << 14 | (k % 2) << 28) for k in range(10)], "<u4")
+    (tmp_path / "a_td.dat").write_bytes(b"% Data file\n" + bytes([0, 8]) + words.tobytes())
+    fields = [("ts", "u8"), *((name, "f4") for name in "xywh"), ("class_id", "u1"), ("track_id", "u4")]
+    rows = [(600_000, 1, 2, 50, 40, 0, 1), (800_000, 3, 4, 30, 20, 1, 2), (600_000, 5, 6, 7, 8, 1, 3)]
+    np.save(tmp_path / "a_bbox.npy", np.array(rows, fields))
+    assert main(["bag", str(tmp_path / "a_td.dat"), "--output", str(tmp_path / "bags")]) == 0
+    assert "10 events in 10 packets, boxes at 2 times" in capsys.readouterr().out
+    bag = tmp_path / "bags" / "a_td"
+    stream = read_events(bag)
+    assert (stream.width, stream.height) == (304, 240)
+    assert stream.events["t"].tolist() == list(range(0, 1_000_000, 100_000))
+    first, second = read_labels(bag)
+    assert (first.stamp, second.stamp) == (600_000_000, 800_000_000)
+    assert first.boxes.tolist() == [(1, 2, 50, 40, 0), (5, 6, 7, 8, 1)]
+    assert second.boxes.tolist() == [(3, 4, 30, 20, 1)]
+
+
+@pytest.mark.parametrize(("events", "boxes"), [("Caltech101", "Caltech101_annotations"), ("training", "annotations")])
+def test_the_box_of_ncaltech101_becomes_a_label(tmp_path: Path, events: str, boxes: str) -> None:
+    for folder in (events, boxes):
+        (tmp_path / folder / "anchor").mkdir(parents=True)
+    recording = tmp_path / events / "anchor" / "image_0002.bin"
+    recording.write_bytes(bytes([10, 20, 128, 0, 7, 11, 21, 0, 0, 9]))
+    corners = np.array([2, 5, 3, 4, 40, 4, 40, 60, 3, 60], "<i2")
+    corners.tofile(tmp_path / boxes / "anchor" / "annotation_0002.bin")
+    bag = convert_to_bag(recording, tmp_path)
+    (label,) = read_labels(bag.path)
+    assert label.stamp == 9000
+    assert label.boxes[["x", "y", "w", "h"]].tolist() == [(3, 4, 37, 56)]
+    assert int(label.boxes["class_id"][0]) == 6  # after BACKGROUND_Google, Faces_easy, Leopards, Motorbikes, accordion, airplanes
+
+
+def test_wrong_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events = make_events(np.array([5, 6]), np.array([1, 2]), np.array([3, 4]), np.array([0, 1]))
+    np.save(tmp_path / "a.npy", events)
+    arguments = ["bag", str(tmp_path / "a.npy"), "--output", str(tmp_path / "bags"), "--storage", "sqlite3"]
+    assert main(arguments) == 0
+    assert_array_equal(read_events(tmp_path / "bags" / "a").events, events)
+    assert main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["bag", str(tmp_path / "b.raw")]) == 2
+    assert "no such file" in capsys.readouterr().err
