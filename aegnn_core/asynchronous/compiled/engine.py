@@ -44,6 +44,7 @@ class CompiledEngine:
     def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
         self._model, self._graph = model, graph
         self._version = WeightsVersion(model)
+        self._is_stale = False
         self._dtype = _DTYPES[next(model.parameters()).dtype]
         self._layers = flatten(model.event_blocks)
         width, height = model.sensor
@@ -105,9 +106,10 @@ class CompiledEngine:
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again, and the model's weights are read anew."""
-        if self._version.changed():
+        if self._version.changed() or self._is_stale:
             self._take_weights()
             self._readout.take_weights()
+            self._is_stale = False
         self._readout.reset()
         self._search = NeighborSearch(self._graph, *self._model.sensor, _SMALLEST_CAPACITY)
         low, high = self._splines.linear()
@@ -171,7 +173,8 @@ class CompiledEngine:
 
     def output(self, time: int) -> Tensor:
         """The output for the nodes that are live at ``time``."""
-        if self._version.changed():
+        self._is_stale |= self._version.changed()
+        if self._is_stale:
             raise ValueError(
                 "the model's weights have changed since the events came, and their features are those of the old ones:"
                 " reset() first"

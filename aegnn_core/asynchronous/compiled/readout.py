@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from aegnn_core.asynchronous.compiled.head import fold_norms
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten, padded
 from aegnn_core.asynchronous.compiled.stream import RULE, Batch, Cells, Nodes
 from aegnn_core.asynchronous.compiled.voxels import (
@@ -130,6 +131,7 @@ class Readout:
     def take_weights(self) -> None:
         """Read the model's weights."""
         self._table = LayerTable(self.layers, self._splines, self._dtype, padded(self._channels))
+        self._head = fold_norms(self._model.head)
         self._batch = make_batch(
             self._room, max(1, len(self.grid.step)), self._splines, self._table.widths, self._dtype
         )
@@ -260,7 +262,7 @@ class Readout:
         else:
             pooled = features.reshape(rows * columns, width)
         image = torch.from_numpy(pooled).view(1, rows, columns, width)[..., : self._channels_out]
-        return self._model.head(image.permute(0, 3, 1, 2))
+        return self._head(image.permute(0, 3, 1, 2))
 
     @property
     def _channels_out(self) -> int:

@@ -1,0 +1,213 @@
+"""Every kernel of the compiled engine does what a few lines of NumPy do."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+from numpy.testing import assert_allclose, assert_array_equal
+from torch import nn
+
+from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell, read_cell
+from aegnn_core.asynchronous.compiled.clock import nanoseconds
+from aegnn_core.asynchronous.compiled.convolution import (
+    activate,
+    aggregate_input_kernels,
+    aggregate_input_rows,
+    aggregate_kernels,
+    aggregate_rows,
+    project,
+)
+from aegnn_core.asynchronous.compiled.handles import array_at, handles
+from aegnn_core.asynchronous.compiled.head import fold_norms
+from aegnn_core.asynchronous.compiled.plan import SplineTable
+from aegnn_core.nn import network
+from aegnn_core.nn.spline import SplineConv
+from tests.nn.networks import randomize
+
+REACH, NODES = 5, 40
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
+
+
+def edges(batch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Edges per node, none included, and their sources; beyond a node's edges there is rubbish."""
+    return rng.integers(0, REACH + 1, batch), rng.integers(0, NODES, (batch + 1) * REACH).astype(np.uint32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernels", [4, 8])
+@pytest.mark.parametrize("channels", [1, 8, 16, 24, 40])
+def test_neighbours_are_summed_per_kernel(dtype: type, kernels: int, channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    batch, base = 7, 3
+    counts, source = edges(batch, rng)
+    weight = rng.random((batch * REACH, kernels)).astype(dtype)
+    features = rng.standard_normal(base + NODES * channels).astype(dtype)
+    sums = np.full(batch * kernels * channels, np.nan, dtype)
+    if channels == 1:
+        aggregate_input_kernels(batch, REACH, counts, source, weight.ravel(), kernels, features, base, sums)
+    else:
+        aggregate_kernels(batch, REACH, counts, source, weight.ravel(), kernels, features, base, channels, sums)
+    x = features[base:].reshape(NODES, channels)
+    for k in range(batch):
+        own = slice(k * REACH, k * REACH + counts[k])
+        expected = weight[own].T @ x[source[own]]
+        assert_allclose(sums.reshape(batch, kernels, channels)[k], expected, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 8, 24])
+def test_neighbours_are_summed_in_the_rows_that_an_edge_names(dtype: type, channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    batch, rows, per_edge, skipped = 7, 6, 3, 2
+    counts, source = edges(batch, rng)
+    row = rng.integers(skipped, skipped + rows, (batch * REACH, per_edge)).astype(np.int32)
+    weight = rng.random(row.shape).astype(dtype)
+    features = rng.standard_normal(NODES * channels).astype(dtype)
+    sums = np.full(batch * rows * channels, np.nan, dtype)
+    arguments = (batch, REACH, counts, source, row.ravel(), weight.ravel(), per_edge, skipped, rows, features, 0)
+    if channels == 1:
+        aggregate_input_rows(*arguments, sums)
+    else:
+        aggregate_rows(*arguments, channels, sums)
+    expected = np.zeros((batch, rows, channels))
+    for k in range(batch):
+        for e in range(k * REACH, k * REACH + counts[k]):
+            for j in range(per_edge):
+                expected[k, row[e, j] - skipped] += weight[e, j] * features.reshape(NODES, channels)[source[e]]
+    assert_allclose(sums.reshape(expected.shape), expected, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch", [1, 3, 4, 9])
+@pytest.mark.parametrize(("rows", "outputs"), [(1, 8), (8, 16), (33, 24), (16, 40)])
+def test_a_product_is_added(dtype: type, batch: int, rows: int, outputs: int) -> None:
+    rng = np.random.default_rng(rows)
+    stride, at = rows + 2, 5
+    sums = rng.standard_normal((batch, stride)).astype(dtype)
+    weight = rng.standard_normal(at + rows * outputs).astype(dtype)
+    out = rng.standard_normal((batch, outputs)).astype(dtype)
+    expected = out + sums[:, :rows] @ weight[at:].reshape(rows, outputs)
+    project(batch, rows, sums.ravel(), stride, weight, at, outputs, out.reshape(-1))
+    assert_allclose(out, expected, atol=10 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_activation_is_exact_to_rounding_everywhere(dtype: type) -> None:
+    """Near 0, where exp(x) - 1 cancels, as far down as it goes, and above 0."""
+    small = np.geomspace(1e-30, 100, 4000)
+    x = np.concatenate([-small, [0.0, -0.0], small]).astype(dtype)
+    x = x[: len(x) // 8 * 8]
+    expected = np.where(x > 0, x, np.expm1(x.astype(np.float64)))
+    out = x.copy()
+    constants = np.concatenate([np.full(8, 2.0), np.full(8, -0.5)]).astype(dtype)
+    activate(len(x) // 8, 8, out, constants, 0, 8)
+    assert_allclose(out, 2 * expected - 0.5, rtol=2e-7 if dtype == np.float32 else 1e-15)
+    plain = x.copy()
+    activate(len(x) // 8, 8, plain, np.concatenate([np.ones(8), np.zeros(8)]).astype(dtype), 0, 8)
+    assert_allclose(plain, expected, rtol=4e-7 if dtype == np.float32 else 1e-15)
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (2, 2), (3, 2, 4), (8, 8, 8), (4, 5)])
+@pytest.mark.parametrize("classes", [3, 60])
+@pytest.mark.parametrize("time_varies", [True, False])
+def test_a_spline_table_is_the_spline(sizes: tuple[int, ...], classes: int, time_varies: bool) -> None:
+    """The rows and weights of an edge of every class, times the mixed weights, is what the convolution does with it."""
+    time_varies = time_varies and len(sizes) == 3
+    rng = np.random.default_rng(classes)
+    attributes = rng.random((classes, len(sizes)))
+    attributes[0], attributes[1] = 0, 1
+    table = SplineTable.make(sizes, attributes, time_varies=time_varies)
+    assert table.dense == all(size == 2 for size in sizes)
+    conv = SplineConv(2, 3, len(sizes), list(sizes), aggr="add", root_weight=False, bias=False).double()
+    nn.init.normal_(conv.weight)
+    mixed = table.mix(conv.weight.detach().numpy())
+    x = torch.randn(1, 2, dtype=torch.float64)
+    for n in range(classes):
+        moved = attributes[n].copy()
+        if time_varies:
+            moved[-1] = rng.choice([0.0, 0.3, 1.0])
+        weights = np.zeros(table.rows)
+        if table.dense:
+            low, high = table.linear()
+            weights[:] = low[n] + (moved[-1] if table.times == 2 else 0) * high[n]
+        else:
+            position = moved[-1] * (table.times - 1) if time_varies else 0.0
+            kernel = int(position)
+            for slot, weight in zip(table.slot[n], table.weight[n], strict=True):
+                weights[kernel * table.slots + slot] += weight * (1 - (position - kernel))
+                later = min(kernel + 1, table.times - 1)
+                weights[later * table.slots + slot] += weight * (position - kernel)
+        found = x.numpy()[0] @ np.einsum("r,rio->io", weights, mixed)
+        with torch.no_grad():
+            expected = conv(x, torch.zeros(2, 1, dtype=torch.long), torch.from_numpy(moved)[None])[0]
+        assert_allclose(found, expected.numpy(), atol=1e-12)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from(["enter", "leave", "read", "read"]), st.integers(0, 2)), max_size=120))
+def test_a_cell_knows_the_maximum_over_its_queue(steps: list[tuple[str, int]]) -> None:
+    """Against a list per cell, for every younger part of the queue that can be asked for."""
+    capacity, channels, cells = 128, 8, 3
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((capacity, channels))
+    original = features.copy()
+    link = np.zeros(capacity, np.int64)
+    front, back, back_oldest = (np.full(cells, -1, np.int64) for _ in range(3))
+    back_maximum = np.full(cells * channels, np.nan)
+    queue: deque[tuple[int, int]] = deque()
+    size = 0
+    flat = features.reshape(-1)
+    for action, cell in steps:
+        if action == "enter":
+            enter_cell(size, size, cell, flat, 0, channels, link, back, back_oldest, back_maximum)
+            queue.append((size, cell))
+            size += 1
+        elif action == "leave" and queue:
+            number, left = queue.popleft()
+            leave_cell(number, capacity - 1, left, flat, 0, channels, link, front, back)
+        elif action == "read":
+            oldest = queue[0][0] if queue else size
+            for first in (oldest, oldest + 1, (oldest + size) // 2, size):
+                rows = [original[number] for number, of in queue if of == cell and number >= first]
+                out = np.zeros(channels)
+                found = read_cell(
+                    first, capacity - 1, cell, flat, 0, channels, link, front, back, back_oldest, back_maximum, out
+                )
+                assert found == bool(rows)
+                if rows:
+                    assert_array_equal(out, np.max(rows, 0))
+
+
+def test_compiled_code_reads_arrays_by_their_handles() -> None:
+    @njit
+    def read(table, kind):
+        return array_at(table, 0, np.int16)[2], array_at(table, 1, kind).sum(), len(array_at(table, 2, np.bool_))
+
+    arrays = [np.arange(5, dtype=np.int16), np.ones((2, 3)), np.zeros(0, np.bool_)]
+    assert read(handles(arrays), 0.0) == (2, 6.0, 0)
+    with pytest.raises(ValueError, match="must be contiguous"):
+        handles([np.ones((4, 4))[:, 1]])
+
+
+def test_compiled_code_reads_the_clock() -> None:
+    @njit
+    def moments():
+        return nanoseconds(), nanoseconds()
+
+    first, second = moments()
+    assert 0 <= second - first < 10**9
+
+
+@pytest.mark.parametrize("task", ["recognition", "detection"])
+def test_a_head_with_folded_norms_gives_the_same(task: str) -> None:
+    options = {"num_classes": 2} if task == "detection" else {}
+    head = randomize(network("graph_grid", dataset="simulated", task=task, **options).double(), 0).head
+    image = torch.randn(1, 32, 60, 80, dtype=torch.float64)
+    folded = fold_norms(head)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in head.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(folded(image), head(image), rtol=1e-9, atol=1e-9)
