@@ -84,6 +84,32 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
+def _replay(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from aegnn_core.evaluation.replay import replay
+    from aegnn_core.nn import load_model
+
+    torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
+    result = replay(
+        arguments.recording,
+        load_model(arguments.model, device=arguments.device),
+        arguments.output,
+        period_us=round(1000 * arguments.period_ms),
+        score_threshold=arguments.score_threshold,
+    )
+    figures: dict[str, Any] = {"events": result.events, "answers": result.answers, "seconds": result.seconds}
+    figures["us_per_event"] = 1e6 * result.seconds / result.events
+    figures["labelled"] = result.labelled
+    figures |= result.figures.to_dict() if result.figures else {}
+    table = Table("figure", "value", title=f"{arguments.model} on {arguments.recording}")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
 def _bag(arguments: argparse.Namespace) -> None:
     from aegnn_core.datasets.bag_conversion import convert_to_bag
 
@@ -143,6 +169,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--dense", action="store_true", help="through the dense network, the default; or both")
     evaluate.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     evaluate.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
+    replay = commands.add_parser(
+        "replay", help="run a recording through the live model at full speed", formatter_class=formatter
+    )
+    replay.set_defaults(run=_replay)
+    replay.add_argument("recording", type=Path, help="rosbag2, with labels or without, or any recording of events")
+    replay.add_argument("--model", default="scenes_detector", help="name of a packaged model, or a .safetensors file")
+    replay.add_argument("--output", type=Path, default=None, help="rosbag2 to write with the answers (mcap)")
+    replay.add_argument("--period-ms", type=float, default=20.0, help="sensor time between answers")
+    replay.add_argument("--score-threshold", type=float, default=0.3, help="least score of boxes in the rosbag2")
+    replay.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
+    replay.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
+
     bag = commands.add_parser(
         "bag", help="convert recordings to rosbag2 with event packets and labels", formatter_class=formatter
     )

@@ -16,7 +16,7 @@ from aegnn_core.evaluation.moments import LabelledRecordings
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.detection import decode_grid
 
-__all__ = ["Accuracy", "Agreement", "Evaluation", "evaluate"]
+__all__ = ["Accuracy", "Agreement", "Evaluation", "evaluate", "figures_of"]
 
 _SCORE_THRESHOLD = 0.01
 
@@ -95,7 +95,7 @@ def evaluate(
                     prediction = prediction[recordings.counts(prediction["w"], prediction["h"])]
                 answered[name].predictions.append(prediction)
                 answered[name].scores.append(scores)
-    figures = {name: _figures(model, truth, answered[name].predictions) for name in through}
+    figures = {name: figures_of(model, truth, answered[name].predictions) for name in through}
     return Evaluation(figures, _agreement(*answered.values()) if len(through) == 2 else None)
 
 
@@ -118,7 +118,8 @@ def _interpret(model: TrainedModel, output: Tensor) -> tuple[Any, np.ndarray]:
     return boxes, decode_grid(output, model.network.sensor).scores()[0].cpu().numpy()
 
 
-def _figures(model: TrainedModel, truth: list[Any], predictions: list[Any]) -> Accuracy | AveragePrecision:
+def figures_of(model: TrainedModel, truth: Sequence[Any], predictions: Sequence[Any]) -> Accuracy | AveragePrecision:
+    """Accuracy of predicted class numbers, or average precision of predicted boxes, one per true class or boxes."""
     if model.task == "detection":
         return average_precision(truth, predictions, model.labels)
     confusion = np.zeros((len(model.labels), len(model.labels)), np.int64)

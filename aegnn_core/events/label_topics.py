@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,16 @@ from aegnn_core.events.array import EventFormatError
 __all__ = [
     "BOXES_TYPE",
     "CLASS_TYPE",
+    "INFO_TYPE",
     "LABEL_DTYPE",
     "LABEL_TOPIC",
     "Label",
     "deserialize_label",
     "label_typestore",
+    "serialize_boxes",
+    "serialize_classes",
     "serialize_label",
+    "serialize_label_info",
 ]
 
 #: One true box: upper left corner, width and height [px], and class number.
@@ -31,6 +35,7 @@ LABEL_DTYPE = np.dtype(
 LABEL_TOPIC = "/labels"
 BOXES_TYPE = "vision_msgs/msg/Detection2DArray"
 CLASS_TYPE = "vision_msgs/msg/Classification"
+INFO_TYPE = "vision_msgs/msg/LabelInfo"
 
 #: The fields of vision_msgs 4, in the order that their type hashes demand.
 _DEFINITIONS = {
@@ -46,6 +51,8 @@ _DEFINITIONS = {
     ),
     BOXES_TYPE: "std_msgs/Header header\nDetection2D[] detections\n",
     CLASS_TYPE: "std_msgs/Header header\nObjectHypothesis[] results\n",
+    "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
+    INFO_TYPE: "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n",
 }
 
 
@@ -76,20 +83,25 @@ def label_typestore() -> Typestore:
 
 def serialize_label(label: Label, store: Typestore) -> tuple[str, bytes]:
     """The message type of a label, and its CDR bytes as a bag holds them; ``store`` is :func:`label_typestore`'s."""
-    new = store.types
-    header = new["std_msgs/msg/Header"](
-        stamp=new["builtin_interfaces/msg/Time"](*divmod(label.stamp, 10**9)), frame_id=""
-    )
-    if label.boxes is None:
-        results = [new["vision_msgs/msg/ObjectHypothesis"](class_id=str(label.class_id), score=1.0)]
-        return CLASS_TYPE, bytes(store.serialize_cdr(new[CLASS_TYPE](header=header, results=results), CLASS_TYPE))
+    if label.boxes is not None:
+        return BOXES_TYPE, serialize_boxes(label.stamp, label.boxes, store)
+    assert label.class_id is not None
+    return CLASS_TYPE, serialize_classes(label.stamp, {label.class_id: 1.0}, store)
+
+
+def serialize_boxes(stamp: int, boxes: np.ndarray, store: Typestore) -> bytes:
+    """A ``Detection2DArray`` of boxes ``[N]`` as in :data:`LABEL_DTYPE`, with their ``score`` if they have one."""
+    new, header = store.types, _header(stamp, store)
     point, quaternion = new["geometry_msgs/msg/Point"](0, 0, 0), new["geometry_msgs/msg/Quaternion"](0, 0, 0, 1)
     nowhere = new["geometry_msgs/msg/PoseWithCovariance"](
         pose=new["geometry_msgs/msg/Pose"](point, quaternion), covariance=np.zeros(36)
     )
+    scored = "score" in (boxes.dtype.names or ())
     detections = []
-    for box in label.boxes:
-        hypothesis = new["vision_msgs/msg/ObjectHypothesis"](class_id=str(int(box["class_id"])), score=1.0)
+    for box in boxes:
+        hypothesis = new["vision_msgs/msg/ObjectHypothesis"](
+            class_id=str(int(box["class_id"])), score=float(box["score"]) if scored else 1.0
+        )
         center = new["vision_msgs/msg/Point2D"](float(box["x"] + box["w"] / 2), float(box["y"] + box["h"] / 2))
         detections.append(
             new["vision_msgs/msg/Detection2D"](
@@ -103,7 +115,29 @@ def serialize_label(label: Label, store: Typestore) -> tuple[str, bytes]:
                 id="",
             )
         )
-    return BOXES_TYPE, bytes(store.serialize_cdr(new[BOXES_TYPE](header=header, detections=detections), BOXES_TYPE))
+    return bytes(store.serialize_cdr(new[BOXES_TYPE](header=header, detections=detections), BOXES_TYPE))
+
+
+def serialize_classes(stamp: int, scores: Mapping[int, float], store: Typestore) -> bytes:
+    """A ``Classification`` with the score of each class number, best first."""
+    ranked = sorted(scores.items(), key=lambda item: -item[1])
+    results = [
+        store.types["vision_msgs/msg/ObjectHypothesis"](class_id=str(number), score=score) for number, score in ranked
+    ]
+    message = store.types[CLASS_TYPE](header=_header(stamp, store), results=results)
+    return bytes(store.serialize_cdr(message, CLASS_TYPE))
+
+
+def serialize_label_info(stamp: int, names: Sequence[str], threshold: float, store: Typestore) -> bytes:
+    """A ``LabelInfo``: what the class numbers mean, and the least score that is reported."""
+    classes = [store.types["vision_msgs/msg/VisionClass"](class_id=n, class_name=name) for n, name in enumerate(names)]
+    message = store.types[INFO_TYPE](header=_header(stamp, store), class_map=classes, threshold=threshold)
+    return bytes(store.serialize_cdr(message, INFO_TYPE))
+
+
+def _header(stamp: int, store: Typestore) -> Any:
+    time = store.types["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9))
+    return store.types["std_msgs/msg/Header"](stamp=time, frame_id="")
 
 
 def deserialize_label(kind: str, data: bytes, store: Typestore, class_names: Sequence[str]) -> Label | None:

@@ -1,0 +1,131 @@
+"""A replayed bag gives the live model's answers at the recording's times, in the camera's pixels, and its figures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rosbags.rosbag2 import Reader
+
+from aegnn_core import build_graph, load_model
+from aegnn_core.cli import main
+from aegnn_core.evaluation import evaluate, simulated_moments
+from aegnn_core.evaluation.replay import replay
+from aegnn_core.events import EventStream, event_packets, write_event_bag
+from aegnn_core.events.label_topics import LABEL_DTYPE, Label, label_typestore
+from aegnn_core.events.rosbag import read_labels
+from aegnn_core.events.simulation import simulate_recognition, simulate_scene
+
+SEED = 2_000_000
+OFFSET = 1_700_000_000_000_000_000
+
+
+def write_scene(path: Path) -> EventStream:
+    """A simulated scene with its boxes every 50 ms, recorded at some time of day."""
+    scene = simulate_scene(SEED)
+    labels = []
+    for moment in range(100_000, 500_000, 50_000):
+        true = scene.boxes[scene.boxes["t"] == moment]
+        boxes = np.empty(len(true), LABEL_DTYPE)
+        for name in LABEL_DTYPE.names or ():
+            boxes[name] = true[name]
+        labels.append(Label(OFFSET + 1000 * moment, boxes=boxes))
+    write_event_bag(path, list(event_packets(scene.stream, stamp_offset=OFFSET)), labels=labels)
+    return scene.stream
+
+
+def test_a_labelled_bag_gives_the_figures_of_an_evaluation(tmp_path: Path) -> None:
+    stream = write_scene(tmp_path / "scene")
+    model = load_model("scenes_detector")
+    result = replay(tmp_path / "scene", model, tmp_path / "answers")
+    assert (result.events, result.labelled) == (len(stream), 8)
+    (figures,) = evaluate(model, simulated_moments("detection", 1, SEED)).figures.values()
+    assert result.figures is not None
+    assert result.figures.to_dict() == figures.to_dict()
+
+    answers = read_labels(tmp_path / "answers", topic="/event_detector/detections")
+    stamps = [answer.stamp - OFFSET for answer in answers]
+    assert len(answers) == result.answers
+    assert set(range(100_000_000, 500_000_000, 50_000_000)) <= set(stamps)
+    assert max(np.diff(stamps)) <= 20_000_000
+    moment = stamps[len(stamps) // 2] // 1000
+    with torch.no_grad():
+        output = model.network(build_graph(stream.events[stream.events["t"] <= moment], model.graph, time=moment))
+    (boxes,) = model.network.detections(output, score_threshold=0.3)
+    found = answers[len(stamps) // 2].boxes
+    assert len(boxes) == len(found) > 0
+    for name in ("x", "y", "w", "h", "class_id"):
+        np.testing.assert_allclose(found[name], boxes[name], atol=1e-2)
+
+
+def test_the_bag_tells_what_class_numbers_mean_to_whom_comes_late(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene")
+    replay(tmp_path / "scene", load_model("scenes_detector"), tmp_path / "answers", period_us=200_000)
+    assert [file.suffix for file in (tmp_path / "answers").glob("answers*")] == [".mcap"]
+    store = label_typestore()
+    with Reader(tmp_path / "answers") as reader:
+        (connection, _, data), *_ = reader.messages()
+        assert connection.topic == "/event_detector/label_info"
+        assert connection.ext.offered_qos_profiles[0].durability.name == "TRANSIENT_LOCAL"
+        info = store.deserialize_cdr(data, connection.msgtype)
+        assert [(item.class_id, item.class_name) for item in info.class_map] == [(0, "car"), (1, "pedestrian")]
+        assert info.threshold == pytest.approx(0.3)
+
+
+def test_classes_and_a_camera_with_more_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Doubling every coordinate changes no answer of the recogniser."""
+    sample = simulate_recognition(SEED)
+    events = sample.stream.events.copy()
+    events["x"] *= 2
+    events["y"] *= 2
+    label = [Label(1000 * int(events["t"][-1]), class_id=sample.label)]
+    write_event_bag(tmp_path / "large", EventStream(events, 240, 200), labels=label)
+    file, answers = tmp_path / "out.json", tmp_path / "answers"
+    arguments = ["replay", str(tmp_path / "large"), "--model", "scenes_recognizer", "--output", str(answers)]
+    assert main([*arguments, "--json", str(file)]) == 0
+    figures = json.loads(file.read_text())
+    assert (figures["events"], figures["labelled"]) == (len(events), 1)
+    assert "us_per_event" in capsys.readouterr().out
+    model = load_model("scenes_recognizer")
+    with torch.no_grad():
+        scores = model.network.class_scores(model.network(build_graph(sample.stream.events, model.graph)))[0]
+    assert figures["accuracy"] == float(int(scores.argmax()) == sample.label)
+    store = label_typestore()
+    with Reader(answers) as reader:
+        *_, (connection, _, data) = reader.messages()
+        results = store.deserialize_cdr(data, connection.msgtype).results
+    for result in results:
+        assert result.score == pytest.approx(float(scores[int(result.class_id)]), abs=1e-4)
+    assert [result.score for result in results] == sorted((result.score for result in results), reverse=True)
+
+
+def test_boxes_are_in_the_cameras_pixels(tmp_path: Path) -> None:
+    scene = simulate_scene(SEED).stream
+    larger = scene.events.copy()
+    larger["x"] *= 2
+    write_event_bag(tmp_path / "plain", scene)
+    write_event_bag(tmp_path / "wide", EventStream(larger, 320, 120))
+    found = {}
+    for name in ("plain", "wide"):
+        replay(tmp_path / name, load_model("scenes_detector"), tmp_path / f"{name}_answers", period_us=250_000)
+        found[name] = read_labels(tmp_path / f"{name}_answers", topic="/event_detector/detections")[-1].boxes
+    assert len(found["plain"]) > 0
+    for name, scale in (("x", 2), ("w", 2), ("y", 1), ("h", 1)):
+        np.testing.assert_allclose(found["wide"][name], scale * found["plain"][name], rtol=1e-4)
+
+
+def test_what_cannot_be_replayed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = simulate_recognition(SEED)
+    write_event_bag(tmp_path / "bag", sample.stream, labels=[Label(0, class_id=7)])
+    model = load_model("scenes_recognizer")
+    with pytest.raises(ValueError, match="a label is of class 7, the model has car, pedestrian, clutter"):
+        replay(tmp_path / "bag", model)
+    with pytest.raises(ValueError, match="the labels are classes, the model scenes_detector is for detection"):
+        replay(tmp_path / "bag", load_model("scenes_detector"))
+    with pytest.raises(ValueError, match="the period is 0 µs, expected a positive number"):
+        replay(tmp_path / "bag", model, period_us=0)
+    with pytest.raises(FileExistsError, match="exists already"):
+        replay(tmp_path / "bag", model, tmp_path / "bag")
+    assert main(["replay", str(tmp_path / "nothing")]) == 2
+    assert "no such file" in capsys.readouterr().err
