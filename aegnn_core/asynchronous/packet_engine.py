@@ -1,20 +1,28 @@
-"""The engine for directed graphs: a packet of events goes through the network layer by layer, each node once.
+"""The engine for directed graphs in plain torch: a packet of events goes through the network layer by layer.
 
 In a directed graph a node's features are final once computed, because its neighbours are all older. New nodes can
 therefore be computed in one batch per layer, whatever their number, and nothing older is touched. What lies behind the
-first pooling works on few voxels; it is computed from the live nodes when somebody asks.
+first pooling works on few voxels; it is computed from the live nodes when somebody asks. Neighbours are searched on the
+CPU; everything else runs where the model is, a GPU included.
 """
 
 from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from aegnn_core.asynchronous.compiled.plan import flatten
+from aegnn_core.asynchronous.compiled.work import block_flops
+from aegnn_core.asynchronous.costs import CostMeter, Costs
+from aegnn_core.asynchronous.weights import STALE_WEIGHTS, WeightsVersion
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes
-from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.spline import EdgeSplines
 
@@ -23,6 +31,8 @@ __all__ = ["PacketEngine"]
 #: Larger packets are worked through in parts, so that memory depends on the window and not on the packet.
 _EVENTS_AT_ONCE = 4096
 _SMALLEST_CAPACITY = 1 << 13
+_RINGS = ("_x", "_y", "_neighbors", "_counts")
+_SEARCH_STATE = ("head", "span", "previous", "node_t")
 
 
 @njit(cache=True, nogil=True)
@@ -74,7 +84,10 @@ class PacketEngine:
         self._model, self._graph = model, graph
         parameter = next(model.parameters())
         self._dtype, self._device = parameter.dtype, parameter.device
-        self._layers = list(_flatten(model.event_blocks))
+        self._layers = flatten(model.event_blocks)
+        self._names = {module: name for name, module in model.named_modules()}
+        self._version = WeightsVersion(model)
+        self._flops_of_head: int | None = None
         self.reset()
 
     @staticmethod
@@ -89,7 +102,10 @@ class PacketEngine:
         return None
 
     def reset(self) -> None:
-        """Forget all events; memory is kept at its first size again."""
+        """Forget all events and costs; memory has its first size again."""
+        self._version.changed()
+        self._is_stale = False
+        self._costs = CostMeter()
         width, height = self._model.sensor
         capacity = _SMALLEST_CAPACITY
         if self._graph.max_nodes is not None:
@@ -108,11 +124,13 @@ class PacketEngine:
 
     def update(self, events: np.ndarray) -> None:
         """Compute the features of the new nodes."""
+        self._costs.begin_update()
         with torch.no_grad():
             for start in range(0, len(events), _EVENTS_AT_ONCE):
                 self._append(events[start : start + _EVENTS_AT_ONCE])
 
     def _append(self, events: np.ndarray) -> None:
+        begin = perf_counter()
         t, x, y = (np.ascontiguousarray(events[name], np.int64) for name in "txy")
         first, count = self._search.size, len(t)
         if first == 0:
@@ -146,6 +164,7 @@ class PacketEngine:
             target,
             edge_attr,
         )
+        begin = self._spent("neighbour search", 0, begin)
         polarity = np.where(events["p"] > 0, 1.0, -1.0)[:, None]
         own = torch.from_numpy(polarity).to(self._device, self._dtype)
         edges = self._layers[0][0].conv.edges(
@@ -154,22 +173,40 @@ class PacketEngine:
             torch.from_numpy(edge_attr[:, : self._model.dim]).to(self._device, self._dtype),
             count,
         )
+        self._spent("splines", 3 * edges.basis.numel(), begin)
         self._run_layers(torch.from_numpy(slots).to(self._device), own, edges)
+
+    def _spent(self, layer: str, flops: int, begin: float) -> float:
+        """Note what a layer has cost since ``begin``; the time now."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = perf_counter()
+        self._costs.add(layer, flops, now - begin)
+        return now
 
     def _run_layers(self, slots: Tensor, own: Tensor, edges: EdgeSplines) -> None:
         """Take the new nodes, ``own [N, 1]`` their input, through all layers, and keep what each layer reads."""
         self._features[0][slots] = own
         skips: list[Tensor] = []
+        per_edge = edges.basis.shape[1]
         for n, (block, residual) in enumerate(self._layers):
+            begin = perf_counter()
             if residual == "begin":
                 skips.append(own)
             own = block.finish(block.conv.convolve(self._features[n], own, edges))
             if residual == "end":
                 own = skips.pop() + own
             self._features[n + 1][slots] = own
+            rows = len(own) * len(block.conv.weight)
+            flops = block_flops(block, len(own), len(edges.source), per_edge, rows, residual)
+            self._spent(self._names[block], flops, begin)
 
     def output(self, time: int) -> Tensor:
         """Pool the live nodes, and run what lies behind."""
+        self._is_stale |= self._version.changed()
+        if self._is_stale:
+            raise ValueError(STALE_WEIGHTS)
+        begin = perf_counter()
         first, last = self._first_live(time), self._search.size
         mask = self._search.capacity - 1
         slots = np.arange(first, last) & mask
@@ -179,14 +216,77 @@ class PacketEngine:
         edge_index = np.empty((2, int(self._counts[slots].sum()) if self._model.reads_edges else 0), np.int64)
         if self._model.reads_edges:
             edge_index = edge_index[:, : _live_edges(self._neighbors, self._counts, first, last, mask, edge_index)]
-        batch = torch.zeros(len(slots), dtype=torch.long, device=self._device)
-        return self._model.readout(
+        return self._read_out(
             self._features[-1][torch.from_numpy(slots).to(self._device)],
             torch.from_numpy(pos).to(self._device, self._dtype),
             torch.from_numpy(edge_index).to(self._device),
-            batch,
-            1,
+            begin,
         )
+
+    def _read_out(self, x: Tensor, pos: Tensor, edge_index: Tensor, begin: float) -> Tensor:
+        """The network's output from the live nodes; notes what each part of it has cost since ``begin``."""
+        batch = torch.zeros(len(x), dtype=torch.long, device=self._device)
+        for pooling, blocks in zip(self._model.poolings, self._model.voxel_blocks, strict=True):
+            graph = pooling(x, pos, edge_index, batch, 1)
+            begin = self._spent("pooling", 0, begin)
+            x = blocks(graph.x, graph.edge_index, graph.edge_attr)
+            for block, residual in flatten(blocks.children()):
+                kernels, corners = len(block.conv.weight), 2**block.conv.dim
+                flops = block_flops(block, len(x), graph.edge_index.shape[1], corners, len(x) * kernels, residual)
+                self._costs.add(self._names[block], flops, 0)
+            begin = self._spent("behind the pooling", 0, begin)
+            pos, edge_index, batch = graph.pos, graph.edge_index, graph.batch
+        grid = self._model.grid(x, pos, batch, 1)
+        begin = self._spent("pooling", 0, begin)
+        if self._flops_of_head is None:
+            with FlopCounterMode(display=False) as counter:
+                self._model.head(grid)
+            self._flops_of_head = counter.get_total_flops()
+        output = self._model.head(grid)
+        self._spent("head", self._flops_of_head, begin)
+        return output
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by part."""
+        rings = (self._x, self._y, self._neighbors, self._counts)
+        features = sum(ring.numel() * ring.element_size() for ring in self._features)
+        return {
+            "neighbour search": sum(array.nbytes for array in self._search.arrays),
+            "nodes": features + sum(ring.nbytes for ring in rings),
+        }
+
+    def flops(self) -> Costs:
+        """FLOPs by layer."""
+        return self._costs.flops()
+
+    def runtime(self) -> Costs:
+        """Seconds by layer."""
+        return self._costs.runtime()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rings and the neighbour search."""
+        search = self._search.arrays
+        return {
+            "size": self._search.size,
+            "held": self._search.held,
+            "first": self._first,
+            "origin": self._origin,
+            "search": {name: torch.from_numpy(getattr(search, name).copy()) for name in _SEARCH_STATE},
+            "rings": {name: torch.from_numpy(getattr(self, name).copy()) for name in _RINGS},
+            "features": [ring.clone() for ring in self._features],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state."""
+        self.reset()
+        self._search.resize(max(self._search.capacity, len(state["search"]["node_t"])))
+        self._search.size, self._search.held = state["size"], state["held"]
+        for name, values in state["search"].items():
+            getattr(self._search.arrays, name)[...] = values.numpy()
+        for name, values in state["rings"].items():
+            setattr(self, name, values.numpy().copy())
+        self._features = [ring.to(self._device) for ring in state["features"]]
+        self._first, self._origin = state["first"], state["origin"]
 
     def _first_live(self, time: int) -> int:
         """Number of the oldest node that is live at ``time``, which is not before the last event's."""
@@ -204,7 +304,7 @@ class PacketEngine:
         numbers = np.arange(max(0, self._search.size - old), self._search.size)
         before, after = numbers & (old - 1), numbers & (capacity - 1)
         self._search.resize(capacity)
-        for name in ("_x", "_y", "_neighbors", "_counts"):
+        for name in _RINGS:
             ring = getattr(self, name)
             if len(ring):
                 grown = np.empty((capacity, *ring.shape[1:]), ring.dtype)
@@ -220,20 +320,6 @@ class PacketEngine:
         lines = [f"{block.conv}: new nodes only, a packet at a time" for block, _ in self._layers]
         behind = ", ".join(str(module) for module in (*self._model.poolings, self._model.grid))
         return [*lines, f"{behind} and behind: live nodes, at every output"]
-
-
-def _flatten(blocks: nn.ModuleList):
-    """Yield every convolution block, and whether a residual begins before or ends behind it."""
-    for block in blocks:
-        if isinstance(block, ConvBlock):
-            yield block, None
-            continue
-        if not isinstance(block, Residual) or len(block.blocks) < 2:
-            raise ValueError(f"event blocks must be ConvBlock or Residual of at least two, found {block}")
-        *inner, last = block.blocks
-        for n, part in enumerate(inner):
-            yield part, "begin" if n == 0 else None
-        yield last, "end"
 
 
 def _power_of_two(number: int) -> int:

@@ -14,7 +14,7 @@ from aegnn_core.asynchronous.compiled.readout import Readout, make_batch
 from aegnn_core.asynchronous.compiled.stream import RULE, Nodes, append_events, first_live
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, Costs
-from aegnn_core.asynchronous.weights import WeightsVersion
+from aegnn_core.asynchronous.weights import STALE_WEIGHTS, WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes
@@ -175,10 +175,7 @@ class CompiledEngine:
         """The output for the nodes that are live at ``time``."""
         self._is_stale |= self._version.changed()
         if self._is_stale:
-            raise ValueError(
-                "the model's weights have changed since the events came, and their features are those of the old ones:"
-                " reset() first"
-            )
+            raise ValueError(STALE_WEIGHTS)
         rule, search = self._rule[0], self._search
         first = first_live(self._oldest, search.size, time, rule["window"], rule["max_nodes"], search.node_t)
         last = self._nodes.layers[-1]

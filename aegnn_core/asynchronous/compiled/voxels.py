@@ -123,7 +123,7 @@ def run_voxels(rules, voxels, batch, tally):
     room = len(batch.counts)
     reads = np.empty(cells, np.bool_)
     for n in range(len(voxels.layers)):
-        begin = nanoseconds()
+        clock = nanoseconds()
         layer = voxels.layers[n]
         for cell in range(cells):
             reads[cell] = _reads_change(cell, voxels)
@@ -163,7 +163,7 @@ def run_voxels(rules, voxels, batch, tally):
                 )  # fmt: skip
                 count = 0
         voxels.changed[:] = reads
-        tally[n, 2] += nanoseconds() - begin
+        tally[n, 2] += nanoseconds() - clock
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
