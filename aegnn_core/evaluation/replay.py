@@ -29,7 +29,7 @@ from aegnn_core.events.label_topics import (
     serialize_classes,
     serialize_label_info,
 )
-from aegnn_core.events.rosbag import is_bag, read_event_packets, read_labels
+from aegnn_core.events.rosbag import EVENT_PACKET_TYPE, event_topic_type, is_bag, read_event_packets, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel
 
 __all__ = ["Replay", "replay"]
@@ -165,11 +165,13 @@ class _AnswerBag:
 def _bag_clock_and_labels(recording: Path, stream: EventStream, model: TrainedModel) -> tuple[int, list[Label]]:
     """Host time of the sensor's time 0 [ns] by the first packet's stamp, and the labels that are for the model's task.
 
-    A recording that is not a bag has neither.
+    A recording that is not a rosbag2 has neither.
     """
     if not is_bag(recording) and recording.suffix not in _BAG_SUFFIXES:
         return 0, []
-    first = next(iter(read_event_packets(recording)))
+    offset = 0  # in event arrays, the sensor's time is ROS time
+    if event_topic_type(recording) == EVENT_PACKET_TYPE:
+        offset = next(read_event_packets(recording)).stamp - 1000 * int(stream.events["t"][0])
     labels = read_labels(recording, model.labels)
     if labels and (labels[0].boxes is None) != (model.task == "recognition"):
         kind = "classes" if labels[0].boxes is None else "boxes"
@@ -177,7 +179,7 @@ def _bag_clock_and_labels(recording: Path, stream: EventStream, model: TrainedMo
     largest = max(map(_largest_class, labels), default=0)
     if largest >= len(model.labels):
         raise ValueError(f"{recording}: a label is of class {largest}, the model has {', '.join(model.labels)}")
-    return first.stamp - 1000 * int(stream.events["t"][0]), labels
+    return offset, labels
 
 
 def _largest_class(label: Label) -> int:

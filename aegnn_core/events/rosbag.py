@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from os import PathLike
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import yaml
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from aegnn_core.events.array import EventFormatError, EventStream
+from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES, decode_event_array
 from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
 from aegnn_core.events.label_topics import (
     LABEL_TOPIC,
@@ -33,13 +35,16 @@ __all__ = [
     "EVENT_PACKET_TYPE",
     "EventPacket",
     "event_packets",
+    "event_topic_type",
     "is_bag",
+    "read_event_arrays",
     "read_event_packets",
     "read_labels",
     "write_event_bag",
 ]
 
 EVENT_PACKET_TYPE = "event_camera_msgs/msg/EventPacket"
+EVENT_TYPES = (EVENT_PACKET_TYPE, *EVENT_ARRAY_TYPES)
 
 #: Fields of the message, in the order that its type hash demands.
 EVENT_PACKET_DEFINITION = """\
@@ -58,6 +63,9 @@ MAX_PACKET_BYTES = 400_000
 
 #: An event alone takes at most four EVT3 words: two of the time, the row, the column.
 _MAX_EVENT_BYTES = 8
+
+#: A ROS 1 bag is one file.
+ROS1_SUFFIX = ".bag"
 
 _METADATA = "metadata.yaml"
 _STORAGE_SUFFIXES = (".db3", ".mcap")
@@ -134,20 +142,7 @@ def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> I
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder, expected a rosbag2 recording")
     store = _typestore()
-    messages = _event_messages(path, topic)
-    while True:
-        # rosbags and the libraries below it raise errors of a dozen kinds on a bag that is cut off or corrupt.
-        try:
-            received, data = next(messages)
-            message: Any = store.deserialize_cdr(data, EVENT_PACKET_TYPE)
-        except StopIteration:
-            return
-        except EventFormatError:
-            raise
-        except Exception as error:
-            raise EventFormatError(
-                f"{path}: {type(error).__name__}: {error}, expected a complete rosbag2 recording"
-            ) from error
+    for received, message in _read(path, topic, (EVENT_PACKET_TYPE,), partial(_deserialize_packet, store)):
         yield EventPacket(
             events=message.events,
             encoding=message.encoding,
@@ -189,27 +184,93 @@ def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topi
     return sorted(labels, key=lambda label: label.stamp)
 
 
-def _event_messages(path: Path, topic: str | None) -> Iterator[tuple[int, bytes]]:
-    """Receive time [ns] and serialised packet of each message of the one event topic."""
+def read_event_arrays(path: str | PathLike[str], topic: str | None = None) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Read the ``dvs_msgs`` or ``prophesee_event_msgs`` event arrays of a ROS 1 bag or a rosbag2, in order of receipt.
+
+    Args:
+        path: ROS 1 ``.bag`` file, rosbag2 folder, or one of its ``.db3`` or ``.mcap`` files.
+        topic: needed where the bag has several event topics.
+
+    Returns:
+        For every message its events as ``EVENT_DTYPE [N]``, and the sensor's width and height [px].
+
+    Raises:
+        EventFormatError: not a readable bag, no such event topic, or several and none chosen.
+    """
+    path = Path(path)
+    serialization = "ros1" if path.suffix == ROS1_SUFFIX else "cdr"
+    decode = partial(decode_event_array, serialization=serialization)
+    for _, decoded in _read(path, topic, EVENT_ARRAY_TYPES, decode):
+        yield decoded
+
+
+def event_topic_type(path: str | PathLike[str], topic: str | None = None) -> str:
+    """The message type of a bag's one event topic, or of the chosen one: of event packets or of event arrays.
+
+    Raises:
+        EventFormatError: not a readable bag, no such event topic, or several and none chosen.
+    """
+    path = Path(path)
+    with _complete(path), ExitStack() as stack:
+        connections = [c for reader in _open(path, stack) for c in reader.connections]
+        chosen = _choose_topic(path, connections, topic, EVENT_TYPES)
+        return next(c.msgtype for c in connections if c.topic == chosen and c.msgtype in EVENT_TYPES)
+
+
+def _deserialize_packet(store: Typestore, data: bytes) -> Any:
+    return store.deserialize_cdr(data, EVENT_PACKET_TYPE)
+
+
+_Content = TypeVar("_Content")
+
+
+def _read(
+    path: Path, topic: str | None, types: Sequence[str], decode: Callable[[bytes], _Content]
+) -> Iterator[tuple[int, _Content]]:
+    """Receive time [ns] and content of each message of the one event topic that has one of the types."""
     with ExitStack() as stack:
-        readers = [stack.enter_context(Reader(part)) for part in _parts(path)]
-        connections = [connection for reader in readers for connection in reader.connections]
-        chosen = _choose_topic(path, connections, topic)
+        with _complete(path):
+            readers = _open(path, stack)
+            chosen = _choose_topic(path, [c for reader in readers for c in reader.connections], topic, types)
         for reader in readers:
-            own = [c for c in reader.connections if c.topic == chosen and c.msgtype == EVENT_PACKET_TYPE]
-            if own:
-                for _, received, data in reader.messages(own):
-                    yield received, data
+            own = [c for c in reader.connections if c.topic == chosen and c.msgtype in types]
+            messages = iter(reader.messages(own)) if own else iter(())
+            while True:
+                with _complete(path):
+                    message = next(messages, None)
+                    if message is None:
+                        break
+                    content = decode(message[2])
+                yield message[1], content
 
 
-def _choose_topic(path: Path, connections: Iterable[Connection], topic: str | None) -> str:
+@contextmanager
+def _complete(path: Path) -> Iterator[None]:
+    """Make one error of the dozen kinds that rosbags and the libraries below it raise on a bag that is not whole."""
+    try:
+        yield
+    except EventFormatError:
+        raise
+    except Exception as error:
+        kind = "ROS 1 bag" if path.suffix == ROS1_SUFFIX else "rosbag2 recording"
+        raise EventFormatError(f"{path}: {type(error).__name__}: {error}, expected a complete {kind}") from error
+
+
+def _open(path: Path, stack: ExitStack) -> list[Reader | Ros1Reader]:
+    """Readers of a bag's parts, closed with the stack."""
+    if path.suffix == ROS1_SUFFIX:
+        return [stack.enter_context(Ros1Reader(path))]
+    return [stack.enter_context(Reader(part)) for part in _parts(path)]
+
+
+def _choose_topic(path: Path, connections: Iterable[Connection], topic: str | None, types: Sequence[str]) -> str:
     connections = list(connections)
-    topics = sorted({c.topic for c in connections if c.msgtype == EVENT_PACKET_TYPE})
+    topics = sorted({c.topic for c in connections if c.msgtype in types})
     if topic is not None and topic not in topics:
         raise EventFormatError(f"{path}: no event topic {topic!r}, expected one of {', '.join(topics) or 'none'}")
     if not topics:
         found = ", ".join(sorted({f"{c.topic} ({c.msgtype})" for c in connections})) or "no topic"
-        raise EventFormatError(f"{path}: holds {found}, expected a topic of {EVENT_PACKET_TYPE}")
+        raise EventFormatError(f"{path}: holds {found}, expected a topic of {' or '.join(types)}")
     if topic is None and len(topics) > 1:
         raise EventFormatError(f"{path}: holds the event topics {', '.join(topics)}, expected one or a choice of one")
     return topics[0] if topic is None else topic

@@ -33,6 +33,7 @@ READERS: dict[str, Callable[[Path, Size], EventStream]] = {
     ".txt": read_text,
     ".mcap": read_bag,
     ".db3": read_bag,
+    ".bag": read_bag,
 }
 
 
@@ -40,10 +41,11 @@ def read_events(path: str | PathLike[str], width: int | None = None, height: int
     """Read a recording of events, whatever its format.
 
     Files: Prophesee ``.raw`` (EVT2, EVT3) and ``.dat``, AER-40 ``.bin`` (N-MNIST, N-Caltech101), ``.aedat4``, HDF5
-    (Prophesee, DSEC), ``.npy``, ``.npz``, text ``x y t p``, and rosbag2 ``.mcap`` and ``.db3``. Folders: rosbag2, and
-    N-Cars with its ``events.txt``.
+    (Prophesee, DSEC), ``.npy``, ``.npz``, text ``x y t p``, and rosbag2 ``.mcap`` and ``.db3`` and ROS 1 ``.bag`` with
+    a topic of ``event_camera_msgs/EventPacket`` (ROS 2 only), ``dvs_msgs/EventArray`` or
+    ``prophesee_event_msgs/EventArray``. Folders: rosbag2, and N-Cars with its ``events.txt``.
 
-    The formats that a camera wrote (``.raw``, ``.dat``, ``.bin``, rosbag2) are read like a live stream: words that are
+    The formats that a camera wrote (``.raw``, ``.dat``, ``.bin``, bags) are read like a live stream: words that are
     not defined or cut off and events outside the sensor are left out, events a little late are moved into time order,
     and one warning says how many. The formats that store arrays must be flawless.
 

@@ -1,4 +1,4 @@
-"""rosbag2: all events of one topic as one stream."""
+"""Bags of ROS 1 and ROS 2: all events of one topic as one stream."""
 
 from __future__ import annotations
 
@@ -7,20 +7,43 @@ from pathlib import Path
 import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream
-from aegnn_core.events.decoders import Decoder, make_decoder
-from aegnn_core.events.files.recording import Size, camera_stream
-from aegnn_core.events.rosbag import read_event_packets
+from aegnn_core.events.decoders import Decoder, DecoderCounts, make_decoder
+from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
+from aegnn_core.events.files.recording import Size, camera_stream, drop_outside, first_known
+from aegnn_core.events.rosbag import event_topic_type, read_event_arrays, read_event_packets
 
 __all__ = ["read_bag"]
 
 
 def read_bag(path: Path, size: Size, topic: str | None = None) -> EventStream:
-    """Decode all packets of a bag's event topic; the packets state the sensor's size.
+    """All events of a bag's event topic, of packets or of arrays; the messages state the sensor's size.
 
     Raises:
-        EventFormatError: not a bag, no event topic or several, an encoding that is not known, packets that disagree on
+        EventFormatError: not a bag, no event topic or several, an encoding that is not known, messages that disagree on
             encoding or size, no events, or a jump back in time.
     """
+    if event_topic_type(path, topic) in EVENT_ARRAY_TYPES:
+        return _read_arrays(path, size, topic)
+    return _read_packets(path, size, topic)
+
+
+def _read_arrays(path: Path, size: Size, topic: str | None) -> EventStream:
+    chunks, counts, sensor = [], DecoderCounts(), size
+    for number, (events, width, height) in enumerate(read_event_arrays(path, topic)):
+        found = first_known(size, (width, height))
+        if number and found != sensor:
+            raise EventFormatError(
+                f"{path}: message {number} is of {found[0]} x {found[1]} px,"
+                f" expected {sensor[0]} x {sensor[1]} px as before"
+            )
+        sensor = found
+        chunks.append(drop_outside(events, sensor, counts))
+    if not chunks:
+        raise EventFormatError(f"{path}: its event topic holds no messages, expected at least one")
+    return camera_stream(path, np.concatenate(chunks), counts, sensor)
+
+
+def _read_packets(path: Path, size: Size, topic: str | None) -> EventStream:
     decoder: Decoder | None = None
     chunks = []
     for packet in read_event_packets(path, topic):
