@@ -20,9 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from aegnn_core.asynchronous.compiled.plan import flatten
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import CostMeter, Costs
-from aegnn_core.asynchronous.weights import STALE_WEIGHTS, WeightsVersion
+from aegnn_core.asynchronous.failures import STALE_WEIGHTS, no_room
+from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig, NeighborSearch
-from aegnn_core.graph.build import edge_attributes
+from aegnn_core.graph.build import edge_attributes, most_live
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.spline import EdgeSplines
 
@@ -125,9 +126,28 @@ class PacketEngine:
     def update(self, events: np.ndarray) -> None:
         """Compute the features of the new nodes."""
         self._costs.begin_update()
+        t = np.ascontiguousarray(events["t"], np.int64)
+        before = self._search.size - self._first_live(int(t[0]))
+        self._reserve(most_live(t, self._graph, before) + min(len(t), _EVENTS_AT_ONCE))
+        start, at_once = 0, _EVENTS_AT_ONCE
         with torch.no_grad():
-            for start in range(0, len(events), _EVENTS_AT_ONCE):
-                self._append(events[start : start + _EVENTS_AT_ONCE])
+            while start < len(events):
+                part = events[start : start + at_once]
+                size = self._search.size
+                try:
+                    self._append(part)
+                except torch.OutOfMemoryError as error:
+                    # Intermediate results did not fit. Nothing older has changed: forget the part, and take less of it.
+                    if self._search.size > size:
+                        self._search.remove_last(part["x"], part["y"])
+                    if at_once == 1:
+                        raise MemoryError(
+                            f"no memory on {self._device} for event {start} of the packet's {len(events)}; those before"
+                            " it were taken: reset() starts anew"
+                        ) from error
+                    at_once = max(1, min(at_once, len(part)) // 2)
+                    continue
+                start += len(part)
 
     def _append(self, events: np.ndarray) -> None:
         begin = perf_counter()
@@ -136,8 +156,6 @@ class PacketEngine:
         if first == 0:
             self._origin = int(t[0])
         self._first = self._first_live(int(t[0]))
-        self._reserve(first - self._first + count)
-
         neighbors = np.empty((count, self._graph.max_neighbors), np.int64)
         counts = np.empty(count, np.int32)
         self._search.insert(t, x, y, neighbors, counts)
@@ -297,23 +315,28 @@ class PacketEngine:
         return _skip_old(self._search.node_t, self._search.capacity - 1, first, size, time - graph.window)
 
     def _reserve(self, nodes: int) -> None:
-        """Make the rings hold at least that many nodes; they double, so that growing costs little per event."""
+        """Make the rings hold at least that many nodes. Nothing has changed if there is no memory for it."""
         old, capacity = self._search.capacity, _power_of_two(nodes)
         if capacity <= old:
             return
         numbers = np.arange(max(0, self._search.size - old), self._search.size)
         before, after = numbers & (old - 1), numbers & (capacity - 1)
-        self._search.resize(capacity)
-        for name in _RINGS:
-            ring = getattr(self, name)
-            if len(ring):
-                grown = np.empty((capacity, *ring.shape[1:]), ring.dtype)
-                grown[after] = ring[before]
-                setattr(self, name, grown)
-        for n, features in enumerate(self._features):
-            larger = features.new_empty(capacity, features.shape[1])
-            larger[torch.from_numpy(after)] = features[torch.from_numpy(before)]
-            self._features[n] = larger
+        grown, features = {}, []
+        try:
+            for name in _RINGS:
+                ring = getattr(self, name)
+                grown[name] = np.empty((capacity if len(ring) else 0, *ring.shape[1:]), ring.dtype)
+                if len(ring):
+                    grown[name][after] = ring[before]
+            for held in self._features:
+                features.append(held.new_empty(capacity, held.shape[1]))
+                features[-1][torch.from_numpy(after)] = held[torch.from_numpy(before)]
+            self._search.resize(capacity)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise no_room(capacity, self._graph) from error
+        self._features = features
+        for name, ring in grown.items():
+            setattr(self, name, ring)
 
     def describe(self) -> list[str]:
         """One line per layer."""

@@ -8,14 +8,7 @@ from itertools import chain
 import torch
 from torch import nn
 
-__all__ = ["STALE_WEIGHTS", "WeightsVersion", "architecture_digest", "weights_digest"]
-
-
-#: What an engine says whose nodes' features cannot be computed anew.
-STALE_WEIGHTS = (
-    "the model's weights have changed since the events came, and the nodes' features are those of the old ones:"
-    " reset() first"
-)
+__all__ = ["WeightsVersion", "architecture_digest", "weights_digest"]
 
 
 class WeightsVersion:

@@ -11,7 +11,7 @@ from aegnn_core.events.array import check_events
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.graph.neighbors import NeighborSearch
 
-__all__ = ["build_graph", "edge_attributes", "first_live"]
+__all__ = ["build_graph", "edge_attributes", "first_live", "most_live"]
 
 _FLOAT = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -120,3 +120,11 @@ def build_graph(
     if graph.expiry == "readout":
         data.live = torch.arange(count) >= live_from
     return data
+
+
+def most_live(t: np.ndarray, graph: GraphConfig, before: int) -> int:
+    """The most nodes live at once while events at ``t`` [µs, ``[N]``, ascending] come to ``before`` live ones."""
+    count = len(t) + before
+    if graph.window is not None:
+        count = before + int((np.arange(1, len(t) + 1) - np.searchsorted(t, t - graph.window, "right")).max(initial=0))
+    return count if graph.max_nodes is None else min(count, graph.max_nodes)

@@ -269,12 +269,13 @@ class NeighborSearch:
         old, count = self.capacity, min(self.size, self.capacity)
         if capacity < old or capacity & (capacity - 1):
             raise ValueError(f"capacity must be a power of two of at least {old}, found {capacity}")
-        self.held = max(self.held, self.size - count)
         numbers = np.arange(self.size - count, self.size)
-        for name in ("_previous", "node_t"):
-            grown = np.empty(capacity, np.int64)
-            grown[numbers & (capacity - 1)] = getattr(self, name)[numbers & (old - 1)]
-            setattr(self, name, grown)
+        grown = []
+        for ring in (self._previous, self.node_t):
+            grown.append(np.empty(capacity, np.int64))
+            grown[-1][numbers & (capacity - 1)] = ring[numbers & (old - 1)]
+        self._previous, self.node_t = grown
+        self.held = max(self.held, self.size - count)
 
     def cover(self, width: int, height: int) -> None:
         """Extend the sensor to at least ``width`` and ``height`` px; nodes keep their numbers and chains."""
@@ -288,10 +289,13 @@ class NeighborSearch:
         dy = (self._offsets + self.margin) // old
         self._offsets += dy * (self.stride - old)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory held."""
-        return self._head.nbytes + self._span.nbytes + self._previous.nbytes + self.node_t.nbytes
+    def remove_last(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Take back the last :meth:`insert`, of nodes at the pixels ``x``, ``y`` ``[N]``."""
+        slots = np.arange(self.size - len(x), self.size) & (self.capacity - 1)
+        pixels = (y.astype(np.int64) + self.margin) * self.stride + x.astype(np.int64) + self.margin
+        for slot, pixel in zip(slots[::-1], pixels[::-1], strict=True):
+            self._head[pixel] = self._previous[slot]
+        self.size -= len(x)
 
 
 def _longest_time(distance2: float, graph: GraphConfig) -> int:

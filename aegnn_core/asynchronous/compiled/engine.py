@@ -14,10 +14,11 @@ from aegnn_core.asynchronous.compiled.readout import Readout, make_batch
 from aegnn_core.asynchronous.compiled.stream import RULE, Nodes, append_events, first_live
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, Costs
-from aegnn_core.asynchronous.weights import STALE_WEIGHTS, WeightsVersion
+from aegnn_core.asynchronous.failures import STALE_WEIGHTS, no_room
+from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.graph import GraphConfig, NeighborSearch
-from aegnn_core.graph.build import edge_attributes
+from aegnn_core.graph.build import edge_attributes, most_live
 from aegnn_core.graph.neighbors import FOREVER
 from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.networks import GraphNetwork
@@ -157,36 +158,47 @@ class CompiledEngine:
             columns, events = events, np.empty(len(events), EVENT_DTYPE)
             for name in EVENT_DTYPE.names or ():
                 events[name] = columns[name]
+        if self._search.size + len(events) - self._oldest > self._search.capacity:
+            self._make_room(events["t"])
         self._before[:] = self._tally
         self._size_before = self._search.size
         self._readout.begin_update()
-        begin = 0
-        while True:
-            done, self._oldest = append_events(
-                events, begin, self._search.size, self._oldest, self._handles, self._zero
-            )
-            self._search.size += done
-            begin += done
-            if begin == len(events):
-                return
-            self._grow(2 * self._search.capacity)
+        done, self._oldest = append_events(events, self._search.size, self._oldest, self._handles, self._zero)
+        self._search.size += done
+        assert done == len(events), "the rings are too small for the nodes that are live"
+
+    def _make_room(self, t: np.ndarray) -> None:
+        """Grow the rings, if need be, so that they hold all nodes that are live while events at times ``t`` come."""
+        before = self._search.size - self._first_live(int(t[0]))
+        # Old nodes leave before a batch comes, not while it does.
+        needed = most_live(t, self._graph, before) + self._room
+        if needed <= self._search.capacity:
+            return
+        capacity = 1 << (needed - 1).bit_length()
+        try:
+            self._grow(capacity)
+        except MemoryError as error:
+            raise no_room(capacity, self._graph) from error
 
     def output(self, time: int) -> Tensor:
         """The output for the nodes that are live at ``time``."""
         self._is_stale |= self._version.changed()
         if self._is_stale:
             raise ValueError(STALE_WEIGHTS)
-        rule, search = self._rule[0], self._search
-        first = first_live(self._oldest, search.size, time, rule["window"], rule["max_nodes"], search.node_t)
+        first = self._first_live(time)
         last = self._nodes.layers[-1]
         return self._readout.output(self._oldest, first, self._nodes, int(last["outputs"]), int(last["target"]))
 
+    def _first_live(self, time: int) -> int:
+        """Number of the oldest node that is live at ``time``, which is not before the last event's."""
+        rule, search = self._rule[0], self._search
+        return first_live(self._oldest, search.size, time, rule["window"], rule["max_nodes"], search.node_t)
+
     def _grow(self, capacity: int) -> None:
-        """Make the rings larger."""
+        """Make the rings larger. Nothing has changed if there is no memory for it."""
         old, size = self._search.capacity, self._search.size
         numbers = np.arange(max(0, size - old), size)
         before, after = numbers & (old - 1), numbers & (capacity - 1)
-        self._search.resize(capacity)
         grown = {}
         for name in ("pixel", "cell", "link"):
             ring = getattr(self._nodes, name)
@@ -198,6 +210,7 @@ class CompiledEngine:
             ring = self._nodes.features[old * start : old * (start + width)].reshape(old, width)
             features[capacity * start : capacity * (start + width)].reshape(capacity, width)[after] = ring[before]
             start += width
+        self._search.resize(capacity)
         self._nodes = self._nodes._replace(features=features, layers=self._table.records(capacity), **grown)
         self._hand_over()
 

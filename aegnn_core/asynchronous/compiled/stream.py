@@ -231,12 +231,11 @@ def _batch_at(table, row, kind):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def append_events(events, begin, size, oldest, table, kind):
-    """Take ``events[begin:]`` into the graph and through the layers, some at a time.
+def append_events(events, size, oldest, table, kind):
+    """Take events into the graph and through the layers, some at a time.
 
     Args:
         events: structured ``[N]``, checked.
-        begin: the first to take.
         size: nodes so far.
         oldest: number of the oldest that is in the cells.
         table: handles to the rule ``[1]``, to the tally, and to the arrays of the ``SearchArrays``, ``Nodes``,
@@ -245,7 +244,7 @@ def append_events(events, begin, size, oldest, table, kind):
         kind: a float of the kernels' type.
 
     Returns:
-        How many events were taken, fewer than there are if the rings have to grow first; the new ``oldest``.
+        How many events were taken, fewer than there are if the rings cannot hold all live nodes; the new ``oldest``.
     """
     rule = array_at(table, 0, _RULE)[0]
     tally = array_at(table, 1, np.int64)
@@ -262,7 +261,7 @@ def append_events(events, begin, size, oldest, table, kind):
     width = layers[len(layers) - 1].outputs
     final = layers[len(layers) - 1].target
     t, x, y, p = events["t"], events["x"], events["y"], events["p"]
-    done = begin
+    done = 0
     while done < len(events):
         count = min(room, len(events) - done)
         leaving = first_live(oldest, size, t[done], rule.window, rule.max_nodes, node_t)
@@ -336,4 +335,4 @@ def append_events(events, begin, size, oldest, table, kind):
         tally[2 + len(layers)] += nanoseconds() - clock
         size += count
         done = until
-    return done - begin, oldest
+    return done, oldest

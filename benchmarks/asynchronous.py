@@ -1,0 +1,341 @@
+"""How fast events go through the network: `python benchmarks/asynchronous.py [--json FILE] [--plot FILE] [--device D]`.
+
+One thread. Speeds are compared with the rate at which the same thread, in the same process, multiplies large matrices:
+``arithmetic_floor_us`` is what the products that an event needs would take at that rate, ``times_floor`` how many times
+as long an event takes, with everything else in it. A noisy machine changes both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import nn
+
+from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network, read_events
+from aegnn_core.asynchronous import LiveModel
+from aegnn_core.asynchronous.costs import Costs
+from aegnn_core.events import make_events, rescale
+from aegnn_core.events.simulation import SceneConfig, SensorModel, simulate_scene
+from aegnn_core.nn import DATASETS
+
+RECORDINGS = Path(__file__).parents[2] / "shared" / "data" / "raw"
+#: Live nodes that the window is chosen for.
+WINDOW_NODES = 10_000
+PACKETS = (1, 10, 100, 1_000, 10_000)
+#: Events that are timed per packet size, after the window has filled.
+TIMED = {1: 20_000, 10: 50_000, 100: 100_000, 1_000: 100_000, 10_000: 100_000}
+LIVE_NODES = (1_000, 5_000, 20_000, 50_000, 100_000, 200_000)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One network, stream, engine and packet size. Times in µs, ``p50`` and ``p99`` of single updates, per event."""
+
+    network: str
+    source: str
+    engine: str
+    packet: int
+    live_nodes: int
+    mean_degree: float
+    us_per_event: float
+    p50_us: float
+    p99_us: float
+    search_us: float
+    convolutions_us: float
+    pooling_us: float
+    readout_us: float | None
+    flop_per_event: float
+    sgemm_gflops: float
+    arithmetic_floor_us: float
+    times_floor: float
+    bytes_per_node: float
+
+
+@dataclass(frozen=True)
+class DenseResult:
+    """The dense network on the window's graph, graph building included, beside an update by one event."""
+
+    network: str
+    live_nodes: int
+    dense_ms: float
+    update_us: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class FlatResult:
+    """Time per event in packets of 1,000 when so many nodes are live, all else the same."""
+
+    engine: str
+    live_nodes: int
+    us_per_event: float
+
+
+def sgemm_gflops(device: str, size: int = 1024) -> float:
+    """Rate of a large float32 matrix product, the best of several [GFLOP/s]."""
+    a, b = torch.rand(size, size, device=device), torch.rand(size, size, device=device)
+    best = float("inf")
+    for _ in range(9):
+        begin = perf_counter()
+        torch.mm(a, b)
+        wait(device)
+        best = min(best, perf_counter() - begin)
+    return 2 * size**3 / best * 1e-9
+
+
+def wait(device: str) -> None:
+    """Let a GPU finish what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def scenes(sensor: tuple[int, int], count: int) -> np.ndarray:
+    """At least ``count`` events of simulated scenes, one after the other."""
+    config = SceneConfig(sensor=SensorModel(width=sensor[0], height=sensor[1]), duration_us=1_000_000)
+    parts: list[np.ndarray] = []
+    while sum(map(len, parts)) < count:
+        events = simulate_scene(len(parts), config).stream.events
+        events["t"] += config.duration_us * len(parts)
+        parts.append(events)
+    return np.concatenate(parts)
+
+
+def recorded(sensor: tuple[int, int]) -> np.ndarray | None:
+    """A real recording at the sensor's size, slowed down to a rate that the size would have, if it is there."""
+    path = RECORDINGS / "evt2_sample.raw"
+    if not path.is_file():
+        return None
+    stream = read_events(path)
+    return rescale(stream.events, (stream.width, stream.height), sensor)
+
+
+def uniform(sensor: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
+    """Events anywhere on the sensor, eight per pixel and second."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, int(count / (8 * sensor[0] * sensor[1]) * 1e6), count))
+    x, y, p = (rng.integers(0, high, count) for high in (*sensor, 2))
+    return make_events(t, x, y, p)
+
+
+def time_updates(live: LiveModel, events: np.ndarray, packet: int, device: str, *, outputs: bool) -> tuple[list, list]:
+    """Seconds of every update, and of every output behind one if ``outputs``."""
+    updates, readouts = [], []
+    for start in range(0, len(events) - packet + 1, packet):
+        part = events[start : start + packet]
+        begin = perf_counter()
+        live.update(part)
+        wait(device)
+        updates.append(perf_counter() - begin)
+        if outputs:
+            begin = perf_counter()
+            live.output()
+            wait(device)
+            readouts.append(perf_counter() - begin)
+    return updates, readouts
+
+
+def measure(
+    name: str, source: str, engine: str, live: LiveModel, events: np.ndarray, packet: int, device: str
+) -> Result:
+    """Fill the window, then time packets."""
+    assert live.graph.window is not None
+    filled = int(np.searchsorted(events["t"], events["t"][0] + live.graph.window))
+    timed = min(TIMED[packet], (len(events) - filled) // packet * packet)
+    used = events[: filled + timed]
+    live.reset()
+    live.update(used[:filled])
+    flops = work(live.flops())
+    seconds = {layer: cost.total for layer, cost in live.runtime().layers.items()}
+    rate = sgemm_gflops(device)
+    updates, readouts = time_updates(live, used[filled:], packet, device, outputs=packet == 1_000)
+    rate = max(rate, sgemm_gflops(device))
+    spent = {layer: (cost.total - seconds.get(layer, 0)) / timed * 1e6 for layer, cost in live.runtime().layers.items()}
+    flop = (work(live.flops()) - flops) / timed
+    nodes = int((used["t"] > used["t"][-1] - live.graph.window).sum())
+    memory = live.memory()
+    mean = float(np.mean(updates)) / packet * 1e6
+    return Result(
+        network=name,
+        source=source,
+        engine=engine,
+        packet=packet,
+        live_nodes=nodes,
+        mean_degree=build_graph(used, live.graph).num_edges / len(used),
+        us_per_event=mean,
+        p50_us=float(np.percentile(updates, 50)) / packet * 1e6,
+        p99_us=float(np.percentile(updates, 99)) / packet * 1e6,
+        search_us=spent["neighbour search"],
+        convolutions_us=sum(time for layer, time in spent.items() if is_event_layer(layer)),
+        pooling_us=spent["entering the pooling"],
+        readout_us=float(np.median(readouts)) * 1e6 if readouts else None,
+        flop_per_event=flop,
+        sgemm_gflops=rate,
+        arithmetic_floor_us=flop / rate * 1e-3,
+        times_floor=mean / (flop / rate * 1e-3),
+        bytes_per_node=(memory["nodes"] + memory["neighbour search"]) / nodes,
+    )
+
+
+def is_event_layer(layer: str) -> bool:
+    """Whether that is part of the convolutions on events."""
+    return layer == "splines" or layer.startswith("event_blocks")
+
+
+def work(costs: Costs) -> float:
+    """FLOPs of the convolutions on events so far."""
+    return sum(cost.total for layer, cost in costs.layers.items() if is_event_layer(layer))
+
+
+def compare_with_dense(
+    name: str, model: nn.Module, graph: GraphConfig, events: np.ndarray, update_us: float
+) -> DenseResult:
+    """Time the dense network on the window's events."""
+    assert graph.window is not None
+    stop = int(np.searchsorted(events["t"], events["t"][0] + graph.window))
+    times = []
+    for _ in range(3):
+        begin = perf_counter()
+        with torch.no_grad():
+            model(build_graph(events[:stop], graph))
+        times.append(perf_counter() - begin)
+    return DenseResult(name, stop, min(times) * 1e3, update_us, min(times) * 1e6 / update_us)
+
+
+def measure_flatness(model: nn.Module, engine: str, events: np.ndarray, device: str) -> list[FlatResult]:
+    """Time the same packets of a stream with more and more of it live; the best of three rounds."""
+    filled, timed = LIVE_NODES[-1], 50_000
+    lives = {nodes: make_model_asynchronous(model, GraphConfig(max_nodes=nodes), engine=engine) for nodes in LIVE_NODES}
+    for live in lives.values():
+        live.update(events[:filled])
+    times: dict[int, list[float]] = {nodes: [] for nodes in LIVE_NODES}
+    for start in range(filled, filled + 3 * timed, timed):
+        for nodes, live in lives.items():
+            updates, _ = time_updates(live, events[start : start + timed], 1_000, device, outputs=False)
+            times[nodes].append(float(np.median(updates)))
+    return [FlatResult(engine, nodes, min(seconds) * 1e3) for nodes, seconds in times.items()]
+
+
+def plot(path: Path, results: list[Result], flat: list[FlatResult]) -> None:
+    """Time per event over the packet size, and over the live nodes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for key in sorted({(r.network, r.engine) for r in results if r.source == "simulated"}):
+        rows = [r for r in results if (r.network, r.engine) == key and r.source == "simulated"]
+        line = left.loglog([r.packet for r in rows], [r.us_per_event for r in rows], "o-", label=" ".join(key))
+        left.loglog([r.packet for r in rows], [r.arithmetic_floor_us for r in rows], ":", color=line[0].get_color())
+    left.set(xlabel="events per packet", ylabel="µs per event (dotted: arithmetic alone)")
+    left.legend(fontsize=7)
+    for engine in sorted({r.engine for r in flat}):
+        rows_flat = [r for r in flat if r.engine == engine]
+        right.semilogx([r.live_nodes for r in rows_flat], [r.us_per_event for r in rows_flat], "o-", label=engine)
+    right.set(xlabel="live nodes", ylabel="µs per event, packets of 1,000", ylim=(0, None))
+    right.legend()
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them (needs matplotlib)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    arguments = parser.parse_args()
+    device = arguments.device
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("device cuda: this machine has no CUDA device that torch can use")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    engines = ("compiled", "packet") if device == "cpu" else ("packet",)
+
+    results: list[Result] = []
+    dense: list[DenseResult] = []
+    for name in ("ncars", "ncaltech101", "gen1"):
+        model = network("graph_res", dataset=name, task="recognition")
+        sensor = DATASETS[name].sensor
+        streams = {"simulated": scenes(sensor, 260_000), "recorded": recorded(sensor)}
+        for engine in engines:
+            live_model = model.to(device)
+            for source, events in streams.items():
+                if events is None:
+                    continue
+                window = int((events["t"][-1] - events["t"][0]) * WINDOW_NODES / len(events))
+                live = make_model_asynchronous(live_model, GraphConfig(window=window), engine=engine)
+                packets = PACKETS if engine == engines[0] and source == "simulated" else (1_000,)
+                results.extend(
+                    measure(name, source, engine, live, events, packet, device)
+                    for packet in track(packets, f"{name}, {source}, {engine}", transient=True)
+                )
+        single = next(row for row in results if row.network == name and row.packet == 1)
+        simulated = streams["simulated"]
+        assert simulated is not None
+        window = int((simulated["t"][-1] - simulated["t"][0]) * WINDOW_NODES / len(simulated))
+        dense.append(compare_with_dense(name, model.cpu(), GraphConfig(window=window), simulated, single.p50_us))
+    sensor = DATASETS["ncars"].sensor
+    flat = measure_flatness(
+        network("graph_res", dataset="ncars").to(device), engines[0], uniform(sensor, LIVE_NODES[-1] + 150_000), device
+    )
+    show(results, dense, flat)
+    name = torch.cuda.get_device_name() if device == "cuda" else processor()
+    if arguments.json:
+        figures = {
+            "device": name,
+            "sgemm_gflops": max(row.sgemm_gflops for row in results),
+            "results": [asdict(row) for row in results],
+            "dense": [asdict(row) for row in dense],
+            "flatness": [asdict(row) for row in flat],
+        }
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.plot:
+        plot(arguments.plot, results, flat)
+
+
+def show(results: list[Result], dense: list[DenseResult], flat: list[FlatResult]) -> None:
+    """Print the tables."""
+    console = Console()
+    table = Table("network", "stream", "engine", "packet", "live", "degree", title="µs per event")
+    for heading in ("mean", "p50", "p99", "search", "conv.", "pooling", "floor", "times", "readout µs", "B/node"):
+        table.add_column(heading, justify="right")
+    for row in results:
+        figures = (row.us_per_event, row.p50_us, row.p99_us, row.search_us, row.convolutions_us, row.pooling_us)
+        table.add_row(
+            row.network, row.source, row.engine, f"{row.packet:,}", f"{row.live_nodes:,}", f"{row.mean_degree:.1f}",
+            *(f"{figure:.2f}" for figure in (*figures, row.arithmetic_floor_us, row.times_floor)),
+            "" if row.readout_us is None else f"{row.readout_us:.0f}", f"{row.bytes_per_node:.0f}",
+        )  # fmt: skip
+    console.print(table)
+    table = Table("network", "live", "dense ms", "update µs", "ratio", title="Against dense recomputation per event")
+    for ratio in dense:
+        table.add_row(
+            ratio.network,
+            f"{ratio.live_nodes:,}",
+            f"{ratio.dense_ms:.0f}",
+            f"{ratio.update_us:.1f}",
+            f"{ratio.ratio:,.0f}",
+        )
+    console.print(table)
+    table = Table("live nodes", "µs per event", title="Packets of 1,000, ncars")
+    for point in flat:
+        table.add_row(f"{point.live_nodes:,}", f"{point.us_per_event:.3f}")
+    console.print(table)
+
+
+def processor() -> str:
+    """What the machine calls its processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, one thread"
+
+
+if __name__ == "__main__":
+    main()
