@@ -24,9 +24,7 @@ def call_on_graph(model: nn.Module, data: Data) -> Any:
     if not parameters or parameters[0].name not in _PARTS:
         return _call(model, data)
     present = {name: data[name] for name in _PARTS}
-    needed = [
-        p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if absent := [name for name in needed if name not in present]:
         raise ValueError(
             f"the forward of {type(model).__name__} needs {', '.join(absent)}, but a graph of events has"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.events.array import EVENT_DTYPE
+from aegnn_core.asynchronous.calling import call_on_graph
+from aegnn_core.asynchronous.costs import CostMeter, Costs
+from aegnn_core.asynchronous.metering import Metering
+from aegnn_core.events.array import EVENT_DTYPE, make_events
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.graph.build import first_live
 from aegnn_core.nn.networks import GraphNetwork
@@ -19,6 +24,8 @@ class DenseEngine:
 
     def __init__(self, model: nn.Module, graph: GraphConfig) -> None:
         self._model, self._graph = model, graph
+        self._meter = CostMeter()
+        self._metering = Metering(model, self._meter)
         self.reset()
 
     @staticmethod
@@ -29,14 +36,17 @@ class DenseEngine:
         return None
 
     def reset(self) -> None:
-        """Forget all events."""
+        """Forget all events and costs."""
         self._events = np.empty(0, EVENT_DTYPE)
+        self._origin: int | None = None
+        self._meter.reset()
 
     def update(self, events: np.ndarray) -> None:
         """Keep the events, and drop those that cannot matter any more."""
-        new = np.empty(len(events), EVENT_DTYPE)
-        for name in EVENT_DTYPE.names or ():
-            new[name] = events[name]
+        self._meter.begin_update()
+        if self._origin is None:
+            self._origin = int(events["t"][0])
+        new = make_events(*(events[name] for name in "txyp"))
         self._events = np.concatenate([self._events, new])
         if self._graph.expiry == "graph":
             times = self._events["t"]
@@ -44,10 +54,38 @@ class DenseEngine:
 
     def output(self, time: int) -> Tensor:
         """Build the graph and run the model."""
-        parameter = next(self._model.parameters(), torch.empty(0))
+        parameter = next((p for p in self._model.parameters() if p.is_floating_point()), torch.empty(0))
         data = build_graph(self._events, self._graph, time=time, dtype=parameter.dtype)
-        return self._model(data.to(parameter.device))
+        if self._origin is not None:
+            # Positions count time from the first event of all, which may have been dropped.
+            times = self._events["t"][len(self._events) - len(data.pos) :]
+            data.pos[:, 2] = torch.from_numpy(self._graph.time_scale * (times - self._origin))
+        with self._metering:
+            return call_on_graph(self._metering.model, data.to(parameter.device))
 
     def describe(self) -> list[str]:
         """Every layer runs densely."""
         return [f"{type(self._model).__name__}: dense, the whole graph at every output"]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes held between outputs, by part."""
+        return {"events": self._events.nbytes}
+
+    def flops(self) -> Costs:
+        """FLOPs by layer."""
+        return self._meter.flops()
+
+    def runtime(self) -> Costs:
+        """Seconds by layer."""
+        return self._meter.runtime()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The events kept, and the time that positions count from."""
+        columns = {name: torch.from_numpy(self._events[name].astype(np.int64)) for name in "txyp"}
+        return {**columns, "origin": self._origin}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from another engine's events."""
+        self.reset()
+        self._events = make_events(*(state[name].numpy() for name in "txyp"))
+        self._origin = state["origin"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.costs import Costs
 from aegnn_core.asynchronous.dense_engine import DenseEngine
+from aegnn_core.asynchronous.incremental import IncrementalEngine
 from aegnn_core.asynchronous.packet_engine import PacketEngine
 from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
 from aegnn_core.events.array import check_events
@@ -59,7 +60,12 @@ class Engine(Protocol):
 
 
 #: Engines by name, the fastest first.
-ENGINES: dict[str, Any] = {"compiled": CompiledEngine, "packet": PacketEngine, "dense": DenseEngine}
+ENGINES: dict[str, Any] = {
+    "compiled": CompiledEngine,
+    "packet": PacketEngine,
+    "incremental": IncrementalEngine,
+    "dense": DenseEngine,
+}
 
 _STATE_VERSION = 1
 
@@ -191,8 +197,10 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
             arguments named as what is in it (``x``, ``pos``, ``edge_index``, ``edge_attr``).
         graph: the graph rule; by default the one that the model was trained with, if it knows it. Where it leaves
             ``expiry`` open, that is ``"graph"`` for a model that is not one of the package's networks.
-        engine: ``"compiled"`` computes only new nodes, in compiled code on the CPU (directed graphs,
-            ``expiry="readout"``, the package's networks), ``"packet"`` does so in torch, on any device, ``"dense"`` runs the whole model at every output, ``"auto"`` takes the first of these that can.
+        engine: ``"compiled"`` computes only new nodes, in machine code (directed graphs, ``expiry="readout"``, the
+            package's networks, on the CPU), ``"packet"`` does so in torch operations on any device,
+            ``"incremental"`` runs any model on what an update changes (on the CPU), ``"dense"`` runs the whole model at
+            every output, ``"auto"`` takes the first of these that can.
 
     Raises:
         ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the

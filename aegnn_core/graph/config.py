@@ -74,7 +74,7 @@ class GraphConfig:
     @property
     def expiry_given(self) -> bool:
         """Whether ``expiry`` was said, and not chosen by ``directed``."""
-        return self._expiry_given  # type: ignore[attr-defined, no-any-return]
+        return self._expiry_given  # type: ignore[attr-defined]
 
     @property
     def bounded(self) -> bool:

@@ -1,0 +1,5 @@
+"""The engine for any model on any graph."""
+
+from aegnn_core.asynchronous.incremental.engine import IncrementalEngine
+
+__all__ = ["IncrementalEngine"]

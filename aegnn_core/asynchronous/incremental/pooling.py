@@ -1,0 +1,187 @@
+"""The package's poolings during an update: touched voxels only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aegnn_core.asynchronous.incremental.clusters import ClusterGraph, ClusterMaximum, Members, _means
+from aegnn_core.asynchronous.incremental.graphs import Graph
+from aegnn_core.asynchronous.incremental.rows import Rows
+from aegnn_core.asynchronous.incremental.tracked import Forward, Tracked
+from aegnn_core.asynchronous.incremental.values import (
+    ConstantRows,
+    EdgeAttributes,
+    EdgeIndex,
+    RowValue,
+    StoredRows,
+    WholeValue,
+)
+from aegnn_core.nn.pooling import GridPooling, PooledGraph, VoxelPooling, cells_of
+
+__all__ = ["follow_grid", "follow_voxels"]
+
+
+class _Pooled:
+    """What a pooling keeps: members and maxima of its voxels, and the graph that they make."""
+
+    def __init__(self, voxels: int, channels: int, dtype: torch.dtype, edges: bool) -> None:
+        self.members = Members(voxels)
+        self.maximum = ClusterMaximum(voxels, channels, dtype)
+        self.graph = ClusterGraph(voxels) if edges else None
+        self.pos = torch.zeros(voxels, 3, dtype=dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        graph = 0 if self.graph is None else self.graph.nbytes
+        return self.members.nbytes + self.maximum.nbytes + self.pos.nbytes + graph
+
+    def update(
+        self, x: RowValue, pos: RowValue, voxel_of: Callable[[Tensor], Tensor], fresh: bool, graph: Graph | None
+    ):
+        """Bring all of it up to date; returns the voxels whose maximum changed, those touched, and FLOPs."""
+        space, members = x.space, self.members
+        members.move(space.base, space.capacity)
+        moved = pos.changed.numpy()
+        keys = voxel_of(pos.at(pos.changed)).numpy() if len(moved) else moved
+        added = np.isin(moved, space.added.numpy(), assume_unique=True) if pos.changed is not space.added else None
+        if added is not None and not fresh:
+            stay = moved[~added]
+            fresh = bool((members.key[stay] != keys[~added]).any())
+            if not fresh:
+                moved, keys = moved[added], keys[added]
+        if fresh:
+            members.clear()
+            self.maximum.clear()
+            moved = space.all.numpy()
+            keys = voxel_of(pos.full()).numpy()
+        counts = members.count.copy() if self.graph is not None else members.count
+        pairs = graph is not None and self.graph is not None
+        none = np.empty(0, np.int64)
+        lost = none, none
+        if pairs and not fresh:
+            lost_edges, new_edges = graph.lost_and_new_edges()  # type: ignore[union-attr]
+            lost = (members.key[lost_edges[0]], members.key[lost_edges[1]])
+        removed = none if fresh else space.removed.numpy()
+        members.update(removed, moved, keys)
+        if pairs:
+            if fresh:
+                everything = graph.all_edges()  # type: ignore[union-attr]
+                new_edges = (everything.source, everything.target)
+            new = (members.key[new_edges[0]], members.key[new_edges[1]])
+            self.graph.begin(members, fresh, lost, new, counts)  # type: ignore[union-attr]
+        changed = space.all.numpy() if fresh else x.changed.numpy()
+        touched, flops = self.maximum.update(members, removed, changed, x.table())
+        return fresh, touched, flops
+
+
+def follow_voxels(module: VoxelPooling, running: Callable[[], Forward | None]) -> None:
+    """Make a voxel pooling work on touched voxels only, when it is called during an update."""
+    original = module.forward
+
+    def forward(x: Any, pos: Any, edge_index: Any, batch: Any, batch_size: int) -> Any:
+        run = running()
+        if run is None:
+            return original(x, pos, edge_index, batch, batch_size)
+        values = _values(x, pos, batch, batch_size)
+        index = edge_index.value if isinstance(edge_index, Tracked) else None
+        if values is None or not isinstance(index, EdgeIndex) or index.graph.nodes is not values[0].space:
+            return run.whole(original, (x, pos, edge_index, batch, batch_size), {})
+        with torch._C.DisableTorchFunction():
+            return _pool_voxels(run, module, original, *values, index)
+
+    module.forward = forward  # type: ignore[method-assign]
+
+
+def _values(x: Any, pos: Any, batch: Any, batch_size: int) -> tuple[RowValue, RowValue] | None:
+    values = [part.value if isinstance(part, Tracked) else None for part in (x, pos, batch)]
+    if not all(isinstance(value, RowValue) for value in values) or batch_size != 1:
+        return None
+    if not isinstance(values[2], ConstantRows) or any(value.space is not values[0].space for value in values):  # type: ignore[union-attr]
+        return None
+    return values[0], values[1]  # type: ignore[return-value]
+
+
+def _pool_voxels(
+    run: Forward, module: VoxelPooling, original: Any, x: RowValue, pos: RowValue, index: EdgeIndex
+) -> PooledGraph:
+    state = run.next(original, (x, pos, index), {})
+    begin = perf_counter()
+    columns, rows = module.shape
+    if state.fresh:
+        state.kept = _Pooled(columns * rows, x.tail[0], x.dtype, edges=True)
+        state.kept.graph.attributes_of = module.edge_attributes
+        if module.position == "center":
+            state.kept.pos = module.centers(torch.arange(columns * rows), pos.dtype)
+    kept: _Pooled = state.kept
+
+    def voxel_of(positions: Tensor) -> Tensor:
+        column, row = cells_of(positions, module.size, module.shape)
+        return row * columns + column
+
+    fresh, touched, flops = kept.update(x, pos, voxel_of, state.fresh, index.graph)
+    graph, members = kept.graph, kept.members
+    assert graph is not None
+    nodes = graph.nodes
+    graph.attribute_table = kept.pos
+    changed = nodes.all if fresh else nodes.union(nodes.added, Rows.of(touched[members.count[touched] > 0]))
+    moved = nodes.added
+    if module.position == "mean":
+        others = pos.changed.numpy() if pos.changed is not pos.space.added else np.empty(0, np.int64)
+        where = np.unique(np.concatenate([members.changed, members.key[others]]))
+        where = nodes.all.numpy() if fresh else where[members.count[where] > 0]
+        _means(where, members.base, members.first, members.after, members.count, pos.table().numpy(), kept.pos.numpy())
+        moved = nodes.all if fresh else Rows.of(where)
+    pooled_pos = StoredRows((state.origin, "pos"), nodes, kept.pos, moved)
+    attributes = EdgeAttributes(graph, 3, pos.dtype)
+    if module.position == "mean":
+        attributes.nodes = (pooled_pos,)
+    zero = torch.zeros((), dtype=torch.long)
+    run.account(module, flops, perf_counter() - begin)
+    return PooledGraph(
+        run.track(StoredRows((state.origin, "x"), nodes, kept.maximum.table, changed)),
+        run.track(pooled_pos),
+        run.track(EdgeIndex(graph)),
+        run.track(attributes),
+        run.track(ConstantRows((state.origin, "batch"), nodes, zero)),
+    )
+
+
+def follow_grid(module: GridPooling, running: Callable[[], Forward | None]) -> None:
+    """Make a grid pooling work on touched cells only, when it is called during an update."""
+    original = module.forward
+
+    def forward(x: Any, pos: Any, batch: Any, batch_size: int) -> Any:
+        run = running()
+        if run is None:
+            return original(x, pos, batch, batch_size)
+        values = _values(x, pos, batch, batch_size)
+        if values is None:
+            return run.whole(original, (x, pos, batch, batch_size), {})
+        with torch._C.DisableTorchFunction():
+            return _pool_grid(run, module, original, *values)
+
+    module.forward = forward  # type: ignore[method-assign]
+
+
+def _pool_grid(run: Forward, module: GridPooling, original: Any, x: RowValue, pos: RowValue) -> Any:
+    state = run.next(original, (x, pos), {})
+    begin = perf_counter()
+    columns, rows = module.shape
+    if state.fresh:
+        state.kept = _Pooled(columns * rows, x.tail[0], x.dtype, edges=False)
+
+    def voxel_of(positions: Tensor) -> Tensor:
+        column, row = cells_of(positions, module.size, module.shape)
+        return row * columns + column
+
+    fresh, touched, flops = state.kept.update(x, pos, voxel_of, state.fresh, None)
+    run.account(module, flops, perf_counter() - begin)
+    image = state.kept.maximum.table.view(1, rows, columns, -1).permute(0, 3, 1, 2)
+    return run.track(WholeValue(state.origin, image, fresh or len(touched) > 0))

@@ -1,0 +1,374 @@
+"""What a tensor of the model's forward is during an update: rows of nodes, values on edges, or one whole tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aegnn_core.asynchronous.incremental.graphs import EdgeBatch, Graph, Space
+from aegnn_core.asynchronous.incremental.rows import Buffer, Rows
+
+__all__ = [
+    "ComputedEdges",
+    "ComputedRows",
+    "ConstantRows",
+    "EdgeAttributes",
+    "EdgeEnd",
+    "EdgeIndex",
+    "EdgeValue",
+    "LiftedRows",
+    "OperationState",
+    "RowCount",
+    "RowValue",
+    "StoredRows",
+    "Value",
+    "WholeValue",
+]
+
+
+class RowCount(int):
+    """A number of rows that knows which rows: sizes made from it follow the graph."""
+
+    space: Space
+
+    @classmethod
+    def of(cls, space: Space) -> RowCount:
+        """The number of rows of a space."""
+        count = cls(len(space.all))
+        count.space = space
+        return count
+
+
+class OperationState:
+    """What one operation of the forward keeps between updates.
+
+    Attributes:
+        signature: the operation and its arguments, as far as they must be the same again.
+        origin: its place in the sequence of operations.
+        fresh: nothing was kept, everything has to be computed.
+        tail: shape of a result's row.
+        buffer: the result's rows, where somebody asked for rows that had not changed.
+        kept: whatever else the operation keeps.
+        result: its result, where that is a whole tensor.
+    """
+
+    def __init__(self, signature: Any, origin: int) -> None:
+        self.signature, self.origin = signature, origin
+        self.fresh = True
+        self.tail: tuple[int, ...] | None = None
+        self.dtype = torch.float32
+        self.buffer: Buffer | None = None
+        self.kept: Any = None
+        self.result: Any = None
+
+    def table(self, space: Space) -> Tensor:
+        """The buffer's table in the present slots, allocated if there is none."""
+        assert self.tail is not None
+        if self.buffer is None:
+            self.buffer = Buffer(space.base, space.capacity, self.tail, self.dtype)
+        return self.buffer.move(space.base, space.capacity)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        kept = getattr(self.kept, "nbytes", 0)
+        whole = sum(leaf.nbytes for leaf in nested(self.result) if isinstance(leaf, Tensor))
+        return kept + whole + (0 if self.buffer is None else self.buffer.nbytes)
+
+
+class Value:
+    """A tensor of the forward.
+
+    Attributes:
+        origin: the operation that made it, the same in every update.
+        view: it shares memory with another tensor, as far as the model can tell.
+    """
+
+    origin: Any
+    dtype: torch.dtype
+    view = False
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape that the dense model would see."""
+        raise NotImplementedError
+
+    @property
+    def rank(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything of it, its rows included, is not as it was at the last update."""
+        raise NotImplementedError
+
+    def full(self) -> Tensor:
+        """The tensor that the dense model would see."""
+        raise NotImplementedError
+
+
+class RowValue(Value):
+    """One row per node, or per other row of a space.
+
+    Attributes:
+        space: the rows.
+        tail: shape of a row.
+        changed: rows whose value is not that of the last update, all added rows among them.
+    """
+
+    space: Space
+    tail: tuple[int, ...]
+    changed: Rows
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((RowCount.of(self.space), *self.tail))
+
+    @property
+    def rank(self) -> int:
+        return len(self.tail) + 1
+
+    @property
+    def changes(self) -> bool:
+        return len(self.changed) > 0 or len(self.space.removed) > 0
+
+    def at(self, rows: Rows) -> Tensor:
+        """The values of some rows ``[R, *tail]``."""
+        return rows.take(self.table())
+
+    def table(self) -> Tensor:
+        """All values by slot, ``[capacity, *tail]``; slots without a row hold anything."""
+        raise NotImplementedError
+
+    def full(self) -> Tensor:
+        return self.at(self.space.all)
+
+
+class StoredRows(RowValue):
+    """Rows in a table that is up to date."""
+
+    def __init__(self, origin: Any, space: Space, table: Tensor, changed: Rows) -> None:
+        self.origin, self.space, self.changed = origin, space, changed
+        self._table = table
+        self.tail, self.dtype = tuple(table.shape[1:]), table.dtype
+
+    def table(self) -> Tensor:
+        return self._table
+
+    def restricted(self, space: Space) -> StoredRows:
+        """The same for the rows of a space that is a part of this one."""
+        slots = self.changed.numpy()
+        inside = slots[(slots >= space.all.start) & (slots < space.all.stop)]
+        changed = self.changed if len(inside) == len(slots) else Rows.of(inside)
+        return StoredRows((self.origin, "part"), space, self._table, space.union(changed, space.added))
+
+
+class ConstantRows(RowValue):
+    """The same value in all rows, such as the index of the only graph in the batch."""
+
+    def __init__(self, origin: Any, space: Space, row: Tensor) -> None:
+        self.origin, self.space, self.changed = origin, space, space.added
+        self.row, self.tail, self.dtype = row, tuple(row.shape), row.dtype
+
+    def at(self, rows: Rows) -> Tensor:
+        return self.row.expand(len(rows), *self.tail)
+
+    def table(self) -> Tensor:
+        return self.row.expand(self.space.capacity, *self.tail)
+
+
+class ComputedRows(RowValue):
+    """Rows that are computed from the same rows of other values."""
+
+    def __init__(
+        self, state: OperationState, inputs: Sequence[RowValue], apply: Callable[..., Tensor], space: Space
+    ) -> None:
+        self.origin, self.space = state.origin, space
+        self._state, self._inputs, self._apply = state, inputs, apply
+        self.changed = space.all if state.fresh else space.union(*(value.changed for value in inputs))
+        self._value: Tensor | None = None
+        if len(self.changed) or state.tail is None:
+            self._value = self._compute(self.changed)
+            state.tail, state.dtype = tuple(self._value.shape[1:]), self._value.dtype
+        assert state.tail is not None
+        self.tail, self.dtype = state.tail, state.dtype
+        if state.buffer is not None:
+            table = state.table(space)
+            if self._value is not None:
+                self.changed.put(table, self._value)
+
+    def _compute(self, rows: Rows) -> Tensor:
+        return self._apply(len(rows), *(value.at(rows) for value in self._inputs))
+
+    def at(self, rows: Rows) -> Tensor:
+        if rows is self.changed and self._value is not None:
+            return self._value
+        return rows.take(self.table())
+
+    def table(self) -> Tensor:
+        if self._state.buffer is None:
+            values = self.full()
+            self.space.all.put(self._state.table(self.space), values)
+        return self._state.table(self.space)
+
+    def full(self) -> Tensor:
+        if self._state.buffer is not None:
+            return self.space.all.take(self._state.table(self.space))
+        if self.changed is self.space.all and self._value is not None:
+            return self._value
+        return self._apply(len(self.space.all), *(value.full() for value in self._inputs))
+
+
+class EdgeValue(Value):
+    """One value per edge, computed for those edges that somebody asks for.
+
+    Attributes:
+        graph: the edges.
+        tail: shape of an edge's value.
+        nodes: values of nodes that it is computed from.
+    """
+
+    graph: Graph
+    tail: tuple[int, ...]
+    nodes: tuple[RowValue, ...] = ()
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.graph.all_edges()), *self.tail))
+
+    @property
+    def rank(self) -> int:
+        return len(self.tail) + 1
+
+    @property
+    def changes(self) -> bool:
+        nodes = self.graph.nodes
+        return len(self.graph.changed_in_edges) > 0 or len(nodes.removed) > 0 or any(v.changes for v in self.nodes)
+
+    def at(self, edges: EdgeBatch) -> Tensor:
+        """The values of some edges ``[E, *tail]``."""
+        return edges.once(self.origin, lambda: self._compute(edges))
+
+    def _compute(self, edges: EdgeBatch) -> Tensor:
+        raise NotImplementedError
+
+    def full(self) -> Tensor:
+        return self.at(self.graph.all_edges())
+
+
+class EdgeAttributes(EdgeValue):
+    """The edge attributes of a graph."""
+
+    def __init__(self, graph: Graph, channels: int, dtype: torch.dtype) -> None:
+        self.origin, self.graph, self.tail, self.dtype = ("edge_attr", id(graph)), graph, (channels,), dtype
+
+    def _compute(self, edges: EdgeBatch) -> Tensor:
+        return self.graph.attributes(edges)
+
+
+class EdgeEnd(EdgeValue):
+    """The nodes at one end of the edges: ``edge_index[0]`` or ``[1]``."""
+
+    dtype = torch.long
+    tail = ()
+
+    def __init__(self, graph: Graph, which: str) -> None:
+        self.origin, self.graph, self.which = (which, id(graph)), graph, which
+
+    def _compute(self, edges: EdgeBatch) -> Tensor:
+        return self.graph.numbers(getattr(edges, self.which))
+
+
+class EdgeIndex(Value):
+    """The ``edge_index [2, E]`` of a graph."""
+
+    dtype = torch.long
+
+    def __init__(self, graph: Graph) -> None:
+        self.origin, self.graph = ("edge_index", id(graph)), graph
+
+    rank = 2
+
+    def end(self, which: int) -> EdgeEnd:
+        """Sources (0) or targets (1)."""
+        return EdgeEnd(self.graph, ("source", "target")[which])
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((2, len(self.graph.all_edges())))
+
+    @property
+    def changes(self) -> bool:
+        return self.end(0).changes
+
+    def full(self) -> Tensor:
+        edges = self.graph.all_edges()
+        return torch.stack([self.end(0).at(edges), self.end(1).at(edges)])
+
+
+class LiftedRows(EdgeValue):
+    """The value of the node at one end of every edge, ``x[edge_index[0]]``."""
+
+    def __init__(self, origin: Any, rows: RowValue, end: EdgeEnd) -> None:
+        self.origin, self.graph, self._rows, self._which = origin, end.graph, rows, end.which
+        self.tail, self.dtype, self.nodes = rows.tail, rows.dtype, (rows,)
+
+    def _compute(self, edges: EdgeBatch) -> Tensor:
+        return self._rows.at(edges.end(self._which))
+
+
+class ComputedEdges(EdgeValue):
+    """Values that are computed from values of the same edges."""
+
+    def __init__(self, state: OperationState, inputs: Sequence[EdgeValue], apply: Callable[..., Tensor]) -> None:
+        self.origin, self.graph = state.origin, inputs[0].graph
+        self._inputs, self._apply = inputs, apply
+        self.nodes = tuple(dict.fromkeys(node for value in inputs for node in value.nodes))
+        if state.tail is None:
+            none = np.empty(0, np.int64)
+            nothing = self._compute(EdgeBatch(self.graph, none, none))
+            state.tail, state.dtype = tuple(nothing.shape[1:]), nothing.dtype
+        self.tail, self.dtype = state.tail, state.dtype
+
+    def _compute(self, edges: EdgeBatch) -> Tensor:
+        return self._apply(len(edges), *(value.at(edges) for value in self._inputs))
+
+
+class WholeValue(Value):
+    """A tensor that is computed as a whole, such as what is left of a graph behind a global pooling."""
+
+    def __init__(self, origin: Any, value: Tensor | Callable[[], Tensor], changes: bool) -> None:
+        self.origin, self._value, self._changes = origin, value, changes
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return self.full().dtype
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.full().shape
+
+    @property
+    def changes(self) -> bool:
+        return self._changes
+
+    def full(self) -> Tensor:
+        if not isinstance(self._value, Tensor):
+            self._value = self._value()
+        return self._value
+
+
+def nested(value: Any) -> Iterator[Any]:
+    """The leaves of arguments: what stands in tuples, lists, dictionaries and slices."""
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from nested(item)
+    elif isinstance(value, dict):
+        yield from nested(list(value.values()))
+    else:
+        yield value

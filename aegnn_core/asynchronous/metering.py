@@ -1,0 +1,88 @@
+"""A model whose every forward is metered, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from aegnn_core.asynchronous.costs import CostMeter
+from aegnn_core.asynchronous.flops import basis_flops, operation_flops, spline_flops
+from aegnn_core.asynchronous.layer_names import LayerNames
+from aegnn_core.asynchronous.sharing import shared_copy
+from aegnn_core.nn.pooling import GridPooling, VoxelPooling
+from aegnn_core.nn.spline import EdgeSplines, SplineConv
+
+__all__ = ["Metering"]
+
+
+class Metering(TorchFunctionMode):
+    """While it is active, forwards of ``model``, a copy that shares the weights, are metered.
+
+    Args:
+        model: left as it is.
+        meter: told what the layers cost.
+    """
+
+    def __init__(self, model: nn.Module, meter: CostMeter) -> None:
+        super().__init__()
+        self.model, self._meter = shared_copy(model), meter
+        self._layers = LayerNames(self.model)
+        for module in self.model.modules():
+            if isinstance(module, SplineConv):
+                self._meter_splines(module)
+            elif isinstance(module, (VoxelPooling, GridPooling)):
+                # One comparison per node and channel.
+                module.forward = self._metered(module, module.forward, _elements)  # type: ignore[method-assign]
+
+    def __enter__(self) -> Metering:
+        self._layers.begin()
+        super().__enter__()
+        return self
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        begin = perf_counter()
+        result = func(*args, **(kwargs or {}))
+        seconds = perf_counter() - begin
+        flops = operation_flops(func, args, result, next(_tensors((args, kwargs)), None))
+        if flops:
+            self._meter.add(self._layers.of(func), flops, seconds)
+        return result
+
+    def _meter_splines(self, conv: SplineConv) -> None:
+        def sums(features: Tensor, own: Tensor, edges: EdgeSplines) -> int:
+            return spline_flops(conv, len(own), len(edges.source))
+
+        def splines(source: Tensor, *_: Any) -> int:
+            return basis_flops(conv, len(source))
+
+        conv.edges = self._metered(conv, conv.edges, splines)  # type: ignore[method-assign]
+        conv.convolve = self._metered(conv, conv.convolve, sums)  # type: ignore[method-assign]
+
+    def _metered(self, module: nn.Module, method: Callable[..., Any], flops: Callable[..., int]) -> Callable[..., Any]:
+        def metered(*args: Any) -> Any:
+            begin = perf_counter()
+            with torch._C.DisableTorchFunction():
+                result = method(*args)
+            self._meter.add(self._layers.of(module), flops(*args), perf_counter() - begin)
+            return result
+
+        return metered
+
+
+def _elements(x: Tensor, *_: Any) -> int:
+    return x.numel()
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
