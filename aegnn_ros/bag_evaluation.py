@@ -23,7 +23,7 @@ from aegnn_core.events.label_topics import LABEL_TOPIC, Label
 from aegnn_core.events.rosbag import read_event_packets, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_ros.answers import Answer, answers_of, packet_latencies_ms
-from aegnn_ros.bag_run import BagRun, isolate_ros, ros_session, run_bag
+from aegnn_ros.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.node_process import NodeProcessError
 
 __all__ = ["Figures", "main"]
@@ -123,7 +123,7 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
     isolate_ros()
     rows: list[Figures] = []
     latencies: dict[float, np.ndarray] = {}
-    with ros_session(), Progress(console=console, transient=True) as progress:
+    with BagRunner(model.task) as runner, Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=len(packets) * len(parsed.rates))
         for number, rate in enumerate(parsed.rates):
             progress.update(task, description=f"Playing at x{rate:g}")
@@ -131,7 +131,7 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
             def advance(played: int, before: int = number * len(packets)) -> None:
                 progress.update(task, completed=before + played)
 
-            run = run_bag(packets, parameters, advance, task=model.task, rate=rate)
+            run = runner.run(packets, parameters, advance, rate)
             answers = answers_of(run)
             latencies[rate] = packet_latencies_ms(run, answers)
             rows.append(_figures(rate, run, answers, latencies[rate], labels, model))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -18,6 +19,7 @@ from lifecycle_msgs.msg import Transition
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
 from vision_msgs.msg import Classification, Detection2DArray
 
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
@@ -28,13 +30,14 @@ from aegnn_ros.node_process import NodeProcess
 from aegnn_ros.replay import DRIVER_QOS, PublishedPacket, replay
 from aegnn_ros.share import large_packet_profile
 
-__all__ = ["BagRun", "ReceivedResult", "isolate_ros", "ros_session", "run_bag"]
+__all__ = ["BagRun", "BagRunner", "ReceivedResult", "isolate_ros"]
 
 _TARGET = "/event_detector"
 #: Even on a slow machine, loading torch and compiling do not take longer [s].
 _TIMEOUT_S = 120.0
 _POLL_S = 0.1
 _SETTLE_S = 0.5
+_RESULTS_DEPTH = 1000
 
 
 @dataclass(frozen=True)
@@ -81,74 +84,99 @@ def isolate_ros() -> None:
     os.environ.update(large_packet_profile())
 
 
-@contextmanager
-def ros_session() -> Iterator[None]:
-    """ROS for one or several runs; Ctrl-C stays Python's, so that it unwinds a run, which stops its node."""
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        yield
-    finally:
-        rclpy.try_shutdown()
+class BagRunner:
+    """Plays recordings to a detector that it starts for each, and collects its answers; a context manager.
 
-
-def run_bag(
-    packets: Sequence[RecordedPacket],
-    parameters: Mapping[str, str | int | float],
-    progress: Callable[[int], None] = lambda played: None,
-    *,
-    task: str = "detection",
-    rate: float = 1.0,
-) -> BagRun:
-    """Start the node, bring it to active, play all packets in real time, wait for the last answer and stop the node.
-
-    Within :func:`ros_session`.
+    Ctrl-C stays Python's, so that it unwinds a run, which stops its detector.
 
     Args:
-        packets: in the order of their receipt.
-        parameters: of the node.
-        task: of its model, ``"detection"`` or ``"recognition"``.
-        rate: how many times as fast as recorded.
-        progress: called with the number of packets played so far.
-
-    Raises:
-        NodeProcessError: the node ended, could not be configured or fell silent.
-        TimeoutError: it did not answer a life cycle request.
+        task: of the detectors' models, ``"detection"`` or ``"recognition"``.
     """
-    run = BagRun()
-    node = Node("bag_run")
-    try:
-        with NodeProcess(parameters) as process, _spinning(node):
-            _bring_up(LifecycleClient(node, _TARGET), process)
-            node.create_subscription(DiagnosticArray, "/diagnostics", partial(_keep_diagnostics, run), 10)
-            publisher = node.create_publisher(EventPacket, f"{_TARGET}/events", DRIVER_QOS)
-            if task == "detection":
-                subscription = node.create_subscription(
-                    Detection2DArray, f"{_TARGET}/detections", partial(_keep_detections, run), 1000
-                )
-            else:
-                subscription = node.create_subscription(
-                    Classification, f"{_TARGET}/classification", partial(_keep_scores, run), 1000
-                )
-            _wait(lambda: publisher.get_subscription_count() and subscription.get_publisher_count(), process)
+
+    def __init__(self, task: str = "detection") -> None:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        # Made once for all runs: these wheels complain at length about a second service client in a process.
+        self._node = Node("bag_run")
+        self._run = BagRun()
+        self._lifecycle = LifecycleClient(self._node, _TARGET)
+        self._publisher = self._node.create_publisher(EventPacket, f"{_TARGET}/events", DRIVER_QOS)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, 10)
+        self._results: Subscription[Any] = (
+            self._node.create_subscription(
+                Detection2DArray, f"{_TARGET}/detections", self._keep_detections, _RESULTS_DEPTH
+            )
+            if task == "detection"
+            else self._node.create_subscription(
+                Classification, f"{_TARGET}/classification", self._keep_scores, _RESULTS_DEPTH
+            )
+        )
+
+    def __enter__(self) -> BagRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        rclpy.try_shutdown()
+
+    def run(
+        self,
+        packets: Iterable[RecordedPacket],
+        parameters: Mapping[str, str | int | float],
+        progress: Callable[[int], None] = lambda played: None,
+        rate: float = 1.0,
+    ) -> BagRun:
+        """Start a detector, bring it to active, play all packets, wait for the last answer and stop it.
+
+        Args:
+            packets: in the order of their receipt.
+            parameters: of the detector.
+            progress: called with the number of packets played so far.
+            rate: how many times as fast as recorded.
+
+        Raises:
+            NodeProcessError: the detector ended, could not be configured or fell silent.
+            TimeoutError: it did not answer a life cycle request.
+        """
+        run = self._run = BagRun()
+        with NodeProcess(parameters) as process, _spinning(self._node):
+            self._bring_up(process)
+            _wait(lambda: self._publisher.get_subscription_count() and self._results.get_publisher_count(), process)
             # We know the node now, but it may not know us yet, and it gets nothing of what is published before.
             time.sleep(_SETTLE_S)
-            for sent in replay(packets, publisher, node.get_clock().now().nanoseconds, rate):
+            now = self._node.get_clock().now().nanoseconds
+            for sent in replay(packets, self._publisher, now, rate):
                 run.sent.append(sent)
                 progress(len(run.sent))
                 process.check()
             played = len(run.history)
             _wait(lambda: len(run.history) > played + 1 and run.idle, process)
-    finally:
-        node.destroy_node()
-    return run
+        return run
 
+    def _bring_up(self, process: NodeProcess) -> None:
+        """Wait for the node, configure and activate it."""
+        _wait(lambda: self._lifecycle.wait(_POLL_S), process)
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            if not self._lifecycle.change_state(transition, _TIMEOUT_S):
+                raise process.error("the node did not become active")
 
-def _bring_up(client: LifecycleClient, process: NodeProcess) -> None:
-    """Wait for the node, configure and activate it."""
-    _wait(lambda: client.wait(_POLL_S), process)
-    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-        if not client.change_state(transition, _TIMEOUT_S):
-            raise process.error("the node did not become active")
+    def _keep_detections(self, message: Detection2DArray) -> None:
+        received = time.monotonic_ns()
+        stamp = nanoseconds(message.header.stamp)
+        self._run.results.append(ReceivedResult(stamp, received, boxes=detections_of(message)))
+
+    def _keep_scores(self, message: Classification) -> None:
+        received = time.monotonic_ns()
+        stamp = nanoseconds(message.header.stamp)
+        self._run.results.append(ReceivedResult(stamp, received, scores=scores_of(message)))
+
+    def _keep_diagnostics(self, message: DiagnosticArray) -> None:
+        run, values = self._run, {value.key: value.value for value in message.status[0].values}
+        if values["state"] != "active":
+            return
+        run.idle = values["packets"] == run.diagnostics.get("packets")
+        run.diagnostics = values
+        run.history.append(values)
 
 
 def _wait(condition: Callable[[], object], process: NodeProcess) -> None:
@@ -173,22 +201,3 @@ def _spinning(node: Node) -> Iterator[None]:
     finally:
         executor.shutdown()
         thread.join()
-
-
-def _keep_detections(run: BagRun, message: Detection2DArray) -> None:
-    received = time.monotonic_ns()
-    run.results.append(ReceivedResult(nanoseconds(message.header.stamp), received, boxes=detections_of(message)))
-
-
-def _keep_scores(run: BagRun, message: Classification) -> None:
-    received = time.monotonic_ns()
-    run.results.append(ReceivedResult(nanoseconds(message.header.stamp), received, scores=scores_of(message)))
-
-
-def _keep_diagnostics(run: BagRun, message: DiagnosticArray) -> None:
-    values = {value.key: value.value for value in message.status[0].values}
-    if values["state"] != "active":
-        return
-    run.idle = values["packets"] == run.diagnostics.get("packets")
-    run.diagnostics = values
-    run.history.append(values)

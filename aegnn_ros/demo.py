@@ -27,7 +27,7 @@ from aegnn_core.events.rosbag import is_bag, read_event_packets, write_event_bag
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_ros.answers import Answer, answers_of
-from aegnn_ros.bag_run import BagRun, isolate_ros, ros_session, run_bag
+from aegnn_ros.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.demo_picture import Moment, draw_moments
 from aegnn_ros.node_process import NodeProcessError
 
@@ -96,9 +96,9 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
 
     isolate_ros()
     parameters = {"model": parsed.model, "device": parsed.device, "score_threshold": _PUBLISHED_SCORE}
-    with ros_session(), Progress(console=console, transient=True) as progress:
+    with BagRunner() as runner, Progress(console=console, transient=True) as progress:
         task = progress.add_task("Starting the node", total=len(packets))
-        run = run_bag(
+        run = runner.run(
             packets,
             parameters,
             lambda played: progress.update(task, completed=played, description="Playing in real time"),

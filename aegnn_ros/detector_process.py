@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import rclpy
 import torch
 from rclpy.exceptions import InvalidNodeNameException, ParameterException
-from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
@@ -38,7 +38,8 @@ def run(arguments: Sequence[str]) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         names = remove_ros_args(list(arguments))[1:]
         nodes += [EventDetector(name) for name in names] or [EventDetector()]
-        executor = _executor(len(nodes))
+        # Of one thread, also for several nodes: rclpy's others fail where a callback destroys what they wait for.
+        executor = SingleThreadedExecutor()
         for node in nodes:
             executor.add_node(node)
             executor.create_task(node.start)
@@ -57,8 +58,3 @@ def run(arguments: Sequence[str]) -> int:
             node.end()
         rclpy.try_shutdown()
     return 0
-
-
-def _executor(nodes: int) -> Executor:
-    """One thread does, since callbacks only hand over; but a node that loads its model must not stop another one."""
-    return SingleThreadedExecutor() if nodes == 1 else MultiThreadedExecutor(nodes + 1)

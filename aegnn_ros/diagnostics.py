@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from dataclasses import dataclass, replace
 
 import rclpy
@@ -33,6 +34,7 @@ VALUES = {
     "us_per_event": "decoding, filters and network per processed event, lately",
     "largest_packet_kb": "of those that have arrived lately",
     "queue_kb": "encoded events that wait now",
+    "cpu_percent": "of one core, by the whole process, lately",
     "memory_mb": "of the whole process",
     "device_memory_mb": "that torch holds on the GPU; only there",
     "packets": "received since configure",
@@ -88,7 +90,7 @@ class StreamDiagnostics:
 
     def __init__(self, name: str, arrived: ArrivalCounts, counts: StreamCounts) -> None:
         self._name, self._arrived, self._counts = name, arrived, counts
-        self._last_arrived, self._last = replace(arrived), replace(counts)
+        self._last_arrived, self._last, self._last_cpu = replace(arrived), replace(counts), time.process_time()
 
     def status(self, interval_s: float, load: Load, facts: NodeFacts) -> DiagnosticStatus:
         """The status of an active node for the last ``interval_s`` seconds."""
@@ -99,6 +101,8 @@ class StreamDiagnostics:
             replace(self._arrived, largest=0),
         )
         self._arrived.largest = 0
+        cpu = time.process_time()
+        cpu_s, self._last_cpu = cpu - self._last_cpu, cpu
         processed = now.events_processed - last.events_processed
         offered = processed + now.events_thinned - last.events_thinned
         share = processed / offered if offered else 1.0
@@ -116,6 +120,7 @@ class StreamDiagnostics:
             "us_per_event": f"{(now.processing_ns - last.processing_ns) / 1000 / processed:.3f}" if processed else "",
             "largest_packet_kb": f"{arrived.largest / 1e3:.1f}",
             "queue_kb": f"{facts.queued / 1e3:.1f}",
+            "cpu_percent": f"{100 * cpu_s / interval_s:.0f}",
             "memory_mb": f"{memory_mb():.0f}",
         }
         if facts.device.startswith("cuda"):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import is_bag, write_event_bag
-from aegnn_ros.bag_run import ros_session, run_bag
+from aegnn_ros.bag_run import BagRunner
 from aegnn_ros.demo import main
 from aegnn_ros.node_process import NodeProcessError
 
@@ -78,5 +78,6 @@ def test_wrong_arguments_are_one_sentence(
 
 
 def test_a_node_that_does_not_start_is_reported_with_its_last_words(packets: list[RecordedPacket]) -> None:
-    with ros_session(), pytest.raises(NodeProcessError, match="cannot configure: unknown model 'no_such_model'"):
-        run_bag(packets, {"model": "no_such_model"})
+    failure = "cannot configure: unknown model 'no_such_model'"
+    with BagRunner() as runner, pytest.raises(NodeProcessError, match=failure):
+        runner.run(packets, {"model": "no_such_model"})

@@ -1,0 +1,145 @@
+"""Bags are played with their own time, and evaluated against their labels."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rclpy.qos import qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
+
+from aegnn_core.events.label_topics import LABEL_DTYPE, Label
+from aegnn_core.events.rosbag import EventPacket as RecordedPacket
+from aegnn_core.events.rosbag import write_event_bag
+from aegnn_ros.bag_evaluation import main
+from tests.ros.conftest import Conversation, conversation
+
+CAR = np.array([(10, 20, 30, 40, 0)], LABEL_DTYPE)
+
+
+def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aegnn_ros.bag_evaluation", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=150)
+
+
+def test_boxes_in_a_bag_give_precision_latency_and_share_per_rate(
+    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
+) -> None:
+    labels = [Label(stamp, boxes=CAR) for stamp in range(0, 1_000_000_000, 20_000_000)]
+    write_event_bag(tmp_path / "bag", packets, labels=labels)
+    run = evaluate(tmp_path / "bag", "--model", models["detection"], "--rates", 1, 4, "--output", tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    report = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert [row["rate"] for row in report["rates"]] == [1.0, 4.0]
+    for row in report["rates"]:
+        assert (row["packets"], row["packets_lost"]) == (len(packets), 0)
+        assert row["events"] == 20_000
+        assert 0 < row["processed_share"] <= 1
+        assert 0 <= row["ap"] <= row["ap50"] <= 1  # of an untrained model
+        assert row["accuracy"] is None
+        assert 0 < row["labelled"] <= row["results"]
+        assert 0 < row["result_latency_ms"]["p50"] <= row["result_latency_ms"]["p99"]
+        assert row["packet_latency_ms"]["p50"] > row["result_latency_ms"]["p50"] / 2
+    assert Image.open(tmp_path / "out" / "evaluation.png").size[0] > 500
+
+
+def test_a_class_in_a_bag_gives_accuracy(
+    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
+) -> None:
+    write_event_bag(tmp_path / "bag", packets[:40], labels=[Label(0, class_id=1)])
+    run = evaluate(tmp_path / "bag", "--model", models["recognition"], "--rates", 1, "--output", tmp_path)
+    assert run.returncode == 0, run.stderr
+    (row,) = json.loads((tmp_path / "evaluation.json").read_text())["rates"]
+    assert row["accuracy"] in (0.0, 1.0)  # an untrained network says the same of everything
+    assert row["ap"] is None
+    assert "no labels" not in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["/no/such/bag"], "/no/such/bag"),
+        (["{bag}", "--model", "no_such_model"], "unknown model 'no_such_model'"),
+        (["{bag}", "--topic", "/none"], "no event topic '/none'"),
+        (["{bag}", "--labels", "/event_camera/events"], "expected vision_msgs/msg/Detection2DArray"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(
+    packets: list[RecordedPacket],
+    tmp_path: Path,
+    arguments: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_event_bag(tmp_path / "bag", packets[:3])
+    assert main(["evaluate_bag", *(argument.format(bag=tmp_path / "bag") for argument in arguments)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("evaluate_bag: ")
+    assert complaint in line
+
+
+def play(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "aegnn_ros.bag_player", *map(str, arguments)]
+    remapping = ["--ros-args", "-r", "/event_camera/events:=/event_detector/events"]
+    return subprocess.Popen([*command, *remapping], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_bag_that_loops_at_twice_its_speed_drives_a_node_in_sim_time(
+    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
+) -> None:
+    """The clock jumps back at every start: that is one reset each, and results go on in the bag's time."""
+    write_event_bag(tmp_path / "bag", packets)
+    begin_ns, end_ns = packets[0].stamp, packets[-1].received
+    parameters = {"model": str(models["detection"]), "use_sim_time": True, "score_threshold": 0.0}
+    with conversation(parameters) as talk:
+        talk.listen("/clock", Clock, qos_profile_sensor_data)
+        assert talk.configure()
+        talk.activate()
+        player = play(tmp_path / "bag", "--rate", 2, "--loop")
+        try:
+            talk.wait(lambda: _resets(talk) >= 2, 60)
+        finally:
+            player.send_signal(signal.SIGINT)
+            output, _ = player.communicate(timeout=20)
+        assert player.returncode == 0, output
+        assert "played 100 packets" in output
+        stamps = [message.header.stamp for message in talk.received["detections"]]
+        times = [stamp.sec * 10**9 + stamp.nanosec for stamp in stamps]
+        assert len(times) > 20
+        assert begin_ns <= min(times)
+        assert max(times) <= end_ns + 100_000_000
+        clock = [message.clock.sec * 10**9 + message.clock.nanosec for message in talk.received["clock"]]
+        assert (np.diff(clock) < 0).sum() >= 2
+        # Once per start of the bag, although sequence, sensor time and stamps all jump.
+        assert talk.process.log().count("the graph starts again") <= _resets(talk)
+        assert int(talk.diagnostics()["packets_lost"]) == 0
+
+
+def _resets(talk: Conversation) -> int:
+    statuses = talk.received["diagnostics"]
+    return max((int(value.value) for m in statuses for value in m.status[0].values if value.key == "resets"), default=0)
+
+
+def test_a_player_that_waits_for_a_subscriber_ends_on_a_signal(packets: list[RecordedPacket], tmp_path: Path) -> None:
+    write_event_bag(tmp_path / "bag", packets[:3])
+    player = play(tmp_path / "bag")
+    assert player.stdout is not None
+    assert "waiting for a subscriber" in player.stdout.readline()
+    time.sleep(0.2)
+    player.terminate()
+    player.communicate(timeout=20)
+    assert player.returncode == 0
+
+
+def test_a_bag_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    player = play(tmp_path / "nothing")
+    output, _ = player.communicate(timeout=30)
+    assert player.returncode == 2
+    assert output.startswith(f"play_events: {tmp_path / 'nothing'}: no such file")
