@@ -91,22 +91,25 @@ class BagRunner:
 
     Args:
         task: of the detectors' models, ``"detection"`` or ``"recognition"``.
+
+    Attributes:
+        node: does the talking; further subscriptions may be added to it.
     """
 
     def __init__(self, task: str = "detection") -> None:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         # Made once for all runs: these wheels complain at length about a second service client in a process.
-        self._node = Node("bag_run")
+        self.node = Node("bag_run")
         self._run = BagRun()
-        self._lifecycle = LifecycleClient(self._node, _TARGET)
-        self._publisher = self._node.create_publisher(EventPacket, f"{_TARGET}/events", DRIVER_QOS)
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, 10)
+        self._lifecycle = LifecycleClient(self.node, _TARGET)
+        self._publisher = self.node.create_publisher(EventPacket, f"{_TARGET}/events", DRIVER_QOS)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, 10)
         self._results: Subscription[Any] = (
-            self._node.create_subscription(
+            self.node.create_subscription(
                 Detection2DArray, f"{_TARGET}/detections", self._keep_detections, _RESULTS_DEPTH
             )
             if task == "detection"
-            else self._node.create_subscription(
+            else self.node.create_subscription(
                 Classification, f"{_TARGET}/classification", self._keep_scores, _RESULTS_DEPTH
             )
         )
@@ -139,12 +142,12 @@ class BagRunner:
             TimeoutError: it did not answer a life cycle request.
         """
         run = self._run = BagRun()
-        with NodeProcess(parameters) as process, _spinning(self._node):
+        with NodeProcess(parameters) as process, _spinning(self.node):
             self._bring_up(process)
             _wait(lambda: self._publisher.get_subscription_count() and self._results.get_publisher_count(), process)
             # We know the node now, but it may not know us yet, and it gets nothing of what is published before.
             time.sleep(_SETTLE_S)
-            now = self._node.get_clock().now().nanoseconds
+            now = self.node.get_clock().now().nanoseconds
             for sent in replay(packets, self._publisher, now, rate):
                 run.sent.append(sent)
                 progress(len(run.sent))

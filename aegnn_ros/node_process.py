@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 __all__ = ["NodeProcess", "NodeProcessError"]
@@ -26,15 +26,15 @@ class NodeProcess:
 
     Args:
         parameters: of the node.
-        arguments: more ROS arguments, such as ``["-r", "~/events:=/event_camera/events"]``.
+        names: of the nodes in the process; one of the default name where there are none.
     """
 
-    def __init__(self, parameters: Mapping[str, str | int | float], arguments: list[str] | None = None) -> None:
+    def __init__(self, parameters: Mapping[str, str | int | float], names: Sequence[str] = ()) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - __exit__ closes it
         # JSON values are YAML values, which is what the ROS command line takes.
         settings = [part for name, value in parameters.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "aegnn_ros.event_detector", "--ros-args", *settings, *(arguments or [])],
+            [sys.executable, "-m", "aegnn_ros.event_detector", *names, "--ros-args", *settings],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,12 @@ from event_camera_msgs.msg import EventPacket
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
@@ -32,7 +34,7 @@ from aegnn_core.events.rosbag import event_packets
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.checkpoint import TrainedModel, save_model
 from aegnn_core.nn.networks import network
-from aegnn_ros.conversions import nanoseconds
+from aegnn_ros.conversions import nanoseconds, packet_message
 from aegnn_ros.lifecycle_client import LifecycleClient
 from aegnn_ros.node_process import NodeProcess
 from aegnn_ros.replay import DRIVER_QOS, replay
@@ -75,7 +77,8 @@ class Conversation:
     def __init__(self, node: Node, process: NodeProcess) -> None:
         self.node, self.process = node, process
         self.lifecycle = LifecycleClient(node, "/event_detector")
-        self.publisher = node.create_publisher(EventPacket, "/event_detector/events", DRIVER_QOS)
+        self.advertise()
+        self._reload_model = node.create_client(Trigger, "/event_detector/reload_model")
         self._set_parameters = node.create_client(SetParameters, "/event_detector/set_parameters")
         self.received: dict[str, list[Any]] = {}
         for topic, kind in (
@@ -86,6 +89,16 @@ class Conversation:
         ):
             self.listen(f"/event_detector/{topic}", kind)
         self.listen("/diagnostics", DiagnosticArray)
+
+    def advertise(self) -> None:
+        """Become a publisher of events, as at the beginning."""
+        self.publisher = self.node.create_publisher(EventPacket, "/event_detector/events", DRIVER_QOS)
+
+    def peer(self, name: str) -> LifecycleClient:
+        """The life cycle of another node of the process."""
+        client = LifecycleClient(self.node, name)
+        self.wait(partial(client.wait, 0.1))
+        return client
 
     def listen(self, topic: str, kind: type, qos: Any = 1000) -> None:
         """Keep the messages of a topic in ``received`` under the last part of its name."""
@@ -121,6 +134,11 @@ class Conversation:
         for _ in replay(packets, self.publisher, self.node.get_clock().now().nanoseconds):
             self.process.check()
 
+    def play_one(self, packet: RecordedPacket, stamp: int | None = None) -> None:
+        """Publish one packet at once, with a stamp [ns] or that of now."""
+        now = self.node.get_clock().now().nanoseconds
+        self.publisher.publish(packet_message(packet, now if stamp is None else stamp))
+
     def diagnostics(self) -> dict[str, str]:
         """The values of a status that is made after this call began."""
         begin, messages = self.node.get_clock().now().nanoseconds, self.received["diagnostics"]
@@ -136,12 +154,19 @@ class Conversation:
     def set_parameter(self, name: str, value: Any) -> SetParametersResult:
         """What ``ros2 param set`` does."""
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        assert self._set_parameters.wait_for_service(10)
+        return self._call(self._set_parameters, request).results[0]
+
+    def reload_model(self) -> Trigger.Response:
+        """What ``ros2 service call …/reload_model`` does."""
+        return self._call(self._reload_model, Trigger.Request())
+
+    def _call(self, client: Client, request: Any) -> Any:
+        self.wait(partial(client.wait_for_service, 0.1))
         done = threading.Event()
-        future = self._set_parameters.call_async(request)
+        future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
-        assert done.wait(10)
-        return future.result().results[0]
+        self.wait(done.is_set, 60)
+        return future.result()
 
 
 @contextmanager
@@ -167,7 +192,7 @@ def spinning_node() -> Iterator[Node]:
 
 
 @contextmanager
-def conversation(parameters: Parameters) -> Iterator[Conversation]:
+def conversation(parameters: Parameters, names: Sequence[str] = ()) -> Iterator[Conversation]:
     """Start a detector, and a node to talk to it."""
-    with spinning_node() as node, NodeProcess(parameters) as process:
+    with spinning_node() as node, NodeProcess(parameters, names) as process:
         yield Conversation(node, process)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import asdict, fields
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
+from aegnn_ros.node_reference import main as node_reference
+from aegnn_ros.node_reference import reference
 from aegnn_ros.parameters import DetectorParameters
 from aegnn_ros.share import large_packet_profile, share_file
 
@@ -71,3 +75,31 @@ def test_the_profile_for_large_packets_is_set_for_the_fast_dds_of_the_distributi
     assert ElementTree.parse(path).getroot().tag.endswith("dds")
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "the user's")
     assert large_packet_profile() == {}
+
+
+def test_the_nodes_page_says_what_the_code_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert node_reference([str(ROOT / "docs" / "node.md"), "--check"]) == 0, capsys.readouterr().err
+
+
+def test_a_page_that_is_not_what_the_code_says_is_noticed_and_renewed(tmp_path: Path) -> None:
+    page = tmp_path / "node.md"
+    page.write_text((ROOT / "docs" / "node.md").read_text().replace("`score_threshold` | float", "`score` | float"))
+    assert node_reference([str(page), "--check"]) == 1
+    assert node_reference([str(page)]) == 0
+    assert page.read_text() == (ROOT / "docs" / "node.md").read_text()
+
+
+def test_a_page_without_its_marks_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "node.md"
+    page.write_text("nothing")
+    assert node_reference([str(page)]) == 1
+    assert page.read_text() == "nothing"
+
+
+def test_foxglove_shows_topics_of_the_node() -> None:
+    layout = (ROOT / "config" / "foxglove.json").read_text()
+    json.loads(layout)
+    known = reference()
+    topics = set(re.findall(r"/event_detector(/[a-z_/]+)", layout))
+    assert topics
+    assert all(f"`~{topic}`" in known for topic in topics)
