@@ -14,6 +14,7 @@ from torch_geometric.data import Data
 
 from aegnn_core.datasets.simulated import SimulatedRecordings
 from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.training.recorded_samples import ChangedRecordings
 
 __all__ = ["PooledFeatures", "one_thread"]
 
@@ -43,7 +44,9 @@ class PooledFeatures(Dataset[tuple[Tensor, Tensor]]):
         ValueError: the network has convolutions between its event layers and the grid.
     """
 
-    def __init__(self, network: GraphNetwork, recordings: SimulatedRecordings, workers: int, shift: int = 3) -> None:
+    def __init__(
+        self, network: GraphNetwork, recordings: SimulatedRecordings | ChangedRecordings, workers: int, shift: int
+    ) -> None:
         if network.reads_edges:
             raise ValueError(
                 "features can be pooled once if nothing but a grid lies behind the event layers, as in graph_grid;"
@@ -78,7 +81,7 @@ class PooledFeatures(Dataset[tuple[Tensor, Tensor]]):
 class _PooledRecordings(Dataset[list[_Image]]):
     """The images of one recording after the other, for worker processes."""
 
-    def __init__(self, network: GraphNetwork, recordings: SimulatedRecordings) -> None:
+    def __init__(self, network: GraphNetwork, recordings: SimulatedRecordings | ChangedRecordings) -> None:
         self._recordings = recordings
         blocks = list(network.event_blocks)
         self._until_head = GraphNetwork(

@@ -9,9 +9,11 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import Dataset
+from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from aegnn_core.datasets import open_dataset
+from aegnn_core.datasets import EventDataset, open_dataset
 from aegnn_core.datasets.simulated import SimulatedRecordings, SimulatedSamples
 from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig, check_same_edges
@@ -20,7 +22,7 @@ from aegnn_core.nn.networks import GraphNetwork, network
 from aegnn_core.training.augmentation import Augmentation
 from aegnn_core.training.module import GraphLearner, HeadLearner
 from aegnn_core.training.pooled_features import PooledFeatures, one_thread
-from aegnn_core.training.recorded_samples import RecordedSamples
+from aegnn_core.training.recorded_samples import ChangedRecordings, RecordedSamples
 
 __all__ = ["RECORDED_GRAPH", "SIMULATED_GRAPH", "train"]
 
@@ -33,6 +35,9 @@ RECORDED_GRAPH = GraphConfig(radius=3.0, max_neighbors=16, time_scale=3e-5)
 
 #: There are few recordings and the network learns them by heart: it must not be too sure of them.
 _RECORDED_LABEL_SMOOTHING = 0.1
+
+#: By how much pooled features are shifted at most, as a share of the grid's columns.
+_LARGEST_SHIFT = 0.05
 
 #: Data sets whose classes a mirror leaves as they are; not so digits and letters.
 _MIRRORED = ("ncars", "ncaltech101")
@@ -73,9 +78,10 @@ def train(
         device: ``"cpu"`` or ``"cuda"``.
         event_layers: a model by name or path whose layers on events are taken over as they are, so that only what lies
             behind them is trained; by default everything is.
-        recordings: to learn recognition behind ``event_layers`` from this many recordings, seen again and again, whose
-            features are computed only once; by default every sample is new. All features stay in memory, see
-            :class:`aegnn_core.training.pooled_features.PooledFeatures`.
+        recordings: to learn recognition behind ``event_layers`` from this many recordings, simulated ones or those of
+            the data set in turn and changed each time, whose features are computed once and seen again and again. All
+            features stay in memory, see :class:`aegnn_core.training.pooled_features.PooledFeatures`. By default every
+            sample is new.
 
     Raises:
         ValueError: an unknown network, data set or task, ``event_layers`` of another shape or graph, or ``recordings``
@@ -83,8 +89,8 @@ def train(
         MissingFilesError: the data set is not there, or not all of it.
     """
     simulated = dataset == "simulated"
-    if not simulated and (task != "recognition" or recordings is not None):
-        raise ValueError(f"training on {dataset} is for recognition, with all recordings of its split")
+    if not simulated and task != "recognition":
+        raise ValueError(f"training on the recordings of {dataset} is for recognition, found {task}")
     if Path(output).suffix != ".safetensors":
         raise ValueError(f"output must end in .safetensors, found {output}")
     if recordings is not None and (task != "recognition" or event_layers is None):
@@ -102,23 +108,15 @@ def train(
     module.train()
     if event_layers is not None:
         _take_event_layers(module, graph, load_model(event_layers))
-    learner = GraphLearner(module, learning_rate, steps, 0.0 if simulated else _RECORDED_LABEL_SMOOTHING)
-    parallel: dict[str, Any] = {
-        "num_workers": workers,
-        "persistent_workers": workers > 0,
-        "worker_init_fn": one_thread,
-    }
-    if not simulated:
+    loading: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
+    if simulated:
+        loader = _simulated_loader(module, graph, seed, recordings, **loading)
+    else:
         recorded = open_dataset(dataset, "training", task=task)
         labels = recorded.form.labels
-        samples = RecordedSamples(recorded, graph, Augmentation(mirror=dataset in _MIRRORED))
-        loader = DataLoader(samples, batch_size, shuffle=True, **parallel)
-    elif recordings is None:
-        loader = DataLoader(SimulatedSamples(task, graph, seed), batch_size, **parallel)
-    else:
-        learner = HeadLearner(module, learning_rate, steps)
-        features = PooledFeatures(module, SimulatedRecordings(graph, seed, recordings), workers)
-        loader = DataLoader(features, batch_size, shuffle=True)
+        loader = _recorded_loader(module, graph, recorded, seed, recordings, **loading)
+    learn = GraphLearner if recordings is None else HeadLearner
+    learner = learn(module, learning_rate, steps, 0.0 if simulated else _RECORDED_LABEL_SMOOTHING)
     logs = Path(os.environ.get("AEGNN_LOG_DIR", "logs"))
     trainer = lightning.Trainer(
         accelerator="gpu" if device.startswith("cuda") else "cpu",
@@ -152,3 +150,46 @@ def _take_event_layers(module: GraphNetwork, graph: GraphConfig, source: Trained
     except RuntimeError as error:
         raise ValueError(f"the layers on events of {source.name} have other shapes than the network's") from error
     module.event_blocks.requires_grad_(False).eval()
+
+
+def _simulated_loader(
+    module: GraphNetwork, graph: GraphConfig, seed: int, recordings: int | None, *, batch_size: int, workers: int
+) -> DataLoader:
+    if recordings is None:
+        return _graph_loader(SimulatedSamples(module.task, graph, seed), False, batch_size, workers)
+    return _feature_loader(module, SimulatedRecordings(graph, seed, recordings), batch_size, workers)
+
+
+def _recorded_loader(
+    module: GraphNetwork,
+    graph: GraphConfig,
+    recorded: EventDataset,
+    seed: int,
+    recordings: int | None,
+    *,
+    batch_size: int,
+    workers: int,
+) -> DataLoader:
+    augmentation = Augmentation(mirror=recorded.form.name in _MIRRORED)
+    if recordings is None:
+        return _graph_loader(RecordedSamples(recorded, graph, augmentation), True, batch_size, workers)
+    changed = ChangedRecordings(recorded, graph, augmentation, seed, recordings)
+    return _feature_loader(module, changed, batch_size, workers)
+
+
+def _graph_loader(samples: Dataset[Data], shuffle: bool, batch_size: int, workers: int) -> DataLoader:
+    return DataLoader(
+        samples,
+        batch_size,
+        shuffle,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        worker_init_fn=one_thread,
+    )
+
+
+def _feature_loader(
+    module: GraphNetwork, recordings: SimulatedRecordings | ChangedRecordings, batch_size: int, workers: int
+) -> DataLoader:
+    shift = round(_LARGEST_SHIFT * module.grid.shape[0])
+    return DataLoader(PooledFeatures(module, recordings, workers, shift), batch_size, shuffle=True)

@@ -19,7 +19,7 @@ from aegnn_core.events.simulation import simulate_scene
 from aegnn_core.training.augmentation import Augmentation
 from aegnn_core.training.module import GraphLearner
 from aegnn_core.training.pooled_features import PooledFeatures
-from aegnn_core.training.recorded_samples import RecordedSamples
+from aegnn_core.training.recorded_samples import ChangedRecordings, RecordedSamples
 from aegnn_core.training.train import RECORDED_GRAPH, SIMULATED_GRAPH, train
 
 pytest.importorskip("lightning")
@@ -219,6 +219,23 @@ def test_recorded_samples_change_each_time(nmnist: Path) -> None:
     assert torch.equal(same.pos, build_graph(dataset[7].stream.events, RECORDED_GRAPH).pos)
 
 
+def test_a_head_learns_from_recordings_that_were_changed_once(nmnist: Path) -> None:
+    path, layers = nmnist / "tiny.safetensors", nmnist / "layers.safetensors"
+    common = ["graph_grid", "--task", "recognition", "--dataset", "nmnist", "--num-workers", "0", "--steps", "2"]
+    assert main(["train", *common, "--output", str(layers)]) == 0
+    more = ["--event-layers", str(layers), "--recordings", "25", "--batch-size", "20"]
+    assert main(["train", *common, "--output", str(path), *more]) == 0
+    taken, loaded = load_model(layers).network.event_blocks.state_dict(), load_model(path)
+    assert all(torch.equal(value, taken[name]) for name, value in loaded.network.event_blocks.state_dict().items())
+    dataset = open_dataset("nmnist", "training", task="recognition")
+    changed = ChangedRecordings(dataset, RECORDED_GRAPH, Augmentation(), seed=1, recordings=25)
+    assert [int(changed[n][0].y) for n in range(25)] == [n % 10 for n in range(25)]
+    assert torch.equal(changed[13][0].pos, changed[13][0].pos)
+    assert changed[3][0].pos.shape != changed[13][0].pos.shape
+    with pytest.raises(ValueError, match="recordings must be at least 1, found 0"):
+        ChangedRecordings(dataset, RECORDED_GRAPH, Augmentation(), 1, 0)
+
+
 def test_augmentation_maps_pixels_as_it_says() -> None:
     events = make_events(np.arange(4), np.array([0, 33, 16, 17]), np.array([5, 5, 0, 33]), np.array([0, 1, 0, 1]))
     rng = np.random.default_rng(0)
@@ -245,7 +262,7 @@ def test_augmentation_maps_pixels_as_it_says() -> None:
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="training on gen1 is for recognition, with all recordings of its split"):
+    with pytest.raises(ValueError, match="training on the recordings of gen1 is for recognition, found detection"):
         train("graph_res", task="detection", dataset="gen1", output=tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         train("graph_res", task="recognition", output=tmp_path / "x.pt")
@@ -256,6 +273,6 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     ):
         train("graph_grid", task="recognition", output=tmp_path / "x.safetensors", recordings=5)
     with pytest.raises(ValueError, match="in graph_grid; found a network that pools graphs"):
-        PooledFeatures(network("graph_res", dataset="ncars"), SimulatedRecordings(SIMULATED_GRAPH, 1, 1), workers=0)
+        PooledFeatures(network("graph_res", dataset="ncars"), SimulatedRecordings(SIMULATED_GRAPH, 1, 1), 0, 3)
     with pytest.raises(ValueError, match="needs a graph with a window"):
         SimulatedSamples("detection", GraphConfig(), 0)
