@@ -9,10 +9,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from aegnn_core.evaluation.over_events import SeenAccuracy
 
 __all__ = ["main"]
 
@@ -49,6 +52,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     from aegnn_core.datasets import open_dataset
     from aegnn_core.evaluation import dataset_moments, evaluate, simulated_moments
+    from aegnn_core.evaluation.over_events import accuracy_over_events
     from aegnn_core.nn import load_model
 
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
@@ -80,6 +84,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             f" scores differ by at most {agreement.largest_difference:.1e}"
         )
         document["agreement"] = asdict(agreement)
+    if arguments.over_events:
+        steps = accuracy_over_events(model, recordings)
+        console.print(_over_events_table(steps))
+        document["over_events"] = [asdict(step) for step in steps]
     if arguments.json:
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
 
@@ -116,6 +124,13 @@ def _bag(arguments: argparse.Namespace) -> None:
     for recording in arguments.recording:
         bag = convert_to_bag(recording, arguments.output, arguments.storage)
         print(f"{bag.path}: {bag.events} events in {bag.packets} packets, boxes at {bag.labels} times")
+
+
+def _over_events_table(steps: Sequence[SeenAccuracy]) -> Table:
+    table = Table("share", "events", "accuracy", title="after a part of the events, live")
+    for step in steps:
+        table.add_row(f"{step.share:g}", f"{step.events:.0f}", f"{step.accuracy:.4f}")
+    return table
 
 
 def _confusion_table(labels: Sequence[str], confusion: list[list[int]]) -> Table:
@@ -167,6 +182,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=1_000_000, help="of the first of them")
     evaluate.add_argument("--asynchronous", action="store_true", help="through the live model")
     evaluate.add_argument("--dense", action="store_true", help="through the dense network, the default; or both")
+    evaluate.add_argument(
+        "--over-events", action="store_true", help="also accuracy over the number of events seen, live"
+    )
     evaluate.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     evaluate.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
     replay = commands.add_parser(

@@ -16,7 +16,7 @@ from aegnn_core.evaluation.moments import LabelledRecordings
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.detection import decode_grid
 
-__all__ = ["Accuracy", "Agreement", "Evaluation", "evaluate", "figures_of"]
+__all__ = ["Accuracy", "Agreement", "Evaluation", "check_fit", "evaluate", "figures_of"]
 
 _SCORE_THRESHOLD = 0.01
 
@@ -82,7 +82,7 @@ def evaluate(
     Raises:
         ValueError: the model is for another task, other classes or another sensor than the recordings.
     """
-    _check_fit(model, recordings)
+    check_fit(model, recordings)
     answers = {name: ANSWERS[name](model) for name in through}
     answered = {name: _Answered() for name in through}
     truth: list[Any] = []
@@ -99,7 +99,8 @@ def evaluate(
     return Evaluation(figures, _agreement(*answered.values()) if len(through) == 2 else None)
 
 
-def _check_fit(model: TrainedModel, recordings: LabelledRecordings) -> None:
+def check_fit(model: TrainedModel, recordings: LabelledRecordings) -> None:
+    """Raise a ``ValueError`` unless the model is of the recordings' task, classes and sensor."""
     for what, found, expected in (
         ("for the task", model.task, recordings.task),
         ("for a sensor of", f"{model.width} x {model.height} px", "{} x {} px".format(*recordings.sensor)),

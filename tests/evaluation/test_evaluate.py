@@ -14,6 +14,7 @@ from aegnn_core.datasets import open_dataset
 from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.evaluation import average_precision, dataset_moments, evaluate, simulated_moments
 from aegnn_core.evaluation.answers import DenseAnswers, LiveAnswers
+from aegnn_core.evaluation.over_events import SHARES, accuracy_over_events
 from aegnn_core.events import make_events
 from aegnn_core.events.simulation import simulate_recognition, simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel
@@ -163,6 +164,27 @@ def test_boxes_of_gen1_are_looked_at_when_they_count(tmp_path: Path) -> None:
     assert 0 <= found.ap <= 1
     assert recordings.counts is not None
     assert recordings.counts(np.array([9.0, 50.0]), np.array([50.0, 50.0])).tolist() == [False, True]
+
+
+def test_accuracy_over_events_is_that_of_the_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "out.json"
+    arguments = ["evaluate", "scenes_recognizer", "--samples", "5", "--seed", str(HELD_OUT), "--over-events"]
+    assert main([*arguments, "--json", str(file)]) == 0
+    assert "after a part of the events" in capsys.readouterr().out
+    document = json.loads(file.read_text())
+    steps = document["over_events"]
+    assert [step["share"] for step in steps] == list(SHARES)
+    assert steps[-1]["accuracy"] == document["accuracy"]
+    model, right, seen = load_model("scenes_recognizer"), 0, 0
+    for seed in range(HELD_OUT, HELD_OUT + 5):
+        sample = simulate_recognition(seed)
+        t = sample.stream.events["t"]
+        events = sample.stream.events[t <= t[round(0.1 * len(t)) - 1]]
+        seen += len(events)
+        right += int(model.network(build_graph(events, model.graph)).argmax()) == sample.label
+    assert steps[SHARES.index(0.1)] == {"share": 0.1, "events": seen / 5, "accuracy": right / 5}
+    with pytest.raises(ValueError, match="the model scenes_detector is for detection"):
+        accuracy_over_events(load_model("scenes_detector"), simulated_moments("detection", 1))
 
 
 def test_a_model_for_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
