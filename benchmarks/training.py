@@ -1,4 +1,4 @@
-"""How fast `graph_res` trains on one core, against gather and scatter: `python benchmarks/training.py [--json FILE]`."""
+"""How fast `graph_res` trains, against a message per edge: `python benchmarks/training.py [--json FILE]`."""
 
 from __future__ import annotations
 
