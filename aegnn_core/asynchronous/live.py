@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.costs import Costs
@@ -229,11 +230,23 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
 
 def _check_evaluable(model: nn.Module) -> None:
     for name, module in model.named_modules():
-        if module.training and isinstance(module, (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)):
+        called = name or type(module).__name__
+        random = isinstance(module, nn.modules.dropout._DropoutNd) or isinstance(
+            getattr(module, "dropout", None), float
+        )
+        if module.training and (isinstance(module, nn.modules.batchnorm._NormBase) or (random and _drops(module))):
             raise ValueError(
-                f"{name or type(module).__name__} is in training mode, in which its output depends on the batch or on"
-                " chance: call model.eval() first"
+                f"{called} is in training mode, in which its output depends on the batch or on chance:"
+                " call model.eval() first"
             )
+        if isinstance(module, MessagePassing) and getattr(module, "cached", False):
+            raise ValueError(f"{called} keeps the normalisation of the first graph: make it with cached=False")
     for name, parameter in model.state_dict().items():
-        if not bool(torch.isfinite(parameter).all()):
+        if isinstance(parameter, nn.UninitializedParameter):
+            raise ValueError(f"parameter {name} has no shape yet: run the model once")
+        if parameter.device.type != "meta" and not bool(torch.isfinite(parameter).all()):
             raise ValueError(f"parameter {name} holds values that are not finite")
+
+
+def _drops(module: nn.Module) -> bool:
+    return bool(getattr(module, "p", None) or getattr(module, "dropout", None))

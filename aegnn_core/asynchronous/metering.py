@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from aegnn_core.asynchronous.chance import check_dropout
 from aegnn_core.asynchronous.costs import CostMeter
 from aegnn_core.asynchronous.flops import basis_flops, operation_flops, spline_flops
 from aegnn_core.asynchronous.layer_names import LayerNames
@@ -45,6 +46,7 @@ class Metering(TorchFunctionMode):
         return self
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        check_dropout(func, args, kwargs or {})
         begin = perf_counter()
         result = func(*args, **(kwargs or {}))
         seconds = perf_counter() - begin

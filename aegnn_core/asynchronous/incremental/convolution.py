@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric import nn as pyg
 from torch_geometric.nn import aggr
+from torch_geometric.nn.aggr.fused import FusedAggregation
 from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.incremental.graphs import Graph, Space, Subgraph
@@ -64,8 +65,8 @@ _ORDINARY = (
     nn.Dropout, nn.LayerNorm, nn.Embedding, nn.Flatten, nn.Unflatten, pyg.Linear, pyg.MLP, pyg.MessageNorm,
     aggr.SumAggregation, aggr.MeanAggregation, aggr.MaxAggregation, aggr.MinAggregation, aggr.MulAggregation,
     aggr.VarAggregation, aggr.StdAggregation, aggr.SoftmaxAggregation, aggr.PowerMeanAggregation,
-    aggr.MedianAggregation, aggr.QuantileAggregation, aggr.MultiAggregation, aggr.DegreeScalerAggregation,
-    aggr.LSTMAggregation, nn.LSTM, nn.GRUCell,
+ aggr.MultiAggregation, aggr.DegreeScalerAggregation,
+    aggr.LSTMAggregation, FusedAggregation, nn.LSTM, nn.GRUCell,
 )  # fmt: skip
 
 
@@ -213,7 +214,7 @@ def _aggregate(
         and kwargs.get("ptr") is None
         and kwargs.get("dim", -2) % (len(messages.tail) + 1) == 0
     ):
-        return original(x, index, *args, **kwargs)
+        return run.whole(original, (x, index, *args), kwargs)
     graph, nodes = messages.graph, messages.graph.nodes
     with torch._C.DisableTorchFunction():
         state = run.next(original, (x, index), {})
@@ -244,23 +245,27 @@ def follow_splines(module: SplineConv, running: Callable[[], Forward | None]) ->
 
     def tracked_edges(source: Any, target: Any, edge_attr: Any, nodes: int) -> Any:
         run = running()
-        ends = [v.value if isinstance(v, Tracked) else None for v in (source, target, edge_attr)]
-        if (
-            run is None
-            or not isinstance(ends[0], EdgeEnd)
-            or not isinstance(ends[1], EdgeEnd)
-            or not isinstance(ends[2], EdgeValue)
-            or (ends[0].which, ends[1].which) != ("source", "target")
-            or any(end.graph is not ends[0].graph for end in ends)  # type: ignore[union-attr]
-        ):
+        values = [tensor.value if isinstance(tensor, Tracked) else None for tensor in (source, target, edge_attr)]
+        if run is None or not any(values):
             return edges(source, target, edge_attr, nodes)
-        return _TrackedSplines(ends[0].graph, ends[2])
+        first, second, attributes = values
+        if (
+            isinstance(first, EdgeEnd)
+            and isinstance(second, EdgeEnd)
+            and isinstance(attributes, EdgeValue)
+            and (first.which, second.which) == ("source", "target")
+            and first.graph is second.graph is attributes.graph
+        ):
+            return _TrackedSplines(first.graph, attributes)
+        return run.whole(edges, (source, target, edge_attr, nodes), {})
 
     def tracked_convolve(features: Any, own: Any, splines: Any) -> Any:
         run = running()
-        if run is None or not isinstance(splines, _TrackedSplines):
-            return convolve(features, own, splines)
-        return _convolve_splines(run, module, convolve, features, splines)
+        if run is not None and isinstance(splines, _TrackedSplines):
+            return _convolve_splines(run, module, convolve, features, splines)
+        if run is not None and any(isinstance(leaf, Tracked) for leaf in run.leaves((features, splines))):
+            return run.whole(convolve, (features, own, splines), {})
+        return convolve(features, own, splines)
 
     module.edges = tracked_edges  # type: ignore[method-assign]
     module.convolve = tracked_convolve  # type: ignore[method-assign, assignment]

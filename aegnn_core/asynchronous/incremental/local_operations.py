@@ -130,15 +130,6 @@ def _batch_norm(call: Call, dim: int) -> bool:
     return _rows(call.args[0]) and dim >= 2 and call.argument(5, ("training",), False) is False
 
 
-def _dropout(call: Call, dim: int) -> bool:
-    if call.argument(2, ("training",), True) and call.argument(1, ("p",), 0.5) > 0:
-        raise ValueError(
-            "the model calls dropout in training mode, in which its output depends on chance: call model.eval(), and"
-            " pass training=self.training where it is called as a function"
-        )
-    return True
-
-
 def _always(call: Call, dim: int) -> bool:
     return True
 
@@ -278,7 +269,7 @@ for _rule, _names in (
     (_joined, "cat concat concatenate stack hstack_"),
     (_normalized_shape, "layer_norm rms_norm"),
     (_batch_norm, "batch_norm"),
-    (_dropout, "dropout alpha_dropout feature_dropout dropout1d"),
+    (_always, "dropout alpha_dropout dropout1d"),
     (_view, "view reshape"),
     (_expand, "expand"),
     (_repeat, "repeat"),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from aegnn_core.asynchronous.chance import check_dropout
 from aegnn_core.asynchronous.costs import CostMeter
 from aegnn_core.asynchronous.flops import basis_flops, function_name, operation_flops, spline_flops
 from aegnn_core.asynchronous.incremental import reductions
@@ -201,6 +202,7 @@ class Forward(TorchFunctionMode):
             if isinstance(args[0], Tracked):
                 return metadata(args[0].value, *args[1:], **kwargs)
             return func(*args, **kwargs)
+        check_dropout(func, args, kwargs)
         call = self._read(func, args, kwargs)
         if not call.values:
             return self._untracked(call)
@@ -283,7 +285,7 @@ class Forward(TorchFunctionMode):
         if isinstance(first, EdgeIndex):
             if func is _AT and isinstance(args[1], int) and args[1] in (0, 1):
                 return self.track(first.end(args[1]))
-            if func in (Tensor.unbind, torch.unbind, Tensor.__iter__) and len(args) == 1 and not call.kwargs:
+            if func in (Tensor.unbind, torch.unbind, Tensor.__iter__) and args[1:] in ((), (0,)) and not call.kwargs:
                 ends = self.track(first.end(0)), self.track(first.end(1))
                 return iter(ends) if func is Tensor.__iter__ else ends
         if isinstance(first, RowValue):
@@ -371,7 +373,7 @@ class Forward(TorchFunctionMode):
     def _whole(self, call: Call, work: Any) -> Any:
         state = self._tape.next(call.key)
         changes = state.fresh or not call.constant or any(value.changes for value in call.values)
-        if any(not isinstance(value, WholeValue) for value in call.values):
+        if any(_on_graph(value) for value in call.values):
             self._layers.dense.setdefault(self._layers.of(work))
         if changes:
             state.result = self.execute(work, call.func, _replaced(call.args, _full), _replaced(call.kwargs, _full))
@@ -416,15 +418,23 @@ class Forward(TorchFunctionMode):
             sizes = args[0] if args and isinstance(args[0], (tuple, list)) else args
         if not isinstance(sizes, (tuple, list)) or not sizes or not isinstance(fill, (int, float)):
             return None
-        count = sizes[0] if isinstance(sizes[0], RowCount) else None
-        if count is None and len(sizes) == 1 and int(sizes[0]) > 1:
-            count = self._counts.get(int(sizes[0]))
+        count = self._row_count(sizes, kwargs.get("dtype"))
         if count is None:
             return None
         tail = tuple(map(int, sizes[1:]))
         state = self._tape.next((func, "rows", id(count.space), tail, fill, str(kwargs)))
         row = func(tail, **kwargs) if func is not torch.full else torch.full(tail, fill, dtype=kwargs.get("dtype"))
         return self.track(ConstantRows(state.origin, count.space, row))
+
+    def _row_count(self, sizes: Any, dtype: torch.dtype | None) -> RowCount | None:
+        """The number of rows that sizes begin with, as far as one can tell."""
+        if sizes and isinstance(sizes[0], RowCount):
+            return sizes[0]
+        # len(x) is a plain number. A vector of as many zeros is taken for one per row, as an index of graphs is; where
+        # it is not, what is computed from it is right all the same. One float is more likely to be a number.
+        if len(sizes) == 1 and isinstance(sizes[0], int) and (sizes[0] > 1 or dtype is torch.long):
+            return self._counts.get(sizes[0])
+        return None
 
     def _new(self, call: Call, like: Value) -> Tracked:
         """``x.new_zeros(...)``."""
@@ -436,11 +446,12 @@ class Forward(TorchFunctionMode):
         if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
             sizes = sizes[0]
         dtype = call.kwargs.get("dtype") or like.dtype
-        if sizes and isinstance(sizes[0], RowCount):
+        count = self._row_count(sizes, dtype)
+        if count is not None:
             tail = tuple(map(int, sizes[1:]))
-            state = self._tape.next((call.func, "rows", id(sizes[0].space), tail, fill, dtype))
+            state = self._tape.next((call.func, "rows", id(count.space), tail, fill, dtype))
             row = torch.full(tail, fill, dtype=dtype)
-            return self.track(ConstantRows(state.origin, sizes[0].space, row))
+            return self.track(ConstantRows(state.origin, count.space, row))
         shape = tuple(map(int, sizes))
         state = self._tape.next((call.func, shape, fill, dtype))
         if state.fresh:
@@ -553,6 +564,13 @@ class Forward(TorchFunctionMode):
         if type(result).__module__ == "torch.return_types":
             return type(result)([wrap(leaf) for leaf in result])
         return _replaced(result, wrap)
+
+
+def _on_graph(value: Value) -> bool:
+    """Whether it has as many rows as some graph has nodes or edges, and the graph has any."""
+    if isinstance(value, RowValue):
+        return len(value.space.all) > 0
+    return not isinstance(value, WholeValue)
 
 
 def _domain(value: RowValue | EdgeValue) -> Any:

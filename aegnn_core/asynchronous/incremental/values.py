@@ -42,6 +42,10 @@ class RowCount(int):
         count.space = space
         return count
 
+    def __radd__(self, other: int) -> int:
+        # sum() begins with 0, and Data.num_nodes is a sum.
+        return self if other == 0 else int(self) + other
+
 
 class OperationState:
     """What one operation of the forward keeps between updates.

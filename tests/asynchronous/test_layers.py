@@ -1,0 +1,184 @@
+"""Every layer of PyTorch Geometric that is said to be supported, on every kind of graph, after every single update."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch_geometric.nn as pyg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+from torch_geometric.data import Data
+from torch_geometric.nn.conv import MessagePassing
+
+from aegnn_core import GraphConfig, make_model_asynchronous
+from aegnn_core.nn.spline import SplineConv
+from tests.asynchronous.foreign import RULES, crowd, follow, randomized
+from tests.graph.reference import graph_configs, streams
+
+
+def mlp(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, outputs))
+
+
+class OneLayer(nn.Module):
+    """A layer behind and before element-wise functions, as ``call(layer, x, data)``; returns all nodes."""
+
+    def __init__(self, layer: nn.Module, call: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.enter, self.layer, self.call = nn.Linear(1, 4), layer, call
+
+    def forward(self, data: Data) -> Tensor:
+        return functional.elu(self.call(self.layer, torch.tanh(self.enter(data.x)), data))
+
+
+def plain(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
+    return layer(x, data.edge_index)
+
+
+def weighted(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
+    return layer(x, data.edge_index, 1 + data.edge_attr[:, 0])
+
+
+def attributed(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
+    return layer(x, data.edge_index, data.edge_attr)
+
+
+def positioned(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
+    return layer(x, data.pos, data.edge_index)
+
+
+class OwnConvolution(MessagePassing):
+    """As PyTorch Geometric's documentation teaches to write one; nobody knows its reach."""
+
+    def __init__(self) -> None:
+        super().__init__(aggr="max")
+        self.inner = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.propagate(edge_index, x=x)
+
+    def message(self, x_i: Tensor, x_j: Tensor) -> Tensor:
+        return functional.relu(self.inner(torch.cat([x_i, x_j - x_i], dim=1)))
+
+
+class UnknownNetwork(nn.Module):
+    """A network inside a convolution of which nothing is known."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).sigmoid() * 2
+
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
+    "SplineConv": (lambda: SplineConv(4, 3, 3, 2), attributed),
+    "SplineConv, added": (lambda: SplineConv(4, 3, 3, [2, 3, 2], aggr="add"), attributed),
+    "GCNConv": (lambda: pyg.GCNConv(4, 3), plain),
+    "GCNConv, weighted": (lambda: pyg.GCNConv(4, 3, improved=True), weighted),
+    "GCNConv, not normalised": (lambda: pyg.GCNConv(4, 3, normalize=False), plain),
+    "GraphConv": (lambda: pyg.GraphConv(4, 3), plain),
+    "GraphConv, weighted max": (lambda: pyg.GraphConv(4, 3, aggr="max"), weighted),
+    "SAGEConv": (lambda: pyg.SAGEConv(4, 3), plain),
+    "SAGEConv, normalised": (lambda: pyg.SAGEConv(4, 3, normalize=True, project=True), plain),
+    "SAGEConv, several aggregations": (lambda: pyg.SAGEConv(4, 3, aggr=["min", "std", "softmax"]), plain),
+    "GINConv": (lambda: pyg.GINConv(mlp(4, 3), train_eps=True), plain),
+    "GINConv, unknown network": (lambda: pyg.GINConv(UnknownNetwork(4, 3)), plain),
+    "GINEConv": (lambda: pyg.GINEConv(mlp(4, 3), edge_dim=3), attributed),
+    "GATConv": (lambda: pyg.GATConv(4, 3, heads=2), plain),
+    "GATConv, edges": (lambda: pyg.GATConv(4, 3, heads=2, concat=False, edge_dim=3), attributed),
+    "GATv2Conv": (lambda: pyg.GATv2Conv(4, 3, heads=2, edge_dim=3), attributed),
+    "EdgeConv": (lambda: pyg.EdgeConv(mlp(8, 3)), plain),
+    "EdgeConv, unknown network": (lambda: pyg.EdgeConv(UnknownNetwork(8, 3)), plain),
+    "PointNetConv": (lambda: pyg.PointNetConv(mlp(7, 3), mlp(3, 3)), positioned),
+    "NNConv": (lambda: pyg.NNConv(4, 3, mlp(3, 12), aggr="mean"), attributed),
+    "CGConv": (lambda: pyg.CGConv(4, dim=3), attributed),
+    "TransformerConv": (lambda: pyg.TransformerConv(4, 3, heads=2, edge_dim=3, beta=True), attributed),
+    "GENConv": (lambda: pyg.GENConv(4, 3, edge_dim=3, norm="layer"), attributed),
+    "TAGConv": (lambda: pyg.TAGConv(4, 3, K=2), plain),
+    "ChebConv": (lambda: pyg.ChebConv(4, 3, K=3), plain),
+    "SGConv": (lambda: pyg.SGConv(4, 3, K=2), plain),
+    "APPNP": (lambda: pyg.APPNP(K=2, alpha=0.2), plain),
+    "ResGatedGraphConv": (lambda: pyg.ResGatedGraphConv(4, 3), plain),
+    "GMMConv": (lambda: pyg.GMMConv(4, 3, dim=3, kernel_size=2), attributed),
+    "LEConv": (lambda: pyg.LEConv(4, 3), plain),
+    "MFConv": (lambda: pyg.MFConv(4, 3, max_degree=4), plain),
+    "FeaStConv": (lambda: pyg.FeaStConv(4, 3, heads=2), plain),
+    "PointTransformerConv": (lambda: pyg.PointTransformerConv(4, 3), positioned),
+    "a convolution of one's own": (OwnConvolution, plain),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_equals_itself_on_the_whole_graph(name: str, rule: str) -> None:
+    make, call = LAYERS[name]
+    module = randomized(OneLayer(make(), call))
+    live = follow(module, RULES[rule], crowd(36), [1] * 24 + [0, 5, 1, 1, 5])
+    assert "dense" not in repr(live)
+
+
+@settings(max_examples=40)
+@given(
+    name=st.sampled_from(list(LAYERS)),
+    events=streams(max_events=60),
+    graph=graph_configs(),
+    sizes=st.lists(st.sampled_from([1, 1, 1, 7, 20]), max_size=12),
+    seed=st.integers(0, 5),
+)
+def test_any_layer_on_any_graph(name: str, events: np.ndarray, graph: GraphConfig, sizes: list[int], seed: int) -> None:
+    if graph.bounded and graph.expiry == "readout":
+        graph = GraphConfig(**{**graph.to_dict(), "expiry": "graph"})
+    if not len(events):
+        return
+    make, call = LAYERS[name]
+    follow(randomized(OneLayer(make(), call), seed), graph, events, [1, *sizes])
+
+
+DENSE: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor], str]] = {
+    "GraphNorm": (lambda: pyg.GraphNorm(4), lambda layer, x, data: layer(x), "layer: dense"),
+    "a mean over all nodes": (nn.Identity, lambda layer, x, data: x - x.mean(), "mean: dense"),
+    "attention over all nodes": (
+        nn.Identity,
+        lambda layer, x, data: torch.softmax(x @ x.t(), -1) @ x,
+        "matmul: dense",
+    ),
+    "ChebConv with weights of both signs": (
+        lambda: pyg.ChebConv(4, 3, K=2),
+        lambda layer, x, data: layer(x, data.edge_index, data.edge_attr[:, 0]),
+        "layer: dense",
+    ),
+    "target_to_source": (lambda: pyg.GraphConv(4, 3, flow="target_to_source"), plain, "dense"),
+}
+
+
+@pytest.mark.parametrize("rule", ["directed, deletion", "undirected, deletion"])
+@pytest.mark.parametrize("name", DENSE)
+def test_what_is_not_local_runs_densely_and_is_named(name: str, rule: str) -> None:
+    make, call, shown = DENSE[name]
+    module = randomized(OneLayer(make(), call))
+    live = follow(module, RULES[rule], crowd(30), [1] * 20 + [10], dense_layers=True)
+    assert shown in repr(live)
+
+
+def test_dense_layers_are_warned_of_once() -> None:
+    events = crowd(10)
+    live = make_model_asynchronous(randomized(OneLayer(pyg.GraphNorm(4), lambda layer, x, data: layer(x))))
+    live.update(events[:5])
+    with pytest.warns(UserWarning, match="layer is not local, or not known to be: it runs on the whole graph"):
+        live.output()
+    live.update(events[5:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        live.output()
+
+
+def test_norms_and_dropout_in_evaluation_mode_work_row_by_row() -> None:
+    layers = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5), nn.LayerNorm(4), pyg.BatchNorm(4), nn.PReLU(4))
+    module = randomized(OneLayer(layers, lambda layer, x, data: layer(x)))
+    follow(module, RULES["undirected, deletion"], crowd(20), [1] * 20)
