@@ -10,7 +10,7 @@ from numba import njit
 from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.graphs import EdgeBatch, Graph
-from aegnn_core.asynchronous.incremental.rows import NO_ROWS, Rows
+from aegnn_core.asynchronous.incremental.rows import NO_ROWS, Rows, RowSet
 
 __all__ = ["ClusterEdges", "ClusterGraph", "ClusterMaximum", "Members"]
 
@@ -137,6 +137,7 @@ class Members:
         self.after = np.empty(0, np.int64)
         self.changed = np.empty(0, np.int64)
         self.removed_keys = np.empty(0, np.int64)
+        self._touched = RowSet(clusters)
 
     def clear(self) -> None:
         """All clusters are empty."""
@@ -161,9 +162,11 @@ class Members:
     def update(self, removed: np.ndarray, added: np.ndarray, keys: np.ndarray) -> None:
         """Take out the nodes in slots ``removed``, and put those in slots ``added`` into the clusters ``keys``."""
         self.removed_keys = self.key[removed]
-        _remove(removed, self.base, self.key, self._before, self.after, self.first, self._last, self.count)
-        _add(added, keys, self.base, self.key, self._before, self.after, self.first, self._last, self.count)
-        self.changed = np.unique(np.concatenate([self.removed_keys, keys]))
+        if len(removed):
+            _remove(removed, self.base, self.key, self._before, self.after, self.first, self._last, self.count)
+        if len(added):
+            _add(added, keys, self.base, self.key, self._before, self.after, self.first, self._last, self.count)
+        self.changed = self._touched.union((self.removed_keys, keys))
 
     @property
     def nbytes(self) -> int:
@@ -346,7 +349,11 @@ class ClusterGraph(Graph):
             nodes.added = self.changed_in_edges = nodes.all
             nodes.removed = NO_ROWS
             return
-        nodes.added, nodes.removed = Rows.of(added), Rows.of(removed)
+        nodes.added = Rows.of(added) if len(added) else NO_ROWS
+        nodes.removed = Rows.of(removed) if len(removed) else NO_ROWS
+        if not len(added) and not len(self._lost[0]) and not len(self._new[0]):
+            self.changed_in_edges, self._sources = NO_ROWS, added
+            return
         targets = np.concatenate([self._lost[1], self._new[1]])
         self.changed_in_edges = nodes.union(nodes.added, Rows.of(np.unique(targets[members.count[targets] > 0])))
         sources = np.concatenate([self._lost[0], self._new[0]])

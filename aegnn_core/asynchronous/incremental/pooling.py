@@ -43,13 +43,13 @@ class _Pooled:
         return self.members.nbytes + self.maximum.nbytes + self.pos.nbytes + graph
 
     def update(
-        self, x: RowValue, pos: RowValue, voxel_of: Callable[[Tensor], Tensor], fresh: bool, graph: Graph | None
+        self, x: RowValue, pos: RowValue, voxel_of: Callable[[Tensor], np.ndarray], fresh: bool, graph: Graph | None
     ):
         """Bring all of it up to date; returns the voxels whose maximum changed, those touched, and FLOPs."""
         space, members = x.space, self.members
         members.move(space.base, space.capacity)
         moved = pos.changed.numpy()
-        keys = voxel_of(pos.at(pos.changed)).numpy() if len(moved) else moved
+        keys = voxel_of(pos.at(pos.changed)) if len(moved) else moved
         added = np.isin(moved, space.added.numpy(), assume_unique=True) if pos.changed is not space.added else None
         if added is not None and not fresh:
             stay = moved[~added]
@@ -60,7 +60,7 @@ class _Pooled:
             members.clear()
             self.maximum.clear()
             moved = space.all.numpy()
-            keys = voxel_of(pos.full()).numpy()
+            keys = voxel_of(pos.full())
         counts = members.count.copy() if self.graph is not None else members.count
         pairs = graph is not None and self.graph is not None
         none = np.empty(0, np.int64)
@@ -79,6 +79,20 @@ class _Pooled:
         changed = space.all.numpy() if fresh else x.changed.numpy()
         touched, flops = self.maximum.update(members, removed, changed, x.table())
         return fresh, touched, flops
+
+
+def _voxels_of(module: VoxelPooling | GridPooling) -> Callable[[Tensor], np.ndarray]:
+    """Numbers of the voxels that positions ``[R, >=2]`` px lie in, by rows."""
+    columns, rows = module.shape
+    size = np.asarray(module.size)
+
+    def voxels_of(positions: Tensor) -> np.ndarray:
+        cells = np.floor(positions.numpy()[:, :2] / size.astype(positions.numpy().dtype)).astype(np.int64)
+        if len(cells) and (cells.min() < 0 or (cells >= (columns, rows)).any()):
+            cells_of(positions, module.size, module.shape)  # says which node it is
+        return cells[:, 1] * columns + cells[:, 0]
+
+    return voxels_of
 
 
 def follow_voxels(module: VoxelPooling, running: Callable[[], Forward | None]) -> None:
@@ -121,11 +135,7 @@ def _pool_voxels(
             state.kept.pos = module.centers(torch.arange(columns * rows), pos.dtype)
     kept: _Pooled = state.kept
 
-    def voxel_of(positions: Tensor) -> Tensor:
-        column, row = cells_of(positions, module.size, module.shape)
-        return row * columns + column
-
-    fresh, touched, flops = kept.update(x, pos, voxel_of, state.fresh, index.graph)
+    fresh, touched, flops = kept.update(x, pos, _voxels_of(module), state.fresh, index.graph)
     graph, members = kept.graph, kept.members
     assert graph is not None
     nodes = graph.nodes
@@ -177,11 +187,7 @@ def _pool_grid(run: Forward, module: GridPooling, original: Any, x: RowValue, po
     if state.fresh:
         state.kept = _Pooled(columns * rows, x.tail[0], x.dtype, edges=False)
 
-    def voxel_of(positions: Tensor) -> Tensor:
-        column, row = cells_of(positions, module.size, module.shape)
-        return row * columns + column
-
-    fresh, touched, flops = state.kept.update(x, pos, voxel_of, state.fresh, None)
+    fresh, touched, flops = state.kept.update(x, pos, _voxels_of(module), state.fresh, None)
     run.account(module, flops, perf_counter() - begin)
     image = state.kept.maximum.table.view(1, rows, columns, -1).permute(0, 3, 1, 2)
     return run.track(WholeValue(state.origin, image, fresh or len(touched) > 0))

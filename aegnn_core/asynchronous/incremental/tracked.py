@@ -44,6 +44,10 @@ from aegnn_core.asynchronous.incremental.values import (
 )
 from aegnn_core.asynchronous.layer_names import LayerNames
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
+from aegnn_core.nn.spline_kernels import aggregate
+
+#: Larger updates go through the layer's own code, which works in slices.
+_ROWS_AT_ONCE = 4096
 
 __all__ = ["Forward", "Tracked", "UntrackableError"]
 
@@ -516,23 +520,28 @@ class Forward(TorchFunctionMode):
         rows: Rows,
     ) -> Tensor:
         """One of our spline convolutions for some rows with the edges into them."""
-        own = x.at(rows) if conv.lin is not None else x.at(rows)[:, :0]
-        table = x.table()
-        attr = attributes.at(edges)
-        flops = 0
         begin = perf_counter()
-        key = ("basis", attributes.origin, tuple(conv.kernel_size.tolist()))
+        table, flops = x.table(), 0
+        key = ("basis", attributes.origin, _kernel_sizes(conv))
         if key not in edges.values:
             flops += basis_flops(conv, len(edges))
-        kernel, basis = edges.once(key, lambda: conv.basis(attr))
+            edges.values[key] = conv.basis(attributes.at(edges))
+        kernel, basis = edges.values[key]
         target = torch.from_numpy(position)
-        if conv.aggr == "mean":
-            scale = 1 / torch.bincount(target, minlength=len(rows)).clamp(min=1).to(table.dtype)
+        scale = edges.once(("scale", conv.aggr), lambda: _scale(conv, target, len(rows), table.dtype))
+        if len(rows) <= _ROWS_AT_ONCE:
+            sums = table.new_zeros(len(rows), *conv.weight.shape[:2])
+            aggregate(
+                table.numpy(), edges.source, position, 0, scale.numpy(), kernel.numpy(), basis.numpy(), sums.numpy()
+            )
+            result = sums.flatten(1) @ conv.weight.flatten(0, 1)
+            if conv.lin is not None:
+                result += x.at(rows) @ conv.lin.weight.t()
+            if conv.bias is not None:
+                result += conv.bias
         else:
-            scale = table.new_ones(len(rows))
-        splines = EdgeSplines(torch.from_numpy(edges.source), target, scale, kernel, basis)
-        with torch._C.DisableTorchFunction():
-            result = convolve(table, own, splines)
+            own = x.at(rows)
+            result = convolve(table, own, EdgeSplines(torch.from_numpy(edges.source), target, scale, kernel, basis))
         flops += spline_flops(conv, len(rows), len(edges))
         self._meter.add(self._layers.of(conv), flops, perf_counter() - begin)
         return result
@@ -564,6 +573,17 @@ class Forward(TorchFunctionMode):
         if type(result).__module__ == "torch.return_types":
             return type(result)([wrap(leaf) for leaf in result])
         return _replaced(result, wrap)
+
+
+def _kernel_sizes(conv: SplineConv) -> bytes:
+    return conv.kernel_size.numpy().tobytes()
+
+
+def _scale(conv: SplineConv, target: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    """What the sum of every row is multiplied by ``[R]``."""
+    if conv.aggr == "add":
+        return torch.ones(rows, dtype=dtype)
+    return 1 / torch.bincount(target, minlength=rows).clamp(min=1).to(dtype)
 
 
 def _on_graph(value: Value) -> bool:
