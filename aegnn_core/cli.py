@@ -16,11 +16,13 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from aegnn_core.evaluation.over_events import SeenAccuracy
+    from aegnn_core.evaluation.threshold_search import ThresholdResult
 
 __all__ = ["main"]
 
 #: A confusion matrix of more classes does not fit on a screen.
 _PRINTED_CLASSES = 12
+_PRINTED_PAIRS = 10
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -53,6 +55,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from aegnn_core.datasets import open_dataset
     from aegnn_core.evaluation import dataset_moments, evaluate, simulated_moments
     from aegnn_core.evaluation.over_events import accuracy_over_events
+    from aegnn_core.evaluation.threshold_search import search_thresholds
     from aegnn_core.nn import load_model
 
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
@@ -88,6 +91,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         steps = accuracy_over_events(model, recordings)
         console.print(_over_events_table(steps))
         document["over_events"] = [asdict(step) for step in steps]
+    if arguments.search:
+        found = search_thresholds(model, recordings, through[-1])
+        console.print(_search_table(found))
+        document["search"] = [
+            {"score_threshold": one.score_threshold, "iou_threshold": one.iou_threshold, **one.precision.to_dict()}
+            for one in found
+        ]
     if arguments.json:
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
 
@@ -130,6 +140,16 @@ def _over_events_table(steps: Sequence[SeenAccuracy]) -> Table:
     table = Table("share", "events", "accuracy", title="after a part of the events, live")
     for step in steps:
         table.add_row(f"{step.share:g}", f"{step.events:.0f}", f"{step.accuracy:.4f}")
+    return table
+
+
+def _search_table(found: Sequence[ThresholdResult]) -> Table:
+    table = Table(
+        "score threshold", "IoU threshold", "ap", "ap50", title=f"the best of {len(found)} pairs of thresholds"
+    )
+    for one in found[:_PRINTED_PAIRS]:
+        thresholds = (f"{one.score_threshold:g}", f"{one.iou_threshold:g}")
+        table.add_row(*thresholds, f"{one.precision.ap:.4f}", f"{one.precision.ap50:.4f}")
     return table
 
 
@@ -184,6 +204,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--dense", action="store_true", help="through the dense network, the default; or both")
     evaluate.add_argument(
         "--over-events", action="store_true", help="also accuracy over the number of events seen, live"
+    )
+    evaluate.add_argument(
+        "--search", action="store_true", help="also average precision over score and overlap thresholds"
     )
     evaluate.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     evaluate.add_argument("--json", type=Path, default=None, help="also write the figures to this file")

@@ -15,6 +15,7 @@ from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.evaluation import average_precision, dataset_moments, evaluate, simulated_moments
 from aegnn_core.evaluation.answers import DenseAnswers, LiveAnswers
 from aegnn_core.evaluation.over_events import SHARES, accuracy_over_events
+from aegnn_core.evaluation.threshold_search import IOU_THRESHOLDS, SCORE_THRESHOLDS, search_thresholds
 from aegnn_core.events import make_events
 from aegnn_core.events.simulation import simulate_recognition, simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel
@@ -185,6 +186,22 @@ def test_accuracy_over_events_is_that_of_the_parts(tmp_path: Path, capsys: pytes
     assert steps[SHARES.index(0.1)] == {"share": 0.1, "events": seen / 5, "accuracy": right / 5}
     with pytest.raises(ValueError, match="the model scenes_detector is for detection"):
         accuracy_over_events(load_model("scenes_detector"), simulated_moments("detection", 1))
+
+
+def test_the_search_tries_all_thresholds_on_the_same_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "out.json"
+    arguments = ["evaluate", "scenes_detector", "--samples", "1", "--asynchronous", "--search"]
+    assert main([*arguments, "--json", str(file)]) == 0
+    assert "the best of 30 pairs of thresholds" in capsys.readouterr().out
+    document = json.loads(file.read_text())
+    found = {(one["score_threshold"], one["iou_threshold"]): one["ap"] for one in document["search"]}
+    assert set(found) == {(score, iou) for score in SCORE_THRESHOLDS for iou in IOU_THRESHOLDS}
+    assert found[0.01, 0.5] == document["ap"]
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    with pytest.raises(ValueError, match="thresholds are for detection, the model scenes_recognizer is for recogn"):
+        search_thresholds(load_model("scenes_recognizer"), simulated_moments("recognition", 1))
 
 
 def test_a_model_for_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

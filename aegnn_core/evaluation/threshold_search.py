@@ -1,0 +1,75 @@
+"""Which score and overlap thresholds give a detector its best average precision (AEGNN's `map_search`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+from torch import Tensor
+
+from aegnn_core.evaluation.answers import ANSWERS
+from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
+from aegnn_core.evaluation.evaluate import check_fit
+from aegnn_core.evaluation.moments import LabelledRecordings
+from aegnn_core.nn.checkpoint import TrainedModel
+
+__all__ = ["IOU_THRESHOLDS", "SCORE_THRESHOLDS", "ThresholdResult", "search_thresholds"]
+
+SCORE_THRESHOLDS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
+IOU_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+@dataclass(frozen=True)
+class ThresholdResult:
+    """Average precision with one pair of thresholds.
+
+    Attributes:
+        score_threshold: least score of a box.
+        iou_threshold: overlap from which the lesser of two boxes of a class is suppressed.
+        precision: COCO's figures.
+    """
+
+    score_threshold: float
+    iou_threshold: float
+    precision: AveragePrecision
+
+
+def search_thresholds(
+    model: TrainedModel,
+    recordings: LabelledRecordings,
+    through: str = "asynchronous",
+    scores: Sequence[float] = SCORE_THRESHOLDS,
+    ious: Sequence[float] = IOU_THRESHOLDS,
+) -> list[ThresholdResult]:
+    """Average precision for all pairs of thresholds, the best first; the model answers only once.
+
+    Raises:
+        ValueError: the model is no detector, or for other classes or another sensor than the recordings.
+    """
+    check_fit(model, recordings)
+    if model.task != "detection":
+        raise ValueError(f"thresholds are for detection, the model {model.name} is for {model.task}")
+    answer = ANSWERS[through](model)
+    truth: list[Any] = []
+    outputs: list[Tensor] = []
+    for recording in track(recordings.read(), "Evaluating", total=recordings.count, transient=True):
+        truth.extend(recording.truth)
+        outputs.extend(answer(recording.events, recording.moments))
+    pairs = [(score, iou) for score in scores for iou in ious]
+    results = [
+        ThresholdResult(
+            score, iou, average_precision(truth, _boxes(model, recordings, outputs, score, iou), model.labels)
+        )
+        for score, iou in track(pairs, "Searching", transient=True)
+    ]
+    return sorted(results, key=lambda result: -result.precision.ap)
+
+
+def _boxes(
+    model: TrainedModel, recordings: LabelledRecordings, outputs: Sequence[Tensor], score: float, iou: float
+) -> list[np.ndarray]:
+    found = [model.network.detections(output, score, iou)[0] for output in outputs]
+    return found if recordings.counts is None else [boxes[recordings.counts(boxes["w"], boxes["h"])] for boxes in found]
