@@ -74,9 +74,13 @@ class DenseResult:
 
 @dataclass(frozen=True)
 class FlatResult:
-    """Time per event in packets of 1,000 when so many nodes are live, all else the same."""
+    """Time per event in packets of 1,000 when so many nodes are live.
+
+    ``growing`` is what makes them so many: the ``"memory"`` of one sensor, or the ``"sensor"``.
+    """
 
     engine: str
+    growing: str
     live_nodes: int
     us_per_event: float
 
@@ -176,7 +180,7 @@ def measure(
         p99_us=float(np.percentile(updates, 99)) / packet * 1e6,
         search_us=spent["neighbour search"],
         convolutions_us=sum(time for layer, time in spent.items() if is_event_layer(layer)),
-        pooling_us=spent["entering the pooling"],
+        pooling_us=spent.get("entering the pooling", 0.0),
         readout_us=float(np.median(readouts)) * 1e6 if readouts else None,
         flop_per_event=flop,
         sgemm_gflops=rate,
@@ -211,18 +215,34 @@ def compare_with_dense(
     return DenseResult(name, stop, min(times) * 1e3, update_us, min(times) * 1e6 / update_us)
 
 
-def measure_flatness(model: nn.Module, engine: str, events: np.ndarray, device: str) -> list[FlatResult]:
-    """Time the same packets of a stream with more and more of it live; the best of three rounds."""
-    filled, timed = LIVE_NODES[-1], 50_000
-    lives = {nodes: make_model_asynchronous(model, GraphConfig(max_nodes=nodes), engine=engine) for nodes in LIVE_NODES}
-    for live in lives.values():
-        live.update(events[:filled])
-    times: dict[int, list[float]] = {nodes: [] for nodes in LIVE_NODES}
-    for start in range(filled, filled + 3 * timed, timed):
-        for nodes, live in lives.items():
-            updates, _ = time_updates(live, events[start : start + timed], 1_000, device, outputs=False)
-            times[nodes].append(float(np.median(updates)))
-    return [FlatResult(engine, nodes, min(seconds) * 1e3) for nodes, seconds in times.items()]
+def measure_flatness(engine: str, device: str) -> list[FlatResult]:
+    """Time packets with more and more nodes live, of events anywhere on the sensor, which no cache likes.
+
+    Once with a longer and longer memory on one small sensor, where every node has its 32 neighbours from 5,000 live
+    nodes on: what it costs that more is live. And once on larger and larger sensors, one live node per pixel: there,
+    the nodes that an event reads lie anywhere in all of them. The sizes take turns, and the best of several rounds
+    counts, so that a noisy machine does not favour one.
+    """
+    timed, rounds = 20_000, 5
+    results = []
+    for source, sides in (
+        ("memory", dict.fromkeys(LIVE_NODES, 64)),
+        ("sensor", {n: round(n**0.5) for n in LIVE_NODES}),
+    ):
+        lives, streams = {}, {}
+        for nodes, side in sides.items():
+            model = network("graph_res", dataset="ncars", sensor=(side, side)).to(device)
+            lives[nodes] = make_model_asynchronous(model, GraphConfig(max_nodes=nodes), engine=engine)
+            events = uniform((side, side), nodes + rounds * timed)
+            lives[nodes].update(events[:nodes])
+            streams[nodes] = events[nodes:]
+        times: dict[int, list[float]] = {nodes: [] for nodes in sides}
+        for start in range(0, rounds * timed, timed):
+            for nodes, live in lives.items():
+                updates, _ = time_updates(live, streams[nodes][start : start + timed], 1_000, device, outputs=False)
+                times[nodes].append(float(np.median(updates)))
+        results += [FlatResult(engine, source, nodes, min(seconds) * 1e3) for nodes, seconds in times.items()]
+    return results
 
 
 def plot(path: Path, results: list[Result], flat: list[FlatResult]) -> None:
@@ -237,9 +257,11 @@ def plot(path: Path, results: list[Result], flat: list[FlatResult]) -> None:
         left.loglog([r.packet for r in rows], [r.arithmetic_floor_us for r in rows], ":", color=line[0].get_color())
     left.set(xlabel="events per packet", ylabel="µs per event (dotted: arithmetic alone)")
     left.legend(fontsize=7)
-    for engine in sorted({r.engine for r in flat}):
-        rows_flat = [r for r in flat if r.engine == engine]
-        right.semilogx([r.live_nodes for r in rows_flat], [r.us_per_event for r in rows_flat], "o-", label=engine)
+    for growing in sorted({r.growing for r in flat}):
+        points = [r for r in flat if r.growing == growing]
+        right.semilogx(
+            [r.live_nodes for r in points], [r.us_per_event for r in points], "o-", label=f"growing {growing}"
+        )
     right.set(xlabel="live nodes", ylabel="µs per event, packets of 1,000", ylim=(0, None))
     right.legend()
     figure.savefig(path, dpi=150)
@@ -281,10 +303,7 @@ def main() -> None:
         assert simulated is not None
         window = int((simulated["t"][-1] - simulated["t"][0]) * WINDOW_NODES / len(simulated))
         dense.append(compare_with_dense(name, model.cpu(), GraphConfig(window=window), simulated, single.p50_us))
-    sensor = DATASETS["ncars"].sensor
-    flat = measure_flatness(
-        network("graph_res", dataset="ncars").to(device), engines[0], uniform(sensor, LIVE_NODES[-1] + 150_000), device
-    )
+    flat = measure_flatness(engines[0], device)
     show(results, dense, flat)
     name = torch.cuda.get_device_name() if device == "cuda" else processor()
     if arguments.json:
@@ -302,7 +321,7 @@ def main() -> None:
 
 def show(results: list[Result], dense: list[DenseResult], flat: list[FlatResult]) -> None:
     """Print the tables."""
-    console = Console()
+    console = Console(width=160)
     table = Table("network", "stream", "engine", "packet", "live", "degree", title="µs per event")
     for heading in ("mean", "p50", "p99", "search", "conv.", "pooling", "floor", "times", "readout µs", "B/node"):
         table.add_column(heading, justify="right")
@@ -324,9 +343,9 @@ def show(results: list[Result], dense: list[DenseResult], flat: list[FlatResult]
             f"{ratio.ratio:,.0f}",
         )
     console.print(table)
-    table = Table("live nodes", "µs per event", title="Packets of 1,000, ncars")
+    table = Table("growing", "live nodes", "µs per event", title="ncars, packets of 1,000, events anywhere")
     for point in flat:
-        table.add_row(f"{point.live_nodes:,}", f"{point.us_per_event:.3f}")
+        table.add_row(point.growing, f"{point.live_nodes:,}", f"{point.us_per_event:.2f}")
     console.print(table)
 
 

@@ -155,7 +155,7 @@ def test_a_cell_knows_the_maximum_over_its_queue(steps: list[tuple[str, int]]) -
     rng = np.random.default_rng(0)
     features = rng.standard_normal((capacity, channels))
     original = features.copy()
-    link = np.zeros(capacity, np.int64)
+    link = np.zeros(capacity, np.int32)
     front, back, back_oldest = (np.full(cells, -1, np.int64) for _ in range(3))
     back_maximum = np.full(cells * channels, np.nan)
     queue: deque[tuple[int, int]] = deque()

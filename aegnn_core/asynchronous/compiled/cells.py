@@ -6,13 +6,12 @@ maximum over itself and all younger nodes of the front. When the front is empty,
 front. Every node is turned over once, so a maximum over the sliding window costs a constant number of operations per
 event, and no memory besides the features.
 
-``link`` chains the nodes of a stack by number: in the back from younger to older, in the front from older to younger,
--1 ends it.
+``link`` chains the nodes of a stack by the difference of their numbers, 0 at its end: in the back from younger to
+older, in the front from older to younger.
 """
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from aegnn_core.asynchronous.compiled.vectors import broadcast, load, maximum, store
@@ -41,29 +40,32 @@ def enter_cell(number, slot, cell, features, base, channels, link, back_newest, 
     row = base + slot * channels
     if back_newest[cell] < 0:
         back_oldest[cell] = number
+        link[slot] = 0
         _copy_row(features, row, back_maximum, cell * channels, channels)
     else:
         _raise_to(back_maximum, cell * channels, features, row, channels)
-    link[slot] = back_newest[cell]
+        link[slot] = number - back_newest[cell]
     back_newest[cell] = number
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def leave_cell(slot, mask, cell, features, base, channels, link, front_oldest, back_newest):
-    """Let the oldest node of a cell, which lies in ``slot``, leave it."""
+def leave_cell(number, mask, cell, features, base, channels, link, front_oldest, back_newest):
+    """Let node ``number``, the oldest of a cell, leave it."""
     if front_oldest[cell] < 0:
-        younger = np.int64(-1)
-        number = back_newest[cell]
-        while number >= 0:
-            at = number & mask
-            if younger >= 0:
-                _raise_to(features, base + at * channels, features, base + (younger & mask) * channels, channels)
-            older = link[at]
-            link[at] = younger
-            younger = number
-            number = older
+        at = back_newest[cell]
+        younger = at
+        while True:
+            slot = at & mask
+            _raise_to(features, base + slot * channels, features, base + (younger & mask) * channels, channels)
+            to_older = link[slot]
+            link[slot] = younger - at
+            if to_older == 0:
+                break
+            younger = at
+            at -= to_older
         back_newest[cell] = -1
-    front_oldest[cell] = link[slot]
+    to_younger = link[number & mask]
+    front_oldest[cell] = number + to_younger if to_younger > 0 else -1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -73,7 +75,8 @@ def read_cell(
     """Write the maximum over a cell's nodes ``first`` and younger to ``out [channels]``; False if there are none."""
     number = front_oldest[cell]
     while 0 <= number < first:
-        number = link[number & mask]
+        to_younger = link[number & mask]
+        number = number + to_younger if to_younger > 0 else -1
     youngest = back_newest[cell]
     if number >= 0:
         _copy_row(features, base + (number & mask) * channels, out, 0, channels)
@@ -86,8 +89,9 @@ def read_cell(
         _copy_row(back_maximum, cell * channels, out, 0, channels)
         return True
     _copy_row(features, base + (youngest & mask) * channels, out, 0, channels)
-    number = link[youngest & mask]
+    number = youngest - link[youngest & mask]
     while number >= first:
         _raise_to(out, 0, features, base + (number & mask) * channels, channels)
-        number = link[number & mask]
+        # The end of the back, its oldest node, is not live here, or the whole back would be.
+        number -= link[number & mask]
     return True

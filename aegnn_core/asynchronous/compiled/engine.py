@@ -117,7 +117,7 @@ class CompiledEngine:
         self._nodes = Nodes(
             pixel=np.empty(_SMALLEST_CAPACITY, np.int32),
             cell=np.empty(_SMALLEST_CAPACITY, np.int32),
-            link=np.empty(_SMALLEST_CAPACITY, np.int64),
+            link=np.empty(_SMALLEST_CAPACITY, np.int32),
             features=_aligned(_SMALLEST_CAPACITY * sum(self._table.widths), self._dtype),
             layers=self._table.records(_SMALLEST_CAPACITY),
             constants=self._table.constants,

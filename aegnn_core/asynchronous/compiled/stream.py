@@ -186,7 +186,7 @@ def _nodes_at(table, row, kind):
     return Nodes(
         array_at(table, row, np.int32),
         array_at(table, row + 1, np.int32),
-        array_at(table, row + 2, np.int64),
+        array_at(table, row + 2, np.int32),
         array_at(table, row + 3, kind),
         array_at(table, row + 4, _LAYER),
         array_at(table, row + 5, kind),
@@ -271,7 +271,7 @@ def append_events(events, size, oldest, table, kind):
             slot = oldest & mask
             cell = np.int64(nodes.cell[slot])
             leave_cell(
-                slot, mask, cell, nodes.features, final, width, nodes.link, cells.front_oldest, cells.back_newest
+                oldest, mask, cell, nodes.features, final, width, nodes.link, cells.front_oldest, cells.back_newest
             )
             cells.touched[cell] = True
             oldest += 1
