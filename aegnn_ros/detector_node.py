@@ -61,6 +61,7 @@ class EventDetector(LifecycleNode):
     _worker: DetectionWorker
     _events: Subscription[EventPacket]
     _result_timer: Timer | None
+    _active_state: LifecycleState
 
     def __init__(self, name: str = "event_detector") -> None:
         super().__init__(name)
@@ -117,6 +118,7 @@ class EventDetector(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the events and start to publish."""
         result = super().on_activate(state)
+        self._active_state = state
         self._stream.resume()
         self._arrived.resume()
         self._start_worker()
@@ -257,6 +259,8 @@ class EventDetector(LifecycleNode):
         old, outputs = self._stream.model.trained, self._outputs
         if (old.labels, old.task) != (model.trained.labels, model.trained.task):
             self._outputs = self._outputs_of(model)
+            if self._active:
+                self._outputs.activate(self._active_state)
         if self._active:
             self._worker.use_model(model, self._outputs)
         else:

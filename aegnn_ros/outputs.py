@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecycleState
+from rclpy.lifecycle.publisher import LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
@@ -43,6 +47,11 @@ class DetectorOutputs:
         self._surface: EventSurface | None = None
         self._shown: set[int] = set()  # ids of the boxes that the markers so far have drawn
 
+    def activate(self, state: LifecycleState) -> None:
+        """Speak at once, where the node is active already and enters no state that would activate the publishers."""
+        for publisher in self._publishers():
+            publisher.on_activate(state)
+
     def publish_labels(self, threshold: float) -> None:
         """Say what the class numbers mean and from which score on boxes are reported; stays for late subscribers."""
         header = Header(stamp=self._node.get_clock().now().to_msg())
@@ -79,12 +88,15 @@ class DetectorOutputs:
 
     def destroy(self) -> None:
         """Take the topics away."""
-        publishers = (self._label_info, self._classification, self._detections, self._markers, self._image)
-        for publisher in (*publishers, self._compressed):
-            if publisher is not None:
-                self._node.destroy_lifecycle_publisher(publisher)
+        for publisher in self._publishers():
+            self._node.destroy_lifecycle_publisher(publisher)
 
-    def _publisher(self, kind: type, topic: str, qos: QoSProfile):
+    def _publishers(self) -> Iterator[LifecyclePublisher[Any]]:
+        if self._detections is not None:
+            yield self._detections
+        yield from (self._label_info, self._classification, self._markers, self._image, self._compressed)
+
+    def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> LifecyclePublisher[Any]:
         allowed = QoSOverridingOptions.with_default_policies()
         return self._node.create_lifecycle_publisher(kind, topic, qos, qos_overriding_options=allowed)
 

@@ -105,7 +105,7 @@ class Conversation:
         messages = self.received.setdefault(topic.rpartition("/")[2], [])
         self.node.create_subscription(kind, topic, messages.append, qos)
 
-    def wait(self, condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    def wait(self, condition: Callable[[], object], timeout_s: float = 60.0) -> None:
         """Return once the condition holds; fail with the detector's log where it does not."""
         deadline = time.monotonic() + timeout_s
         while not condition():
