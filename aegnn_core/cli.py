@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from aegnn_core.evaluation.flops_command import add_flops_command
+
 if TYPE_CHECKING:
     from aegnn_core.evaluation.over_events import SeenAccuracy
     from aegnn_core.evaluation.threshold_search import ThresholdResult
@@ -231,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bag.add_argument("--output", type=Path, default=Path("."), help="folder that gets a bag per recording")
     bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage of the bags")
+    add_flops_command(commands, formatter)
     return parser
 
 

@@ -173,7 +173,7 @@ def _graph_of(values: list[Value], reach: Reach) -> Graph | None:
 def _on(value: Value, subgraph: Subgraph) -> Tensor:
     """A value, for the nodes or edges of a subgraph."""
     if isinstance(value, RowValue):
-        return value.at(subgraph.nodes)
+        return subgraph.nodes.take(value.table())  # a table from the start: the next update reads unchanged rows
     if isinstance(value, EdgeValue):
         return value.at(subgraph)
     return subgraph.edge_index
