@@ -33,14 +33,15 @@ class DetectionTracker:
         """The same with the boxes that belong to a track, where the track has them, and with the tracks' numbers.
 
         Args:
-            readout: with boxes from :data:`CONTINUING_SCORE` on. One that is earlier than the one before ends all
-                tracks.
+            readout: with boxes from :data:`CONTINUING_SCORE` on. One that is earlier than the one before, or much
+                later, ends all tracks.
             beginning_score: a box of at least this score that belongs to no track begins one.
 
         Raises:
             RuntimeError: the library is not installed.
         """
-        if self._tracker is None or beginning_score != self._beginning_score or readout.stamp < self._last_stamp:
+        goes_on = 0 <= readout.stamp - self._last_stamp <= _LIFESPAN_NS
+        if self._tracker is None or beginning_score != self._beginning_score or not goes_on:
             self._begin_anew(beginning_score)
         self._last_stamp = readout.stamp
         found = readout.detections
