@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aegnn_core.asynchronous.compiled.plan import flatten
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import CostMeter, Costs
-from aegnn_core.asynchronous.failures import STALE_WEIGHTS, no_room
+from aegnn_core.asynchronous.failures import STALE_WEIGHTS, no_room, not_final
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes, most_live
@@ -94,13 +94,7 @@ class PacketEngine:
     @staticmethod
     def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
         """Why this engine cannot run the model on such a graph, or None."""
-        if not isinstance(model, GraphNetwork):
-            return f"it knows the package's networks, found {type(model).__name__}"
-        if not graph.directed:
-            return "in an undirected graph older nodes change"
-        if graph.bounded and graph.expiry != "readout":
-            return "with expiry='graph' older nodes change"
-        return None
+        return not_final(model, graph)
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again."""

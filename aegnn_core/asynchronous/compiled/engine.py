@@ -14,7 +14,7 @@ from aegnn_core.asynchronous.compiled.readout import Readout, make_batch
 from aegnn_core.asynchronous.compiled.stream import RULE, Nodes, append_events, first_live
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, Costs
-from aegnn_core.asynchronous.failures import STALE_WEIGHTS, no_room
+from aegnn_core.asynchronous.failures import STALE_WEIGHTS, no_room, not_final
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.graph import GraphConfig, NeighborSearch
@@ -23,6 +23,7 @@ from aegnn_core.graph.neighbors import FOREVER
 from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import VoxelPooling
+from aegnn_core.nn.spline import SplineConv
 
 __all__ = ["CompiledEngine"]
 
@@ -52,7 +53,7 @@ class CompiledEngine:
         search = NeighborSearch(graph, width, height, 1)
         step = search.arrays.offsets
         center = search.margin * (search.stride + 1)
-        self._step_class = np.full(2 * center + 1, -1, np.int16)
+        self._step_class = np.full(2 * center + 1, -1, np.int32)
         self._step_class[step + center] = np.arange(len(step))
         dy, dx = np.divmod(step + center, search.stride)
         attributes = [
@@ -62,8 +63,8 @@ class CompiledEngine:
         first = self._layers[0][0].conv
         self._splines = SplineTable.make(
             first.kernel_size.tolist(),
-            np.array(attributes, self._dtype)[:, : model.dim],
-            time_varies=model.dim == 3,
+            np.array(attributes, self._dtype)[:, : first.dim],
+            time_varies=first.dim == 3,
         )
         widest = max(block.conv.in_channels for block, _ in self._layers)
         room = _SUMS_AT_ONCE // (self._splines.rows * max(8, widest))
@@ -81,12 +82,9 @@ class CompiledEngine:
     @staticmethod
     def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
         """Why this engine cannot run the model on such a graph, or None."""
-        if not isinstance(model, GraphNetwork):
-            return f"it knows the package's networks, found {type(model).__name__}"
-        if not graph.directed:
-            return "in an undirected graph older nodes change"
-        if graph.bounded and graph.expiry != "readout":
-            return "with expiry='graph' older nodes change"
+        if reason := not_final(model, graph):
+            return reason
+        assert isinstance(model, GraphNetwork)
         parameter = next(model.parameters())
         if parameter.device.type != "cpu" or parameter.dtype not in _DTYPES:
             return f"it runs on the CPU in float32 or float64, found {parameter.device} and {parameter.dtype}"
@@ -99,6 +97,12 @@ class CompiledEngine:
                 return f"it pools voxels at their centres, found {pooling}"
         if not len(model.event_blocks):
             return "it needs a layer on events"
+        convolutions = [module for module in model.event_blocks.modules() if isinstance(module, SplineConv)]
+        if convolutions[0].in_channels != 1:
+            return f"events have one feature, the first layer reads {convolutions[0].in_channels}"
+        convolutions += [module for module in model.voxel_blocks[:1].modules() if isinstance(module, SplineConv)]
+        if odd := next((conv for conv in convolutions if conv.dim not in (2, 3)), None):
+            return f"it knows edges in 2 or 3 dimensions, found {odd} in {odd.dim}"
         return None
 
     def _take_weights(self) -> None:

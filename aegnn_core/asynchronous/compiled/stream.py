@@ -190,7 +190,7 @@ def _nodes_at(table, row, kind):
         array_at(table, row + 3, kind),
         array_at(table, row + 4, _LAYER),
         array_at(table, row + 5, kind),
-        array_at(table, row + 6, np.int16),
+        array_at(table, row + 6, np.int32),
         array_at(table, row + 7, kind),
         array_at(table, row + 8, kind),
         array_at(table, row + 9, np.int32),
