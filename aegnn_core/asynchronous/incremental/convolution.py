@@ -222,8 +222,8 @@ def _aggregate(
         rows = nodes.all if state.fresh else graph.affected(changed, 1, False, False)
         work = len(rows) > 0 or state.tail is None
         if work:
-            edges, position = graph.edges_into(rows)
-            local = messages.at(edges), torch.from_numpy(position)
+            edges = graph.edges_into(rows)
+            local = messages.at(edges), torch.from_numpy(edges.positions())
     if work:
         result = run.execute(module, original, local, {"dim_size": len(rows), "dim": kwargs.get("dim", -2)})
     with torch._C.DisableTorchFunction():
@@ -291,6 +291,6 @@ def _convolve_splines(
         changed = nodes.union(x.changed, *(node.changed for node in attributes.nodes))
         rows = nodes.all if state.fresh else graph.affected(changed, 1, False, False)
         if len(rows) or state.tail is None:
-            edges, position = graph.edges_into(rows)
-            store_rows(state, nodes, rows, run.execute_splines(module, convolve, x, attributes, edges, position, rows))
+            result = run.execute_splines(module, convolve, x, attributes, graph.edges_into(rows), rows)
+            store_rows(state, nodes, rows, result)
         return run.track(StoredRows(state.origin, nodes, state.table(nodes), rows))

@@ -72,14 +72,54 @@ class EdgeBatch:
             self._rows[which] = Rows.of(getattr(self, which))
         return self._rows[which]
 
-    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """What ``compute`` returns, computed once for these edges and this key."""
+    def once(self, key: Any, compute: Callable[[EdgeBatch], Tensor]) -> Tensor:
+        """What ``compute`` returns for these edges, edge by edge; computed once for this key."""
         if key not in self.values:
-            self.values[key] = compute()
+            self.values[key] = compute(self)
         return self.values[key]
 
     def __len__(self) -> int:
         return len(self.source)
+
+
+class RowEdges(EdgeBatch):
+    """All edges into some rows, row by row.
+
+    Attributes:
+        starts: ``[R + 1]``, row r has the edges ``starts[r] .. starts[r + 1] - 1``.
+    """
+
+    def __init__(self, graph: Graph, rows: np.ndarray) -> None:
+        source, self._position = graph.in_edges(rows)
+        super().__init__(graph, source, rows[self._position])
+        self.starts = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(np.bincount(self._position, minlength=len(rows)), out=self.starts[1:])
+
+    def positions(self) -> np.ndarray:
+        """The row ``[E]`` that every edge leads to, counted from 0."""
+        return self._position
+
+
+class LongerRowEdges(RowEdges):
+    """The edges into rows that begin with others, whose edges are there already."""
+
+    def __init__(self, graph: Graph, rows: np.ndarray, begun: RowEdges, done: int) -> None:
+        self._begun, self._rest = begun, RowEdges(graph, rows[done:])
+        EdgeBatch.__init__(
+            self,
+            graph,
+            np.concatenate([begun.source, self._rest.source]),
+            np.concatenate([begun.target, self._rest.target]),
+        )
+        self.starts = np.concatenate([begun.starts, self._rest.starts[1:] + len(begun)])
+
+    def positions(self) -> np.ndarray:
+        return np.concatenate([self._begun.positions(), self._rest.positions() + len(self._begun.starts) - 1])
+
+    def once(self, key: Any, compute: Callable[[EdgeBatch], Tensor]) -> Tensor:
+        if key not in self.values:
+            self.values[key] = torch.cat([self._begun.once(key, compute), self._rest.once(key, compute)])
+        return self.values[key]
 
 
 class Subgraph(EdgeBatch):
@@ -178,15 +218,19 @@ class Graph:
             return rows
         if rows.contiguous and len(rows) and slots.min() >= rows.start and slots.max() < rows.stop:
             return rows
-        return self.nodes.collect([rows.numpy(), slots])
+        grown = self.nodes.collect([rows.numpy(), slots])
+        if len(grown) == len(rows):
+            return rows
+        grown.prefix = rows if len(rows) else None
+        return grown
 
-    def edges_into(self, rows: Rows) -> tuple[EdgeBatch, np.ndarray]:
-        """The edges into some nodes, and the positions of their targets in ``rows``."""
+    def edges_into(self, rows: Rows) -> RowEdges:
+        """The edges into some nodes."""
 
-        def find() -> tuple[EdgeBatch, np.ndarray]:
-            slots = rows.numpy()
-            source, position = self.in_edges(slots)
-            return EdgeBatch(self, source, slots[position]), position
+        def find() -> RowEdges:
+            if rows.prefix is not None:
+                return LongerRowEdges(self, rows.numpy(), self.edges_into(rows.prefix), len(rows.prefix))
+            return RowEdges(self, rows.numpy())
 
         return self._once(("in", id(rows)), rows, find)
 
@@ -199,7 +243,7 @@ class Graph:
         return self._once(key, rows, lambda: self._subgraph(rows, levels, out_edges))
 
     def _subgraph(self, rows: Rows, levels: int, out_edges: bool) -> Subgraph:
-        batch, _ = self.edges_into(rows)
+        batch = self.edges_into(rows)
         parts = [(batch.source, batch.target)]
         reached = rows.numpy()
         for _ in range(levels - 1):

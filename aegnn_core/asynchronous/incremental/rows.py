@@ -13,14 +13,19 @@ __all__ = ["Buffer", "RowSet", "Rows"]
 
 
 class Rows:
-    """Some rows of a table, by their slots: a span ``start .. stop - 1``, or an index in any order without repeats."""
+    """Some rows of a table, by their slots: a span ``start .. stop - 1``, or an index in any order without repeats.
 
-    __slots__ = ("_index", "_tensor", "start", "stop")
+    Attributes:
+        prefix: rows that these begin with, where somebody said so.
+    """
+
+    __slots__ = ("_index", "_tensor", "prefix", "start", "stop")
 
     def __init__(self, start: int, stop: int, index: np.ndarray | None = None) -> None:
         self.start, self.stop = start, max(start, stop)
         self._index = index
         self._tensor: Tensor | None = None
+        self.prefix: Rows | None = None
 
     @classmethod
     def of(cls, index: np.ndarray) -> Rows:

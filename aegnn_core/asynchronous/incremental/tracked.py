@@ -15,7 +15,7 @@ from aegnn_core.asynchronous.chance import check_dropout
 from aegnn_core.asynchronous.costs import CostMeter
 from aegnn_core.asynchronous.flops import basis_flops, function_name, operation_flops, spline_flops
 from aegnn_core.asynchronous.incremental import reductions
-from aegnn_core.asynchronous.incremental.graphs import EdgeBatch
+from aegnn_core.asynchronous.incremental.graphs import RowEdges
 from aegnn_core.asynchronous.incremental.local_operations import (
     IN_PLACE,
     SEVERAL_RESULTS,
@@ -27,6 +27,7 @@ from aegnn_core.asynchronous.incremental.local_operations import (
     sizes_key,
 )
 from aegnn_core.asynchronous.incremental.rows import Rows
+from aegnn_core.asynchronous.incremental.spline_sums import corner_weights, sum_neighbors
 from aegnn_core.asynchronous.incremental.tape import Tape
 from aegnn_core.asynchronous.incremental.values import (
     ComputedEdges,
@@ -44,7 +45,6 @@ from aegnn_core.asynchronous.incremental.values import (
 )
 from aegnn_core.asynchronous.layer_names import LayerNames
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
-from aegnn_core.nn.spline_kernels import aggregate
 
 #: Larger updates go through the layer's own code, which works in slices.
 _ROWS_AT_ONCE = 4096
@@ -515,33 +515,49 @@ class Forward(TorchFunctionMode):
         convolve: Callable[..., Tensor],
         x: RowValue,
         attributes: EdgeValue,
-        edges: EdgeBatch,
-        position: np.ndarray,
+        edges: RowEdges,
         rows: Rows,
     ) -> Tensor:
         """One of our spline convolutions for some rows with the edges into them."""
         begin = perf_counter()
         table, flops = x.table(), 0
-        key = ("basis", attributes.origin, _kernel_sizes(conv))
+        kernels, channels, outputs = conv.weight.shape
+        sizes = conv.kernel_size.tolist()
+        key = ("basis", attributes.origin, *sizes)
         if key not in edges.values:
             flops += basis_flops(conv, len(edges))
-            edges.values[key] = conv.basis(attributes.at(edges))
-        kernel, basis = edges.values[key]
-        target = torch.from_numpy(position)
-        scale = edges.once(("scale", conv.aggr), lambda: _scale(conv, target, len(rows), table.dtype))
-        if len(rows) <= _ROWS_AT_ONCE:
-            sums = table.new_zeros(len(rows), *conv.weight.shape[:2])
-            aggregate(
-                table.numpy(), edges.source, position, 0, scale.numpy(), kernel.numpy(), basis.numpy(), sums.numpy()
+        if (
+            kernels in (4, 8)
+            and max(sizes) == 2
+            and (channels == 1 or channels % 8 == 0)
+            and len(rows) <= _ROWS_AT_ONCE
+        ):
+            weights = edges.once(key, lambda part: _corner_weights(attributes.at(part)))
+            sums = table.new_empty(len(rows), kernels * channels)
+            sum_neighbors(
+                edges.starts,
+                edges.source,
+                weights.numpy().ravel(),
+                kernels,
+                table.numpy().ravel(),
+                channels,
+                conv.aggr == "mean",
+                sums.numpy().ravel(),
             )
-            result = sums.flatten(1) @ conv.weight.flatten(0, 1)
+            result = sums @ conv.weight.view(kernels * channels, outputs)
             if conv.lin is not None:
                 result += x.at(rows) @ conv.lin.weight.t()
             if conv.bias is not None:
                 result += conv.bias
         else:
-            own = x.at(rows)
-            result = convolve(table, own, EdgeSplines(torch.from_numpy(edges.source), target, scale, kernel, basis))
+            # Two tensors per edge; the key tells that they were counted.
+            kernel, basis = conv.basis(attributes.at(edges))
+            edges.values[key] = basis
+            target = torch.from_numpy(edges.positions())
+            counts = torch.from_numpy(np.diff(edges.starts)).clamp(min=1).to(table.dtype)
+            scale = 1 / counts if conv.aggr == "mean" else torch.ones_like(counts)
+            splines = EdgeSplines(torch.from_numpy(edges.source), target, scale, kernel, basis)
+            result = convolve(table, x.at(rows), splines)
         flops += spline_flops(conv, len(rows), len(edges))
         self._meter.add(self._layers.of(conv), flops, perf_counter() - begin)
         return result
@@ -575,15 +591,11 @@ class Forward(TorchFunctionMode):
         return _replaced(result, wrap)
 
 
-def _kernel_sizes(conv: SplineConv) -> bytes:
-    return conv.kernel_size.numpy().tobytes()
-
-
-def _scale(conv: SplineConv, target: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
-    """What the sum of every row is multiplied by ``[R]``."""
-    if conv.aggr == "add":
-        return torch.ones(rows, dtype=dtype)
-    return 1 / torch.bincount(target, minlength=rows).clamp(min=1).to(dtype)
+def _corner_weights(attributes: Tensor) -> Tensor:
+    """Weights of all kernels ``[E, 2^dim]`` where there are two per component."""
+    weights = attributes.new_empty(len(attributes), 2 ** attributes.shape[1])
+    corner_weights(attributes.contiguous().numpy(), weights.numpy())
+    return weights
 
 
 def _on_graph(value: Value) -> bool:

@@ -256,7 +256,7 @@ class EdgeValue(Value):
 
     def at(self, edges: EdgeBatch) -> Tensor:
         """The values of some edges ``[E, *tail]``."""
-        return edges.once(self.origin, lambda: self._compute(edges))
+        return edges.once(self.origin, self._compute)
 
     def _compute(self, edges: EdgeBatch) -> Tensor:
         raise NotImplementedError
