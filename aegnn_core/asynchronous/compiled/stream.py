@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import from_dtype, njit
 
+from aegnn_core.asynchronous.compiled.caching import with_all_sources
 from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.handles import array_at
@@ -230,6 +231,7 @@ def _batch_at(table, row, kind):
     )
 
 
+@with_all_sources
 @njit(cache=True, nogil=True, error_model="numpy")
 def append_events(events, size, oldest, table, kind):
     """Take events into the graph and through the layers, some at a time.

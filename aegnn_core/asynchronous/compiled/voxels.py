@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from aegnn_core.asynchronous.compiled.caching import with_all_sources
 from aegnn_core.asynchronous.compiled.cells import read_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import run_layer, weigh_dense, weigh_sparse
@@ -48,6 +49,7 @@ def touch_leaving(oldest, first, mask, cell, touched):
         touched[cell[number & mask]] = True
 
 
+@with_all_sources
 @njit(cache=True, nogil=True, error_model="numpy")
 def read_cells(first, mask, nodes, cells, width, final, voxels, row):
     """Bring the features of the cells up to date with the live nodes, those numbered ``first`` or above.
@@ -111,6 +113,7 @@ def _reads_change(cell, voxels):
     return reads
 
 
+@with_all_sources
 @njit(cache=True, nogil=True, error_model="numpy")
 def run_voxels(rules, voxels, batch, tally):
     """Run the layers on the cells that read a change; ``voxels.changed`` is then that of the last layer's features.
