@@ -140,6 +140,17 @@ def test_any_layer_on_any_graph(name: str, events: np.ndarray, graph: GraphConfi
     follow(randomized(OneLayer(make(), call), seed), graph, events, [1, *sizes])
 
 
+def tiles(data: Data) -> Tensor:
+    """Clusters with a fixed origin, as ``voxel_grid`` makes them: tiles of 4 x 4 px."""
+    cell = torch.floor(data.pos[:, :2] / 4).long()
+    return cell[:, 1] * 3 + cell[:, 0]
+
+
+def pool_into_tiles(x: Tensor, data: Data) -> Tensor:
+    pooled = pyg.max_pool(tiles(data), Data(x=x, edge_index=data.edge_index, pos=data.pos))
+    return torch.cat([pooled.x, pooled.pos, pooled.edge_index.sum(1).expand(len(pooled.x), 2)], 1)
+
+
 DENSE: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor], str]] = {
     "GraphNorm": (lambda: pyg.GraphNorm(4), lambda layer, x, data: layer(x), "layer: dense"),
     "a mean over all nodes": (nn.Identity, lambda layer, x, data: x - x.mean(), "mean: dense"),
@@ -152,6 +163,17 @@ DENSE: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor], str]] = {
         lambda: pyg.ChebConv(4, 3, K=2),
         lambda layer, x, data: layer(x, data.edge_index, data.edge_attr[:, 0]),
         "layer: dense",
+    ),
+    "max_pool with clusters of one's own": (nn.Identity, lambda layer, x, data: pool_into_tiles(x, data), "dense"),
+    "max_pool_x": (
+        nn.Identity,
+        lambda layer, x, data: pyg.max_pool_x(tiles(data), x, tiles(data) * 0)[0],
+        "dense",
+    ),
+    "avg_pool": (
+        nn.Identity,
+        lambda layer, x, data: pyg.avg_pool(tiles(data), Data(x=x, edge_index=data.edge_index, pos=data.pos)).x,
+        "dense",
     ),
     "target_to_source": (lambda: pyg.GraphConv(4, 3, flow="target_to_source"), plain, "dense"),
 }

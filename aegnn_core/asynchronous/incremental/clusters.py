@@ -12,7 +12,7 @@ from torch import Tensor
 from aegnn_core.asynchronous.incremental.graphs import EdgeBatch, Graph
 from aegnn_core.asynchronous.incremental.rows import NO_ROWS, Rows, RowSet
 
-__all__ = ["ClusterEdges", "ClusterGraph", "ClusterMaximum", "Members"]
+__all__ = ["ClusterEdges", "ClusterGraph", "ClusterMaximum", "Members", "means"]
 
 _NONE = -1
 
@@ -106,7 +106,8 @@ def _maximum_anew(clusters, base, first, after, x, out, winner, rescan):
 
 
 @njit(cache=True, nogil=True)
-def _means(clusters, base, first, after, count, pos, out):
+def means(clusters, base, first, after, count, pos, out):
+    """Mean positions of the nodes of ``clusters``, from ``pos [capacity, 3]`` into ``out [all clusters, 3]``."""
     for k in clusters:
         for c in range(pos.shape[1]):
             total = 0.0

@@ -138,14 +138,15 @@ def _convolve(
             subgraph = graph.subgraph(rows, reach.hops + reach.degrees, reach.out_degrees)
             local = run.replaced((args, kwargs), lambda value: _on(value, subgraph))
     if work:
-        result = run.execute(module, original, *local)
+        result = run.execute(run.layer_of(module), original, *local)
         if not isinstance(result, Tensor):
             # Attention weights per edge, for example.
             return run.whole(original, args, kwargs)
     with torch._C.DisableTorchFunction():
         if work:
             store_rows(state, nodes, rows, result[: len(rows)])
-        return run.track(StoredRows(state.origin, nodes, state.table(nodes), rows))
+        run.observed = True  # not among the steps
+        return run.track(StoredRows(state.origin, nodes, lambda: (state.table(nodes), rows)))
 
 
 def store_rows(state: OperationState, space: Space, rows: Rows, result: Tensor) -> None:
@@ -225,11 +226,14 @@ def _aggregate(
             edges = graph.edges_into(rows)
             local = messages.at(edges), torch.from_numpy(edges.positions())
     if work:
-        result = run.execute(module, original, local, {"dim_size": len(rows), "dim": kwargs.get("dim", -2)})
+        result = run.execute(
+            run.layer_of(module), original, local, {"dim_size": len(rows), "dim": kwargs.get("dim", -2)}
+        )
     with torch._C.DisableTorchFunction():
         if work:
             store_rows(state, nodes, rows, result)
-        return run.track(StoredRows(state.origin, nodes, state.table(nodes), rows))
+        run.observed = True  # not among the steps
+        return run.track(StoredRows(state.origin, nodes, lambda: (state.table(nodes), rows)))
 
 
 class _TrackedSplines:
@@ -288,9 +292,13 @@ def _convolve_splines(
         )
     with torch._C.DisableTorchFunction():
         state = run.next(convolve, (features,), {"attributes": attributes})
-        changed = nodes.union(x.changed, *(node.changed for node in attributes.nodes))
-        rows = nodes.all if state.fresh else graph.affected(changed, 1, False, False)
-        if len(rows) or state.tail is None:
-            result = run.execute_splines(module, convolve, x, attributes, graph.edges_into(rows), rows)
-            store_rows(state, nodes, rows, result)
-        return run.track(StoredRows(state.origin, nodes, state.table(nodes), rows))
+
+        def update() -> tuple[Tensor, Rows]:
+            changed = nodes.union(x.changed, *(node.changed for node in attributes.nodes))
+            rows = nodes.all if state.fresh else graph.affected(changed, 1, False, False)
+            if len(rows) or state.tail is None:
+                result = run.execute_splines(module, convolve, x, attributes, graph.edges_into(rows), rows)
+                store_rows(state, nodes, rows, result)
+            return state.table(nodes), rows
+
+        return run.track(StoredRows(state.origin, nodes, update))

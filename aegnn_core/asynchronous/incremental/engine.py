@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from aegnn_core.asynchronous.incremental.values import (
     EdgeIndex,
     RowValue,
     StoredRows,
+    part_of,
 )
 from aegnn_core.asynchronous.layer_names import LayerNames
 from aegnn_core.asynchronous.sharing import constants_of, shared_copy
@@ -64,6 +66,9 @@ class IncrementalEngine:
         parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         self._dtype = parameter.dtype
         self._meter = CostMeter()
+        self._ours = isinstance(model, GraphNetwork) and type(model).forward is GraphNetwork.forward
+        #: Nobody can have written Python into these modules that takes another way in another update.
+        self._straight = self._ours and all(type(m).__module__.startswith(_STRAIGHT) for m in model.modules())
         self._as_a_whole: str | None = None
         self.reset()
 
@@ -112,6 +117,7 @@ class IncrementalEngine:
         self._nodes = EventGraph(self._store, forgets=not readout)
         self._live = EventGraph(self._store, forgets=True) if readout else self._nodes
         self._tape = Tape()
+        self._replayed: tuple[list[Callable[[], None]], Any, Forward] | None = None
         self._last: Any = None
         self._meter.reset()
 
@@ -154,11 +160,11 @@ class IncrementalEngine:
         if self._live is not self._nodes:
             useful &= self._live.begin(live)
         if not useful:
-            self._tape.clear()
+            self._drop()
         try:
             self._last = self._forward()
         except BaseException:
-            self._tape.clear()
+            self._drop()
             self._nodes.forget()
             self._live.forget()
             raise
@@ -168,7 +174,17 @@ class IncrementalEngine:
             store.drop(self._nodes.first)
         return _copied(self._last)
 
+    def _drop(self) -> None:
+        """Nothing computed is of use any more."""
+        self._tape.clear()
+        self._replayed = None
+
     def _forward(self) -> Any:
+        if self._replayed is not None:
+            steps, result, forward = self._replayed
+            for step in steps:
+                step()
+            return forward.replaced(result, lambda value: value.full())
         if self._as_a_whole is None:
             forward = Forward(self._tape, self._constants, self._layers, self._meter)
             known = len(self._layers.dense)
@@ -184,6 +200,8 @@ class IncrementalEngine:
                         f"{name} is not local, or not known to be: it runs on the whole graph at every update",
                         stacklevel=4,
                     )
+                if self._straight and not forward.observed and not any(state.fresh for state in self._tape.states):
+                    self._replayed = (forward.steps, result, forward)
                 return forward.replaced(result, lambda value: value.full())
             except UntrackableError as error:
                 self._tape.clear()
@@ -200,8 +218,8 @@ class IncrementalEngine:
         """What the model gets, see :func:`aegnn_core.graph.build_graph`."""
         nodes, store = graph.nodes, self._store
         values: dict[str, Any] = {
-            "x": StoredRows("x", nodes, store.features, nodes.added),
-            "pos": StoredRows("pos", nodes, store.pos, nodes.added),
+            "x": StoredRows("x", nodes, lambda: (store.features, nodes.added)),
+            "pos": StoredRows("pos", nodes, lambda: (store.pos, nodes.added)),
             "edge_index": EdgeIndex(graph),
             "edge_attr": EdgeAttributes(graph, 3, self._dtype),
         }
@@ -213,16 +231,17 @@ class IncrementalEngine:
         with torch._C.DisableTorchFunction():
             data = Data(**{name: forward.track(value) for name, value in self._values(self._nodes).items()})
         model = self._copy
-        if not isinstance(model, GraphNetwork):
+        if not self._ours:
             return call_on_graph(model, data)
+        assert isinstance(model, GraphNetwork)
         x = model.event_blocks(data.x, data.edge_index, data.edge_attr)
         live = self._live.nodes
         with torch._C.DisableTorchFunction():
             rows: RowValue = x.value
             if live is not rows.space:
-                rows = StoredRows(rows.origin, rows.space, rows.table(), rows.changed).restricted(live)
+                rows = part_of(rows, live)
             batch = ConstantRows("batch", live, torch.zeros((), dtype=torch.long))
-            pos = StoredRows("pos", live, self._store.pos, live.added)
+            pos = StoredRows("pos", live, lambda: (self._store.pos, live.added))
             index = forward.track(EdgeIndex(self._live))
         return model.readout(forward.track(rows), forward.track(pos), index, forward.track(batch), 1)
 
@@ -257,6 +276,7 @@ class IncrementalEngine:
         self._store.load_state_dict(state)
 
 
+_STRAIGHT = ("aegnn_core.nn.", "torch.nn.modules.")
 _FLOATS = (torch.float32, torch.float64)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aegnn_core.asynchronous.incremental.clusters import ClusterGraph, ClusterMaximum, Members, _means
+from aegnn_core.asynchronous.incremental.clusters import ClusterGraph, ClusterMaximum, Members, means
 from aegnn_core.asynchronous.incremental.graphs import Graph
 from aegnn_core.asynchronous.incremental.rows import Rows
 from aegnn_core.asynchronous.incremental.tracked import Forward, Tracked
@@ -126,7 +126,6 @@ def _pool_voxels(
     run: Forward, module: VoxelPooling, original: Any, x: RowValue, pos: RowValue, index: EdgeIndex
 ) -> PooledGraph:
     state = run.next(original, (x, pos, index), {})
-    begin = perf_counter()
     columns, rows = module.shape
     if state.fresh:
         state.kept = _Pooled(columns * rows, x.tail[0], x.dtype, edges=True)
@@ -135,27 +134,36 @@ def _pool_voxels(
             state.kept.pos = module.centers(torch.arange(columns * rows), pos.dtype)
     kept: _Pooled = state.kept
 
-    fresh, touched, flops = kept.update(x, pos, _voxels_of(module), state.fresh, index.graph)
-    graph, members = kept.graph, kept.members
+    graph = kept.graph
     assert graph is not None
-    nodes = graph.nodes
+    nodes, members, voxels_of = graph.nodes, kept.members, _voxels_of(module)
     graph.attribute_table = kept.pos
-    changed = nodes.all if fresh else nodes.union(nodes.added, Rows.of(touched[members.count[touched] > 0]))
     moved = nodes.added
-    if module.position == "mean":
-        others = pos.changed.numpy() if pos.changed is not pos.space.added else np.empty(0, np.int64)
-        where = np.unique(np.concatenate([members.changed, members.key[others]]))
-        where = nodes.all.numpy() if fresh else where[members.count[where] > 0]
-        _means(where, members.base, members.first, members.after, members.count, pos.table().numpy(), kept.pos.numpy())
-        moved = nodes.all if fresh else Rows.of(where)
-    pooled_pos = StoredRows((state.origin, "pos"), nodes, kept.pos, moved)
+
+    def update() -> tuple[Tensor, Rows]:
+        nonlocal moved
+        begin = perf_counter()
+        fresh, touched, flops = kept.update(x, pos, voxels_of, state.fresh, index.graph)
+        changed = nodes.all if fresh else nodes.union(nodes.added, Rows.of(touched[members.count[touched] > 0]))
+        moved = nodes.added
+        if module.position == "mean":
+            others = pos.changed.numpy() if pos.changed is not pos.space.added else np.empty(0, np.int64)
+            where = np.unique(np.concatenate([members.changed, members.key[others]]))
+            where = nodes.all.numpy() if fresh else where[members.count[where] > 0]
+            table = pos.table().numpy()
+            means(where, members.base, members.first, members.after, members.count, table, kept.pos.numpy())
+            moved = nodes.all if fresh else Rows.of(where)
+        run.account(module, flops, perf_counter() - begin)
+        return kept.maximum.table, changed
+
+    pooled = run.track(StoredRows((state.origin, "x"), nodes, update))
+    pooled_pos = StoredRows((state.origin, "pos"), nodes, lambda: (kept.pos, moved))
     attributes = EdgeAttributes(graph, 3, pos.dtype)
     if module.position == "mean":
         attributes.nodes = (pooled_pos,)
     zero = torch.zeros((), dtype=torch.long)
-    run.account(module, flops, perf_counter() - begin)
     return PooledGraph(
-        run.track(StoredRows((state.origin, "x"), nodes, kept.maximum.table, changed)),
+        pooled,
         run.track(pooled_pos),
         run.track(EdgeIndex(graph)),
         run.track(attributes),
@@ -182,12 +190,19 @@ def follow_grid(module: GridPooling, running: Callable[[], Forward | None]) -> N
 
 def _pool_grid(run: Forward, module: GridPooling, original: Any, x: RowValue, pos: RowValue) -> Any:
     state = run.next(original, (x, pos), {})
-    begin = perf_counter()
     columns, rows = module.shape
     if state.fresh:
         state.kept = _Pooled(columns * rows, x.tail[0], x.dtype, edges=False)
 
-    fresh, touched, flops = state.kept.update(x, pos, _voxels_of(module), state.fresh, None)
-    run.account(module, flops, perf_counter() - begin)
-    image = state.kept.maximum.table.view(1, rows, columns, -1).permute(0, 3, 1, 2)
-    return run.track(WholeValue(state.origin, image, fresh or len(touched) > 0))
+    kept: _Pooled = state.kept
+    voxels_of = _voxels_of(module)
+
+    def update() -> tuple[Tensor, bool]:
+        begin = perf_counter()
+        fresh, touched, flops = kept.update(x, pos, voxels_of, state.fresh, None)
+        run.account(module, flops, perf_counter() - begin)
+        return kept.maximum.table.view(1, rows, columns, -1).permute(0, 3, 1, 2), fresh or len(touched) > 0
+
+    image = WholeValue(state.origin, *update())
+    run.steps.append(lambda: image.set(*update()))
+    return run.track(image)

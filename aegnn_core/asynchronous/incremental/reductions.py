@@ -143,8 +143,8 @@ def _over_rows(call: Call, value: RowValue, kind: str) -> Reduction | None:
         changes = state.fresh or value.changes
         flops = 0
         if changes:
-            state.result, flops = _reduce(value, kind, state)
-        result = state.result[None] if keep else state.result
+            state.reduced, flops = _reduce(value, kind, state)
+        result = state.reduced[None] if keep else state.reduced
         if kind not in ("max", "min"):
             return result, changes, flops
         where = Later(lambda: call.func(value.full(), 0, keep)[1])
@@ -181,8 +181,8 @@ def _scatter(call: Call) -> Reduction | None:
         flops = 0
         if changes:
             total, flops = _reduce(value, kind, state)
-            state.result = into.full().clone()
-            state.result[row] = state.result[row] + total if include else total
-        return state.result, changes, flops
+            state.reduced = into.full().clone()
+            state.reduced[row] = state.reduced[row] + total if include else total
+        return state.reduced, changes, flops
 
     return reduce

@@ -184,10 +184,15 @@ class Forward(TorchFunctionMode):
         self._counts: dict[int, RowCount] = {}
         self._plain = False
         self._flops = 0
+        #: What brings the values of this forward up to date in another update, in order.
+        self.steps: list[Callable[[], None]] = []
+        #: The forward has seen numbers: another update might take another way.
+        self.observed = False
 
     def track(self, value: Value) -> Tracked:
         """The tensor that the forward sees for a value."""
         if isinstance(value, RowValue):
+            self.steps.append(value.refresh)
             self._counts.setdefault(len(value.space.all), RowCount.of(value.space))
         return Tracked(value, self)
 
@@ -330,11 +335,13 @@ class Forward(TorchFunctionMode):
         reduction = reductions.find(call)
         if reduction is None:
             return None
+        self.observed = True  # not among the steps
         state = self._next(call)
         begin = perf_counter()
         result, changes, flops = reduction(state)
         self._meter.add(self._layers.of(call.func), flops, perf_counter() - begin)
-        return self._wrap(result, state.origin, changes)
+        state.result = result
+        return self._wrap(state, changes)
 
     def _local(self, call: Call) -> Any:
         """Row by row, or edge by edge."""
@@ -376,12 +383,31 @@ class Forward(TorchFunctionMode):
 
     def _whole(self, call: Call, work: Any) -> Any:
         state = self._tape.next(call.key)
-        changes = state.fresh or not call.constant or any(value.changes for value in call.values)
+        layer = self._layers.of(work)
         if any(_on_graph(value) for value in call.values):
-            self._layers.dense.setdefault(self._layers.of(work))
-        if changes:
-            state.result = self.execute(work, call.func, _replaced(call.args, _full), _replaced(call.kwargs, _full))
-        return self._wrap(state.result, state.origin, changes)
+            self._layers.dense.setdefault(layer)
+
+        def update() -> bool:
+            changes = state.fresh or not call.constant or any(value.changes for value in call.values)
+            if changes:
+                args, kwargs = _replaced(call.args, _full), _replaced(call.kwargs, _full)
+                state.result = self.execute(layer, call.func, args, kwargs)
+            return changes
+
+        wrapped = self._wrap(state, update())
+        tracked = (leaf.value for leaf in _leaves(wrapped) if isinstance(leaf, Tracked))
+        made = [value for value in tracked if isinstance(value, WholeValue)]
+        if not made:
+            self.observed = True
+
+        def step() -> None:
+            changes = update()
+            tensors = (leaf for leaf in _leaves(state.result) if isinstance(leaf, Tensor))
+            for value, tensor in zip(made, tensors, strict=True):
+                value.set(tensor, changes)
+
+        self.steps.append(step)
+        return wrapped
 
     def _in_place(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         first = args[0]
@@ -489,8 +515,8 @@ class Forward(TorchFunctionMode):
         """The same arguments with every tracked tensor replaced."""
         return _replaced(arguments, lambda leaf: replace(leaf.value) if isinstance(leaf, Tracked) else leaf)
 
-    def execute(self, work: Any, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Call a function with plain tensors, on the account of ``work``: a module, or a function of the forward's."""
+    def execute(self, layer: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Call a function with plain tensors, on the account of a layer."""
         before, self._plain, self._flops = self._plain, True, 0
         begin = perf_counter()
         try:
@@ -498,12 +524,14 @@ class Forward(TorchFunctionMode):
         finally:
             self._plain = before
         seconds = perf_counter() - begin
-        flops = self._flops
-        if not isinstance(work, nn.Module):
-            first = next((leaf for leaf in _leaves(args) if isinstance(leaf, Tensor)), None)
-            flops = flops or operation_flops(func, args, result, first)
-        self._meter.add(self._layers.of(work), flops, seconds)
+        first = next((leaf for leaf in _leaves(args) if isinstance(leaf, Tensor)), None)
+        # Functions that the call makes itself were counted, unless it was one that torch does not look into.
+        self._meter.add(layer, self._flops or operation_flops(func, args, result, first), seconds)
         return result
+
+    def layer_of(self, module: nn.Module) -> str:
+        """The name of a module."""
+        return self._layers.of(module)
 
     def account(self, module: nn.Module, flops: float, seconds: float) -> None:
         """A module has worked."""
@@ -575,9 +603,9 @@ class Forward(TorchFunctionMode):
 
         return counted
 
-    def _wrap(self, result: Any, origin: Any, changes: bool) -> Any:
+    def _wrap(self, state: OperationState, changes: bool) -> Any:
         """The result of an operation, with its tensors tracked."""
-        count = iter(range(1 << 30))
+        count, origin, result = iter(range(1 << 30)), state.origin, state.result
 
         def wrap(leaf: Any) -> Any:
             if isinstance(leaf, Tensor):

@@ -27,6 +27,7 @@ __all__ = [
     "StoredRows",
     "Value",
     "WholeValue",
+    "part_of",
 ]
 
 
@@ -57,7 +58,8 @@ class OperationState:
         tail: shape of a result's row.
         buffer: the result's rows, where somebody asked for rows that had not changed.
         kept: whatever else the operation keeps.
-        result: its result, where that is a whole tensor.
+        result: its result, where that is a whole tensor or several.
+        reduced: what a reduction over all rows came to.
     """
 
     def __init__(self, signature: Any, origin: int) -> None:
@@ -68,6 +70,7 @@ class OperationState:
         self.buffer: Buffer | None = None
         self.kept: Any = None
         self.result: Any = None
+        self.reduced = torch.empty(0)
 
     def table(self, space: Space) -> Tensor:
         """The buffer's table in the present slots, allocated if there is none."""
@@ -110,6 +113,9 @@ class Value:
     def changes(self) -> bool:
         """Whether anything of it, its rows included, is not as it was at the last update."""
         raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Bring it up to date in a new update, after the values that it is computed from."""
 
     def full(self) -> Tensor:
         """The tensor that the dense model would see."""
@@ -156,28 +162,40 @@ class RowValue(Value):
 class StoredRows(RowValue):
     """Rows in a table that is up to date."""
 
-    def __init__(self, origin: Any, space: Space, table: Tensor, changed: Rows) -> None:
-        self.origin, self.space, self.changed = origin, space, changed
-        self._table = table
-        self.tail, self.dtype = tuple(table.shape[1:]), table.dtype
+    def __init__(self, origin: Any, space: Space, look: Callable[[], tuple[Tensor, Rows]]) -> None:
+        self.origin, self.space, self._look = origin, space, look
+        self.refresh()
+        self.tail, self.dtype = tuple(self._table.shape[1:]), self._table.dtype
+
+    def refresh(self) -> None:
+        self._table, self.changed = self._look()
 
     def table(self) -> Tensor:
         return self._table
 
-    def restricted(self, space: Space) -> StoredRows:
-        """The same for the rows of a space that is a part of this one."""
-        slots = self.changed.numpy()
+
+def part_of(value: RowValue, space: Space) -> StoredRows:
+    """The same for the rows of a space that is a span of the value's own."""
+
+    def look() -> tuple[Tensor, Rows]:
+        slots = value.changed.numpy()
         inside = slots[(slots >= space.all.start) & (slots < space.all.stop)]
-        changed = self.changed if len(inside) == len(slots) else Rows.of(inside)
-        return StoredRows((self.origin, "part"), space, self._table, space.union(changed, space.added))
+        changed = value.changed if len(inside) == len(slots) else Rows.of(inside)
+        return value.table(), space.union(changed, space.added)
+
+    return StoredRows((value.origin, "part"), space, look)
 
 
 class ConstantRows(RowValue):
     """The same value in all rows, such as the index of the only graph in the batch."""
 
     def __init__(self, origin: Any, space: Space, row: Tensor) -> None:
-        self.origin, self.space, self.changed = origin, space, space.added
+        self.origin, self.space = origin, space
         self.row, self.tail, self.dtype = row, tuple(row.shape), row.dtype
+        self.refresh()
+
+    def refresh(self) -> None:
+        self.changed = self.space.added
 
     def at(self, rows: Rows) -> Tensor:
         return self.row.expand(len(rows), *self.tail)
@@ -194,13 +212,18 @@ class ComputedRows(RowValue):
     ) -> None:
         self.origin, self.space = state.origin, space
         self._state, self._inputs, self._apply = state, inputs, apply
-        self.changed = space.all if state.fresh else space.union(*(value.changed for value in inputs))
         self._value: Tensor | None = None
+        self.refresh()
+        assert state.tail is not None
+        self.tail, self.dtype = state.tail, state.dtype
+
+    def refresh(self) -> None:
+        state, space = self._state, self.space
+        self.changed = space.all if state.fresh else space.union(*(value.changed for value in self._inputs))
+        self._value = None
         if len(self.changed) or state.tail is None:
             self._value = self._compute(self.changed)
             state.tail, state.dtype = tuple(self._value.shape[1:]), self._value.dtype
-        assert state.tail is not None
-        self.tail, self.dtype = state.tail, state.dtype
         if state.buffer is not None:
             table = state.table(space)
             if self._value is not None:
@@ -347,7 +370,12 @@ class WholeValue(Value):
     """A tensor that is computed as a whole, such as what is left of a graph behind a global pooling."""
 
     def __init__(self, origin: Any, value: Tensor | Callable[[], Tensor], changes: bool) -> None:
-        self.origin, self._value, self._changes = origin, value, changes
+        self.origin = origin
+        self.set(value, changes)
+
+    def set(self, value: Tensor | Callable[[], Tensor], changes: bool) -> None:
+        """What it is in this update."""
+        self._value, self._changes = value, changes
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
