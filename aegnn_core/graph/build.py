@@ -114,7 +114,7 @@ def build_graph(
     data = Data(
         x=torch.from_numpy(polarity),
         pos=torch.from_numpy(pos),
-        edge_index=torch.from_numpy(edge_index[:, :size]),
+        edge_index=torch.from_numpy(np.ascontiguousarray(edge_index[:, :size])),
         edge_attr=torch.from_numpy(edge_attr[:size]),
     )
     if graph.expiry == "readout":
