@@ -51,6 +51,9 @@ DATASETS = {
     "simulated": DatasetSize((160, 120), {"recognition": 3, "detection": 2}, 2, _SMALL, voxel=(8, 8)),
 }
 
+#: Below so many pixels a side, every pixel counts.
+_SMALL_SENSOR = 64
+
 #: Columns and rows of AEGNN's detection grid.
 _DETECTION_GRID = (8, 6)
 
@@ -191,10 +194,14 @@ class _ConvolutionalHead(nn.Module):
 
 
 class _ClassHead(nn.Module):
-    """Ordinary convolutions on the grid of features, and class scores from what is left on a grid of 4 x 4."""
+    """Ordinary convolutions on the grid of features, and class scores from what is left on a grid of 4 x 4.
 
-    def __init__(self, channels: int, width: int, outputs: int) -> None:
+    In training, a share ``dropout`` of what the scores are made from is left out.
+    """
+
+    def __init__(self, channels: int, width: int, outputs: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = dropout
         self.layers = nn.Sequential(
             _conv(channels, 32, stride=2),
             _conv(32, width, stride=2),
@@ -205,7 +212,8 @@ class _ClassHead(nn.Module):
         self.linear = nn.Linear(16 * 2 * width, outputs)
 
     def forward(self, grid: Tensor) -> Tensor:
-        return self.linear(self.layers(grid).flatten(1))
+        features = self.layers(grid).flatten(1)
+        return self.linear(nn.functional.dropout(features, self.dropout, self.training))
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -260,15 +268,26 @@ def _graph_wen(size: DatasetSize, task: str, classes: int, dim: int, position: s
 
 
 def _graph_grid(
-    size: DatasetSize, task: str, classes: int, dim: int, voxel: tuple[int, int] = (2, 2), width: int = 48
+    size: DatasetSize,
+    task: str,
+    classes: int,
+    dim: int,
+    voxel: tuple[int, int] | None = None,
+    width: int = 48,
+    dropout: float = 0.0,
 ) -> GraphNetwork:
     """AEGNN's convolutions on events, and ordinary convolutions behind the pooling.
 
     After DAGR (Gehrig & Scaramuzza, Nature 2024), which showed that a head that is the same in every cell finds objects
-    far better than one that has to learn every place on its own.
+    far better than one that has to learn every place on its own. Voxels have 2 px a side, on a small sensor 1.
     """
-    head = _ClassHead if task == "recognition" else _ConvolutionalHead
-    outputs = classes if task == "recognition" else 5 + classes
+    head: nn.Module
+    if task == "recognition":
+        head = _ClassHead(_SMALL[4], width, classes, dropout)
+    else:
+        head = _ConvolutionalHead(_SMALL[4], width, 5 + classes)
+    if voxel is None:
+        voxel = (1, 1) if max(size.sensor) < _SMALL_SENSOR else (2, 2)
     return GraphNetwork(
         size.sensor,
         task,
@@ -276,7 +295,7 @@ def _graph_grid(
         _event_blocks(_SMALL, {"dim": dim, "kernel_size": 2}),
         [],
         GridPooling(size.sensor, grid_shape(size.sensor, voxel)),
-        head(_SMALL[4], width, outputs),
+        head,
     )
 
 

@@ -35,6 +35,7 @@ RECORDED_GRAPH = GraphConfig(radius=3.0, max_neighbors=16, time_scale=3e-5)
 
 #: There are few recordings and the network learns them by heart: it must not be too sure of them.
 _RECORDED_LABEL_SMOOTHING = 0.1
+_RECORDED_DROPOUT = 0.3
 
 #: By how much pooled features are shifted at most, as a share of the grid's columns.
 _LARGEST_SHIFT = 0.05
@@ -104,6 +105,8 @@ def train(
         architecture["sensor"] = [RECOGNITION_SCENE.sensor.width, RECOGNITION_SCENE.sensor.height]
         # A recording is as long as the sensor's memory of it: no node of it is too old.
         graph = replace(graph, window=RECOGNITION_SCENE.duration_us)
+    if not simulated and name == "graph_grid":
+        architecture["dropout"] = _RECORDED_DROPOUT
     module = network(**architecture)
     module.train()
     if event_layers is not None:

@@ -131,3 +131,16 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
 def test_unknown_names_are_refused(name: str, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network(name, **arguments)
+
+
+def test_graph_grid_sees_single_pixels_of_a_small_sensor_and_leaves_out_features_in_training_only() -> None:
+    small = network("graph_grid", dataset="nmnist", dropout=0.5)
+    assert small.grid.shape == (34, 34)
+    assert network("graph_grid", dataset="ncars").grid.shape == (60, 50)
+    grid = torch.rand(1, 32, 34, 34)
+    assert torch.equal(small.head(grid), small.head(grid))
+    small.head.train()
+    for module in small.head.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    assert not torch.equal(small.head(grid), small.head(grid))
