@@ -161,21 +161,29 @@ class CameraStream:
 
     @property
     def waiting(self) -> int:
-        """Events decoded and filtered that :meth:`update` will take."""
+        """Events decoded and not filtered out that :meth:`update` will take."""
         return sum(len(events) for events in self._waiting)
 
     def update(self, factor: float) -> int:
-        """Update the network with one of ``factor`` of the waiting events, evenly chosen; returns their number."""
+        """Update the network with one of ``factor`` of the waiting events, evenly chosen; returns how many were chosen.
+
+        What comes after the choice, scaling and the refractory filter, costs nothing for the others.
+        """
         started = time.perf_counter_ns()
         waiting, self._waiting = self._waiting, []
-        events = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
-        kept, self._thinning_phase = thin_evenly(events, factor, self._thinning_phase)
-        self._model.live.update(kept)
+        chosen = []
+        for events in waiting:
+            kept, self._thinning_phase = thin_evenly(events, factor, self._thinning_phase)
+            chosen.append(kept)
+        events = chosen[0] if len(chosen) == 1 else np.concatenate(chosen)
+        processed = self._on_the_models_sensor(events)
+        self._model.live.update(processed)
         wait_for_device(self._model.device)
-        self.counts.events_thinned += len(events) - len(kept)
-        self.counts.events_processed += len(kept)
+        self.counts.events_thinned += sum(len(events) for events in waiting) - len(events)
+        self.counts.events_filtered += len(events) - len(processed)
+        self.counts.events_processed += len(processed)
         self.counts.processing_ns += time.perf_counter_ns() - started
-        return len(kept)
+        return len(events)
 
     def news(self) -> int | None:
         """The sensor time [µs] of the next readout that can differ from the last one; None while there is none.
@@ -284,22 +292,23 @@ class CameraStream:
         return ordered
 
     def _select(self, events: np.ndarray) -> np.ndarray:
-        """The events that pass the filters, on the model's sensor."""
-        if self._decoder is None:
-            return events[:0]
-        size = (self._decoder.width, self._decoder.height)
+        """The events of the region, and of them every n-th."""
         if self._region is not None:
             events = region_of_interest(events, *self._region)
-            size = self._region[2:]
         kept = every_nth(events, self._every_nth, self._phase)
         self._phase = (self._phase - len(events)) % self._every_nth
-        if len(kept) == 0:
-            return kept
-        sensor = (self._model.trained.width, self._model.trained.height)
-        kept = rescale(kept, size, sensor)
-        if self._refractory_us:
-            kept = refractory_period(kept, self._refractory_us, *sensor, state=self._last_kept)
         return kept
+
+    def _on_the_models_sensor(self, events: np.ndarray) -> np.ndarray:
+        """Events of the camera, or of the region, scaled to the model's sensor and filtered there."""
+        if self._decoder is None or len(events) == 0:
+            return events[:0]
+        size = (self._decoder.width, self._decoder.height) if self._region is None else self._region[2:]
+        sensor = (self._model.trained.width, self._model.trained.height)
+        events = rescale(events, size, sensor)
+        if self._refractory_us:
+            events = refractory_period(events, self._refractory_us, *sensor, state=self._last_kept)
+        return events
 
     def _refuse(self, packet: EventPacket, reason: str) -> None:
         self.counts.packets_malformed += 1

@@ -95,8 +95,9 @@ class EventDetector(LifecycleNode):
             self._failure = f"cannot configure: {error}"
             self.get_logger().error(self._failure)
             return TransitionCallbackReturn.FAILURE
-        except Exception:
+        except Exception as error:
             # rclpy would go on to the error state without a word.
+            self._failure = f"cannot configure: {type(error).__name__}: {error}"
             self.get_logger().fatal(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
         self._stream = CameraStream(

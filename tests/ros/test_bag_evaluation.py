@@ -97,7 +97,7 @@ def test_a_bag_that_loops_at_twice_its_speed_drives_a_node_in_sim_time(
     """The clock jumps back at every start: that is one reset each, and results go on in the bag's time."""
     write_event_bag(tmp_path / "bag", packets)
     begin_ns, end_ns = packets[0].stamp, packets[-1].received
-    parameters = {"model": str(models["detection"]), "use_sim_time": True, "score_threshold": 0.0}
+    parameters = {"model": str(models["detection"]), "use_sim_time": True, "score_threshold": 0.0, "max_detections": 5}
     with conversation(parameters) as talk:
         talk.listen("/clock", Clock, qos_profile_sensor_data)
         assert talk.configure()
@@ -112,7 +112,7 @@ def test_a_bag_that_loops_at_twice_its_speed_drives_a_node_in_sim_time(
         assert "played 100 packets" in output
         stamps = [message.header.stamp for message in talk.received["detections"]]
         times = [stamp.sec * 10**9 + stamp.nanosec for stamp in stamps]
-        assert len(times) > 20
+        assert len(times) > 5
         assert begin_ns <= min(times)
         assert max(times) <= end_ns + 100_000_000
         clock = [message.clock.sec * 10**9 + message.clock.nanosec for message in talk.received["clock"]]
