@@ -31,7 +31,7 @@ from aegnn_core.events import make_events
 
 SENSOR = (120, 100)
 NODES = 10_000
-EVENTS = 60
+EVENTS = 150
 WARM_UP = 30
 SIZES = (1_000, 5_000, 20_000, 100_000)
 
@@ -91,9 +91,10 @@ def uniform(nodes: int, count: int, seed: int = 0) -> EventStream:
     rng = np.random.default_rng(seed)
     t = np.sort(rng.integers(0, count * 100_000 // nodes, count))
     x, y = rng.integers(0, width, count), rng.integers(0, height, count)
-    # Those behind the first window, which are measured, come in the middle: at the border there is less to do.
-    x[nodes:] = width // 2 + rng.integers(-10, 11, count - nodes)
-    y[nodes:] = height // 2 + rng.integers(-10, 11, count - nodes)
+    # Those behind the first window, which are measured, keep away from the border: there is less to do there.
+    for pixel, size in ((x, width), (y, height)):
+        margin = min(20, size // 2 - 1)
+        pixel[nodes:] = rng.integers(margin, size - margin, count - nodes)
     return EventStream(make_events(t, x, y, rng.integers(0, 2, count)), width, height)
 
 

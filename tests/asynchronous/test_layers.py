@@ -76,6 +76,17 @@ class UnknownNetwork(nn.Module):
         return self.linear(x).sigmoid() * 2
 
 
+def tiles(data: Data) -> Tensor:
+    """Clusters with a fixed origin, as ``voxel_grid`` makes them: tiles of 4 x 4 px."""
+    cell = torch.floor(data.pos[:, :2] / 4).long()
+    return cell[:, 1] * 3 + cell[:, 0]
+
+
+def pool_into_tiles(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
+    pooled = pyg.max_pool(tiles(data), Data(x=x, edge_index=data.edge_index, pos=data.pos))
+    return torch.cat([layer(pooled.x, pooled.edge_index), pooled.pos], 1)
+
+
 LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
     "SplineConv": (lambda: SplineConv(4, 3, 3, 2), attributed),
     "SplineConv, added": (lambda: SplineConv(4, 3, 3, [2, 3, 2], aggr="add"), attributed),
@@ -111,6 +122,11 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
     "FeaStConv": (lambda: pyg.FeaStConv(4, 3, heads=2), plain),
     "PointTransformerConv": (lambda: pyg.PointTransformerConv(4, 3), positioned),
     "a convolution of one's own": (OwnConvolution, plain),
+    "max_pool": (lambda: pyg.GCNConv(4, 3), lambda layer, x, data: pool_into_tiles(layer, x, data)),
+    "max_pool_x": (
+        lambda: nn.Linear(4, 3),
+        lambda layer, x, data: layer(pyg.max_pool_x(tiles(data), x, torch.zeros(len(x), dtype=torch.long))[0]),
+    ),
 }
 
 
@@ -140,17 +156,6 @@ def test_any_layer_on_any_graph(name: str, events: np.ndarray, graph: GraphConfi
     follow(randomized(OneLayer(make(), call), seed), graph, events, [1, *sizes])
 
 
-def tiles(data: Data) -> Tensor:
-    """Clusters with a fixed origin, as ``voxel_grid`` makes them: tiles of 4 x 4 px."""
-    cell = torch.floor(data.pos[:, :2] / 4).long()
-    return cell[:, 1] * 3 + cell[:, 0]
-
-
-def pool_into_tiles(x: Tensor, data: Data) -> Tensor:
-    pooled = pyg.max_pool(tiles(data), Data(x=x, edge_index=data.edge_index, pos=data.pos))
-    return torch.cat([pooled.x, pooled.pos, pooled.edge_index.sum(1).expand(len(pooled.x), 2)], 1)
-
-
 DENSE: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor], str]] = {
     "GraphNorm": (lambda: pyg.GraphNorm(4), lambda layer, x, data: layer(x), "layer: dense"),
     "a mean over all nodes": (nn.Identity, lambda layer, x, data: x - x.mean(), "mean: dense"),
@@ -164,10 +169,9 @@ DENSE: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor], str]] = {
         lambda layer, x, data: layer(x, data.edge_index, data.edge_attr[:, 0]),
         "layer: dense",
     ),
-    "max_pool with clusters of one's own": (nn.Identity, lambda layer, x, data: pool_into_tiles(x, data), "dense"),
-    "max_pool_x": (
+    "max_pool with edge attributes": (
         nn.Identity,
-        lambda layer, x, data: pyg.max_pool_x(tiles(data), x, tiles(data) * 0)[0],
+        lambda layer, x, data: pyg.max_pool(tiles(data), Data(x, data.edge_index, data.edge_attr)).x,
         "dense",
     ),
     "avg_pool": (

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.graphs import EdgeBatch, Graph
 from aegnn_core.asynchronous.incremental.rows import NO_ROWS, Rows, RowSet
+from aegnn_core.asynchronous.incremental.values import RowValue
 
-__all__ = ["ClusterEdges", "ClusterGraph", "ClusterMaximum", "Members", "means"]
+__all__ = ["ClusterEdges", "ClusterGraph", "ClusterMaximum", "Grouping", "Members", "means"]
 
 _NONE = -1
 
@@ -208,6 +209,13 @@ class ClusterMaximum:
         work = _maximum_anew(touched, base, members.first, members.after, values, out, self._winner, self._rescan)
         return touched, (work + len(changed)) * x.shape[1]
 
+    def follow(self, members: Members, x: RowValue, fresh: bool) -> tuple[np.ndarray, int]:
+        """As :meth:`update`, with what an update changed in ``x``."""
+        if fresh:
+            self.clear()
+            return self.update(members, x.space.removed.numpy()[:0], x.space.all.numpy(), x.table())
+        return self.update(members, x.space.removed.numpy(), x.changed.numpy(), x.table())
+
     @property
     def nbytes(self) -> int:
         """Memory held."""
@@ -396,3 +404,54 @@ class ClusterGraph(Graph):
     def nbytes(self) -> int:
         """Memory held."""
         return self._edges.nbytes
+
+
+class Grouping:
+    """Nodes in clusters by a number that follows from a value of theirs, and the graph of the clusters.
+
+    Args:
+        clusters: numbers of clusters are below this.
+        edges: also follow the edges between clusters.
+    """
+
+    def __init__(self, clusters: int, edges: bool) -> None:
+        self.members = Members(clusters)
+        self.graph = ClusterGraph(clusters) if edges else None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.members.nbytes + (0 if self.graph is None else self.graph.nbytes)
+
+    def regroup(
+        self, value: RowValue, keys_of: Callable[[Tensor], np.ndarray], fresh: bool, graph: Graph | None
+    ) -> bool:
+        """Bring the members up to date, and the clusters' graph if there is one, from the nodes' ``graph``.
+
+        Returns:
+            Whether that was done anew: it is where a node has moved from one cluster to another.
+        """
+        space, members = value.space, self.members
+        members.move(space.base, space.capacity)
+        moved = value.changed.numpy()
+        keys = keys_of(value.at(value.changed)) if len(moved) else moved
+        if value.changed is not space.added and not fresh:
+            added = np.isin(moved, space.added.numpy(), assume_unique=True)
+            fresh = bool((members.key[moved[~added]] != keys[~added]).any())
+            moved, keys = moved[added], keys[added]
+        if fresh:
+            members.clear()
+            moved, keys = space.all.numpy(), keys_of(value.full())
+        counts = members.count.copy() if self.graph is not None else members.count
+        none = np.empty(0, np.int64)
+        lost = new = none, none
+        if graph is not None and not fresh:
+            lost, new = graph.lost_and_new_edges()
+            lost = members.key[lost[0]], members.key[lost[1]]
+        elif graph is not None:
+            everything = graph.all_edges()
+            new = everything.source, everything.target
+        members.update(none if fresh else space.removed.numpy(), moved, keys)
+        if self.graph is not None:
+            self.graph.begin(members, fresh, lost, (members.key[new[0]], members.key[new[1]]), counts)
+        return fresh

@@ -14,6 +14,7 @@ from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.calling import call_on_graph
 from aegnn_core.asynchronous.costs import CostMeter, Costs
+from aegnn_core.asynchronous.incremental.cluster_pooling import follow_max_pooling
 from aegnn_core.asynchronous.incremental.convolution import (
     follow_aggregation,
     follow_convolution,
@@ -52,6 +53,7 @@ class IncrementalEngine:
 
     def __init__(self, model: nn.Module, graph: GraphConfig) -> None:
         self._model, self._graph = model, graph
+        follow_max_pooling()
         self._copy = shared_copy(model)
         self._weights = WeightsVersion(model)
         self._constants = constants_of(self._copy)

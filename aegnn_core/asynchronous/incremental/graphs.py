@@ -25,9 +25,11 @@ class Space:
         added: those of them that the update before did not have.
         removed: slots that the update before had, and this one has not.
         slots: a collector of slots.
+        graph: the graph whose nodes these are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
         self.base = self.capacity = 0
         self.all = self.added = self.removed = NO_ROWS
         self.slots = RowSet(0)
@@ -153,7 +155,7 @@ class Graph:
     """
 
     def __init__(self) -> None:
-        self.nodes = Space()
+        self.nodes = Space(self)
         self.changed_in_edges = NO_ROWS
         self._cache: dict[Any, tuple[Any, Any]] = {}
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aegnn_core.asynchronous.incremental.clusters import ClusterGraph, ClusterMaximum, Members, means
+from aegnn_core.asynchronous.incremental.clusters import ClusterMaximum, Grouping, means
 from aegnn_core.asynchronous.incremental.graphs import Graph
 from aegnn_core.asynchronous.incremental.rows import Rows
 from aegnn_core.asynchronous.incremental.tracked import Forward, Tracked
@@ -27,57 +27,25 @@ from aegnn_core.nn.pooling import GridPooling, PooledGraph, VoxelPooling, cells_
 __all__ = ["follow_grid", "follow_voxels"]
 
 
-class _Pooled:
-    """What a pooling keeps: members and maxima of its voxels, and the graph that they make."""
+class _Pooled(Grouping):
+    """What a pooling keeps: its voxels with their members, maxima and positions, and the graph that they make."""
 
     def __init__(self, voxels: int, channels: int, dtype: torch.dtype, edges: bool) -> None:
-        self.members = Members(voxels)
+        super().__init__(voxels, edges)
         self.maximum = ClusterMaximum(voxels, channels, dtype)
-        self.graph = ClusterGraph(voxels) if edges else None
         self.pos = torch.zeros(voxels, 3, dtype=dtype)
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        graph = 0 if self.graph is None else self.graph.nbytes
-        return self.members.nbytes + self.maximum.nbytes + self.pos.nbytes + graph
+        return super().nbytes + self.maximum.nbytes + self.pos.nbytes
 
     def update(
         self, x: RowValue, pos: RowValue, voxel_of: Callable[[Tensor], np.ndarray], fresh: bool, graph: Graph | None
-    ):
-        """Bring all of it up to date; returns the voxels whose maximum changed, those touched, and FLOPs."""
-        space, members = x.space, self.members
-        members.move(space.base, space.capacity)
-        moved = pos.changed.numpy()
-        keys = voxel_of(pos.at(pos.changed)) if len(moved) else moved
-        added = np.isin(moved, space.added.numpy(), assume_unique=True) if pos.changed is not space.added else None
-        if added is not None and not fresh:
-            stay = moved[~added]
-            fresh = bool((members.key[stay] != keys[~added]).any())
-            if not fresh:
-                moved, keys = moved[added], keys[added]
-        if fresh:
-            members.clear()
-            self.maximum.clear()
-            moved = space.all.numpy()
-            keys = voxel_of(pos.full())
-        counts = members.count.copy() if self.graph is not None else members.count
-        pairs = graph is not None and self.graph is not None
-        none = np.empty(0, np.int64)
-        lost = none, none
-        if pairs and not fresh:
-            lost_edges, new_edges = graph.lost_and_new_edges()  # type: ignore[union-attr]
-            lost = (members.key[lost_edges[0]], members.key[lost_edges[1]])
-        removed = none if fresh else space.removed.numpy()
-        members.update(removed, moved, keys)
-        if pairs:
-            if fresh:
-                everything = graph.all_edges()  # type: ignore[union-attr]
-                new_edges = (everything.source, everything.target)
-            new = (members.key[new_edges[0]], members.key[new_edges[1]])
-            self.graph.begin(members, fresh, lost, new, counts)  # type: ignore[union-attr]
-        changed = space.all.numpy() if fresh else x.changed.numpy()
-        touched, flops = self.maximum.update(members, removed, changed, x.table())
+    ) -> tuple[bool, np.ndarray, int]:
+        """Bring all of it up to date: whether anew, the voxels whose maximum changed, and FLOPs."""
+        fresh = self.regroup(pos, voxel_of, fresh, graph)
+        touched, flops = self.maximum.follow(self.members, x, fresh)
         return fresh, touched, flops
 
 

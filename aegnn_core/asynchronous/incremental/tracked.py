@@ -537,6 +537,10 @@ class Forward(TorchFunctionMode):
         """A module has worked."""
         self._meter.add(self._layers.of(module), flops, seconds)
 
+    def account_function(self, func: Callable[..., Any], flops: float, seconds: float) -> None:
+        """A function of the forward's has worked."""
+        self._meter.add(self._layers.of(func), flops, seconds)
+
     def execute_splines(
         self,
         conv: SplineConv,
