@@ -145,7 +145,8 @@ class BagRunner:
         with NodeProcess(parameters) as process, _spinning(self.node):
             self._bring_up(process)
             _wait(lambda: self._publisher.get_subscription_count() and self._results.get_publisher_count(), process)
-            # We know the node now, but it may not know us yet, and it gets nothing of what is published before.
+            # We know the node now, but it has to know us as well, and gets nothing of what is published before.
+            _wait(lambda: int(run.diagnostics.get("publishers", 0)), process)
             time.sleep(_SETTLE_S)
             now = self.node.get_clock().now().nanoseconds
             for sent in replay(packets, self._publisher, now, rate):
