@@ -25,7 +25,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from aegnn_core import EventStream, GraphConfig, make_model_asynchronous, network
+from aegnn_core import EventStream, GraphConfig, LiveModel, make_model_asynchronous, network
 from aegnn_core.evaluation.flops import simulated_stream
 from aegnn_core.events import make_events
 
@@ -98,32 +98,52 @@ def uniform(nodes: int, count: int, seed: int = 0) -> EventStream:
     return EventStream(make_events(t, x, y, rng.integers(0, 2, count)), width, height)
 
 
-def measure(name: str, model: nn.Module, source: str, stream: EventStream, nodes: int, directed: bool) -> Result:
-    """Fill a window of ``nodes``, warm up, and time single events."""
-    graph = GraphConfig(directed=directed, max_nodes=nodes)
-    live = make_model_asynchronous(model, graph, engine="incremental")
-    live.update(stream.events[:nodes])
-    live.output()
-    seconds, cpu, flops = [], [], []
-    for k in range(nodes, nodes + WARM_UP + EVENTS):
-        begin, cpu_begin = perf_counter(), thread_time()
-        live.update(stream.events[k : k + 1])
+@dataclass(frozen=True)
+class Case:
+    """What is measured: a model on a stream whose first ``nodes`` events fill the window."""
+
+    name: str
+    model: nn.Module
+    events: str
+    stream: EventStream
+    nodes: int
+    directed: bool
+
+    def start(self) -> LiveModel:
+        """The live model with its window filled."""
+        graph = GraphConfig(directed=self.directed, max_nodes=self.nodes)
+        live = make_model_asynchronous(self.model, graph, engine="incremental")
+        live.update(self.stream.events[: self.nodes])
         live.output()
-        cpu.append(thread_time() - cpu_begin)
-        seconds.append(perf_counter() - begin)
-        flops.append(live.flops().total.last)
-    milliseconds = 1e3 * np.array(seconds[WARM_UP:])
-    return Result(
-        name,
-        source,
-        directed,
-        nodes,
-        float(np.median(milliseconds)),
-        float(np.percentile(milliseconds, 90)),
-        1e3 * float(np.median(cpu[WARM_UP:])),
-        float(np.mean(flops[WARM_UP:])) / 1e6,
-        sum(live.memory().values()) / 1e6,
-    )
+        return live
+
+
+def measure(cases: list[Case]) -> list[Result]:
+    """Time single events; of all cases in turn, so that what else the machine does meets them alike."""
+    lives = [case.start() for case in cases]
+    seconds, cpu, flops = (np.empty((len(cases), WARM_UP + EVENTS)) for _ in range(3))
+    for k in range(WARM_UP + EVENTS):
+        for n, (case, live) in enumerate(zip(cases, lives, strict=True)):
+            begin, cpu_begin = perf_counter(), thread_time()
+            live.update(case.stream.events[case.nodes + k : case.nodes + k + 1])
+            live.output()
+            cpu[n, k], seconds[n, k] = thread_time() - cpu_begin, perf_counter() - begin
+            flops[n, k] = live.flops().total.last
+    seconds, cpu, flops = seconds[:, WARM_UP:], cpu[:, WARM_UP:], flops[:, WARM_UP:]
+    return [
+        Result(
+            case.name,
+            case.events,
+            case.directed,
+            case.nodes,
+            1e3 * float(np.median(seconds[n])),
+            1e3 * float(np.percentile(seconds[n], 90)),
+            1e3 * float(np.median(cpu[n])),
+            float(np.mean(flops[n])) / 1e6,
+            sum(live.memory().values()) / 1e6,
+        )
+        for n, (case, live) in enumerate(zip(cases, lives, strict=True))
+    ]
 
 
 def results() -> list[Result]:
@@ -131,19 +151,18 @@ def results() -> list[Result]:
     count = NODES + WARM_UP + EVENTS
     streams = {"simulated": simulated_stream(SENSOR, count), "uniform": uniform(NODES, count)}
     ours = network("graph_res", dataset="ncars")
-    found = [
-        measure("graph_res", ours, source, stream, NODES, directed)
-        for source, stream in streams.items()
-        for directed in (True, False)
-    ]
-    for nodes in SIZES:
-        stream = uniform(nodes, nodes + WARM_UP + EVENTS)
-        sized = network("graph_res", dataset="ncars", sensor=(stream.width, stream.height))
-        found += [measure("graph_res", sized, "uniform", stream, nodes, directed) for directed in (True, False)]
-    for name, model in (("PointNet", PointNet()), ("GIN", Isomorphism())):
-        found += [
-            measure(name, model.eval(), "uniform", streams["uniform"], NODES, directed) for directed in (True, False)
-        ]
+    found = []
+    for directed in (True, False):
+        for source, stream in streams.items():
+            found += measure([Case("graph_res", ours, source, stream, NODES, directed)])
+        sized = []
+        for nodes in SIZES:
+            stream = uniform(nodes, nodes + WARM_UP + EVENTS)
+            model = network("graph_res", dataset="ncars", sensor=(stream.width, stream.height))
+            sized.append(Case("graph_res", model, "uniform, sensor to fit", stream, nodes, directed))
+        found += measure(sized)
+        for name, foreign in (("PointNet", PointNet()), ("GIN", Isomorphism())):
+            found += measure([Case(name, foreign.eval(), "uniform", streams["uniform"], NODES, directed)])
     return found
 
 
@@ -154,7 +173,7 @@ def plot(found: list[Result], path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for directed in (True, False):
-        rows = [r for r in found if r.model == "graph_res" and r.directed == directed and r.events == "uniform"]
+        rows = [r for r in found if r.model == "graph_res" and r.directed == directed and r.events != "simulated"]
         rows.sort(key=lambda r: r.nodes)
         axes.plot(
             [r.nodes for r in rows],

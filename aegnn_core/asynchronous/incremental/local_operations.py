@@ -242,10 +242,10 @@ for _rule, _names in (
         """add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod pow float_power square
         sqrt rsqrt exp exp2 expm1 log log1p log2 log10 sin cos tan asin acos atan atan2 arctan2 sinh cosh tanh asinh
         acosh atanh sigmoid logit erf erfc abs absolute neg negative positive reciprocal sign sgn floor ceil round trunc
-        frac clamp clamp_min clamp_max clip minimum maximum fmin fmax hypot where eq ne lt le gt ge equal_ isnan isinf
+        frac clamp clamp_min clamp_max clip minimum maximum fmin fmax hypot where eq ne lt le gt ge isnan isinf
         isfinite logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor
         nan_to_num lerp addcmul addcdiv masked_fill xlogy sinc deg2rad rad2deg logaddexp heaviside expand_as view_as
-        relu relu6 elu selu celu gelu silu mish leaky_relu rrelu_ hardtanh hardsigmoid hardswish hardshrink softshrink
+        relu relu6 elu selu celu gelu silu mish leaky_relu hardtanh hardsigmoid hardswish hardshrink softshrink
         tanhshrink softplus softsign logsigmoid threshold
         __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__ __rdiv__ __floordiv__
         __rfloordiv__ __mod__ __rmod__ __pow__ __rpow__ __neg__ __pos__ __abs__ __eq__ __ne__ __lt__ __le__ __gt__
@@ -265,8 +265,8 @@ for _rule, _names in (
     (_along(2), "norm"),
     (_along(2, 1), "normalize"),
     (_along(2, -1), "topk chunk split tensor_split kthvalue"),
-    (_along(1), "narrow select index_select gather swapdims_"),
-    (_joined, "cat concat concatenate stack hstack_"),
+    (_along(1), "narrow select index_select gather"),
+    (_joined, "cat concat concatenate stack"),
     (_normalized_shape, "layer_norm rms_norm"),
     (_batch_norm, "batch_norm"),
     (_always, "dropout alpha_dropout dropout1d"),
@@ -289,7 +289,6 @@ for _name, _default in (("chunk", 0), ("split", 0), ("tensor_split", 0), ("unbin
         _RULES[_function] = _along(1 if _name == "unbind" else 2, _default)
 _RULES[torch.linalg.norm] = _along(2)
 _RULES[torch.linalg.vector_norm] = _along(2)
-_RULES[torch.cdist] = lambda call, dim: False
 
 #: Functions that take the new shape of a tensor.
 SHAPES = frozenset(_functions("view reshape expand"))
