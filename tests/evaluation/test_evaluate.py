@@ -21,6 +21,7 @@ from aegnn_core.events.simulation import simulate_recognition, simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel
 
 HELD_OUT = 2_000_000
+REAL = Path("../shared/data")
 
 
 def test_the_packaged_detector_finds_cars_and_pedestrians_live() -> None:
@@ -34,6 +35,16 @@ def test_the_packaged_recognizer_tells_classes_live() -> None:
     (found,) = evaluate(load_model("scenes_recognizer"), recordings).figures.values()
     assert found.confusion.sum() == 120
     assert found.accuracy >= 0.93
+
+
+@pytest.mark.skipif(not (REAL / "nmnist").is_dir(), reason="no real recordings beside the repository")
+def test_the_packaged_digit_recognizer_is_right_on_a_real_camera_live_and_dense() -> None:
+    recordings = dataset_moments(open_dataset("nmnist", "validation", task="recognition", root=REAL), "recognition")
+    found = evaluate(load_model("nmnist"), recordings, ["dense", "asynchronous"])
+    assert found.figures["asynchronous"].accuracy >= 0.94
+    assert found.agreement is not None
+    assert found.agreement.equal == found.agreement.answers == 100
+    assert found.agreement.largest_difference <= 1e-4
 
 
 @pytest.mark.parametrize(("model", "count", "answers"), [("scenes_detector", 2, 16), ("scenes_recognizer", 8, 8)])
