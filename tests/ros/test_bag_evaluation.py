@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rclpy.qos import qos_profile_sensor_data
-from rosgraph_msgs.msg import Clock
 
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
@@ -99,7 +97,6 @@ def test_a_bag_that_loops_at_twice_its_speed_drives_a_node_in_sim_time(
     begin_ns, end_ns = packets[0].stamp, packets[-1].received
     parameters = {"model": str(models["detection"]), "use_sim_time": True, "score_threshold": 0.0, "max_detections": 5}
     with conversation(parameters) as talk:
-        talk.listen("/clock", Clock, qos_profile_sensor_data)
         assert talk.configure()
         talk.activate()
         player = play(tmp_path / "bag", "--rate", 2, "--loop")
@@ -115,8 +112,6 @@ def test_a_bag_that_loops_at_twice_its_speed_drives_a_node_in_sim_time(
         assert len(times) > 5
         assert begin_ns <= min(times)
         assert max(times) <= end_ns + 100_000_000
-        clock = [message.clock.sec * 10**9 + message.clock.nanosec for message in talk.received["clock"]]
-        assert (np.diff(clock) < 0).sum() >= 2
         # Once per start of the bag, although sequence, sensor time and stamps all jump.
         assert talk.process.log().count("the graph starts again") <= _resets(talk)
         assert int(talk.diagnostics()["packets_lost"]) == 0
