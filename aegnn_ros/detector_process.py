@@ -35,6 +35,10 @@ def run(arguments: Sequence[str]) -> int:
     nodes: list[EventDetector] = []
     try:
         rclpy.init(args=list(arguments))
+    except rclpy_implementation.RCLError as error:
+        get_logger("event_detector").fatal(f"cannot start: {error}")
+        return 1
+    try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         names = remove_ros_args(list(arguments))[1:]
         nodes += [EventDetector(name) for name in names] or [EventDetector()]

@@ -23,7 +23,7 @@ def test_the_python_example_runs(
     exec(compile(code, README, "exec"), scope)
     assert len(scope["stream"]) == len(events)
     assert float(scope["difference"].detach()) <= 1e-4 * float(scope["scores"].detach().abs().max())
-    assert "engine=packet" in capsys.readouterr().out
+    assert "engine=compiled" in capsys.readouterr().out
 
 
 def test_files_that_it_names_exist() -> None:
