@@ -18,7 +18,7 @@ from aegnn_core.asynchronous.sharing import shared_copy
 from aegnn_core.nn.pooling import GridPooling, VoxelPooling
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
 
-__all__ = ["Metering"]
+__all__ = ["Metering", "forward_flops"]
 
 
 class Metering(TorchFunctionMode):
@@ -74,6 +74,14 @@ class Metering(TorchFunctionMode):
             return result
 
         return metered
+
+
+def forward_flops(module: nn.Module, *inputs: Any) -> int:
+    """FLOPs of one forward."""
+    meter = CostMeter()
+    with Metering(module, meter) as metering:
+        metering.model(*inputs)
+    return int(meter.flops().total.total)
 
 
 def _elements(x: Tensor, *_: Any) -> int:

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from aegnn_core.asynchronous.compiled.plan import flatten
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, no_room, not_final
+from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes, most_live
@@ -240,7 +240,7 @@ class PacketEngine:
         batch = torch.zeros(len(x), dtype=torch.long, device=self._device)
         for pooling, blocks in zip(self._model.poolings, self._model.voxel_blocks, strict=True):
             graph = pooling(x, pos, edge_index, batch, 1)
-            begin = self._spent("pooling", 0, begin)
+            begin = self._spent("pooling", x.numel(), begin)
             x = blocks(graph.x, graph.edge_index, graph.edge_attr)
             for block, residual in flatten(blocks.children()):
                 kernels, corners = len(block.conv.weight), 2**block.conv.dim
@@ -249,11 +249,9 @@ class PacketEngine:
             begin = self._spent("behind the pooling", 0, begin)
             pos, edge_index, batch = graph.pos, graph.edge_index, graph.batch
         grid = self._model.grid(x, pos, batch, 1)
-        begin = self._spent("pooling", 0, begin)
+        begin = self._spent("pooling", x.numel(), begin)
         if self._flops_of_head is None:
-            with FlopCounterMode(display=False) as counter:
-                self._model.head(grid)
-            self._flops_of_head = counter.get_total_flops()
+            self._flops_of_head = forward_flops(self._model.head, grid)
         output = self._model.head(grid)
         self._spent("head", self._flops_of_head, begin)
         return output

@@ -247,6 +247,8 @@ class CompiledEngine:
             costs[self._names[block]] = Cost(
                 *(block_flops(block, n, e, per_edge, r, mark) for n, e, r in zip(nodes, edges, rows, strict=True))
             )
+        channels = self._layers[-1][0].conv.out_channels
+        costs["entering the pooling"] = Cost(*(n * channels for n in nodes))
         return Costs("FLOP", costs | self._readout.flops())
 
     def runtime(self) -> Costs:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from time import monotonic_ns
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from aegnn_core.asynchronous.compiled.head import fold_norms
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten, padded
@@ -21,7 +21,8 @@ from aegnn_core.asynchronous.compiled.voxels import (
     touch_leaving,
 )
 from aegnn_core.asynchronous.compiled.work import block_flops
-from aegnn_core.asynchronous.costs import Cost
+from aegnn_core.asynchronous.costs import Cost, CostMeter
+from aegnn_core.asynchronous.metering import Metering, forward_flops
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import GridPooling, VoxelPooling, cells_of
@@ -29,7 +30,7 @@ from aegnn_core.nn.pooling import GridPooling, VoxelPooling, cells_of
 __all__ = ["CellGrid", "Readout", "make_batch"]
 
 #: Columns of the tally, whose rows are the layers on cells, the pooling, and what lies behind.
-_NODES, _NANOSECONDS = 0, 2
+_FLOPS, _NANOSECONDS = 1, 2
 
 
 class CellGrid:
@@ -123,6 +124,8 @@ class Readout:
         rule["per_class"], rule["per_edge"] = self._splines.slot.shape[1], self._splines.per_edge
         self._parent = self._parents(pooling)
         self._room = room
+        self._meter = CostMeter()
+        self._metering = Metering(model, self._meter)
         names = {module: name for name, module in model.named_modules()}
         self._names = [names[block] for block, _ in self.layers]
         self.take_weights()
@@ -132,6 +135,7 @@ class Readout:
         """Read the model's weights."""
         self._table = LayerTable(self.layers, self._splines, self._dtype, padded(self._channels))
         self._head = fold_norms(self._model.head)
+        self._flops_of_head: int | None = None
         self._batch = make_batch(
             self._room, max(1, len(self.grid.step)), self._splines, self._table.widths, self._dtype
         )
@@ -171,7 +175,6 @@ class Readout:
         )
         self._held: Tensor | None = None
         self._tally = np.zeros((len(self.layers) + 2, 3), np.int64)
-        self._flops_behind = 0
         self.begin_update()
 
     def begin_update(self) -> None:
@@ -201,13 +204,9 @@ class Readout:
         pooling[_NANOSECONDS] += monotonic_ns() - begin
         if changed or self._held is None:
             run_voxels(self._rules, voxels, self._batch, self._tally)
-            if not self._flops_behind:
-                with FlopCounterMode(display=False) as counter:
-                    self._behind()
-                self._flops_behind = counter.get_total_flops()
             begin = monotonic_ns()
-            self._held = self._behind()
-            behind[_NODES] += 1
+            self._held, flops = self._behind()
+            behind[_FLOPS] += flops
             behind[_NANOSECONDS] += monotonic_ns() - begin
         return self._held.clone()
 
@@ -224,8 +223,7 @@ class Readout:
             )
             for n, (name, (block, mark)) in enumerate(zip(self._names, self.layers, strict=True))
         }
-        runs = (int(last[-1, _NODES]), int(self._tally[-1, _NODES]))
-        return costs | {"head": Cost(*(self._flops_behind * run for run in runs))}
+        return costs | {"head": Cost(int(last[-1, _FLOPS]), int(self._tally[-1, _FLOPS]))}
 
     def runtime(self) -> dict[str, Cost]:
         """Seconds by layer."""
@@ -235,34 +233,44 @@ class Readout:
             for n, name in enumerate([*self._names, "pooling", "head"])
         }
 
-    def _behind(self) -> Tensor:
-        """What lies behind the layers on cells."""
+    def _behind(self) -> tuple[Tensor, int]:
+        """What lies behind the layers on cells, and its FLOPs."""
         grid, voxels, width = self.grid, self._voxels, self._table.widths[-1]
-        features = voxels.features[len(voxels.features) - grid.count * width :]
+        features = voxels.features[len(voxels.features) - grid.count * width :].reshape(grid.count, width)
+        features = features[:, : self._channels_out]
         if len(self._model.poolings) > 1:
-            occupied = np.flatnonzero(voxels.occupied[grid.inside])
-            number = np.full(grid.count, -1)
-            number[grid.inside[occupied]] = np.arange(len(occupied))
-            target, step = np.nonzero(voxels.present)
-            pooling = self._model.poolings[0]
-            assert isinstance(pooling, VoxelPooling)
-            x = features.reshape(grid.count, width)[grid.inside[occupied], : self._channels_out]
-            return self._model.readout(
-                torch.from_numpy(x),
+            return self._behind_in_torch(features)
+        columns, rows = self._model.grid.shape
+        pooled, flops = features, 0
+        if self._model.reads_edges:
+            pooled = np.zeros((rows * columns, self._channels_out), features.dtype)
+            pool_cells(grid.inside, self._parent, voxels.occupied, features, pooled)
+            flops = int(voxels.occupied.sum()) * self._channels_out
+        image = torch.from_numpy(pooled).unflatten(0, (rows, columns)).permute(2, 0, 1)[None]
+        if self._flops_of_head is None:
+            self._flops_of_head = forward_flops(self._head, image)
+        return self._head(image), flops + self._flops_of_head
+
+    def _behind_in_torch(self, features: np.ndarray) -> tuple[Tensor, int]:
+        """The poolings after the first, and all that follows, from the features of the cells."""
+        grid, voxels, pooling = self.grid, self._voxels, self._model.poolings[0]
+        assert isinstance(pooling, VoxelPooling)
+        occupied = np.flatnonzero(voxels.occupied[grid.inside])
+        number = np.full(grid.count, -1)
+        number[grid.inside[occupied]] = np.arange(len(occupied))
+        target, step = np.nonzero(voxels.present)
+        before = self._meter.flops().total.total
+        metered: Any = self._metering.model
+        with self._metering:
+            output = metered.readout(
+                torch.from_numpy(features[grid.inside[occupied]]),
                 pooling.centers(torch.from_numpy(occupied), self._kind),
                 torch.from_numpy(np.stack([number[target + grid.step[step]], number[target]])),
                 torch.zeros(len(occupied), dtype=torch.long),
                 1,
                 done=1,
             )
-        columns, rows = self._model.grid.shape
-        if self._model.reads_edges:
-            pooled = np.zeros((rows * columns, width), features.dtype)
-            pool_cells(grid.inside, self._parent, voxels.occupied, features, width, pooled)
-        else:
-            pooled = features.reshape(rows * columns, width)
-        image = torch.from_numpy(pooled).view(1, rows, columns, width)[..., : self._channels_out]
-        return self._head(image.permute(0, 3, 1, 2))
+        return output, int(self._meter.flops().total.total - before)
 
     @property
     def _channels_out(self) -> int:

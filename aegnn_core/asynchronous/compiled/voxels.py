@@ -170,16 +170,16 @@ def run_voxels(rules, voxels, batch, tally):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def pool_cells(inside, parent, occupied, features, width, pooled):
-    """Maximum over the occupied cells of each parent, ``pooled [parents, width]``, which is 0 where there are none."""
+def pool_cells(inside, parent, occupied, features, pooled):
+    """Maximum of ``features [cells, C]`` over the occupied cells of each parent, to ``pooled [parents, C]``, zeros."""
     filled = np.zeros(len(pooled), np.bool_)
     for n in range(len(inside)):
         cell = inside[n]
         if not occupied[cell]:
             continue
         to = parent[n]
-        for c in range(width):
-            value = features[cell * width + c]
+        for c in range(pooled.shape[1]):
+            value = features[cell, c]
             if not filled[to] or value > pooled[to, c]:
                 pooled[to, c] = value
         filled[to] = True
