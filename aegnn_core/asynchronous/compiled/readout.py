@@ -203,6 +203,8 @@ class Readout:
         pooling, behind = self._tally[-2:]
         pooling[_NANOSECONDS] += monotonic_ns() - begin
         if changed or self._held is None:
+            # An interruption from here on must not leave the answer to what was before.
+            self._held = None
             run_voxels(self._rules, voxels, self._batch, self._tally)
             begin = monotonic_ns()
             self._held, flops = self._behind()
