@@ -1,16 +1,38 @@
-"""Drives the life cycle of a node in another process through its services."""
+"""Drives the life cycle of a node in another process through its services.
+
+A response can get lost: a server that answers before it has discovered the reader of the client's responses drops the
+answer, and nothing on the client's side tells whether it has been discovered. So a request that stays without an answer
+is made again, a transition only after a look at the state that the first request led to.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.client import Client
 from rclpy.node import Node
+from rclpy.task import Future
 
 __all__ = ["LifecycleClient"]
+
+#: How long an answer may take before we look what became of the request [s].
+_ASK_AGAIN_S = 5.0
+
+#: For each transition the states that it starts from, and the one that it leads to.
+_TRANSITIONS: dict[int, tuple[set[str], str]] = {
+    Transition.TRANSITION_CONFIGURE: ({"unconfigured"}, "inactive"),
+    Transition.TRANSITION_ACTIVATE: ({"inactive"}, "active"),
+    Transition.TRANSITION_DEACTIVATE: ({"active"}, "inactive"),
+    Transition.TRANSITION_CLEANUP: ({"inactive"}, "unconfigured"),
+    Transition.TRANSITION_UNCONFIGURED_SHUTDOWN: ({"unconfigured"}, "finalized"),
+    Transition.TRANSITION_INACTIVE_SHUTDOWN: ({"inactive"}, "finalized"),
+    Transition.TRANSITION_ACTIVE_SHUTDOWN: ({"active"}, "finalized"),
+}
+_PRIMARY_STATES = {"unconfigured", "inactive", "active", "finalized"}
 
 
 class LifecycleClient:
@@ -35,8 +57,18 @@ class LifecycleClient:
         Raises:
             TimeoutError: no answer within ``timeout_s``.
         """
+        starts, goal = _TRANSITIONS[transition]
         request = ChangeState.Request(transition=Transition(id=transition))
-        return bool(_call(self._change_state, request, timeout_s).success)
+        deadline = time.monotonic() + timeout_s
+        answer = self._change_state.call_async(request)
+        while (response := _answered(answer, self._change_state, deadline)) is None:
+            state = self._state(deadline)
+            if answer.done() or state not in _PRIMARY_STATES:
+                continue
+            if state not in starts:
+                return state == goal
+            answer = self._change_state.call_async(request)
+        return bool(response.success)
 
     def state(self, timeout_s: float = 10.0) -> str:
         """The name of the node's state, such as ``inactive``.
@@ -44,14 +76,25 @@ class LifecycleClient:
         Raises:
             TimeoutError: no answer within ``timeout_s``.
         """
-        return str(_call(self._get_state, GetState.Request(), timeout_s).current_state.label)
+        return self._state(time.monotonic() + timeout_s)
+
+    def _state(self, deadline: float) -> str:
+        answer = self._get_state.call_async(GetState.Request())
+        while (response := _answered(answer, self._get_state, deadline)) is None:
+            answer = self._get_state.call_async(GetState.Request())
+        return str(response.current_state.label)
 
 
-def _call(client: Client[Any, Any], request: Any, timeout_s: float) -> Any:
-    """The response of a service, waited for in this thread while another one spins."""
+def _answered(answer: Future[Any], client: Client[Any, Any], deadline: float) -> Any:
+    """Wait for a response in this thread while another one spins; None if it should be there by now and is not.
+
+    Raises:
+        TimeoutError: there is none at the deadline [s, of the monotonic clock].
+    """
     done = threading.Event()
-    future = client.call_async(request)
-    future.add_done_callback(lambda _: done.set())
-    if not done.wait(timeout_s):
-        raise TimeoutError(f"{client.srv_name} did not answer within {timeout_s:g} s")
-    return future.result()
+    answer.add_done_callback(lambda _: done.set())
+    if done.wait(max(0.0, min(_ASK_AGAIN_S, deadline - time.monotonic()))):
+        return answer.result()
+    if time.monotonic() >= deadline:
+        raise TimeoutError(f"{client.srv_name} did not answer in time")
+    return None
