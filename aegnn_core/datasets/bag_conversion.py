@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from aegnn_core.datasets.event_dataset import FORMATS
+from aegnn_core.datasets.recording import AT_THE_END
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
@@ -64,7 +65,8 @@ def _read_with_labels(path: Path) -> tuple[EventStream, list[Label]]:
         found = form.with_boxes(path) if form.with_boxes else None
         if found is not None and form.read_boxes is not None:
             stream = read_events(path, *form.sensor)
-            boxes = form.read_boxes(found, stream)
+            boxes = form.read_boxes(found)
+            boxes["t"][boxes["t"] == AT_THE_END] = stream.events["t"][-1]
             return stream, [_label(boxes, int(t)) for t in np.unique(boxes["t"])]
     return read_events(path), []
 

@@ -6,11 +6,20 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from aegnn_core.datasets.gen1 import GEN1
 from aegnn_core.datasets.ncaltech101 import NCALTECH101
 from aegnn_core.datasets.ncars import NCARS
 from aegnn_core.datasets.nmnist import NMNIST
-from aegnn_core.datasets.recording import SPLITS, DatasetFormat, LabelledStream, MissingFilesError, Recording
+from aegnn_core.datasets.recording import (
+    AT_THE_END,
+    SPLITS,
+    DatasetFormat,
+    LabelledStream,
+    MissingFilesError,
+    Recording,
+)
 from aegnn_core.events.files import read_events
 
 __all__ = ["DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "open_dataset"]
@@ -28,10 +37,11 @@ class EventDataset:
         form: of the data set.
         split: ``"training"``, ``"validation"`` or ``"test"``.
         recordings: of that split.
+        folder: of the data set.
     """
 
-    def __init__(self, form: DatasetFormat, split: str, recordings: Sequence[Recording]) -> None:
-        self.form, self.split, self.recordings = form, split, recordings
+    def __init__(self, form: DatasetFormat, split: str, recordings: Sequence[Recording], folder: Path) -> None:
+        self.form, self.split, self.recordings, self.folder = form, split, recordings, folder
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -39,10 +49,17 @@ class EventDataset:
     def __getitem__(self, number: int) -> LabelledStream:
         recording = self.recordings[number]
         stream = read_events(recording.events, *self.form.sensor)
-        boxes = None
-        if recording.boxes is not None and self.form.read_boxes is not None:
-            boxes = self.form.read_boxes(recording, stream)
+        boxes = self.boxes(number)
+        if boxes is not None:
+            boxes["t"][boxes["t"] == AT_THE_END] = stream.events["t"][-1]
         return LabelledStream(stream, recording.label, boxes)
+
+    def boxes(self, number: int) -> np.ndarray | None:
+        """The boxes of a recording without its events, see :attr:`DatasetFormat.read_boxes`; None without boxes."""
+        recording = self.recordings[number]
+        if recording.boxes is None or self.form.read_boxes is None:
+            return None
+        return self.form.read_boxes(recording)
 
     def __repr__(self) -> str:
         return f"EventDataset({self.form.name}, {self.split}, {len(self)} recordings)"
@@ -72,6 +89,6 @@ def open_dataset(name: str, split: str, *, task: str, root: str | Path | None = 
         raise ValueError(f"{DATA_DIR_VARIABLE} is not set, expected the folder that holds the folder {name}")
     folder = Path(root) / name
     try:
-        return EventDataset(form, split, form.find(folder, split, task))
+        return EventDataset(form, split, form.find(folder, split, task), folder)
     except MissingFilesError as error:
         raise MissingFilesError(f"data set {name}, split {split}: {error}; expected there: {form.source}") from error

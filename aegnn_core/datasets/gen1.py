@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aegnn_core.datasets.recording import BOX_DTYPE, DatasetFormat, MissingFilesError, Recording, require_files
-from aegnn_core.events.array import EventFormatError, EventStream
+from aegnn_core.events.array import EventFormatError
 
 __all__ = ["GEN1", "large_enough"]
 
@@ -51,7 +51,7 @@ def _with_boxes(events: Path) -> Recording | None:
     return Recording(events, boxes=boxes) if events.name.endswith(_EVENTS) and boxes.exists() else None
 
 
-def _read_boxes(recording: Recording, stream: EventStream) -> np.ndarray:
+def _read_boxes(recording: Recording) -> np.ndarray:
     path = recording.boxes
     assert path is not None
     try:

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from aegnn_core.datasets.class_folders import find_in_class_folders
-from aegnn_core.datasets.recording import BOX_DTYPE, SPLITS, DatasetFormat, Recording, require_files
-from aegnn_core.events.array import EventFormatError, EventStream
+from aegnn_core.datasets.recording import AT_THE_END, BOX_DTYPE, SPLITS, DatasetFormat, Recording, require_files
+from aegnn_core.events.array import EventFormatError
 
 __all__ = ["NCALTECH101", "split_letters"]
 
@@ -73,14 +73,14 @@ def _with_boxes(events: Path) -> Recording | None:
     return None
 
 
-def _read_boxes(recording: Recording, stream: EventStream) -> np.ndarray:
-    """The one box, which holds for all of the recording, at the time of the last event."""
+def _read_boxes(recording: Recording) -> np.ndarray:
+    """The one box, which holds for all of the recording."""
     assert recording.boxes is not None
     values = np.fromfile(recording.boxes, "<i2")
     if len(values) < 10:
         raise EventFormatError(f"{recording.boxes}: {len(values)} numbers of 16 bit, expected at least 10")
     x0, y0, x1, _, _, y2 = values[2:8].astype(float)
-    box = (stream.events["t"][-1], max(x0, 0), max(y0, 0), x1 - x0, y2 - y0, recording.label, 0)
+    box = (AT_THE_END, max(x0, 0), max(y0, 0), x1 - x0, y2 - y0, recording.label, 0)
     return np.array([box], BOX_DTYPE)
 
 

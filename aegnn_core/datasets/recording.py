@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from aegnn_core.events.array import EventStream
 
-__all__ = ["BOX_DTYPE", "SPLITS", "DatasetFormat", "LabelledStream", "MissingFilesError", "Recording", "require_files"]
+__all__ = [
+    "AT_THE_END",
+    "BOX_DTYPE",
+    "SPLITS",
+    "DatasetFormat",
+    "LabelledStream",
+    "MissingFilesError",
+    "Recording",
+    "require_files",
+]
 
 SPLITS = ("training", "validation", "test")
 
@@ -27,6 +36,9 @@ BOX_DTYPE = np.dtype(
         ("track_id", np.int32),
     ]
 )
+
+#: Stands for the time of a recording's last event in boxes that have been read without the events.
+AT_THE_END = int(np.iinfo(np.int64).max)
 
 
 class MissingFilesError(FileNotFoundError):
@@ -74,7 +86,7 @@ class DatasetFormat:
         tasks: for which it has labels.
         source: what to download, and where from.
         find: lists the recordings of a split for a task in the data set's folder; raises :class:`MissingFilesError`.
-        read_boxes: boxes of a recording with the given events, None for a data set without.
+        read_boxes: boxes of a recording by time, possibly :data:`AT_THE_END`; None for a data set without.
         with_boxes: the recording of an events' file that has boxes where the data set keeps them, otherwise None.
         evaluated_from_us: boxes before this time [µs] do not count in an evaluation.
         counts: which boxes ``[M]``, true or predicted, count in it, from their w and h [px]; None for all.
@@ -86,10 +98,17 @@ class DatasetFormat:
     tasks: tuple[str, ...]
     source: str
     find: Callable[[Path, str, str], Sequence[Recording]]
-    read_boxes: Callable[[Recording, EventStream], np.ndarray] | None = None
+    read_boxes: Callable[[Recording], np.ndarray] | None = None
     with_boxes: Callable[[Path], Recording | None] | None = None
     evaluated_from_us: int = 0
     counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None
+
+    def boxes_by_moment(self, boxes: np.ndarray) -> dict[int, np.ndarray]:
+        """The boxes that count, by their time [µs], ascending; without the times at which none counts."""
+        boxes = boxes[boxes["t"] >= self.evaluated_from_us]
+        if self.counts is not None:
+            boxes = boxes[self.counts(boxes["w"], boxes["h"])]
+        return {moment: boxes[boxes["t"] == moment] for moment in np.unique(boxes["t"]).tolist()}
 
 
 def require_files(folder: Path, files: Iterable[Path]) -> None:

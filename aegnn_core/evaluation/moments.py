@@ -116,11 +116,8 @@ def dataset_moments(dataset: EventDataset, task: str) -> LabelledRecordings:
                 assert recording.label is not None
                 yield LabelledMoments(events, [_end(events)], [recording.label])
                 continue
-            boxes = recording.boxes[recording.boxes["t"] >= form.evaluated_from_us]
-            if form.counts is not None:
-                boxes = boxes[form.counts(boxes["w"], boxes["h"])]
-            moments = np.unique(boxes["t"]).tolist()
-            yield LabelledMoments(events, moments, [boxes[boxes["t"] == moment] for moment in moments])
+            boxes = form.boxes_by_moment(recording.boxes)
+            yield LabelledMoments(events, list(boxes), list(boxes.values()))
 
     return LabelledRecordings(form.name, dataset.split, form.labels, form.sensor, task, read, len(dataset), form.counts)
 

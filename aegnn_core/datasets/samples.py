@@ -1,0 +1,121 @@
+"""Samples to learn from: whole recordings with their class, or what precedes a moment with its boxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch_geometric.data import Data
+
+from aegnn_core.datasets.event_dataset import EventDataset
+from aegnn_core.datasets.recording import AT_THE_END, LabelledStream
+from aegnn_core.graph import GraphConfig, build_graph
+
+__all__ = ["EventSample", "EventSamples", "labelled_graph", "sample_events", "sample_moments"]
+
+
+@dataclass(frozen=True)
+class EventSample:
+    """Events, and what is true at their end.
+
+    Attributes:
+        events: array ``[N]`` of :data:`aegnn_core.events.EVENT_DTYPE`.
+        label: class, None where only boxes are known.
+        boxes: array ``[M]`` of :data:`aegnn_core.datasets.recording.BOX_DTYPE`, all of one time that no event is later
+            than; None for recognition.
+    """
+
+    events: np.ndarray
+    label: int | None
+    boxes: np.ndarray | None
+
+
+class EventSamples:
+    """The samples of a data set, in the order of its recordings and of time.
+
+    For recognition a sample is a recording with all its events. For detection it is a moment with boxes that count, see
+    :meth:`aegnn_core.datasets.recording.DatasetFormat.boxes_by_moment`, with the events of :func:`sample_events`. The
+    recording that was read last stays in memory, so ask for samples of one recording after each other.
+
+    Args:
+        dataset: recordings, opened for the task.
+        graph: the rule, which says how far back the events of a moment reach.
+        task: ``"recognition"`` or ``"detection"``.
+
+    Raises:
+        ValueError: the recordings have no labels for the task.
+    """
+
+    def __init__(self, dataset: EventDataset, graph: GraphConfig, task: str) -> None:
+        self.dataset, self.graph, self.task = dataset, graph, task
+        self._places = [
+            (number, moment) for number in range(len(dataset)) for moment in sample_moments(dataset, number, task)
+        ]
+        self._read: tuple[int, LabelledStream] | None = None
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> EventSample:
+        number, moment = self._places[index]
+        if self._read is None or self._read[0] != number:
+            self._read = number, self.dataset[number]
+        recording = self._read[1]
+        if self.task == "recognition":
+            return EventSample(recording.stream.events, recording.label, None)
+        assert recording.boxes is not None
+        if moment == AT_THE_END:
+            moment = int(recording.stream.events["t"][-1])
+        boxes = self.dataset.form.boxes_by_moment(recording.boxes)[moment]
+        return EventSample(sample_events(recording.stream.events, moment, self.graph), recording.label, boxes)
+
+
+def sample_moments(dataset: EventDataset, number: int, task: str) -> list[int]:
+    """The times [µs] of a recording's samples, found without reading its events; possibly :data:`AT_THE_END`.
+
+    Raises:
+        ValueError: the recordings have no labels for the task.
+    """
+    recording = dataset.recordings[number]
+    found = recording.label if task == "recognition" else recording.boxes
+    if found is None:
+        raise ValueError(f"{recording.events} has no labels for {task}, expected a data set opened for {task}")
+    if task == "recognition":
+        return [AT_THE_END]
+    boxes = dataset.boxes(number)
+    assert boxes is not None
+    return list(dataset.form.boxes_by_moment(boxes))
+
+
+def sample_events(events: np.ndarray, moment: int, graph: GraphConfig) -> np.ndarray:
+    """The events that a graph at ``moment`` [µs] is made of.
+
+    These are the events that are live then, and before them half as many or half as long a time again, because a live
+    model's nodes have had neighbours that have left since. Where the rule takes these neighbours away too
+    (``expiry="graph"``), only live events; where nothing ever leaves, all until then.
+    """
+    last = int(np.searchsorted(events["t"], moment, side="right"))
+    first, more = 0, 0 if graph.expiry == "graph" else 1
+    if graph.max_nodes is not None:
+        first = max(first, last - graph.max_nodes - more * graph.max_nodes // 2)
+    if graph.window is not None:
+        begin = moment - graph.window - more * graph.window // 2
+        first = max(first, int(np.searchsorted(events["t"], begin, side="right")))
+    return events[first:last]
+
+
+def labelled_graph(sample: EventSample, graph: GraphConfig) -> Data:
+    """The graph of a sample, with ``y [1]``, or with ``boxes [M, 4]`` (x0, y0, x1, y1 px), ``classes [M]`` and their
+    number ``num_boxes [1]``.
+    """
+    data = build_graph(sample.events, graph)
+    if sample.boxes is None:
+        data.y = torch.tensor([sample.label])
+        return data
+    boxes = sample.boxes
+    corners = np.stack([boxes["x"], boxes["y"], boxes["x"] + boxes["w"], boxes["y"] + boxes["h"]], 1)
+    data.boxes = torch.from_numpy(corners.astype(np.float32))
+    data.classes = torch.from_numpy(boxes["class_id"].astype(np.int64))
+    data.num_boxes = torch.tensor([len(boxes)])
+    return data
