@@ -1,0 +1,125 @@
+"""The command ``aegnn evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from aegnn_core.evaluation.over_events import SeenAccuracy
+    from aegnn_core.evaluation.threshold_search import ThresholdResult
+
+__all__ = ["add_evaluate_command"]
+
+#: A confusion matrix of more classes does not fit on a screen.
+_PRINTED_CLASSES = 12
+_PRINTED_PAIRS = 10
+
+
+def add_evaluate_command(commands: Any, formatter: Any) -> None:
+    """Add the command to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "evaluate", help="measure a model on recordings it has not seen", formatter_class=formatter
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument("model", help="name of a packaged model, or a .safetensors file")
+    parser.add_argument(
+        "--dataset", default="simulated", help="simulated, or ncars, nmnist, ncaltech101, gen1 below AEGNN_DATA_DIR"
+    )
+    parser.add_argument("--split", default="test", help="training, validation or test; not for simulated")
+    parser.add_argument("--samples", type=int, default=200, help="simulated scenes or recordings")
+    parser.add_argument("--seed", type=int, default=1_000_000, help="of the first of them")
+    parser.add_argument("--asynchronous", action="store_true", help="through the live model")
+    parser.add_argument("--dense", action="store_true", help="through the dense network, the default; or both")
+    parser.add_argument("--over-events", action="store_true", help="also accuracy over the number of events seen, live")
+    parser.add_argument(
+        "--search", action="store_true", help="also average precision over score and overlap thresholds"
+    )
+    parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from aegnn_core.datasets import open_dataset
+    from aegnn_core.evaluation import dataset_moments, evaluate, simulated_moments
+    from aegnn_core.evaluation.over_events import accuracy_over_events
+    from aegnn_core.evaluation.threshold_search import search_thresholds
+    from aegnn_core.nn import load_model
+
+    torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
+    model = load_model(arguments.model, device=arguments.device)
+    if arguments.dataset == "simulated":
+        recordings = simulated_moments(model.task, arguments.samples, arguments.seed)
+    else:
+        dataset = open_dataset(arguments.dataset, arguments.split, task=model.task)
+        recordings = dataset_moments(dataset, model.task)
+    through = [name for name in ("dense", "asynchronous") if getattr(arguments, name)] or ["dense"]
+    evaluation = evaluate(model, recordings, through)
+    figures: dict[str, dict[str, Any]] = {name: result.to_dict() for name, result in evaluation.figures.items()}
+    table = Table(title=f"{model.name} on {recordings.name}, {recordings.part}, {recordings.count} recordings")
+    for column in ("figure", *through):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for name in figures[through[0]]:
+        if name != "confusion":
+            values = (figures[column][name] for column in through)
+            table.add_row(name, *("no true box" if value is None else f"{value:.4f}" for value in values))
+    console = Console()
+    console.print(table)
+    if "confusion" in figures[through[-1]] and len(model.labels) <= _PRINTED_CLASSES:
+        console.print(_confusion_table(model.labels, figures[through[-1]]["confusion"]))
+    document: dict[str, Any] = {"model": model.name, "dataset": recordings.name, "part": recordings.part}
+    document |= {"recordings": recordings.count, **figures[through[-1]], **figures}
+    if (agreement := evaluation.agreement) is not None:
+        console.print(
+            f"{agreement.equal} of {agreement.answers} answers are equal,"
+            f" scores differ by at most {agreement.largest_difference:.1e}"
+        )
+        document["agreement"] = asdict(agreement)
+    if arguments.over_events:
+        steps = accuracy_over_events(model, recordings)
+        console.print(_over_events_table(steps))
+        document["over_events"] = [asdict(step) for step in steps]
+    if arguments.search:
+        found = search_thresholds(model, recordings, through[-1])
+        console.print(_search_table(found))
+        document["search"] = [
+            {"score_threshold": one.score_threshold, "iou_threshold": one.iou_threshold, **one.precision.to_dict()}
+            for one in found
+        ]
+    if arguments.json:
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _over_events_table(steps: Sequence[SeenAccuracy]) -> Table:
+    table = Table("share", "events", "accuracy", title="after a part of the events, live")
+    for step in steps:
+        table.add_row(f"{step.share:g}", f"{step.events:.0f}", f"{step.accuracy:.4f}")
+    return table
+
+
+def _search_table(found: Sequence[ThresholdResult]) -> Table:
+    table = Table(
+        "score threshold", "IoU threshold", "ap", "ap50", title=f"the best of {len(found)} pairs of thresholds"
+    )
+    for one in found[:_PRINTED_PAIRS]:
+        thresholds = (f"{one.score_threshold:g}", f"{one.iou_threshold:g}")
+        table.add_row(*thresholds, f"{one.precision.ap:.4f}", f"{one.precision.ap50:.4f}")
+    return table
+
+
+def _confusion_table(labels: Sequence[str], confusion: list[list[int]]) -> Table:
+    table = Table(title="recordings by true class (row) and answer (column)")
+    for column in ("", *labels):
+        table.add_column(column, justify="right")
+    for label, row in zip(labels, confusion, strict=True):
+        table.add_row(label, *(str(count) for count in row))
+    return table

@@ -1,0 +1,54 @@
+"""The command ``aegnn replay``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["add_replay_command"]
+
+
+def add_replay_command(commands: Any, formatter: Any) -> None:
+    """Add the command to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "replay", help="run a recording through the live model at full speed", formatter_class=formatter
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument("recording", type=Path, help="rosbag2, with labels or without, or any recording of events")
+    parser.add_argument("--model", default="scenes_detector", help="name of a packaged model, or a .safetensors file")
+    parser.add_argument("--output", type=Path, default=None, help="rosbag2 to write with the answers (mcap)")
+    parser.add_argument("--period-ms", type=float, default=20.0, help="sensor time between answers")
+    parser.add_argument("--score-threshold", type=float, default=0.3, help="least score of boxes in the rosbag2")
+    parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from aegnn_core.evaluation.replay import replay
+    from aegnn_core.nn import load_model
+
+    torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
+    result = replay(
+        arguments.recording,
+        load_model(arguments.model, device=arguments.device),
+        arguments.output,
+        period_us=round(1000 * arguments.period_ms),
+        score_threshold=arguments.score_threshold,
+    )
+    figures: dict[str, Any] = {"events": result.events, "answers": result.answers, "seconds": result.seconds}
+    figures["us_per_event"] = 1e6 * result.seconds / result.events
+    figures["labelled"] = result.labelled
+    figures |= result.figures.to_dict() if result.figures else {}
+    table = Table("figure", "value", title=f"{arguments.model} on {arguments.recording}")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
