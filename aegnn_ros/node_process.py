@@ -1,4 +1,8 @@
-"""The event detector in a process of its own, as the demo and the tests start it."""
+"""The event detector in a process of its own, as the demo and the tests start it, and which ends with them.
+
+The child's side is this module as a program: its standard input is a pipe whose other end nobody but the parent has, so
+that its end is the parent's, also where that was killed.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+from aegnn_ros import event_detector
+
 __all__ = ["NodeProcess", "NodeProcessError"]
 
-
 _SHOWN_LINES = 15
+#: A node that does not end within this time [s] is killed.
+_PATIENCE_S = 10.0
 
 
 class NodeProcessError(RuntimeError):
@@ -22,7 +31,7 @@ class NodeProcessError(RuntimeError):
 
 
 class NodeProcess:
-    """A running ``event_detector``; a context manager that ends it.
+    """A running ``event_detector``; a context manager that ends it. It also ends when this process does.
 
     Args:
         parameters: of the node.
@@ -34,8 +43,8 @@ class NodeProcess:
         # JSON values are YAML values, which is what the ROS command line takes.
         settings = [part for name, value in parameters.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "aegnn_ros.event_detector", *names, "--ros-args", *settings],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", __name__, *names, "--ros-args", *settings],
+            stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             # A group of its own: a Ctrl-C in the terminal reaches the node through us, after its last messages.
@@ -62,7 +71,7 @@ class NodeProcess:
         last_lines = "\n".join(self.log().splitlines()[-_SHOWN_LINES:])
         return NodeProcessError(f"{what}; its last words:\n{last_lines}")
 
-    def stop(self, number: signal.Signals = signal.SIGINT, timeout_s: float = 10.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGINT, timeout_s: float = _PATIENCE_S) -> int:
         """Send a signal, wait for the end, and return the exit code; kills the process after ``timeout_s``."""
         if self._process.poll() is None:
             self._process.send_signal(number)
@@ -79,4 +88,22 @@ class NodeProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._log.close()
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, and end this process as a user would, or at last by force."""
+    # Signals are the main thread's, which blocks them at times.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_PATIENCE_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+    sys.exit(event_detector.main())

@@ -43,6 +43,9 @@ from tests.conftest import claimed_ros_domain
 
 LABELS = {"detection": ("car", "pedestrian"), "recognition": ("car", "pedestrian", "clutter")}
 
+#: An answer that takes longer than this is lost [s]; all requests of the tests may be made twice.
+ASK_AGAIN_S = 15.0
+
 Parameters = dict[str, str | int | float]
 
 
@@ -161,12 +164,17 @@ class Conversation:
         return self._call(self._reload_model, Trigger.Request())
 
     def _call(self, client: Client, request: Any) -> Any:
+        """Ask again where there is no answer: it gets lost if the node does not know our reader yet."""
         self.wait(partial(client.wait_for_service, 0.1))
-        done = threading.Event()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: done.set())
-        self.wait(done.is_set, 60)
-        return future.result()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            answered = threading.Event()
+            future = client.call_async(request)
+            future.add_done_callback(lambda _, answered=answered: answered.set())
+            if answered.wait(ASK_AGAIN_S):
+                return future.result()
+            self.process.check()
+        raise TimeoutError(f"{client.srv_name} did not answer; the node's log:\n{self.process.log()}")
 
 
 @contextmanager
