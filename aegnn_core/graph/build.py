@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numba import njit
@@ -11,7 +13,7 @@ from aegnn_core.events.array import check_events
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.graph.neighbors import NeighborSearch
 
-__all__ = ["build_graph", "edge_attributes", "first_live", "most_live"]
+__all__ = ["Neighbors", "build_graph", "edge_attributes", "find_neighbors", "first_live", "join_neighbors", "most_live"]
 
 _FLOAT = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -27,12 +29,23 @@ def edge_attributes(dx: float, dy: float, dt: float, radius: float, time_scale: 
 
 
 @njit(cache=True, nogil=True)
-def _fill_edges(t, x, y, neighbors, counts, first, radius, time_scale, directed, edge_index, edge_attr):
-    """Write the edges with both ends at or after node ``first`` in the order of their younger node; return how many."""
+def _close_up(rows, counts, sources):
+    """Write the first ``counts[k]`` values of each of the ``rows`` one after the other into ``sources``."""
     e = 0
-    for k in range(first, len(t)):
+    for k in range(len(counts)):
         for i in range(counts[k]):
-            j = neighbors[k, i]
+            sources[e] = rows[k, i]
+            e += 1
+
+
+@njit(cache=True, nogil=True)
+def _fill_edges(t, x, y, sources, counts, first, radius, time_scale, directed, edge_index, edge_attr):
+    """Write the edges with both ends at or after node ``first`` in the order of their younger node; return how many."""
+    e = n = 0
+    for k in range(len(t)):
+        for _ in range(counts[k]):
+            j = np.int64(sources[n])
+            n += 1
             if j < first:
                 continue
             u, v, w = edge_attributes(
@@ -49,6 +62,18 @@ def _fill_edges(t, x, y, neighbors, counts, first, radius, time_scale, directed,
                 edge_attr[e, 0], edge_attr[e, 1], edge_attr[e, 2] = u, v, w
                 e += 1
     return e
+
+
+class Neighbors(NamedTuple):
+    """The neighbours of all nodes of a graph, before any of them has left it.
+
+    Attributes:
+        counts: int32 ``[N]``, how many each node has.
+        sources: int32 ``[M]``, their node numbers, those of node 0 first.
+    """
+
+    counts: np.ndarray
+    sources: np.ndarray
 
 
 def first_live(t: np.ndarray, graph: GraphConfig, time: int) -> int:
@@ -81,31 +106,58 @@ def build_graph(
     Raises:
         ValueError: not an event array, not in time order, or ``time`` before the last event.
     """
+    return join_neighbors(events, find_neighbors(events, graph), graph, time=time, dtype=dtype)
+
+
+def find_neighbors(events: np.ndarray, graph: GraphConfig) -> Neighbors:
+    """The search that :func:`build_graph` begins with; of ``graph``, whether it is directed does not matter.
+
+    Raises:
+        ValueError: not an event array, or not in time order.
+    """
     check_events(events)
+    t, x, y = _columns(events)
+    count = len(t)
+    rows = np.empty((count, graph.max_neighbors), np.int32)
+    counts = np.empty(count, np.int32)
+    if count:
+        capacity = 1 << max(0, count - 1).bit_length()
+        NeighborSearch(graph, int(x.max()) + 1, int(y.max()) + 1, capacity).insert(t, x, y, rows, counts)
+    sources = np.empty(int(counts.sum()), np.int32)
+    _close_up(rows, counts, sources)
+    return Neighbors(counts, sources)
+
+
+def join_neighbors(
+    events: np.ndarray,
+    neighbors: Neighbors,
+    graph: GraphConfig,
+    *,
+    time: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Data:
+    """The graph of :func:`build_graph` from events whose neighbours :func:`find_neighbors` has found.
+
+    Raises:
+        ValueError: ``time`` before the last event.
+    """
     if dtype not in _FLOAT:
         raise ValueError(f"dtype must be torch.float32 or torch.float64, found {dtype}")
-    t = np.ascontiguousarray(events["t"], np.int64)
-    x = np.ascontiguousarray(events["x"], np.int64)
-    y = np.ascontiguousarray(events["y"], np.int64)
+    t, x, y = _columns(events)
     count = len(t)
     if time is None:
         time = int(t[-1]) if count else 0
     elif count and time < t[-1]:
         raise ValueError(f"time is {time} µs, before the last event at {t[-1]} µs")
-
-    neighbors = np.empty((count, graph.max_neighbors), np.int32)
-    counts = np.empty(count, np.int32)
-    if count:
-        capacity = 1 << max(0, count - 1).bit_length()
-        NeighborSearch(graph, int(x.max()) + 1, int(y.max()) + 1, capacity).insert(t, x, y, neighbors, counts)
     live_from = first_live(t, graph, time)
     first = live_from if graph.expiry == "graph" else 0
 
+    counts, sources = neighbors
     size = int(counts[first:].sum()) * (1 if graph.directed else 2)
     edge_index = np.empty((2, size), np.int64)
     edge_attr = np.empty((size, 3), _FLOAT[dtype])
     size = _fill_edges(
-        t, x, y, neighbors, counts, first, graph.radius, graph.time_scale, graph.directed, edge_index, edge_attr
+        t, x, y, sources, counts, first, graph.radius, graph.time_scale, graph.directed, edge_index, edge_attr
     )
     pos = np.empty((count - first, 3), _FLOAT[dtype])
     pos[:, 0], pos[:, 1] = x[first:], y[first:]
@@ -120,6 +172,11 @@ def build_graph(
     if graph.expiry == "readout":
         data.live = torch.arange(count) >= live_from
     return data
+
+
+def _columns(events: np.ndarray) -> list[np.ndarray]:
+    """Times [µs] and pixels ``[N]`` as 64-bit integers, which compiled code is made for."""
+    return [np.ascontiguousarray(events[name], np.int64) for name in "txy"]
 
 
 def most_live(t: np.ndarray, graph: GraphConfig, before: int) -> int:
