@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from aegnn_core.datasets.preprocess_command import add_preprocess_command
 from aegnn_core.evaluation.evaluate_command import add_evaluate_command
 from aegnn_core.evaluation.flops_command import add_flops_command
 from aegnn_core.evaluation.replay_command import add_replay_command
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bag.add_argument("--output", type=Path, default=Path("."), help="folder that gets a bag per recording")
     bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage of the bags")
+    add_preprocess_command(commands, formatter)
     add_flops_command(commands, formatter)
     return parser
 
@@ -94,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         print(f"aegnn: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

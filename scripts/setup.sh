@@ -75,7 +75,7 @@ venv_is_usable() {
 step_packages() {
     echo "setup: installing torch, ROS 2 and the other packages (once, several minutes)"
     install setuptools wheel torch
-    install $(printf -- '--requirement requirements/%s.txt ' runtime train ros_wheels test)
+    install $(printf -- '--requirement requirements/%s.txt ' runtime train cluster ros_wheels test)
 }
 
 step_interfaces() {

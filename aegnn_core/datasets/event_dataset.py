@@ -54,6 +54,10 @@ class EventDataset:
             boxes["t"][boxes["t"] == AT_THE_END] = stream.events["t"][-1]
         return LabelledStream(stream, recording.label, boxes)
 
+    def only(self, number: int) -> EventDataset:
+        """The data set of one recording."""
+        return EventDataset(self.form, self.split, [self.recordings[number]], self.folder)
+
     def boxes(self, number: int) -> np.ndarray | None:
         """The boxes of a recording without its events, see :attr:`DatasetFormat.read_boxes`; None without boxes."""
         recording = self.recordings[number]

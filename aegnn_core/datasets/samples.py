@@ -6,13 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from aegnn_core.datasets.event_dataset import EventDataset
 from aegnn_core.datasets.recording import AT_THE_END, LabelledStream
 from aegnn_core.graph import GraphConfig, build_graph
 
-__all__ = ["EventSample", "EventSamples", "labelled_graph", "sample_events", "sample_moments"]
+__all__ = [
+    "EventSample",
+    "EventSamples",
+    "corners_of",
+    "labelled_graph",
+    "sample_events",
+    "sample_moments",
+    "with_boxes",
+    "with_label",
+]
 
 
 @dataclass(frozen=True)
@@ -106,16 +116,32 @@ def sample_events(events: np.ndarray, moment: int, graph: GraphConfig) -> np.nda
 
 
 def labelled_graph(sample: EventSample, graph: GraphConfig) -> Data:
-    """The graph of a sample, with ``y [1]``, or with ``boxes [M, 4]`` (x0, y0, x1, y1 px), ``classes [M]`` and their
-    number ``num_boxes [1]``.
+    """The graph of a sample with what is true: for recognition ``y [1]``.
+
+    For detection ``boxes [M, 4]`` (x0, y0, x1, y1 px), ``classes [M]`` and their number, ``num_boxes [1]``.
     """
     data = build_graph(sample.events, graph)
-    if sample.boxes is None:
-        data.y = torch.tensor([sample.label])
-        return data
-    boxes = sample.boxes
-    corners = np.stack([boxes["x"], boxes["y"], boxes["x"] + boxes["w"], boxes["y"] + boxes["h"]], 1)
+    if sample.boxes is not None:
+        return with_boxes(data, corners_of(sample.boxes), sample.boxes["class_id"])
+    assert sample.label is not None
+    return with_label(data, sample.label)
+
+
+def corners_of(boxes: np.ndarray) -> NDArray[np.float32]:
+    """Left, upper, right and lower side ``[M, 4]`` [px] of boxes with the fields x, y, w and h."""
+    sides = [boxes["x"], boxes["y"], boxes["x"] + boxes["w"], boxes["y"] + boxes["h"]]
+    return np.stack(sides, 1).astype(np.float32)
+
+
+def with_label(data: Data, label: int) -> Data:
+    """The graph with ``y [1]``."""
+    data.y = torch.tensor([label])
+    return data
+
+
+def with_boxes(data: Data, corners: np.ndarray, classes: np.ndarray) -> Data:
+    """The graph with ``boxes [M, 4]`` (x0, y0, x1, y1 px), ``classes [M]`` and their number, ``num_boxes [1]``."""
     data.boxes = torch.from_numpy(corners.astype(np.float32))
-    data.classes = torch.from_numpy(boxes["class_id"].astype(np.int64))
-    data.num_boxes = torch.tensor([len(boxes)])
+    data.classes = torch.from_numpy(classes.astype(np.int64))
+    data.num_boxes = torch.tensor([len(corners)])
     return data

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import count, product
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from torch_geometric.data import Data
 
+from aegnn_core.datasets.samples import corners_of, with_boxes, with_label
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.events.simulation import SceneConfig, SimulatedSample, simulate_recognition, simulate_scene
 from aegnn_core.graph import GraphConfig, build_graph
@@ -71,15 +71,12 @@ class SimulatedSamples(IterableDataset[Data]):
                 begin = moment - window - int(rng.integers(window // 2 + 1))
                 first, last = np.searchsorted(events["t"], [begin, moment])
                 seen = boxes[boxes["t"] == moment]
-                corners = np.stack([seen["x"], seen["y"], seen["x"] + seen["w"], seen["y"] + seen["h"]], 1)
+                corners = corners_of(seen)
                 mirror = bool(rng.integers(2))
                 if mirror:
                     corners[:, [0, 2]] = width - corners[:, [2, 0]]
                 data = build_graph(_augment(events[first:last], mirror, bool(rng.integers(2)), width), self.graph)
-                data.boxes = torch.from_numpy(corners.astype(np.float32))
-                data.classes = torch.from_numpy(seen["class_id"].astype(np.int64))
-                data.num_boxes = torch.tensor([len(seen)])
-                yield data
+                yield with_boxes(data, corners, seen["class_id"])
 
     def _recognition(self, rng: np.random.Generator) -> Iterator[Data]:
         for _ in count():
@@ -117,8 +114,7 @@ class SimulatedRecordings(Dataset[list[Data]]):
 
 def _labelled_graph(sample: SimulatedSample, graph: GraphConfig, mirror: bool, invert: bool) -> Data:
     data = build_graph(_augment(sample.stream.events, mirror, invert, sample.stream.width), graph)
-    data.y = torch.tensor([sample.label])
-    return data
+    return with_label(data, sample.label)
 
 
 def _augment(events: np.ndarray, mirror: bool, invert: bool, width: int) -> np.ndarray:

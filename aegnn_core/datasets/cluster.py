@@ -1,0 +1,42 @@
+"""A cluster of machines as an executor, through Dask; needs the extra `cluster`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+
+__all__ = ["LOCAL_CLUSTER", "open_cluster"]
+
+#: The name of a cluster that is started on this machine.
+LOCAL_CLUSTER = "local"
+
+
+@contextmanager
+def open_cluster(address: str, workers: int) -> Iterator[Executor]:
+    """An executor whose functions run on the workers of a Dask cluster; at the end it drops what has not been done.
+
+    Args:
+        address: of the scheduler, such as ``tcp://192.168.0.1:8786``; its workers need this package and see the same
+            folders. Or :data:`LOCAL_CLUSTER`.
+        workers: processes of a local cluster.
+
+    Raises:
+        ValueError: Dask is not installed.
+        OSError: no scheduler answers, or its workers end again and again.
+    """
+    try:
+        from distributed import Client, KilledWorker, LocalCluster
+    except ModuleNotFoundError as error:
+        raise ValueError(f"a cluster needs the extra cluster (pip install 'aegnn_ros[cluster]'): {error}") from error
+    with ExitStack() as stack:
+        if address == LOCAL_CLUSTER:
+            local = LocalCluster(n_workers=max(1, workers), threads_per_worker=1, dashboard_address=None)
+            address = stack.enter_context(local).scheduler_address
+        executor = stack.enter_context(Client(address, set_as_default=False)).get_executor(pure=False)
+        try:
+            yield executor
+        except KilledWorker as error:
+            raise ChildProcessError(f"workers of the cluster have ended again and again: {error}") from error
+        finally:
+            executor.shutdown(wait=False)

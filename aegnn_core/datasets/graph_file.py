@@ -1,0 +1,152 @@
+"""Graphs in a file of typed arrays, from which each can be read alone.
+
+It is a safetensors file, and holds what a graph is made of, not what follows from that: the events, and their
+neighbours. In the order of the graphs, and in each in the order of its events, these are
+
+- ``event_offsets [G + 1]``: where each graph's events begin, and where the last one's end;
+- ``t [N]`` [µs] since the graph's first event, ``x [N]``, ``y [N]`` [px], and ``p``, eight events a byte and a new byte
+  for each graph;
+- ``neighbor_offsets [G + 1]``, ``counts [N]`` neighbours of each event, and ``back [M]``, how many events before it
+  each of them is;
+- for recognition ``label [G]``; for detection ``box_offsets [G + 1]``, ``corners [B, 4]`` (x0, y0, x1, y1 px) and
+  ``classes [B]``.
+
+Whole numbers have the smallest unsigned type that holds them all.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch_geometric.data import Data
+
+from aegnn_core.datasets.samples import EventSample, corners_of, with_boxes, with_label
+from aegnn_core.events.array import make_events
+from aegnn_core.graph import GraphConfig
+from aegnn_core.graph.build import Neighbors, find_neighbors, join_neighbors
+
+__all__ = ["FORMAT_VERSION", "PART_SUFFIX", "GraphFileError", "read_graph", "write_graphs"]
+
+#: Changes whenever a file that was written before would be read as something else.
+FORMAT_VERSION = 1
+
+#: Names of files that are being written end in this.
+PART_SUFFIX = ".part"
+
+
+class GraphFileError(ValueError):
+    """A file of graphs is not whole."""
+
+
+def write_graphs(path: Path, samples: Iterable[EventSample], graph: GraphConfig) -> int:
+    """Build the graphs of samples and write them; the file appears at ``path`` when all of it is on the disk.
+
+    Args:
+        path: the file to write, in a folder that is there.
+        samples: of one task. What is written of them is in memory at once.
+        graph: the rule.
+
+    Returns:
+        The number of events in all graphs.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left of it.
+    """
+    parts: defaultdict[str, list[np.ndarray]] = defaultdict(list)
+    sizes: defaultdict[str, list[int]] = defaultdict(lambda: [0])
+    for sample in samples:
+        events, boxes = sample.events, sample.boxes
+        counts, sources = find_neighbors(events, graph)
+        numbers = {
+            "t": events["t"] - events["t"][:1],
+            "x": events["x"],
+            "y": events["y"],
+            "p": np.packbits(events["p"]),
+            "counts": counts,
+            "back": np.repeat(np.arange(len(events)), counts) - sources,
+        }
+        sizes["event"].append(len(events))
+        sizes["neighbor"].append(len(sources))
+        if boxes is None:
+            numbers["label"] = np.array([sample.label])
+        else:
+            numbers["classes"] = boxes["class_id"]
+            parts["corners"].append(corners_of(boxes))
+            sizes["box"].append(len(boxes))
+        for name, values in numbers.items():
+            parts[name].append(values.astype(np.min_scalar_type(values.max(initial=0))))
+    # Joining arrays of several unsigned types gives the largest of these.
+    arrays = {name: np.concatenate(values) for name, values in parts.items()}
+    arrays |= {f"{name}_offsets": np.cumsum(size, dtype=np.int64) for name, size in sizes.items()}
+    _write_at_once(path, save(arrays))
+    return sum(sizes["event"])
+
+
+def _write_at_once(path: Path, content: bytes) -> None:
+    # Several machines may share the folder, so that the process number alone is not a name.
+    part = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}{PART_SUFFIX}")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        reason = f"graphs cannot be stored: {error.strerror}"
+        raise OSError(error.errno, reason, str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_graph(path: Path, number: int, graph: GraphConfig) -> Data:
+    """The graph with a number from a file, exactly as :func:`aegnn_core.datasets.samples.labelled_graph` makes it.
+
+    Args:
+        path: a file by :func:`write_graphs`.
+        number: of the graph in it.
+        graph: the rule that the file was written with.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        GraphFileError: the file is not whole, or has fewer graphs.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            return _read(file, number, graph)
+    except SafetensorError as error:
+        raise GraphFileError(
+            f"{path}: {error}, expected a whole file of at least {number + 1} graphs; delete it, and aegnn preprocess"
+            " makes it again"
+        ) from error
+
+
+def _read(file: Any, number: int, graph: GraphConfig) -> Data:
+    def section(name: str, begin: int, end: int) -> np.ndarray:
+        return file.get_slice(name)[begin:end] if begin < end else np.empty(0, np.uint8)
+
+    def bounds(of: str) -> tuple[int, int]:
+        begin, end = file.get_slice(f"{of}_offsets")[number : number + 2]
+        return int(begin), int(end)
+
+    first, last = bounds("event")
+    count = last - first
+    t, x, y, counts = (section(name, first, last) for name in ("t", "x", "y", "counts"))
+    offsets = file.get_slice("event_offsets")[: number + 1]
+    byte = int((-(-np.diff(offsets) // 8)).sum())
+    p = np.unpackbits(section("p", byte, byte + -(-count // 8)), count=count)
+    counts = counts.astype(np.int32)
+    back = section("back", *bounds("neighbor"))
+    sources = np.repeat(np.arange(count, dtype=np.int32), counts) - back.astype(np.int32)
+    data = join_neighbors(make_events(t, x, y, p), Neighbors(counts, sources), graph)
+    if "label" in file.keys():  # noqa: SIM118
+        return with_label(data, int(section("label", number, number + 1)[0]))
+    begin, end = bounds("box")
+    return with_boxes(data, section("corners", begin, end), section("classes", begin, end))

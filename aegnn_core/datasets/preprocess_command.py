@@ -1,0 +1,76 @@
+"""The command ``aegnn preprocess``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
+from aegnn_core.datasets.recording import SPLITS
+from aegnn_core.graph.options import add_graph_options, graph_from_options, graph_options
+
+__all__ = ["add_preprocess_command"]
+
+
+def add_preprocess_command(commands: Any, formatter: Any) -> None:
+    """Add the command to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "preprocess",
+        help="build the graphs of a data set once and store them",
+        description="Build the graphs of a data set once and store them, so that training only reads them. The same"
+        " command goes on where it was interrupted. Graphs of another rule, or of a recording that has changed since,"
+        " are never taken for these.",
+        formatter_class=formatter,
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument("--dataset", required=True, help="ncars, nmnist, ncaltech101 or gen1 below AEGNN_DATA_DIR")
+    parser.add_argument("--split", nargs="+", choices=("all", *SPLITS), default=["all"], help="one, several or all")
+    parser.add_argument("--task", default="recognition", choices=("recognition", "detection"), help="what to learn")
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes, 0 for none but this one")
+    parser.add_argument(
+        "--cluster",
+        default=None,
+        help="address of a Dask scheduler whose workers do it, or local for one of --num-workers processes; needs the"
+        " extra cluster",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=None,
+        help="folder for the graphs, that named processed in the data set's if None",
+    )
+    defaults = "; ".join(f"for {task}: {' '.join(graph_options(rule))}" for task, rule in DEFAULT_GRAPHS.items())
+    add_graph_options(parser, f"by default, {defaults}")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from aegnn_core.datasets.event_dataset import open_dataset
+    from aegnn_core.datasets.preprocessing import preprocess
+
+    if arguments.num_workers < 0:
+        raise ValueError(f"--num-workers must be at least 0, found {arguments.num_workers}")
+    graph = graph_from_options(arguments, DEFAULT_GRAPHS[arguments.task])
+    splits = SPLITS if "all" in arguments.split else arguments.split
+    datasets = [open_dataset(arguments.dataset, split, task=arguments.task) for split in splits]
+    for dataset in datasets:
+        start = perf_counter()
+        try:
+            done = preprocess(
+                dataset,
+                graph,
+                arguments.task,
+                arguments.output,
+                workers=arguments.num_workers,
+                cluster=arguments.cluster,
+            )
+        except KeyboardInterrupt:
+            print("aegnn: interrupted; what is stored stays, the same command goes on from there", file=sys.stderr)
+            raise
+        print(
+            f"{done.folder / dataset.split}: {done.recordings} recordings, {done.bytes / 1e6:.1f} MB;"
+            f" built now {done.built} of them with {done.events} events in {perf_counter() - start:.1f} s"
+        )

@@ -1,0 +1,197 @@
+"""Graphs of a data set built once and stored, by several processes or on a cluster of machines."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from aegnn_core.datasets.cluster import open_cluster
+from aegnn_core.datasets.event_dataset import EventDataset
+from aegnn_core.datasets.graph_file import PART_SUFFIX, write_graphs
+from aegnn_core.datasets.samples import EventSamples
+from aegnn_core.datasets.stored_graphs import description, graph_files, graph_folder
+from aegnn_core.events.array import EventFormatError
+from aegnn_core.graph import GraphConfig
+
+__all__ = ["Preprocessed", "preprocess", "store_recording"]
+
+#: Recordings that are handed out at once, which bounds the memory that waiting takes.
+_AT_ONCE = 1024
+
+_DESCRIPTION = "graph.json"
+_LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """What a run did.
+
+    Attributes:
+        folder: of the stored graphs.
+        recordings: of the split.
+        built: of these, those whose graphs this run has built.
+        events: in the graphs that this run has built.
+        bytes: of all files of the split.
+    """
+
+    folder: Path
+    recordings: int
+    built: int
+    events: int
+    bytes: int
+
+
+def preprocess(
+    dataset: EventDataset,
+    graph: GraphConfig,
+    task: str,
+    root: Path | None = None,
+    *,
+    workers: int = 0,
+    cluster: str | None = None,
+) -> Preprocessed:
+    """Build and store the graphs of all samples, a file per recording, where they are not there yet.
+
+    A run that was interrupted, however abruptly, goes on from where it was: a file appears when it is complete.
+
+    Args:
+        dataset: recordings, opened for the task.
+        graph: the rule.
+        task: ``"recognition"`` or ``"detection"``.
+        root: folder that gets a folder per rule; by default ``processed`` in the data set's folder.
+        workers: processes, each of which holds one recording in memory; 0 for none but this one.
+        cluster: see :func:`aegnn_core.datasets.cluster.open_cluster`; used instead of processes of this machine.
+
+    Raises:
+        ValueError: recordings without labels for the task, or another run in the same folder.
+        EventFormatError: recordings that cannot be read; all others are stored.
+        OSError: files cannot be written.
+    """
+    folder = graph_folder(dataset, graph, task, root)
+    files = graph_files(dataset, folder)
+    missing = [number for number, file in enumerate(files) if not file.exists()]
+    events, unreadable = 0, []
+    if missing:
+        (folder / dataset.split).mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.enter_context(_locked(folder / _LOCK))
+            for left in folder.rglob(f"*{PART_SUFFIX}"):
+                left.unlink()
+            (folder / _DESCRIPTION).write_text(json.dumps(description(dataset, graph, task), indent=2) + "\n")
+            executor = stack.enter_context(_open_executor(workers, cluster))
+            progress = stack.enter_context(_progress())
+            bar = progress.add_task(
+                f"{dataset.form.name}, {dataset.split}", total=len(files), completed=len(files) - len(missing), events=0
+            )
+            for done in _completed(executor, [(dataset.only(n), graph, task, files[n]) for n in missing]):
+                try:
+                    events += done.result()
+                except EventFormatError as error:
+                    unreadable.append(str(error))
+                progress.update(bar, advance=1, events=events)
+    if unreadable:
+        raise EventFormatError(
+            f"{len(unreadable)} of {len(files)} recordings of {dataset.form.name}, {dataset.split}, cannot be read, all"
+            f" others are stored; the first: {min(unreadable)}"
+        )
+    return Preprocessed(folder, len(files), len(missing), events, sum(file.stat().st_size for file in files))
+
+
+def store_recording(dataset: EventDataset, graph: GraphConfig, task: str, path: Path) -> int:
+    """Build the graphs of all samples of a data set, here of one recording, and write them to one file.
+
+    Returns:
+        The number of events in the graphs.
+    """
+    samples = EventSamples(dataset, graph, task)
+    return write_graphs(path, (samples[number] for number in range(len(samples))), graph)
+
+
+def _completed(executor: Executor, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Future[int]]:
+    """The futures of :func:`store_recording` for all tasks, as they end; not all of them are handed out at once."""
+    waiting = iter(tasks)
+    running = {executor.submit(store_recording, *task) for task in islice(waiting, _AT_ONCE)}
+    while running:
+        ended, running = wait(running, return_when=FIRST_COMPLETED)
+        running |= {executor.submit(store_recording, *task) for task in islice(waiting, len(ended))}
+        yield from ended
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other runs out; the lock ends with the process, however it ends."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{path.parent}: another run is storing graphs there, wait until it has ended") from error
+        yield
+
+
+@contextmanager
+def _open_executor(workers: int, cluster: str | None) -> Iterator[Executor]:
+    """What runs the tasks; at the end it waits for those at work, and drops the others."""
+    if cluster is not None:
+        with open_cluster(cluster, workers) as executor:
+            yield executor
+        return
+    pool: Executor
+    if workers == 0:
+        pool = ThreadPoolExecutor(1)
+    else:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        pool = ProcessPoolExecutor(workers, context, _begin_process)
+    try:
+        yield pool
+    except BrokenExecutor as error:
+        raise ChildProcessError(
+            "a process that built graphs has been ended from outside, for lack of memory perhaps: try fewer of them"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_process() -> None:
+    """Leave an interrupt to the process that started this one, and end with it even where it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[events]:,} events"),
+        TimeRemainingColumn(),
+        transient=True,
+    )
