@@ -38,7 +38,7 @@ class ConvertedBag:
 def convert_to_bag(
     recording: str | Path, output: str | Path, storage: Literal["sqlite3", "mcap"] = "mcap"
 ) -> ConvertedBag:
-    """Write a recording as a bag with the topic ``/event_camera/events`` and, where it has boxes, ``/labels``.
+    """Write a recording as a bag: the topic ``/event_camera/events`` and, with boxes, ``/labels`` and ``/label_info``.
 
     Boxes are those of Gen1 (``*_bbox.npy`` beside the events) and of N-Caltech101 (the folder of annotations). Stamps
     are the sensor's time.
@@ -54,21 +54,21 @@ def convert_to_bag(
         ValueError: not a readable recording or its boxes are not, no events, or a sensor too large for EVT3.
     """
     recording = Path(recording)
-    stream, labels = _read_with_labels(recording)
+    stream, labels, names = _read_with_labels(recording)
     path = Path(output) / (recording.absolute().name if recording.is_dir() else recording.stem)
-    packets = write_event_bag(path, stream, storage=storage, labels=labels)
+    packets = write_event_bag(path, stream, storage=storage, labels=labels, class_names=names)
     return ConvertedBag(path, len(stream), packets, len(labels))
 
 
-def _read_with_labels(path: Path) -> tuple[EventStream, list[Label]]:
+def _read_with_labels(path: Path) -> tuple[EventStream, list[Label], tuple[str, ...]]:
     for form in FORMATS.values():
         found = form.with_boxes(path) if form.with_boxes else None
         if found is not None and form.read_boxes is not None:
             stream = read_events(path, *form.sensor)
             boxes = form.read_boxes(found)
             boxes["t"][boxes["t"] == AT_THE_END] = stream.events["t"][-1]
-            return stream, [_label(boxes, int(t)) for t in np.unique(boxes["t"])]
-    return read_events(path), []
+            return stream, [_label(boxes, int(t)) for t in np.unique(boxes["t"])], form.labels
+    return read_events(path), [], ()
 
 
 def _label(boxes: np.ndarray, t: int) -> Label:

@@ -20,6 +20,7 @@ from aegnn_core.datasets.recording import (
     MissingFilesError,
     Recording,
 )
+from aegnn_core.datasets.rosbag import ROSBAG, ROSBAG_SOURCE, rosbag_format
 from aegnn_core.events.files import read_events
 
 __all__ = ["DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "open_dataset"]
@@ -27,6 +28,7 @@ __all__ = ["DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "open_dataset"]
 #: Name of the environment variable with the folder that holds a folder per data set.
 DATA_DIR_VARIABLE = "AEGNN_DATA_DIR"
 
+#: Data sets whose labels and sensor are always the same.
 FORMATS = {form.name: form for form in (NCARS, NCALTECH101, GEN1, NMNIST)}
 
 
@@ -73,7 +75,7 @@ def open_dataset(name: str, split: str, *, task: str, root: str | Path | None = 
     """Find the recordings of a split, in the layout of the original download or of AEGNN.
 
     Args:
-        name: ``"ncars"``, ``"ncaltech101"``, ``"gen1"`` or ``"nmnist"``.
+        name: ``"ncars"``, ``"ncaltech101"``, ``"gen1"``, ``"nmnist"`` or ``"rosbag"``.
         split: ``"training"``, ``"validation"`` or ``"test"``.
         task: ``"recognition"`` or ``"detection"``: whether labels or boxes are needed.
         root: folder that holds a folder of the data set's name; by default ``AEGNN_DATA_DIR``.
@@ -82,17 +84,18 @@ def open_dataset(name: str, split: str, *, task: str, root: str | Path | None = 
         ValueError: an unknown data set or split, a data set without labels for the task, or no root.
         MissingFilesError: files are missing; the message says which and where they come from.
     """
-    for what, value, known in (("data set", name, FORMATS), ("split", split, SPLITS)):
+    for what, value, known in (("data set", name, (*FORMATS, ROSBAG)), ("split", split, SPLITS)):
         if value not in known:
             raise ValueError(f"unknown {what} {value!r}, known are {', '.join(known)}")
-    form = FORMATS[name]
-    if task not in form.tasks:
-        raise ValueError(f"data set {name} has no labels for {task}, only for {', '.join(form.tasks)}")
     root = os.environ.get(DATA_DIR_VARIABLE) if root is None else root
     if not root:
         raise ValueError(f"{DATA_DIR_VARIABLE} is not set, expected the folder that holds the folder {name}")
     folder = Path(root) / name
     try:
+        form = rosbag_format(folder, split) if name == ROSBAG else FORMATS[name]
+        if task not in form.tasks:
+            raise ValueError(f"data set {name} has no labels for {task}, only for {', '.join(form.tasks)}")
         return EventDataset(form, split, form.find(folder, split, task), folder)
     except MissingFilesError as error:
-        raise MissingFilesError(f"data set {name}, split {split}: {error}; expected there: {form.source}") from error
+        source = ROSBAG_SOURCE if name == ROSBAG else FORMATS[name].source
+        raise MissingFilesError(f"data set {name}, split {split}: {error}; expected there: {source}") from error

@@ -27,7 +27,9 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
         formatter_class=formatter,
     )
     parser.set_defaults(run=_run)
-    parser.add_argument("--dataset", required=True, help="ncars, nmnist, ncaltech101 or gen1 below AEGNN_DATA_DIR")
+    parser.add_argument(
+        "--dataset", required=True, help="ncars, nmnist, ncaltech101, gen1 or rosbag below AEGNN_DATA_DIR"
+    )
     parser.add_argument("--split", nargs="+", choices=("all", *SPLITS), default=["all"], help="one, several or all")
     parser.add_argument("--task", default="recognition", choices=("recognition", "detection"), help="what to learn")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes, 0 for none but this one")

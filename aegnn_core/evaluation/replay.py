@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 from rich.progress import track
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from aegnn_core.evaluation.answers import LiveAnswers
 from aegnn_core.evaluation.average_precision import AveragePrecision
 from aegnn_core.evaluation.evaluate import Accuracy, figures_of
-from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
+from aegnn_core.events.files.bag import read_bag_camera
 from aegnn_core.events.filters import rescale
 from aegnn_core.events.label_topics import (
     BOXES_TYPE,
@@ -29,7 +28,7 @@ from aegnn_core.events.label_topics import (
     serialize_classes,
     serialize_label_info,
 )
-from aegnn_core.events.rosbag import EVENT_PACKET_TYPE, event_topic_type, is_bag, read_event_packets, read_labels
+from aegnn_core.events.rosbag import LATCHED_QOS, is_bag, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel
 
 __all__ = ["Replay", "replay"]
@@ -39,19 +38,6 @@ _PREFIX = "/event_detector"
 #: The average precision takes all boxes from this score on.
 _LEAST_SCORE = 0.01
 _BAG_SUFFIXES = (".mcap", ".db3")
-
-_FOREVER = QosTime(9223372036, 854775807)
-_LATCHED = Qos(
-    history=QosHistory.KEEP_LAST,
-    depth=1,
-    reliability=QosReliability.RELIABLE,
-    durability=QosDurability.TRANSIENT_LOCAL,
-    deadline=_FOREVER,
-    lifespan=_FOREVER,
-    liveliness=QosLiveliness.AUTOMATIC,
-    liveliness_lease_duration=_FOREVER,
-    avoid_ros_namespace_conventions=False,
-)
 
 
 @dataclass(frozen=True)
@@ -106,7 +92,7 @@ def replay(
     if output is not None and Path(output).exists():
         raise FileExistsError(f"{output}: exists already, expected the name of a new bag")
     stream = read_events(recording)
-    offset, labels = _bag_clock_and_labels(recording, stream, model)
+    offset, labels = _bag_clock_and_labels(recording, model)
     start, stop = int(stream.events["t"][0]), int(stream.events["t"][-1])
     truth = {(label.stamp - offset) // 1000: label for label in labels}
     moments = sorted({*range(start + period_us, stop, period_us), stop, *truth})
@@ -147,7 +133,7 @@ class _AnswerBag:
     def __init__(self, writer: Writer, model: TrainedModel, score_threshold: float, start: int) -> None:
         self._writer, self._score_threshold, self._store = writer, score_threshold, label_typestore()
         info = writer.add_connection(
-            f"{_PREFIX}/label_info", INFO_TYPE, typestore=self._store, offered_qos_profiles=[_LATCHED]
+            f"{_PREFIX}/label_info", INFO_TYPE, typestore=self._store, offered_qos_profiles=[LATCHED_QOS]
         )
         writer.write(info, start, serialize_label_info(start, model.labels, score_threshold, self._store))
         name, kind = ("classification", CLASS_TYPE) if model.task == "recognition" else ("detections", BOXES_TYPE)
@@ -162,16 +148,14 @@ class _AnswerBag:
         self._writer.write(self._topic, stamp, serialize_boxes(stamp, shown, self._store))
 
 
-def _bag_clock_and_labels(recording: Path, stream: EventStream, model: TrainedModel) -> tuple[int, list[Label]]:
-    """Host time of the sensor's time 0 [ns] by the first packet's stamp, and the labels that are for the model's task.
+def _bag_clock_and_labels(recording: Path, model: TrainedModel) -> tuple[int, list[Label]]:
+    """Host time of the sensor's time 0 [ns], and the labels that are for the model's task.
 
     A recording that is not a rosbag2 has neither.
     """
     if not is_bag(recording) and recording.suffix not in _BAG_SUFFIXES:
         return 0, []
-    offset = 0  # in event arrays, the sensor's time is ROS time
-    if event_topic_type(recording) == EVENT_PACKET_TYPE:
-        offset = next(read_event_packets(recording)).stamp - 1000 * int(stream.events["t"][0])
+    offset = read_bag_camera(recording).clock_offset
     labels = read_labels(recording, model.labels)
     if labels and (labels[0].boxes is None) != (model.task == "recognition"):
         kind = "classes" if labels[0].boxes is None else "boxes"

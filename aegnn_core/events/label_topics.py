@@ -15,11 +15,15 @@ from aegnn_core.events.array import EventFormatError
 __all__ = [
     "BOXES_TYPE",
     "CLASS_TYPE",
+    "CLASS_TYPES",
     "INFO_TYPE",
     "LABEL_DTYPE",
+    "LABEL_INFO_TOPIC",
     "LABEL_TOPIC",
     "Label",
     "deserialize_label",
+    "deserialize_label_info",
+    "deserialize_ros1_label",
     "label_typestore",
     "serialize_boxes",
     "serialize_classes",
@@ -33,8 +37,11 @@ LABEL_DTYPE = np.dtype(
 )
 
 LABEL_TOPIC = "/labels"
+LABEL_INFO_TOPIC = "/label_info"
 BOXES_TYPE = "vision_msgs/msg/Detection2DArray"
 CLASS_TYPE = "vision_msgs/msg/Classification"
+#: With its name in ROS 1.
+CLASS_TYPES = (CLASS_TYPE, "vision_msgs/msg/Classification2D")
 INFO_TYPE = "vision_msgs/msg/LabelInfo"
 
 #: The fields of vision_msgs 4, in the order that their type hashes demand.
@@ -152,26 +159,68 @@ def deserialize_label(kind: str, data: bytes, store: Typestore, class_names: Seq
     Raises:
         EventFormatError: another message type, or a class that is neither a number nor one of the names.
     """
-    if kind not in (BOXES_TYPE, CLASS_TYPE):
+    _check_kind(kind)
+    return _label(store.deserialize_cdr(data, kind), class_names)
+
+
+def deserialize_ros1_label(kind: str, data: bytes, definition: str, class_names: Sequence[str]) -> Label | None:
+    """A label from a ROS 1 message of ``vision_msgs``, which the bag defines itself.
+
+    Args:
+        kind: message type, as rosbags writes it.
+        data: the bytes of the message.
+        definition: of the message type, with those of the types in it.
+        class_names: for labels that name their class instead of numbering it.
+
+    Raises:
+        EventFormatError: another message type, or a class that is neither a number nor one of the names.
+    """
+    _check_kind(kind)
+    store = get_typestore(Stores.ROS1_NOETIC)
+    store.register(get_types_from_msg(definition, kind))
+    return _label(store.deserialize_ros1(data, kind), class_names)
+
+
+def deserialize_label_info(data: bytes, store: Typestore) -> tuple[str, ...]:
+    """The names of the classes from a ``LabelInfo``, the inverse of :func:`serialize_label_info`.
+
+    Raises:
+        EventFormatError: the classes are not numbered from 0 on.
+    """
+    message: Any = store.deserialize_cdr(data, INFO_TYPE)
+    names = {int(one.class_id): str(one.class_name) for one in message.class_map}
+    if sorted(names) != list(range(len(names))):
+        raise EventFormatError(f"{INFO_TYPE} has the class numbers {sorted(names)}, expected all from 0 on")
+    return tuple(names[number] for number in range(len(names)))
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in (BOXES_TYPE, *CLASS_TYPES):
         raise EventFormatError(f"labels are {kind}, expected {BOXES_TYPE} or {CLASS_TYPE}")
-    message: Any = store.deserialize_cdr(data, kind)
+
+
+def _label(message: Any, class_names: Sequence[str]) -> Label | None:
     stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-    if kind == BOXES_TYPE:
+    if hasattr(message, "detections"):
         return Label(stamp, boxes=np.array(list(_boxes(message.detections, class_names)), LABEL_DTYPE))
     best = max(message.results, key=lambda result: result.score, default=None)
-    return None if best is None else Label(stamp, class_id=_class_number(best.class_id, class_names))
+    return None if best is None else Label(stamp, class_id=_class_number(best, class_names))
 
 
 def _boxes(detections: Iterable[Any], class_names: Sequence[str]) -> Iterator[tuple[float, ...]]:
     for detection in detections:
         box = detection.bbox
-        if detection.results:
-            best = max(detection.results, key=lambda result: result.hypothesis.score).hypothesis
-            left, top = box.center.position.x - box.size_x / 2, box.center.position.y - box.size_y / 2
-            yield left, top, box.size_x, box.size_y, _class_number(best.class_id, class_names)
+        # In ROS 1 a result is a hypothesis itself, and the centre has no position but x and y.
+        hypotheses = [getattr(result, "hypothesis", result) for result in detection.results]
+        center = getattr(box.center, "position", box.center)
+        if hypotheses:
+            best = max(hypotheses, key=lambda hypothesis: hypothesis.score)
+            left, top = center.x - box.size_x / 2, center.y - box.size_y / 2
+            yield left, top, box.size_x, box.size_y, _class_number(best, class_names)
 
 
-def _class_number(name: str, class_names: Sequence[str]) -> int:
+def _class_number(hypothesis: Any, class_names: Sequence[str]) -> int:
+    name = str(hypothesis.class_id if hasattr(hypothesis, "class_id") else hypothesis.id)
     if name.isdecimal():
         return int(name)
     if name in class_names:

@@ -23,23 +23,32 @@ from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES, decode_event_array
 from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
 from aegnn_core.events.label_topics import (
+    INFO_TYPE,
+    LABEL_INFO_TOPIC,
     LABEL_TOPIC,
     Label,
     deserialize_label,
+    deserialize_label_info,
+    deserialize_ros1_label,
     label_typestore,
     serialize_label,
+    serialize_label_info,
 )
 
 __all__ = [
+    "BAG_SUFFIXES",
     "EVENT_PACKET_DEFINITION",
     "EVENT_PACKET_TYPE",
+    "LATCHED_QOS",
     "EventPacket",
     "event_packets",
     "event_topic_type",
     "is_bag",
+    "read_class_names",
     "read_event_arrays",
     "read_event_packets",
     "read_labels",
+    "topic_types",
     "write_event_bag",
 ]
 
@@ -69,6 +78,8 @@ ROS1_SUFFIX = ".bag"
 
 _METADATA = "metadata.yaml"
 _STORAGE_SUFFIXES = (".db3", ".mcap")
+#: Of bags that are files.
+BAG_SUFFIXES = (ROS1_SUFFIX, *_STORAGE_SUFFIXES)
 _STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
 _FOREVER = QosTime(9223372036, 854775807)
@@ -83,6 +94,10 @@ _DRIVER_QOS = Qos(
     liveliness=QosLiveliness.AUTOMATIC,
     liveliness_lease_duration=_FOREVER,
     avoid_ros_namespace_conventions=False,
+)
+#: Of topics whose last message later subscribers get too.
+LATCHED_QOS = _DRIVER_QOS._replace(
+    depth=1, reliability=QosReliability.RELIABLE, durability=QosDurability.TRANSIENT_LOCAL
 )
 
 
@@ -161,9 +176,10 @@ def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topi
     """The labels of a bag in the order of their stamps; none where it has no such topic.
 
     Args:
-        path: rosbag2 folder, or one of its ``.db3`` or ``.mcap`` files.
+        path: ROS 1 ``.bag`` file, rosbag2 folder, or one of its ``.db3`` or ``.mcap`` files.
         class_names: for labels that name their class instead of numbering it.
-        topic: of type ``vision_msgs/Detection2DArray`` or ``vision_msgs/Classification``.
+        topic: of type ``vision_msgs/Detection2DArray``, ``vision_msgs/Classification`` or, in ROS 1, its
+            ``Classification2D``.
 
     Raises:
         EventFormatError: the topic has another type, or a class that is neither a number nor one of the names.
@@ -171,17 +187,55 @@ def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topi
     path = Path(path)
     store = label_typestore()
     labels = []
-    with ExitStack() as stack:
-        for reader in [stack.enter_context(Reader(part)) for part in _parts(path)]:
-            connections = [connection for connection in reader.connections if connection.topic == topic]
-            for connection, _, data in reader.messages(connections) if connections else ():
-                try:
-                    label = deserialize_label(connection.msgtype, data, store, class_names)
-                except EventFormatError as error:
-                    raise EventFormatError(f"{path}: topic {topic}: {error}") from error
-                if label is not None:
-                    labels.append(label)
+    for connection, data in _messages(path, topic):
+        try:
+            if path.suffix == ROS1_SUFFIX:
+                label = deserialize_ros1_label(connection.msgtype, data, connection.msgdef.data, class_names)
+            else:
+                label = deserialize_label(connection.msgtype, data, store, class_names)
+        except EventFormatError as error:
+            raise EventFormatError(f"{path}: topic {topic}: {error}") from error
+        if label is not None:
+            labels.append(label)
     return sorted(labels, key=lambda label: label.stamp)
+
+
+def read_class_names(path: str | PathLike[str]) -> tuple[str, ...]:
+    """The names of the classes that a rosbag2's topic ``/label_info`` holds; none where it has no such topic.
+
+    Raises:
+        EventFormatError: not a readable bag, or class numbers with gaps.
+    """
+    path = Path(path)
+    for connection, data in _messages(path, LABEL_INFO_TOPIC):
+        if connection.msgtype == INFO_TYPE:
+            try:
+                return deserialize_label_info(data, label_typestore())
+            except EventFormatError as error:
+                raise EventFormatError(f"{path}: topic {LABEL_INFO_TOPIC}: {error}") from error
+    return ()
+
+
+def topic_types(path: str | PathLike[str]) -> dict[str, str]:
+    """The message type of each topic of a bag.
+
+    Raises:
+        EventFormatError: not a readable bag.
+    """
+    path = Path(path)
+    with _complete(path), ExitStack() as stack:
+        return {c.topic: c.msgtype for reader in _open(path, stack) for c in reader.connections}
+
+
+def _messages(path: Path, topic: str) -> Iterator[tuple[Connection, bytes]]:
+    """The messages of a topic, none where a bag does not have it."""
+    with ExitStack() as stack:
+        with _complete(path):
+            readers = _open(path, stack)
+        for reader in readers:
+            own = [connection for connection in reader.connections if connection.topic == topic]
+            for connection, _, data in reader.messages(own) if own else ():
+                yield connection, data
 
 
 def read_event_arrays(path: str | PathLike[str], topic: str | None = None) -> Iterator[tuple[np.ndarray, int, int]]:
@@ -344,6 +398,7 @@ def write_event_bag(
     topic: str = "/event_camera/events",
     storage: Literal["sqlite3", "mcap"] = "sqlite3",
     labels: Iterable[Label] = (),
+    class_names: Sequence[str] = (),
 ) -> int:
     """Write a rosbag2 recording (metadata version 9) with one event topic, offered as drivers offer it.
 
@@ -353,6 +408,7 @@ def write_event_bag(
         topic: the topic's name.
         storage: the bag's storage.
         labels: what is true, all of one kind; they go to the topic :data:`~aegnn_core.events.label_topics.LABEL_TOPIC`.
+        class_names: of the labels' numbers; they go to :data:`~aegnn_core.events.label_topics.LABEL_INFO_TOPIC`.
 
     Returns:
         Number of packets written.
@@ -392,6 +448,11 @@ def write_event_bag(
             )
             writer.write(connection, packet.received, store.serialize_cdr(message, EVENT_PACKET_TYPE))
             written += 1
+        if class_names:
+            info = writer.add_connection(
+                LABEL_INFO_TOPIC, INFO_TYPE, typestore=label_typestore(), offered_qos_profiles=[LATCHED_QOS]
+            )
+            writer.write(info, first.received, serialize_label_info(first.stamp, class_names, 0.0, label_typestore()))
         _write_labels(writer, labels)
     return written
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,44 @@ from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.files.recording import Size, camera_stream, drop_outside, first_known
 from aegnn_core.events.rosbag import event_topic_type, read_event_arrays, read_event_packets
 
-__all__ = ["read_bag"]
+__all__ = ["BagCamera", "read_bag", "read_bag_camera"]
+
+
+@dataclass(frozen=True)
+class BagCamera:
+    """What the beginning of a bag says of its camera.
+
+    Attributes:
+        width: sensor width [px].
+        height: sensor height [px].
+        clock_offset: host time of the sensor's time 0 [ns].
+    """
+
+    width: int
+    height: int
+    clock_offset: int
+
+
+def read_bag_camera(path: Path, topic: str | None = None) -> BagCamera:
+    """The camera of a bag's event topic, without reading more than its first events.
+
+    The clock's offset is that of the first packet with events: between its stamp and its first event. In event arrays
+    the sensor's time is ROS time.
+
+    Raises:
+        EventFormatError: not a bag, no event topic or several, an encoding that is not known, or no events.
+    """
+    if event_topic_type(path, topic) in EVENT_ARRAY_TYPES:
+        for _, width, height in read_event_arrays(path, topic):
+            return BagCamera(width, height, 0)
+    else:
+        decoder: Decoder | None = None
+        for packet in read_event_packets(path, topic):
+            decoder = decoder or _decoder_for(path, packet.encoding, packet.width, packet.height)
+            events = decoder.decode(packet.events, packet.time_base, packet.is_bigendian)
+            if len(events):
+                return BagCamera(packet.width, packet.height, packet.stamp - 1000 * int(events["t"][0]))
+    raise EventFormatError(f"{path}: its event topic holds no events, expected at least one")
 
 
 def read_bag(path: Path, size: Size, topic: str | None = None) -> EventStream:
@@ -50,10 +88,7 @@ def _read_packets(path: Path, size: Size, topic: str | None) -> EventStream:
         width = packet.width if size[0] is None else size[0]
         height = packet.height if size[1] is None else size[1]
         if decoder is None:
-            try:
-                decoder = make_decoder(packet.encoding, width, height)
-            except EventFormatError as error:
-                raise EventFormatError(f"{path}: {error}") from error
+            decoder = _decoder_for(path, packet.encoding, width, height)
         if (packet.encoding, width, height) != (decoder.encoding, decoder.width, decoder.height):
             raise EventFormatError(
                 f"{path}: packet {packet.seq} is {packet.encoding!r} of {width} x {height} px,"
@@ -63,3 +98,10 @@ def _read_packets(path: Path, size: Size, topic: str | None) -> EventStream:
     if decoder is None:
         raise EventFormatError(f"{path}: its event topic holds no packets, expected at least one")
     return camera_stream(path, np.concatenate(chunks), decoder.counts, (decoder.width, decoder.height))
+
+
+def _decoder_for(path: Path, encoding: str, width: int, height: int) -> Decoder:
+    try:
+        return make_decoder(encoding, width, height)
+    except EventFormatError as error:
+        raise EventFormatError(f"{path}: {error}") from error

@@ -1,0 +1,127 @@
+"""A folder of bags with labels beside the events: a data set of one's own.
+
+``{training,validation,test}`` hold rosbag2 recordings (folders, or ``.mcap`` and ``.db3`` files) and ROS 1 ``.bag``
+files, all of one camera. What is true stands in each on the topic ``/labels``: ``vision_msgs/Classification`` with the
+one class of the recording, or ``vision_msgs/Detection2DArray``. The names of the classes stand in ``labels.txt``, one a
+line in the order of their numbers, or in the bags on ``/label_info`` (``vision_msgs/LabelInfo``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from aegnn_core.datasets.recording import BOX_DTYPE, DatasetFormat, MissingFilesError, Recording
+from aegnn_core.events.array import EventFormatError
+from aegnn_core.events.files.bag import read_bag_camera
+from aegnn_core.events.label_topics import BOXES_TYPE, LABEL_INFO_TOPIC, LABEL_TOPIC
+from aegnn_core.events.rosbag import BAG_SUFFIXES, is_bag, read_class_names, read_labels, topic_types
+
+__all__ = ["ROSBAG", "ROSBAG_SOURCE", "rosbag_format"]
+
+ROSBAG = "rosbag"
+ROSBAG_SOURCE = (
+    "rosbag2 recordings or ROS 1 .bag files with events and the topic /labels, such as aegnn bag writes, in the folders"
+    " training, validation and test"
+)
+_NAMES_FILE = "labels.txt"
+
+_Value = TypeVar("_Value")
+
+
+def rosbag_format(folder: Path, split: str) -> DatasetFormat:
+    """The labels, the sensor and the task of the bags of a split.
+
+    Raises:
+        MissingFilesError: there are no bags.
+        EventFormatError: a bag is not readable or has no labels, differs from the first one in its sensor, the type of
+            its labels or the names of its classes, or nothing says what these are.
+    """
+    bags = _bags(folder / split)
+    cameras = [read_bag_camera(bag) for bag in bags]
+    sensor = _same(bags, "the sensor's width and height are", [(camera.width, camera.height) for camera in cameras])
+    kind = _same(bags, "the type of its labels is", [_label_type(bag) for bag in bags])
+    file = folder / _NAMES_FILE
+    if file.exists():
+        names = tuple(line.strip() for line in file.read_text("utf8").splitlines() if line.strip())
+    else:
+        names = _same(bags, "its classes are", [read_class_names(bag) for bag in bags])
+    if not names:
+        raise EventFormatError(
+            f"{bags[0]}: has no topic {LABEL_INFO_TOPIC} with the names of the classes, expected one, or the names in"
+            f" {file}, one a line"
+        )
+    return DatasetFormat(
+        name=ROSBAG,
+        labels=names,
+        sensor=sensor,
+        tasks=("detection" if kind == BOXES_TYPE else "recognition",),
+        source=ROSBAG_SOURCE,
+        find=partial(_find, names),
+        read_boxes=partial(_read_boxes, names),
+    )
+
+
+def _bags(place: Path) -> list[Path]:
+    entries = sorted(place.iterdir()) if place.is_dir() else []
+    bags = [entry for entry in entries if entry.suffix in BAG_SUFFIXES or is_bag(entry)]
+    if not bags:
+        raise MissingFilesError(f"{place} holds no bags")
+    return bags
+
+
+def _label_type(bag: Path) -> str:
+    topics = topic_types(bag)
+    if LABEL_TOPIC not in topics:
+        raise EventFormatError(f"{bag}: holds the topics {', '.join(sorted(topics))}, expected {LABEL_TOPIC} too")
+    return topics[LABEL_TOPIC]
+
+
+def _same(bags: Sequence[Path], what: str, values: Sequence[_Value]) -> _Value:
+    """The one value of all bags."""
+    for bag, value in zip(bags, values, strict=True):
+        if value != values[0]:
+            raise EventFormatError(f"{bag}: {what} {value}, expected {values[0]} as in {bags[0].name}")
+    return values[0]
+
+
+def _find(names: tuple[str, ...], folder: Path, split: str, task: str) -> Sequence[Recording]:
+    bags = _bags(folder / split)
+    if task == "detection":
+        return [Recording(bag, boxes=bag) for bag in bags]
+    return [Recording(bag, _class_of(bag, names)) for bag in bags]
+
+
+def _class_of(bag: Path, names: tuple[str, ...]) -> int:
+    found = {label.class_id for label in read_labels(bag, names)}
+    if len(found) != 1:
+        raise EventFormatError(f"{bag}: the classes on {LABEL_TOPIC} are {found or 'none'}, expected one for all of it")
+    (number,) = found
+    assert number is not None
+    _check_class(bag, number, names)
+    return number
+
+
+def _read_boxes(names: tuple[str, ...], recording: Recording) -> np.ndarray:
+    """The boxes of a bag in the sensor's time; nothing follows an object, so all have the track number 0."""
+    bag = recording.events
+    offset = read_bag_camera(bag).clock_offset
+    parts = [np.empty(0, BOX_DTYPE)]
+    for label in read_labels(bag, names):
+        assert label.boxes is not None
+        _check_class(bag, int(label.boxes["class_id"].max(initial=0)), names)
+        part = np.zeros(len(label.boxes), BOX_DTYPE)
+        part["t"] = (label.stamp - offset) // 1000
+        for name in label.boxes.dtype.names or ():
+            part[name] = label.boxes[name]
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def _check_class(bag: Path, number: int, names: tuple[str, ...]) -> None:
+    if number >= len(names):
+        raise EventFormatError(f"{bag}: a label is of class {number}, expected one of the {len(names)} classes {names}")
