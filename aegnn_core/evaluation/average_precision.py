@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-__all__ = ["AveragePrecision", "average_precision"]
+__all__ = ["RECALLS", "AveragePrecision", "average_precision"]
+
+#: Where COCO looks at the precision.
+RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,14 @@ class AveragePrecision:
         ap50: at IoU 0.5.
         ap75: at IoU 0.75.
         per_class: ``ap`` of each class by its label.
+        curves: precision at :data:`RECALLS` and IoU 0.5 of each class by its label, ``[101]``; not part of the figures.
     """
 
     ap: float
     ap50: float
     ap75: float
     per_class: dict[str, float]
+    curves: dict[str, np.ndarray] = field(compare=False)
 
     def to_dict(self) -> dict[str, float | None]:
         """The figures by name, None for nan."""
@@ -52,38 +58,46 @@ def average_precision(
     """
     if len(ground_truth) != len(predictions):
         raise ValueError(f"found {len(ground_truth)} images with true boxes and {len(predictions)} with predictions")
-    nothing = AveragePrecision(np.nan, np.nan, np.nan, dict.fromkeys(labels, np.nan))
     truth = [
         {**box, "id": n + 1, "area": box["bbox"][2] * box["bbox"][3], "iscrowd": 0}
         for n, box in enumerate(_boxes(ground_truth, labels))
     ]
-    if not truth:
-        return nothing
     found = list(_boxes(predictions, labels))
+    # precision: [IoU threshold, recall, class], nan where a class has no true box
+    if truth and found:
+        precision = _precision(truth, found, len(ground_truth), len(labels))
+    else:
+        present = {box["category_id"] for box in truth}
+        precision = np.array([0.0 if n in present else np.nan for n in range(len(labels))])
+        precision = np.broadcast_to(precision, (10, len(RECALLS), len(labels)))
+    per_class = {label: _mean(precision[:, :, n]) for n, label in enumerate(labels)}
+    curves = {label: precision[0, :, n] for n, label in enumerate(labels)}
+    return AveragePrecision(_mean(precision), _mean(precision[0]), _mean(precision[5]), per_class, curves)
+
+
+def _precision(truth: list[dict[str, Any]], found: list[dict[str, Any]], images: int, categories: int) -> np.ndarray:
+    """COCO's precision ``[IoU thresholds, recalls, classes]``, nan for classes without true boxes."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {
             "info": {},
-            "images": [{"id": n} for n in range(len(ground_truth))],
-            "categories": [{"id": n} for n in range(len(labels))],
+            "images": [{"id": n} for n in range(images)],
+            "categories": [{"id": n} for n in range(categories)],
             "annotations": truth,
         }
         coco.createIndex()
-        if not found:
-            present = {box["category_id"] for box in truth}
-            return AveragePrecision(0, 0, 0, {label: 0.0 if n in present else np.nan for n, label in enumerate(labels)})
         evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
         evaluation.params.maxDets = [1, 10, 100]
         evaluation.evaluate()
         evaluation.accumulate()
-    # precision: [IoU threshold, recall, class, area range, maximum detections], -1 where a class has no true box
-    precision = np.where(evaluation.eval["precision"] < 0, np.nan, evaluation.eval["precision"])[:, :, :, 0, -1]
+    # As COCO has it, there are also area ranges, the first of which is all, and three maximum numbers of detections.
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    return np.where(precision < 0, np.nan, precision)
 
-    def mean(values: np.ndarray) -> float:
-        return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
-    per_class = {label: mean(precision[:, :, n]) for n, label in enumerate(labels)}
-    return AveragePrecision(mean(precision), mean(precision[0]), mean(precision[5]), per_class)
+def _mean(values: np.ndarray) -> float:
+    """The mean of all numbers that are not nan, nan if there are none."""
+    return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 
 def _boxes(images: Sequence[np.ndarray], labels: Sequence[str]):

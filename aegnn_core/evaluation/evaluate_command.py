@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from aegnn_core.evaluation import Accuracy, AveragePrecision, LabelledRecordings
     from aegnn_core.evaluation.over_events import SeenAccuracy
     from aegnn_core.evaluation.threshold_search import ThresholdResult
 
@@ -42,6 +43,12 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
     parser.add_argument(
         "--search", action="store_true", help="also average precision over score and overlap thresholds"
     )
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        default=None,
+        help="folder for precision over recall or confusion, and with --over-events the accuracy, as PNG",
+    )
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
 
@@ -49,31 +56,23 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     import torch
 
-    from aegnn_core.datasets import open_dataset
-    from aegnn_core.evaluation import dataset_moments, evaluate, simulated_moments
+    from aegnn_core.evaluation import evaluate
     from aegnn_core.evaluation.over_events import accuracy_over_events
     from aegnn_core.evaluation.threshold_search import search_thresholds
     from aegnn_core.nn import load_model
 
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
     model = load_model(arguments.model, device=arguments.device)
-    if arguments.dataset == "simulated":
-        recordings = simulated_moments(model.task, arguments.samples, arguments.seed)
-    else:
-        dataset = open_dataset(arguments.dataset, arguments.split, task=model.task)
-        recordings = dataset_moments(dataset, model.task)
+    recordings = _recordings(arguments, model.task)
     through = [name for name in ("dense", "asynchronous") if getattr(arguments, name)] or ["dense"]
     evaluation = evaluate(model, recordings, through)
-    figures: dict[str, dict[str, Any]] = {name: result.to_dict() for name, result in evaluation.figures.items()}
-    table = Table(title=f"{model.name} on {recordings.name}, {recordings.part}, {recordings.count} recordings")
-    for column in ("figure", *through):
-        table.add_column(column, justify="left" if column == "figure" else "right")
-    for name in figures[through[0]]:
-        if name != "confusion":
-            values = (figures[column][name] for column in through)
-            table.add_row(name, *("no true box" if value is None else f"{value:.4f}" for value in values))
+    steps = accuracy_over_events(model, recordings) if arguments.over_events else None
+    found = search_thresholds(model, recordings, through[-1]) if arguments.search else None
+
     console = Console()
-    console.print(table)
+    title = f"{model.name} on {recordings.name}, {recordings.part}, {recordings.count} recordings"
+    figures: dict[str, dict[str, Any]] = {name: result.to_dict() for name, result in evaluation.figures.items()}
+    console.print(_figures_table(figures, title))
     if "confusion" in figures[through[-1]] and len(model.labels) <= _PRINTED_CLASSES:
         console.print(_confusion_table(model.labels, figures[through[-1]]["confusion"]))
     document: dict[str, Any] = {"model": model.name, "dataset": recordings.name, "part": recordings.part}
@@ -84,12 +83,10 @@ def _run(arguments: argparse.Namespace) -> None:
             f" scores differ by at most {agreement.largest_difference:.1e}"
         )
         document["agreement"] = asdict(agreement)
-    if arguments.over_events:
-        steps = accuracy_over_events(model, recordings)
+    if steps is not None:
         console.print(_over_events_table(steps))
         document["over_events"] = [asdict(step) for step in steps]
-    if arguments.search:
-        found = search_thresholds(model, recordings, through[-1])
+    if found is not None:
         console.print(_search_table(found))
         document["search"] = [
             {"score_threshold": one.score_threshold, "iou_threshold": one.iou_threshold, **one.precision.to_dict()}
@@ -97,6 +94,47 @@ def _run(arguments: argparse.Namespace) -> None:
         ]
     if arguments.json:
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
+    if arguments.plots:
+        _save_plots(arguments.plots, title, model.labels, evaluation.figures[through[-1]], steps)
+
+
+def _recordings(arguments: argparse.Namespace, task: str) -> LabelledRecordings:
+    from aegnn_core.datasets import open_dataset
+    from aegnn_core.evaluation import dataset_moments, simulated_moments
+
+    if arguments.dataset == "simulated":
+        return simulated_moments(task, arguments.samples, arguments.seed)
+    return dataset_moments(open_dataset(arguments.dataset, arguments.split, task=task), task)
+
+
+def _save_plots(
+    folder: Path,
+    title: str,
+    labels: Sequence[str],
+    figures: Accuracy | AveragePrecision,
+    steps: Sequence[SeenAccuracy] | None,
+) -> None:
+    from aegnn_core.evaluation import Accuracy
+    from aegnn_core.evaluation.plots import plot_confusion, plot_over_events, plot_precision_recall
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(figures, Accuracy):
+        plot_confusion(figures.confusion, labels, title).savefig(folder / "confusion.png")
+    else:
+        plot_precision_recall(figures, title).savefig(folder / "precision_recall.png")
+    if steps is not None:
+        plot_over_events(steps, title).savefig(folder / "over_events.png")
+
+
+def _figures_table(figures: dict[str, dict[str, Any]], title: str) -> Table:
+    table = Table("figure", title=title)
+    for name in figures:
+        table.add_column(name, justify="right")
+    for figure in next(iter(figures.values())):
+        if figure != "confusion":
+            values = (column[figure] for column in figures.values())
+            table.add_row(figure, *("no true box" if value is None else f"{value:.4f}" for value in values))
+    return table
 
 
 def _over_events_table(steps: Sequence[SeenAccuracy]) -> Table:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
 from aegnn_core import GraphConfig, build_graph, load_model, network, save_model
 from aegnn_core.cli import main
@@ -14,10 +15,13 @@ from aegnn_core.datasets import open_dataset
 from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.evaluation import average_precision, dataset_moments, evaluate, simulated_moments
 from aegnn_core.evaluation.answers import DenseAnswers, LiveAnswers
+from aegnn_core.evaluation.average_precision import RECALLS
 from aegnn_core.evaluation.over_events import SHARES, accuracy_over_events
+from aegnn_core.evaluation.plots import plot_precision_recall
 from aegnn_core.evaluation.threshold_search import IOU_THRESHOLDS, SCORE_THRESHOLDS, search_thresholds
 from aegnn_core.events import make_events
 from aegnn_core.events.simulation import simulate_recognition, simulate_scene
+from aegnn_core.nn import DETECTION_DTYPE
 from aegnn_core.nn.checkpoint import TrainedModel
 
 HELD_OUT = 2_000_000
@@ -197,6 +201,31 @@ def test_accuracy_over_events_is_that_of_the_parts(tmp_path: Path, capsys: pytes
     assert steps[SHARES.index(0.1)] == {"share": 0.1, "events": seen / 5, "accuracy": right / 5}
     with pytest.raises(ValueError, match="the model scenes_detector is for detection"):
         accuracy_over_events(load_model("scenes_detector"), simulated_moments("detection", 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "pictures"),
+    [
+        ("scenes_detector", [], {"precision_recall.png"}),
+        ("scenes_recognizer", ["--over-events"], {"confusion.png", "over_events.png"}),
+    ],
+)
+def test_the_command_draws_its_figures(tmp_path: Path, model: str, options: list[str], pictures: set[str]) -> None:
+    folder = tmp_path / "new" / "plots"
+    assert main(["evaluate", model, "--samples", "2", "--asynchronous", "--plots", str(folder), *options]) == 0
+    assert {file.name for file in folder.iterdir()} == pictures
+    for file in folder.iterdir():
+        with Image.open(file) as picture:
+            assert len(set(picture.convert("L").getdata())) > 10  # it is not blank
+
+
+def test_curves_are_of_the_classes_that_have_true_boxes() -> None:
+    truth = np.array([(0, 0, 40, 20, 0, 0)], DETECTION_DTYPE)
+    found = np.array([(0, 0, 40, 20, 0.9, 0)], DETECTION_DTYPE)
+    (axes,) = plot_precision_recall(average_precision([truth], [found], ("car", "pedestrian")), "title").axes
+    (line,) = axes.lines
+    assert line.get_label() == "car, AP50 1.000"
+    assert_allclose(np.array(line.get_data()), [RECALLS, np.ones(101)])
 
 
 def test_the_search_tries_all_thresholds_on_the_same_answers(
