@@ -22,7 +22,8 @@ from aegnn_ros.replay import DRIVER_QOS, replay
 
 __all__ = ["main"]
 
-#: A subscriber that is seen may not see the publisher yet [s].
+#: A subscriber that is seen may not see the publisher yet, nor have taken the last packet, which the end of the process
+#: would take away from it [s].
 _SETTLE_S = 0.5
 _POLL_S = 0.1
 #: /clock is not published more often than this in ROS time [ns].
@@ -88,6 +89,7 @@ def _play(node: Node, parsed: argparse.Namespace) -> None:
                 return
         node.get_logger().info(f"played {count} packets of {parsed.bag}")
         if not parsed.loop:
+            time.sleep(_SETTLE_S)
             return
 
 

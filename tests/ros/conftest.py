@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +45,8 @@ from aegnn_ros.share import large_packet_profile
 from tests.conftest import claimed_ros_domain
 
 LABELS = {"detection": ("car", "pedestrian"), "recognition": ("car", "pedestrian", "clutter")}
+
+COUNTS = ("packets", "packets_lost", "packets_dropped", "packets_malformed", "events")
 
 #: An answer that takes longer than this is lost [s]; all requests of the tests may be made twice.
 ASK_AGAIN_S = 15.0
@@ -148,6 +153,11 @@ class Conversation:
         self.wait(lambda: messages and nanoseconds(messages[-1].header.stamp) > begin)
         return {value.key: value.value for value in messages[-1].status[0].values}
 
+    def counts(self) -> dict[str, int]:
+        """The counts of packets and events in diagnostics."""
+        values = self.diagnostics()
+        return {name: int(values[name]) for name in COUNTS}
+
     def settle(self) -> None:
         """Wait until the detector has worked off what waits in its queue."""
         before, now = "", self.diagnostics()["packets"]
@@ -175,6 +185,19 @@ class Conversation:
                 return future.result()
             self.process.check()
         raise TimeoutError(f"{client.srv_name} did not answer; the node's log:\n{self.process.log()}")
+
+
+def start_player(*arguments: object, domain: int | None = None) -> subprocess.Popen[str]:
+    """Start ``play_events`` with these arguments, on the topic of the detector ``/event_detector``.
+
+    The detector may be in another ROS domain than the present test's, where it serves several tests.
+    """
+    environment = os.environ | ({} if domain is None else {"ROS_DOMAIN_ID": str(domain)})
+    command = [sys.executable, "-m", "aegnn_ros.bag_player", *map(str, arguments)]
+    remapping = ["--ros-args", "-r", "/event_camera/events:=/event_detector/events"]
+    return subprocess.Popen(
+        [*command, *remapping], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 @contextmanager

@@ -16,10 +16,11 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from vision_msgs.msg import Detection2DArray, LabelInfo
 from visualization_msgs.msg import Marker
 
+from aegnn_core.events.files import read_events
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import read_event_packets
 from aegnn_ros.node_process import NodeProcess, NodeProcessError
-from tests.ros.conftest import LABELS, Conversation, conversation
+from tests.ros.conftest import COUNTS, LABELS, Conversation, conversation, start_player
 
 RATE = 50.0
 OUTPUTS = ("detections", "classification", "markers", "annotated_image")
@@ -29,7 +30,13 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 @pytest.fixture(scope="module")
 def active(models: dict[str, Path]) -> Iterator[Conversation]:
     """An active detector that finds something in everything."""
-    parameters = {"model": str(models["detection"]), "score_threshold": 0.0, "max_detections": 5, "rate": RATE}
+    parameters = {
+        "model": str(models["detection"]),
+        "score_threshold": 0.0,
+        "max_detections": 5,
+        "rate": RATE,
+        "queue_depth": 1000,  # a machine with other work may have no time for the node for a while
+    }
     with conversation(parameters) as talk:
         assert talk.configure()
         talk.activate()
@@ -77,14 +84,28 @@ def test_a_recording_gives_messages_on_every_topic(detector: Conversation, packe
 
 
 @pytest.mark.parametrize("bag", ["evt3_640x480", "libcaer_cmp_346x260", "libcaer_640x480"])
-def test_real_recordings_of_other_sensors_give_messages_on_every_topic(
+def test_real_recordings_of_other_sensors_lose_nothing_and_give_messages_on_every_topic(
     detector: Conversation, shared_data: Path, bag: str
 ) -> None:
-    recorded = list(read_event_packets(shared_data / "rosbags" / bag))
-    before = detector.diagnostics()
+    folder = shared_data / "rosbags" / bag
+    recorded = list(read_event_packets(folder))
+    assert detector.lifecycle.change_state(Transition.TRANSITION_DEACTIVATE)
+    detector.activate()  # a sequence of packets that begins now has lost none before
+    before = detector.counts()
     detector.forget()
-    detector.play(recorded[: len(recorded) // 3])
+    player = start_player(folder, domain=detector.node.context.get_domain_id())
+    output, _ = player.communicate(timeout=60)
+    assert f"played {len(recorded)} packets" in output
     detector.settle()
+
+    after = detector.counts()
+    assert {name: after[name] - before[name] for name in COUNTS} == {
+        "packets": len(recorded),
+        "packets_lost": 0,
+        "packets_dropped": 0,
+        "packets_malformed": 0,
+        "events": len(read_events(folder)),
+    }
     assert all(detector.received[topic] for topic in OUTPUTS)
     image = detector.received["annotated_image"][-1]
     assert (image.width, image.height) == (recorded[0].width, recorded[0].height)
@@ -94,10 +115,7 @@ def test_real_recordings_of_other_sensors_give_messages_on_every_topic(
     right = max(
         d.bbox.center.position.x + d.bbox.size_x / 2 for m in detector.received["detections"] for d in m.detections
     )
-    assert right <= recorded[0].width
-    after = detector.diagnostics()
-    assert after["packets_malformed"] == before["packets_malformed"]
-    assert int(after["events_processed"]) > int(before["events_processed"])
+    assert right <= recorded[0].width + 1e-3  # float32
     assert "rror" not in detector.process.log()
 
 
