@@ -97,11 +97,11 @@ def _find(names: tuple[str, ...], folder: Path, split: str, task: str) -> Sequen
 
 
 def _class_of(bag: Path, names: tuple[str, ...]) -> int:
-    found = {label.class_id for label in read_labels(bag, names)}
+    found = sorted({label.class_id for label in read_labels(bag, names) if label.class_id is not None})
     if len(found) != 1:
-        raise EventFormatError(f"{bag}: the classes on {LABEL_TOPIC} are {found or 'none'}, expected one for all of it")
+        classes = ", ".join(map(str, found)) or "none"
+        raise EventFormatError(f"{bag}: the classes on {LABEL_TOPIC} are {classes}, expected one for all of it")
     (number,) = found
-    assert number is not None
     _check_class(bag, number, names)
     return number
 
@@ -124,4 +124,5 @@ def _read_boxes(names: tuple[str, ...], recording: Recording) -> np.ndarray:
 
 def _check_class(bag: Path, number: int, names: tuple[str, ...]) -> None:
     if number >= len(names):
-        raise EventFormatError(f"{bag}: a label is of class {number}, expected one of the {len(names)} classes {names}")
+        known = ", ".join(names)
+        raise EventFormatError(f"{bag}: a label is of class {number}, expected 0 to {len(names) - 1}: {known}")

@@ -9,24 +9,9 @@ from aegnn_core.datasets import EventDataset, MissingFilesError, ncars, nmnist, 
 from aegnn_core.datasets.gen1 import large_enough
 from aegnn_core.datasets.ncaltech101 import split_letters
 from aegnn_core.events import EventFormatError
+from tests.datasets.tiny_datasets import aer_bytes, annotation, dat_bytes, write
 
 REAL = Path("../shared/data")
-
-
-def dat_bytes(*events: tuple[int, int, int, int]) -> bytes:
-    """Events (t, x, y, p) as a Prophesee ``_td.dat`` file."""
-    words = np.array([(t, x | y << 14 | p << 28) for t, x, y, p in events], "<u4")
-    return b"% Data file containing Event2D events.\n% Version 2\n" + bytes([0, 8]) + words.tobytes()
-
-
-def aer_bytes(*events: tuple[int, int, int, int]) -> bytes:
-    """Events (t, x, y, p) as an AER-40 ``.bin`` file."""
-    return b"".join(bytes([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255]) for t, x, y, p in events)
-
-
-def write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
 
 
 def rows(dataset: EventDataset, number: int) -> list[tuple[int, ...]]:
@@ -125,10 +110,6 @@ def test_real_recordings_of_nmnist() -> None:
     assert len(dataset) == 100
     assert sorted({item.label for item in dataset.recordings}) == list(range(10))
     assert len(dataset[0].stream) > 1000
-
-
-def annotation(x0: int, y0: int, x1: int, y2: int) -> bytes:
-    return np.array([2, 5, x0, y0, x1, y0, x1, y2, x0, y2, 2, 20, 0, 0], "<i2").tobytes()
 
 
 def test_ncaltech101_as_downloaded(tmp_path: Path) -> None:
@@ -256,7 +237,9 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             open_dataset(name, "test", task=task)
     with pytest.raises(MissingFilesError, match=r"holds no files \*_td.dat and \*_bbox.npy; expected there"):
         open_dataset("gen1", "test", task="detection")
-    with pytest.raises(ValueError, match="unknown data set 'cifar10', known are ncars, ncaltech101, gen1, nmnist"):
+    with pytest.raises(
+        ValueError, match="unknown data set 'cifar10', known are ncars, ncaltech101, gen1, nmnist, rosbag"
+    ):
         open_dataset("cifar10", "test", task="recognition")
     with pytest.raises(ValueError, match="unknown split 'val', known are training, validation, test"):
         open_dataset("gen1", "val", task="detection")
