@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -110,7 +111,7 @@ def draw_boxes(
     if captions:
         # After all rectangles, so that no line crosses a text.
         for box, color, caption in zip(boxes, colors, captions, strict=True):
-            _draw_caption(draw, picture.size, caption, float(box["x"]), float(box["y"]), color, font_size)
+            _paste_caption(picture, _tag(caption, color, font_size), float(box["x"]), float(box["y"]))
     return np.asarray(picture)
 
 
@@ -126,20 +127,18 @@ def draw_title(image: np.ndarray, text: str, color: Color = ON_COLOR, *, font_si
     return np.asarray(picture)
 
 
-def _draw_caption(
-    draw: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    caption: str,
-    left: float,
-    top: float,
-    color: Color,
-    font_size: int,
-) -> None:
-    """A filled tag with dark text on the upper edge of a box; inside the box where the image ends above it."""
+@lru_cache(maxsize=1024)
+def _tag(caption: str, color: Color, font_size: int) -> Image.Image:
+    """A filled tag with dark text. A stream of detections has the same few again and again."""
     font = ImageFont.load_default(font_size)
     ascent, descent = font.getmetrics()  # type: ignore[union-attr]  # a FreeType font, because a size was given
-    width, height = math.ceil(font.getlength(caption)) + 4, ascent + descent
-    left = max(0, min(round(left), size[0] - width))
-    top = round(top) - height if top >= height else max(0, round(top))
-    draw.rectangle((left, top, left + width - 1, top + height - 1), fill=color)
-    draw.text((left + 2, top), caption, fill=BACKGROUND, font=font)
+    tag = Image.new("RGB", (math.ceil(font.getlength(caption)) + 4, ascent + descent), color)
+    ImageDraw.Draw(tag).text((2, 0), caption, fill=BACKGROUND, font=font)
+    return tag
+
+
+def _paste_caption(picture: Image.Image, tag: Image.Image, left: float, top: float) -> None:
+    """Put a tag on the upper edge of a box; inside the box where the image ends above it."""
+    column = max(0, min(round(left), picture.width - tag.width))
+    row = round(top) - tag.height if top >= tag.height else max(0, round(top))
+    picture.paste(tag, (column, row))

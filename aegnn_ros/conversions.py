@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import array
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from event_camera_msgs.msg import EventPacket
-from geometry_msgs.msg import Point
 from PIL import Image as PillowImage
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import ColorRGBA, Header
-from vision_msgs.msg import (
-    Classification,
-    Detection2D,
-    Detection2DArray,
-    LabelInfo,
-    ObjectHypothesis,
-    ObjectHypothesisWithPose,
-    VisionClass,
-)
+from vision_msgs.msg import Classification, Detection2DArray, LabelInfo, ObjectHypothesis, VisionClass
 from visualization_msgs.msg import Marker
 
 from aegnn_core.drawing import class_color
@@ -29,14 +20,13 @@ from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.nn.detection import DETECTION_DTYPE
 
 __all__ = [
-    "box_markers",
+    "TEXT_HEIGHT",
     "classification",
     "compressed_image",
-    "deleted_boxes",
-    "detection_array",
     "detections_of",
     "image",
     "label_info",
+    "marker_color",
     "nanoseconds",
     "packet_message",
     "scores_of",
@@ -44,9 +34,8 @@ __all__ = [
     "time_message",
 ]
 
-#: Namespaces of the markers of a box.
-BOXES, CAPTIONS = "boxes", "captions"
-_TEXT_HEIGHT = 0.04
+#: Of markers [m]; the image plane is one metre wide.
+TEXT_HEIGHT = 0.04
 _JPEG_QUALITY = 85
 
 
@@ -76,26 +65,8 @@ def packet_message(packet: RecordedPacket, stamp: int) -> EventPacket:
     return message
 
 
-def detection_array(header: Header, detections: np.ndarray, tracks: Sequence[int] | None = None) -> Detection2DArray:
-    """Boxes ``[N]`` with x, y (upper left corner), w, h [px], score and class_id as a message.
-
-    As vision_msgs has it, ``class_id`` is the number that the label info explains, ``bbox`` has its centre, and ``id``
-    is the same for the same object in several messages: the number of its track, empty where there are none.
-    """
-    message = Detection2DArray(header=header)
-    for k, box in enumerate(detections):
-        detection = Detection2D(header=header, id="" if tracks is None else str(tracks[k]))
-        detection.bbox.center.position.x = float(box["x"] + box["w"] / 2)
-        detection.bbox.center.position.y = float(box["y"] + box["h"] / 2)
-        detection.bbox.size_x, detection.bbox.size_y = float(box["w"]), float(box["h"])
-        hypothesis = ObjectHypothesis(class_id=str(int(box["class_id"])), score=float(box["score"]))
-        detection.results.append(ObjectHypothesisWithPose(hypothesis=hypothesis))
-        message.detections.append(detection)
-    return message
-
-
 def detections_of(message: Detection2DArray) -> np.ndarray:
-    """The boxes of a message as ``DETECTION_DTYPE [N]``, the inverse of :func:`detection_array`."""
+    """The boxes of a message of :class:`~aegnn_ros.box_messages.DetectionMessages` as ``DETECTION_DTYPE [N]``."""
     detections = np.zeros(len(message.detections), DETECTION_DTYPE)
     for k, detection in enumerate(message.detections):
         box, best = detection.bbox, detection.results[0].hypothesis
@@ -138,54 +109,15 @@ def compressed_image(header: Header, pixels: np.ndarray) -> CompressedImage:
     return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=array.array("B", stream.getvalue()))
 
 
-def box_markers(
-    header: Header, detections: np.ndarray, captions: Sequence[str], ids: Sequence[int], width: int, height: int
-) -> list[Marker]:
-    """Boxes ``[N]`` in camera pixels as outlines with captions on the image plane, one metre in front of the camera.
-
-    Nothing is known of the lens, so the image of ``width`` x ``height`` px is drawn one metre wide, in the optical
-    frame: x right, y down, z forward. A box and its caption have the same id.
-    """
-    markers = []
-    for box, text, number in zip(detections, captions, ids, strict=True):
-        class_id = int(box["class_id"])
-        left, top = (box["x"] - width / 2) / width, (box["y"] - height / 2) / width
-        right, bottom = left + box["w"] / width, top + box["h"] / width
-        outline = _marker(header, BOXES, number, Marker.LINE_STRIP, class_id)
-        outline.scale.x = 0.005
-        corners = ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
-        outline.points = [Point(x=float(x), y=float(y), z=1.0) for x, y in corners]
-        caption = _text(header, CAPTIONS, number, text, class_id)
-        caption.pose.position.x = float(left + right) / 2
-        caption.pose.position.y = float(top) - _TEXT_HEIGHT / 2
-        markers += [outline, caption]
-    return markers
-
-
-def deleted_boxes(header: Header, ids: Iterable[int]) -> list[Marker]:
-    """Takes boxes and their captions away that earlier messages have drawn."""
-    return [
-        Marker(header=header, ns=namespace, id=number, action=Marker.DELETE)
-        for number in ids
-        for namespace in (BOXES, CAPTIONS)
-    ]
-
-
-def text_marker(header: Header, text: str, class_id: int) -> Marker:
+def text_marker(header: Header, namespace: str, text: str, class_id: int) -> Marker:
     """A line of text in the middle of the image plane, in the colour of a class."""
-    return _text(header, "class", 0, text, class_id)
-
-
-def _text(header: Header, namespace: str, number: int, text: str, class_id: int) -> Marker:
-    marker = _marker(header, namespace, number, Marker.TEXT_VIEW_FACING, class_id)
-    marker.scale.z = _TEXT_HEIGHT
+    marker = Marker(header=header, ns=namespace, type=Marker.TEXT_VIEW_FACING, text=text, color=marker_color(class_id))
+    marker.scale.z = TEXT_HEIGHT
     marker.pose.position.z = 1.0
-    marker.text = text
     return marker
 
 
-def _marker(header: Header, namespace: str, number: int, kind: int, class_id: int) -> Marker:
-    marker = Marker(header=header, ns=namespace, id=number, type=kind, action=Marker.ADD)
-    red, green, blue = (float(channel) / 255 for channel in class_color(class_id))
-    marker.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
-    return marker
+def marker_color(class_id: int) -> ColorRGBA:
+    """The colour of everything about a class."""
+    red, green, blue = (channel / 255 for channel in class_color(class_id))
+    return ColorRGBA(r=red, g=green, b=blue, a=1.0)

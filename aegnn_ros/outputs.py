@@ -17,6 +17,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from aegnn_core.drawing import EventSurface, class_color, draw_boxes, draw_title
 from aegnn_ros import conversions
+from aegnn_ros.box_messages import DetectionMessages, MarkerMessages, deleted_boxes
 from aegnn_ros.camera_stream import Readout
 
 __all__ = ["DetectorOutputs"]
@@ -44,6 +45,7 @@ class DetectorOutputs:
         self._markers = self._publisher(MarkerArray, "~/markers", QoSProfile(depth=_DEPTH))
         self._image = self._publisher(Image, "~/annotated_image", QoSProfile(depth=2))
         self._compressed = self._publisher(CompressedImage, "~/annotated_image/compressed", QoSProfile(depth=2))
+        self._detection_messages, self._marker_messages = DetectionMessages(), MarkerMessages()
         self._surface: EventSurface | None = None
         self._shown: set[int] = set()  # ids of the boxes that the markers so far have drawn
 
@@ -71,7 +73,8 @@ class DetectorOutputs:
         header = Header(stamp=conversions.time_message(readout.stamp), frame_id=frame_id)
         self._classification.publish(conversions.classification(header, readout.scores))
         if self._detections is not None and readout.detections is not None:
-            self._detections.publish(conversions.detection_array(header, readout.detections, readout.tracks))
+            message = self._detection_messages.message(header, readout.detections, readout.tracks)
+            self._detections.publish(message)
         if self._markers.get_subscription_count():
             self._markers.publish(MarkerArray(markers=self._marker_list(header, readout)))
         if self._surface is not None:
@@ -101,18 +104,14 @@ class DetectorOutputs:
         return self._node.create_lifecycle_publisher(kind, topic, qos, qos_overriding_options=allowed)
 
     def _marker_list(self, header: Header, readout: Readout) -> list[Marker]:
-        if readout.detections is None:
-            return [conversions.text_marker(header, self._best_class(readout), int(readout.scores.argmax()))]
-        ids = readout.tracks if readout.tracks is not None else range(len(readout.detections))
+        found = readout.detections
+        if found is None:
+            return [conversions.text_marker(header, "class", self._best_class(readout), int(readout.scores.argmax()))]
+        ids = readout.tracks if readout.tracks is not None else range(len(found))
         gone, self._shown = self._shown - set(ids), set(ids)
-        return conversions.deleted_boxes(header, sorted(gone)) + conversions.box_markers(
-            header,
-            readout.detections,
-            self._captions(readout.detections, readout.tracks),
-            ids,
-            readout.width,
-            readout.height,
-        )
+        captions = self._captions(found, readout.tracks)
+        drawn = self._marker_messages.markers(header, found, captions, ids, readout.width, readout.height)
+        return deleted_boxes(header, sorted(gone)) + drawn
 
     def _annotate(self, picture: np.ndarray, readout: Readout) -> np.ndarray:
         if readout.detections is None:

@@ -36,20 +36,6 @@ def test_a_packet_keeps_every_field_and_gets_its_new_stamp() -> None:
     assert (message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id) == (5, 6, "davis")
 
 
-def test_detections_have_centres_numbers_as_classes_and_the_header_of_the_array() -> None:
-    message = conversions.detection_array(HEADER, BOXES)
-    first = message.detections[0]
-    assert message.header == first.header == HEADER
-    assert (first.bbox.center.position.x, first.bbox.center.position.y) == (25, 40)
-    assert (first.bbox.size_x, first.bbox.size_y, first.bbox.center.theta) == (30, 40, 0)
-    assert (first.results[0].hypothesis.class_id, first.results[0].hypothesis.score) == ("1", 0.75)
-
-
-def test_detections_come_back_from_their_message() -> None:
-    np.testing.assert_array_equal(conversions.detections_of(conversions.detection_array(HEADER, BOXES)), BOXES)
-    assert len(conversions.detections_of(conversions.detection_array(HEADER, BOXES[:0]))) == 0
-
-
 def test_classes_are_sorted_by_score() -> None:
     message = conversions.classification(HEADER, np.array([0.25, 0.5, 0.125], np.float32))
     assert [(result.class_id, result.score) for result in message.results] == [("1", 0.5), ("0", 0.25), ("2", 0.125)]
@@ -68,26 +54,6 @@ def test_an_image_keeps_its_rows() -> None:
     np.testing.assert_array_equal(np.array(message.data, np.uint8).reshape(2, 3, 3), pixels)
 
 
-def test_markers_lie_on_the_image_plane_as_the_boxes_in_the_image() -> None:
-    captions = [f"caption {k}" for k in range(len(BOXES))]
-    markers = conversions.box_markers(HEADER, BOXES, captions, range(7, 7 + len(BOXES)), 160, 120)
-    outline, caption = markers[:2]
-    assert outline.header == HEADER
-    corners = {(round(point.x, 6), round(point.y, 6), point.z) for point in outline.points}
-    left, top, right, bottom = (10 - 80) / 160, (20 - 60) / 160, (40 - 80) / 160, (60 - 60) / 160
-    assert corners == {(x, y, 1.0) for x in (left, right) for y in (top, bottom)}
-    assert caption.text == "caption 0"
-    assert caption.pose.position.y < top
-    color = [round(255 * channel) for channel in (outline.color.r, outline.color.g, outline.color.b)]
-    assert tuple(color) == class_color(1)
-    keys = [(marker.ns, marker.id) for marker in markers]
-    assert len(keys) == len(set(keys)) == 2 * len(BOXES)
-    assert all(marker.pose.orientation.w == 1 for marker in markers)
-    deleted = conversions.deleted_boxes(HEADER, range(7, 7 + len(BOXES)))
-    assert {(marker.ns, marker.id) for marker in deleted} == set(keys)
-    assert {marker.action for marker in deleted} == {Marker.DELETE}
-
-
 def test_a_compressed_image_is_a_jpeg_of_the_picture() -> None:
     pixels = np.full((12, 16, 3), (200, 30, 60), np.uint8)
     message = conversions.compressed_image(HEADER, pixels)
@@ -97,15 +63,8 @@ def test_a_compressed_image_is_a_jpeg_of_the_picture() -> None:
     assert np.abs(picture.astype(int) - pixels).max() < 8
 
 
-def test_tracked_boxes_have_their_tracks_number_as_id() -> None:
-    ids = [
-        detection.id for detection in conversions.detection_array(HEADER, BOXES, range(3, 3 + len(BOXES))).detections
-    ]
-    assert ids == [str(number) for number in range(3, 3 + len(BOXES))]
-    assert {detection.id for detection in conversions.detection_array(HEADER, BOXES).detections} == {""}
-
-
 def test_a_class_is_shown_as_text_in_its_colour() -> None:
-    marker = conversions.text_marker(HEADER, "car 0.90", 0)
-    assert (marker.type, marker.text, marker.pose.position.z) == (Marker.TEXT_VIEW_FACING, "car 0.90", 1.0)
+    marker = conversions.text_marker(HEADER, "class", "car 0.90", 0)
+    assert (marker.ns, marker.type, marker.text) == ("class", Marker.TEXT_VIEW_FACING, "car 0.90")
+    assert (marker.pose.position.z, marker.action) == (1.0, Marker.ADD)
     assert [marker.color.r, marker.color.g, marker.color.b] == pytest.approx(np.array(class_color(0)) / 255)
