@@ -15,7 +15,7 @@ from safetensors.torch import save
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.networks import GraphNetwork, network
 
-__all__ = ["TrainedModel", "load_model", "packaged_models", "save_model"]
+__all__ = ["TrainedModel", "describe", "load_model", "packaged_models", "restore", "save_model"]
 
 _KEY = "aegnn"
 _VERSION = 1
@@ -65,20 +65,54 @@ def packaged_models() -> list[str]:
     return sorted(Path(entry.name).stem for entry in _WEIGHTS.iterdir() if entry.name.endswith(".safetensors"))
 
 
-def save_model(path: str | Path, model: TrainedModel) -> None:
-    """Write a model to ``path``, through a temporary file, so that a crash leaves the old one whole."""
-    header = {
+def describe(model: TrainedModel) -> dict[str, Any]:
+    """Everything about a model but its weights, as plain values; :func:`restore` makes the model again."""
+    return {
         "version": _VERSION,
         "architecture": model.architecture,
         "graph": model.graph.to_dict(),
         "labels": list(model.labels),
         "training": model.training,
     }
+
+
+def restore(description: dict[str, Any], weights: dict[str, torch.Tensor], path: Path) -> TrainedModel:
+    """The model that :func:`describe` describes.
+
+    Args:
+        description: from :func:`describe`.
+        weights: of its network.
+        path: of the file that they come from, whose stem is the model's name.
+
+    Raises:
+        ValueError: a description of no model, of another format version, or of a model that the weights do not fit.
+    """
+    try:
+        if (version := description["version"]) == _VERSION:
+            trained_for = GraphConfig.from_dict(description["graph"])
+            module = network(**description["architecture"])
+            labels, training = tuple(description["labels"]), dict(description["training"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has an aegnn header that does not describe a model: {error!r}") from error
+    if version != _VERSION:
+        raise ValueError(f"{path} has format version {version!r}, this package reads {_VERSION}")
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        # torch says every parameter on a line of its own; the first one tells enough.
+        reason = "; ".join(str(error).split("\n")[1:2]).strip()
+        raise ValueError(f"{path} does not fit its own architecture {description['architecture']}: {reason}") from error
+    module.graph = trained_for
+    return TrainedModel(module, trained_for, labels, path.stem, description["architecture"], training)
+
+
+def save_model(path: str | Path, model: TrainedModel) -> None:
+    """Write a model to ``path``, through a temporary file, so that a crash leaves the old one whole."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    part.write_bytes(save(weights, metadata={_KEY: json.dumps(header)}))
+    part.write_bytes(save(weights, metadata={_KEY: json.dumps(describe(model))}))
     part.replace(path)
 
 
@@ -122,27 +156,16 @@ def _load(path: Path, device: str | torch.device, graph: GraphConfig | None) -> 
             f"{path} has no aegnn header, found {sorted(metadata) or 'none'}: it was not written by save_model"
         )
     try:
-        header = json.loads(metadata[_KEY])
-        if (version := header["version"]) == _VERSION:
-            trained_for = GraphConfig.from_dict(header["graph"])
-            module = network(**header["architecture"])
-            labels, training = tuple(header["labels"]), dict(header["training"])
-    except (KeyError, TypeError, ValueError) as error:
+        description = json.loads(metadata[_KEY])
+    except ValueError as error:
         raise ValueError(f"{path} has an aegnn header that does not describe a model: {error!r}") from error
-    if version != _VERSION:
-        raise ValueError(f"{path} has format version {version!r}, this package reads {_VERSION}")
-    if graph is not None and graph != trained_for:
+    model = restore(description, weights, path)
+    if graph is not None and graph != model.graph:
         raise ValueError(
-            f"{path} was trained for another graph configuration: {_difference(trained_for, graph)} (model, expected)"
+            f"{path} was trained for another graph configuration: {_difference(model.graph, graph)} (model, expected)"
         )
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        # torch says every parameter on a line of its own; the first one tells enough.
-        reason = "; ".join(str(error).split("\n")[1:2]).strip()
-        raise ValueError(f"{path} does not fit its own architecture {header['architecture']}: {reason}") from error
-    module.graph = trained_for
-    return TrainedModel(module.to(target), trained_for, labels, path.stem, header["architecture"], training)
+    model.network.to(target)
+    return model
 
 
 def _check_device(device: str | torch.device) -> torch.device:

@@ -168,6 +168,7 @@ class SplineConv(nn.Module):
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, kernel={size}, aggr={self.aggr})"
 
 
+@torch.autocast("cuda", enabled=False)
 def _convolve_in_torch(
     x: Tensor, weight: Tensor, source: Tensor, target: Tensor, scale: Tensor, index: Tensor, basis: Tensor
 ) -> Tensor:
@@ -187,6 +188,7 @@ class _CompiledConvolution(torch.autograd.Function):
     """
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def forward(ctx, x, weight, source, target, scale, index, basis):
         nodes, (kernels, channels, _) = len(scale), weight.shape
         step = max(1, _BYTES_AT_ONCE // (kernels * channels * x.element_size()))

@@ -14,9 +14,10 @@ from torch_geometric.data import Data
 
 from aegnn_core.datasets.simulated import SimulatedRecordings
 from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.training.loader_process import start_loader_process
 from aegnn_core.training.recorded_samples import ChangedRecordings
 
-__all__ = ["PooledFeatures", "one_thread"]
+__all__ = ["PooledFeatures"]
 
 
 class _Image(NamedTuple):
@@ -59,7 +60,7 @@ class PooledFeatures(Dataset[tuple[Tensor, Tensor]]):
             batch_size=None,
             num_workers=workers,
             collate_fn=_as_it_is,
-            worker_init_fn=one_thread,
+            worker_init_fn=start_loader_process,
         )
         self._images: list[_Image] = [
             image for images in track(loader, "Pooling features", transient=True) for image in images
@@ -99,11 +100,6 @@ class _PooledRecordings(Dataset[list[_Image]]):
         features = self._until_head(graph)[0].flatten(1).T.numpy()
         cell = features.any(1).nonzero()[0].astype(np.int32)
         return _Image(cell, features[cell].astype(np.float16), int(graph.y))
-
-
-def one_thread(_: int) -> None:
-    """Start a worker process: its graphs are small, threads would only wait for each other."""
-    torch.set_num_threads(1)
 
 
 def _as_it_is(item: Any) -> Any:

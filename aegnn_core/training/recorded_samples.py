@@ -1,4 +1,4 @@
-"""Recordings of a data set as training samples: changed at random, then made a graph."""
+"""Samples of a data set to train with: changed at random, then made a graph, or from graphs that are stored."""
 
 from __future__ import annotations
 
@@ -7,33 +7,52 @@ import torch
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
-from aegnn_core.datasets import EventDataset
-from aegnn_core.graph import GraphConfig, build_graph
+from aegnn_core.datasets.samples import EventSamples, labelled_graph
 from aegnn_core.training.augmentation import Augmentation
 
-__all__ = ["ChangedRecordings", "RecordedSamples"]
+__all__ = ["ChangedRecordings", "ChangedStoredGraphs", "RecordedSamples"]
 
 
 class RecordedSamples(Dataset[Data]):
-    """Graphs of whole recordings with ``y [1]``, read, changed and built when they are asked for.
+    """Graphs of samples with what is true, read, changed and built when they are asked for.
 
     Torch's random numbers, which the loader seeds, choose the changes.
 
     Args:
-        dataset: recordings with labels.
-        graph: the rule.
-        augmentation: changes the events.
+        samples: of a data set.
+        augmentation: changes the samples; None leaves them as they are.
     """
 
-    def __init__(self, dataset: EventDataset, graph: GraphConfig, augmentation: Augmentation) -> None:
-        self._dataset, self._graph, self._augmentation = dataset, graph, augmentation
+    def __init__(self, samples: EventSamples, augmentation: Augmentation | None) -> None:
+        self._samples, self._augmentation = samples, augmentation
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self._samples)
 
     def __getitem__(self, number: int) -> Data:
-        rng = np.random.default_rng(int(torch.randint(2**62, ())))
-        return _changed_graph(self._dataset, number, self._graph, self._augmentation, rng)
+        sample = self._samples[number]
+        if self._augmentation is not None:
+            sample = self._augmentation(sample, self._samples.dataset.form.sensor, _random_numbers())
+        return labelled_graph(sample, self._samples.graph)
+
+
+class ChangedStoredGraphs(Dataset[Data]):
+    """Stored graphs with the changes that leave their edges as they are, see :meth:`Augmentation.of_graph`.
+
+    Args:
+        graphs: of a data set.
+        augmentation: changes them.
+        sensor: width and height [px].
+    """
+
+    def __init__(self, graphs: Dataset[Data], augmentation: Augmentation, sensor: tuple[int, int]) -> None:
+        self._graphs, self._augmentation, self._sensor = graphs, augmentation, sensor
+
+    def __len__(self) -> int:
+        return len(self._graphs)  # type: ignore[arg-type]  # torch's type has no length, those of map style have
+
+    def __getitem__(self, number: int) -> Data:
+        return self._augmentation.of_graph(self._graphs[number], self._sensor, _random_numbers())
 
 
 class ChangedRecordings(Dataset[list[Data]]):
@@ -42,19 +61,16 @@ class ChangedRecordings(Dataset[list[Data]]):
     An item is one graph with ``y [1]``, in a list.
 
     Args:
-        dataset: recordings with labels.
-        graph: the rule.
+        samples: of a data set, for recognition.
         augmentation: changes the events.
         seed: of the changes. A smaller number of recordings are the first of a larger.
         recordings: how many.
     """
 
-    def __init__(
-        self, dataset: EventDataset, graph: GraphConfig, augmentation: Augmentation, seed: int, recordings: int
-    ) -> None:
+    def __init__(self, samples: EventSamples, augmentation: Augmentation, seed: int, recordings: int) -> None:
         if recordings < 1:
             raise ValueError(f"recordings must be at least 1, found {recordings}")
-        self._dataset, self._graph, self._augmentation = dataset, graph, augmentation
+        self._samples, self._augmentation = samples, augmentation
         self._seed, self._recordings = seed, recordings
 
     def __len__(self) -> int:
@@ -62,13 +78,10 @@ class ChangedRecordings(Dataset[list[Data]]):
 
     def __getitem__(self, number: int) -> list[Data]:
         rng = np.random.default_rng([self._seed, number])
-        return [_changed_graph(self._dataset, number % len(self._dataset), self._graph, self._augmentation, rng)]
+        sample = self._samples[number % len(self._samples)]
+        changed = self._augmentation(sample, self._samples.dataset.form.sensor, rng)
+        return [labelled_graph(changed, self._samples.graph)]
 
 
-def _changed_graph(
-    dataset: EventDataset, number: int, graph: GraphConfig, augmentation: Augmentation, rng: np.random.Generator
-) -> Data:
-    recording = dataset[number]
-    data = build_graph(augmentation(recording.stream.events, dataset.form.sensor, rng), graph)
-    data.y = torch.tensor([recording.label])
-    return data
+def _random_numbers() -> np.random.Generator:
+    return np.random.default_rng(int(torch.randint(2**62, ())))

@@ -1,58 +1,48 @@
 """Training learns, gives a model file that is ready for use, and refuses what it cannot do."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+import shutil
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_array_equal
 from torch_geometric.loader import DataLoader
 
 from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchronous, network
 from aegnn_core.cli import main
-from aegnn_core.datasets import open_dataset
+from aegnn_core.datasets import MissingFilesError, open_dataset
+from aegnn_core.datasets.samples import EventSamples
 from aegnn_core.datasets.simulated import HELD_OUT_SEED, SimulatedRecordings, SimulatedSamples
-from aegnn_core.events import make_events
 from aegnn_core.events.simulation import simulate_scene
+from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.training.augmentation import Augmentation
 from aegnn_core.training.module import GraphLearner
 from aegnn_core.training.pooled_features import PooledFeatures
 from aegnn_core.training.recorded_samples import ChangedRecordings, RecordedSamples
-from aegnn_core.training.train import RECORDED_GRAPH, SIMULATED_GRAPH, train
+from aegnn_core.training.settings import TrainSettings, default_graph
+from aegnn_core.training.train import train
 
 pytest.importorskip("lightning")
 
 
-@pytest.fixture(autouse=True)
-def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AEGNN_LOG_DIR", str(tmp_path / "logs"))
+#: The rule for detection, which has a window.
+GRAPH = default_graph("simulated", "detection")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads are slow in small updates, the more so beside worker processes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def train_(output: Path, **values: Any) -> TrainedModel:
+    """Train without validation to the file ``output``."""
+    settings = {"network": "graph_grid", "task": "recognition", "validate_every": 0, "num_workers": 0, "batch_size": 2}
+    return train(TrainSettings(**{**settings, **values}), output.parent / "run" / "version_0", output)
 
 
 @pytest.mark.parametrize(("task", "labels"), [("detection", 2), ("recognition", 3)])
 def test_a_few_steps_give_a_model_that_runs_live(tmp_path: Path, task: str, labels: int) -> None:
     path = tmp_path / "tiny.safetensors"
-    trained = train("graph_grid", task=task, output=path, steps=2, batch_size=2, workers=0, seed=5)
+    trained = train_(path, task=task, steps=2, seed=5)
     loaded = load_model(path)
     assert (loaded.task, len(loaded.labels), loaded.graph) == (task, labels, trained.graph)
-    assert loaded.training == {
-        "steps": 2,
-        "batch_size": 2,
-        "learning_rate": 4e-3,
-        "seed": 5,
-        "event_layers": None,
-        "recordings": None,
-    }
+    settings = TrainSettings.from_dict(loaded.training)
+    assert (settings.task, settings.steps, settings.seed, settings.graph) == (task, 2, 5, loaded.graph)
     live = make_model_asynchronous(loaded.network)
     events = simulate_scene(0).stream.events[:500]
     live.update(events[(events["x"] < loaded.width) & (events["y"] < loaded.height)])
@@ -61,7 +51,7 @@ def test_a_few_steps_give_a_model_that_runs_live(tmp_path: Path, task: str, labe
 
 def test_the_command_trains(tmp_path: Path) -> None:
     path = tmp_path / "tiny.safetensors"
-    size = ["--steps", "1", "--batch-size", "1", "--num-workers", "0"]
+    size = ["--steps", "1", "--batch-size", "1", "--num-workers", "0", "--validation-samples", "1"]
     assert main(["train", "graph_res", "--task", "recognition", "--output", str(path), *size, "--seed", "7"]) == 0
     assert load_model(path).training["seed"] == 7
 
@@ -70,9 +60,10 @@ def test_the_command_trains(tmp_path: Path) -> None:
 def test_the_loss_falls_on_samples_seen_again_and_again(task: str) -> None:
     torch.manual_seed(0)
     sensor = (160, 120) if task == "detection" else (120, 100)
-    samples = iter(SimulatedSamples(task, SIMULATED_GRAPH, seed=3))
+    samples = iter(SimulatedSamples(task, GRAPH, seed=3))
     (batch,) = DataLoader([next(samples) for _ in range(3)], batch_size=3)
-    learner = GraphLearner(network("graph_grid", dataset="simulated", task=task, sensor=sensor).train(), 3e-3, 30)
+    module = network("graph_grid", dataset="simulated", task=task, sensor=sensor).train()
+    learner = GraphLearner(TrainedModel(module, GRAPH, (), "tiny", {}), 3e-3, 30)
     learner.log = learner.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # no trainer is attached
     optimizer = torch.optim.AdamW(learner.parameters(), 5e-3)
     losses = []
@@ -86,7 +77,7 @@ def test_the_loss_falls_on_samples_seen_again_and_again(task: str) -> None:
 
 
 def test_samples_are_fixed_by_the_seed_and_mirrored_boxes_follow_their_events() -> None:
-    first, again, other = (iter(SimulatedSamples("detection", SIMULATED_GRAPH, seed)) for seed in (1, 1, 2))
+    first, again, other = (iter(SimulatedSamples("detection", GRAPH, seed)) for seed in (1, 1, 2))
     a, b, c = next(first), next(again), next(other)
     assert torch.equal(a.pos, b.pos)
     assert torch.equal(a.boxes, b.boxes)
@@ -106,30 +97,23 @@ def test_samples_are_fixed_by_the_seed_and_mirrored_boxes_follow_their_events() 
 def test_training_can_take_over_the_event_layers_of_a_model(tmp_path: Path) -> None:
     path = tmp_path / "tiny.safetensors"
     taken = load_model("scenes_detector").network.event_blocks.state_dict()
-    common = {"task": "recognition", "output": path, "batch_size": 2, "workers": 0, "event_layers": "scenes_detector"}
-    trained = train("graph_grid", steps=2, **common)
+    common = {"event_layers": "scenes_detector"}
+    trained = train_(path, steps=2, **common)
     for name, value in trained.network.event_blocks.state_dict().items():
         assert torch.equal(value, taken[name]), name
     assert trained.training["event_layers"] == "scenes_detector"
     untrained = network("graph_grid", dataset="simulated", sensor=(120, 100)).head.state_dict()
     assert not torch.equal(trained.network.head.state_dict()["linear.weight"], untrained["linear.weight"])
     with pytest.raises(ValueError, match="other shapes than the network's"):
-        train("graph_wen", steps=1, **common)
+        train_(tmp_path / "wen" / "x.safetensors", network="graph_wen", steps=1, **common)
     with pytest.raises(ValueError, match=r"trained with graph radius = 3.0, found radius = 2.0"):
-        train("graph_grid", steps=1, graph=GraphConfig(radius=2.0), **common)
+        train_(tmp_path / "other" / "x.safetensors", steps=1, graph=GraphConfig(radius=2.0), **common)
 
 
 def test_a_head_learns_from_features_that_are_computed_once(tmp_path: Path) -> None:
     """The figures would be those of new samples: features are the network's own, but for a shift and half precision."""
     path = tmp_path / "tiny.safetensors"
-    common = {
-        "task": "recognition",
-        "output": path,
-        "batch_size": 3,
-        "event_layers": "scenes_detector",
-        "recordings": 4,
-    }
-    model = train("graph_grid", steps=5, workers=1, **common)
+    model = train_(path, steps=5, num_workers=1, batch_size=3, event_layers="scenes_detector", recordings=4)
     assert (model.training["recordings"], model.training["steps"]) == (4, 5)  # eight images: two passes
     taken = load_model("scenes_detector").network.event_blocks.state_dict()
     assert all(torch.equal(value, taken[name]) for name, value in model.network.event_blocks.state_dict().items())
@@ -164,7 +148,7 @@ def test_pooled_features_are_shifted_by_whole_cells() -> None:
 
 
 def test_recordings_are_fixed_by_the_seed_and_none_is_held_out() -> None:
-    few, more, other = (SimulatedRecordings(SIMULATED_GRAPH, seed, count) for seed, count in ((1, 2), (1, 9), (2, 2)))
+    few, more, other = (SimulatedRecordings(GRAPH, seed, count) for seed, count in ((1, 2), (1, 9), (2, 2)))
     assert (len(few), len(more)) == (2, 9)
     image, opposite = few[1]
     assert torch.equal(image.pos, more[1][0].pos)
@@ -174,22 +158,7 @@ def test_recordings_are_fixed_by_the_seed_and_none_is_held_out() -> None:
     assert torch.equal(image.pos[:, 1:], opposite.pos[:, 1:])
     assert torch.equal(image.x, -opposite.x)
     with pytest.raises(ValueError, match=f"recordings must be from 1 to {HELD_OUT_SEED}, found 0"):
-        SimulatedRecordings(SIMULATED_GRAPH, 1, 0)
-
-
-@pytest.fixture
-def nmnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ten tiny recordings whose digit is the row of their events."""
-    rng = np.random.default_rng(0)
-    for digit in range(10):
-        folder = tmp_path / "data" / "nmnist" / "training" / str(digit)
-        folder.mkdir(parents=True)
-        t, x = np.sort(rng.integers(0, 2**16, 150)), rng.integers(0, 34, 150)
-        rows = zip(x.tolist(), t.tolist(), strict=True)
-        events = b"".join(bytes([x, 3 * digit, 128, t >> 8, t & 255]) for x, t in rows)
-        (folder / "00001.bin").write_bytes(events)
-    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path
+        SimulatedRecordings(GRAPH, 1, 0)
 
 
 def test_the_command_trains_on_recordings(nmnist: Path) -> None:
@@ -199,7 +168,7 @@ def test_the_command_trains_on_recordings(nmnist: Path) -> None:
     assert main(["train", *arguments]) == 0
     loaded = load_model(path)
     assert (loaded.labels, loaded.width, loaded.height) == (tuple("0123456789"), 34, 34)
-    assert (loaded.graph, loaded.network.dim) == (RECORDED_GRAPH, 2)
+    assert (loaded.graph, loaded.network.dim) == (default_graph("nmnist", "recognition"), 2)
     first = {name: value.clone() for name, value in loaded.network.state_dict().items()}
     assert main(["train", *arguments]) == 0
     for name, value in load_model(path).network.state_dict().items():
@@ -207,16 +176,16 @@ def test_the_command_trains_on_recordings(nmnist: Path) -> None:
 
 
 def test_recorded_samples_change_each_time(nmnist: Path) -> None:
-    dataset = open_dataset("nmnist", "training", task="recognition")
-    samples = RecordedSamples(dataset, RECORDED_GRAPH, Augmentation())
+    dataset, graph = open_dataset("nmnist", "training", task="recognition"), default_graph("nmnist", "recognition")
+    samples = RecordedSamples(EventSamples(dataset, graph, "recognition"), Augmentation())
     torch.manual_seed(1)
     one, other = samples[7], samples[7]
     assert int(one.y) == int(other.y) == 7
     assert one.pos.shape != other.pos.shape or not torch.equal(one.pos, other.pos)
     torch.manual_seed(1)
     assert torch.equal(samples[7].pos, one.pos)
-    (same,) = [RecordedSamples(dataset, RECORDED_GRAPH, Augmentation(0, 0, 0, 0, 0))[7]]
-    assert torch.equal(same.pos, build_graph(dataset[7].stream.events, RECORDED_GRAPH).pos)
+    (same,) = [RecordedSamples(EventSamples(dataset, graph, "recognition"), None)[7]]
+    assert torch.equal(same.pos, build_graph(dataset[7].stream.events, graph).pos)
 
 
 def test_a_head_learns_from_recordings_that_were_changed_once(nmnist: Path) -> None:
@@ -228,51 +197,40 @@ def test_a_head_learns_from_recordings_that_were_changed_once(nmnist: Path) -> N
     taken, loaded = load_model(layers).network.event_blocks.state_dict(), load_model(path)
     assert all(torch.equal(value, taken[name]) for name, value in loaded.network.event_blocks.state_dict().items())
     dataset = open_dataset("nmnist", "training", task="recognition")
-    changed = ChangedRecordings(dataset, RECORDED_GRAPH, Augmentation(), seed=1, recordings=25)
+    samples = EventSamples(dataset, loaded.graph, "recognition")
+    changed = ChangedRecordings(samples, Augmentation(), seed=1, recordings=25)
     assert [int(changed[n][0].y) for n in range(25)] == [n % 10 for n in range(25)]
     assert torch.equal(changed[13][0].pos, changed[13][0].pos)
     assert changed[3][0].pos.shape != changed[13][0].pos.shape
     with pytest.raises(ValueError, match="recordings must be at least 1, found 0"):
-        ChangedRecordings(dataset, RECORDED_GRAPH, Augmentation(), 1, 0)
-
-
-def test_augmentation_maps_pixels_as_it_says() -> None:
-    events = make_events(np.arange(4), np.array([0, 33, 16, 17]), np.array([5, 5, 0, 33]), np.array([0, 1, 0, 1]))
-    rng = np.random.default_rng(0)
-    nothing = Augmentation(0, 0, 0, 0, 0)
-    assert_array_equal(nothing(events, (34, 34), rng), events)
-    mirrored = [replace(nothing, mirror=True)(events, (34, 34), rng)["x"].tolist() for _ in range(20)]
-    assert {tuple(x) for x in mirrored} == {(0, 33, 16, 17), (33, 0, 17, 16)}
-    inverted = [replace(nothing, invert=True)(events, (34, 34), rng)["p"].tolist() for _ in range(20)]
-    assert {tuple(p) for p in inverted} == {(0, 1, 0, 1), (1, 0, 1, 0)}
-    # A shift by up to a fifth of a 10 x 20 px sensor: what leaves it is gone, and the rest keeps its order.
-    shifts = set()
-    for _ in range(300):
-        shifted = replace(nothing, shift=0.2)(events[:1], (10, 20), rng)
-        shifts |= {(int(event["x"]), int(event["y"]) - 5) for event in shifted}
-    assert {x for x, _ in shifts} == {0, 1, 2}
-    assert {y for _, y in shifts} == set(range(-4, 5))
-    kept = [len(replace(nothing, drop=0.5)(np.repeat(events, 250), (34, 34), rng)) for _ in range(50)]
-    assert 480 < min(kept) < 600
-    assert 900 < max(kept) <= 1000
-    turned = [replace(nothing, rotation=90)(events[:1], (34, 34), rng) for _ in range(200)]
-    distance = [np.hypot(t["x"][0] - 16.5, t["y"][0] - 16.5) for t in turned if len(t)]
-    assert np.allclose(distance, np.hypot(16.5, 11.5), atol=1)
-    assert len({(int(t["x"][0]), int(t["y"][0])) for t in turned if len(t)}) > 12
+        ChangedRecordings(samples, Augmentation(), 1, 0)
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="training on the recordings of gen1 is for recognition, found detection"):
-        train("graph_res", task="detection", dataset="gen1", output=tmp_path / "x.safetensors")
+    path = tmp_path / "x.safetensors"
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
-        train("graph_res", task="recognition", output=tmp_path / "x.pt")
+        train_(tmp_path / "x.pt")
     with pytest.raises(ValueError, match="unknown network 'graph_rez'"):
-        train("graph_rez", task="recognition", output=tmp_path / "x.safetensors")
+        train_(path, network="graph_rez")
     with pytest.raises(
         ValueError, match="recordings are for recognition behind event layers, found recognition without"
     ):
-        train("graph_grid", task="recognition", output=tmp_path / "x.safetensors", recordings=5)
+        train_(path, recordings=5)
+    with pytest.raises(ValueError, match="preprocessed graphs are those of a data set"):
+        train_(path, preprocessed=True)
+    with pytest.raises(ValueError, match="patience is counted in validations, but validate_every is 0"):
+        train_(path, patience=3)
+    with pytest.raises(ValueError, match="gpu 97 and 2 devices from there on: found"):
+        train_(path, gpu=97, devices=2)
     with pytest.raises(ValueError, match="in graph_grid; found a network that pools graphs"):
-        PooledFeatures(network("graph_res", dataset="ncars"), SimulatedRecordings(SIMULATED_GRAPH, 1, 1), 0, 3)
+        PooledFeatures(network("graph_res", dataset="ncars"), SimulatedRecordings(GRAPH, 1, 1), 0, 3)
     with pytest.raises(ValueError, match="needs a graph with a window"):
         SimulatedSamples("detection", GraphConfig(), 0)
+
+
+def test_missing_validation_recordings_are_named_with_the_way_out(nmnist: Path) -> None:
+    shutil.rmtree(nmnist / "data" / "nmnist" / "validation")
+    with pytest.raises(
+        MissingFilesError, match=r"split validation.*to train without validation, set validate_every to 0"
+    ):
+        train_(nmnist / "x.safetensors", dataset="nmnist", validate_every=1)

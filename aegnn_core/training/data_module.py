@@ -1,0 +1,124 @@
+"""The samples of a training and of its validations, from simulated scenes, recordings or stored graphs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
+
+from aegnn_core.datasets import EventDataset, MissingFilesError, open_dataset
+from aegnn_core.datasets.samples import EventSamples
+from aegnn_core.datasets.simulated import SimulatedRecordings, SimulatedSamples
+from aegnn_core.datasets.stored_graphs import open_graphs
+from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.training.loader_process import start_loader_process
+from aegnn_core.training.pooled_features import PooledFeatures
+from aegnn_core.training.recorded_samples import ChangedRecordings, ChangedStoredGraphs, RecordedSamples
+from aegnn_core.training.settings import TrainSettings
+from aegnn_core.training.validation_samples import HeldOutScenes, NumberedGraphs
+
+__all__ = ["TrainingData"]
+
+#: By how much pooled features are shifted at most, as a share of the grid's columns.
+_LARGEST_SHIFT = 0.05
+
+
+class TrainingData(lightning.LightningDataModule):
+    """Loaders of training and validation samples.
+
+    The same settings give the same samples. Every process draws other ones, and so does a run that goes on.
+
+    Args:
+        settings: of the run.
+        model: what is trained: its graph rule, and for recordings behind event layers its network.
+        training: the split to train on; None for simulated scenes.
+        begun_at: the number of steps that an earlier part of the run has done.
+
+    Raises:
+        MissingFilesError: the data set has no recordings to validate on, or not all of them.
+    """
+
+    def __init__(
+        self, settings: TrainSettings, model: TrainedModel, training: EventDataset | None, begun_at: int
+    ) -> None:
+        super().__init__()
+        self._settings, self._model, self._training, self._begun_at = settings, model, training, begun_at
+        self._validation = _open_validation(settings) if training is not None and settings.validate_every else None
+
+    def setup(self, stage: str) -> None:
+        """Give this process and this part of the run random numbers of its own."""
+        assert self.trainer is not None
+        self._seed = self._settings.seed
+        if (rank := self.trainer.global_rank) or self._begun_at:
+            sequence = np.random.SeedSequence([self._settings.seed, rank, self._begun_at])
+            self._seed = int(sequence.generate_state(1, np.uint64)[0] >> 1)
+            torch.manual_seed(self._seed)
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of graphs with what is true, or of the grids of features that a head learns from."""
+        if self._settings.recordings is not None:
+            return self._feature_loader(self._settings.recordings)
+        samples: Dataset[Data]
+        if self._training is None:
+            samples = SimulatedSamples(self._settings.task, self._model.graph, self._seed)
+            return self._graph_loader(samples)
+        return self._graph_loader(self._recorded_samples(self._training), shuffle=True)
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Batches of the same graphs each time, numbered; nothing if there are no validations."""
+        settings, graph = self._settings, self._model.graph
+        if not settings.validate_every:
+            return []
+        samples: Dataset[Data]
+        if self._validation is None:
+            samples = HeldOutScenes(settings.task, graph, settings.validation_samples)
+        elif settings.preprocessed:
+            samples = open_graphs(self._validation, graph, settings.task)
+        else:
+            samples = RecordedSamples(EventSamples(self._validation, graph, settings.task), None)
+        # A generator of its own, so that the training's random numbers are those of a training without validation.
+        return self._graph_loader(NumberedGraphs(samples, settings.validation_samples), generator=torch.Generator())
+
+    def _recorded_samples(self, dataset: EventDataset) -> Dataset[Data]:
+        augmentation = self._settings.augmentation
+        assert augmentation is not None
+        if self._settings.preprocessed:
+            graphs = open_graphs(dataset, self._model.graph, self._settings.task)
+            return ChangedStoredGraphs(graphs, augmentation, dataset.form.sensor)
+        return RecordedSamples(EventSamples(dataset, self._model.graph, self._settings.task), augmentation)
+
+    def _graph_loader(self, samples: Dataset[Data], **options: Any) -> DataLoader:
+        workers = self._settings.num_workers
+        return DataLoader(
+            samples,
+            self._settings.batch_size,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=start_loader_process,
+            **options,
+        )
+
+    def _feature_loader(self, recordings: int) -> DataLoader:
+        settings, model = self._settings, self._model
+        changed: SimulatedRecordings | ChangedRecordings
+        if self._training is None:
+            changed = SimulatedRecordings(model.graph, settings.seed, recordings)
+        else:
+            assert settings.augmentation is not None
+            samples = EventSamples(self._training, model.graph, settings.task)
+            changed = ChangedRecordings(samples, settings.augmentation, settings.seed, recordings)
+        shift = round(_LARGEST_SHIFT * model.network.grid.shape[0])
+        features = PooledFeatures(model.network, changed, settings.num_workers, shift)
+        return DataLoader(features, settings.batch_size, shuffle=True)
+
+
+def _open_validation(settings: TrainSettings) -> EventDataset:
+    try:
+        return open_dataset(settings.dataset, "validation", task=settings.task)
+    except MissingFilesError as error:
+        raise MissingFilesError(f"{error}; to train without validation, set validate_every to 0") from error

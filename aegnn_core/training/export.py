@@ -1,0 +1,52 @@
+"""Model files from the checkpoints of a training."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aegnn_core.nn.checkpoint import TrainedModel, restore, save_model
+
+__all__ = ["DESCRIPTION", "export_checkpoint", "read_checkpoint"]
+
+#: Name of what a checkpoint holds beside Lightning's own: :func:`aegnn_core.nn.checkpoint.describe` of the model.
+DESCRIPTION = "aegnn"
+
+#: How the learner calls its network.
+_PREFIX = "network."
+
+
+def export_checkpoint(checkpoint: str | Path, output: str | Path) -> TrainedModel:
+    """Write the model of a Lightning checkpoint to ``output`` (``.safetensors``); of an average of weights, that one.
+
+    Raises:
+        ValueError: no such file, not a checkpoint of a training of this package, or another ending of ``output``.
+    """
+    checkpoint, output = Path(checkpoint), Path(output)
+    if output.suffix != ".safetensors":
+        raise ValueError(f"output must end in .safetensors, found {output}")
+    state = read_checkpoint(checkpoint)
+    weights = {name.removeprefix(_PREFIX): value for name, value in state["state_dict"].items()}
+    model = restore(state[DESCRIPTION], weights, output)
+    save_model(output, model)
+    return model
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint of a training of this package holds; nothing but plain values and tensors is unpickled.
+
+    Raises:
+        ValueError: no such file, or not such a checkpoint.
+    """
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or DESCRIPTION not in state or "state_dict" not in state:
+        raise ValueError(f"{path} does not describe a model: it was not written by aegnn train")
+    return state

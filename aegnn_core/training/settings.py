@@ -1,0 +1,216 @@
+"""Everything that a training can be told, declared once: for Python, YAML files, the command line and model files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
+from aegnn_core.events.simulation import RECOGNITION_SCENE
+from aegnn_core.graph import GraphConfig
+from aegnn_core.training.augmentation import Augmentation, default_augmentation
+
+__all__ = ["LOGGERS", "TrainSettings", "configurations", "declared", "default_graph", "read_settings"]
+
+#: The settings that have parts.
+_NESTED = ("graph", "augmentation")
+
+LOGGERS = ("tensorboard", "csv", "wandb")
+_PRECISIONS = ("32", "16-mixed", "bf16-mixed")
+_CONFIGURATIONS = resources.files("aegnn_core.training") / "configurations"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """The values that a setting takes: of one type, and with ``accepts`` in the range that ``expected`` names."""
+
+    type: Callable[[Any], Any]
+    expected: str
+    accepts: Callable[[Any], bool] = lambda _: True
+
+
+_TEXT = _Kind(str, "a text")
+_SWITCH = _Kind(bool, "true or false")
+_NATURAL = _Kind(int, "a whole number of at least 0", lambda value: value >= 0)
+_COUNT = _Kind(int, "a whole number of at least 1", lambda value: value >= 1)
+_POSITIVE = _Kind(float, "a positive number", lambda value: 0 < value < math.inf)
+_DECAY = _Kind(float, "a number between 0 and 1", lambda value: 0 < value < 1)
+
+
+def _setting(
+    kind: _Kind, meaning: str, default: Any = MISSING, choices: tuple[Any, ...] = (), resumable: bool = False
+) -> Any:
+    """A field of :class:`TrainSettings`; None is allowed where it is the default.
+
+    Args:
+        kind: of its values.
+        meaning: for the command line's help.
+        default: its value if nobody says.
+        choices: its values, if they can be listed.
+        resumable: whether a run that is resumed may have another value.
+    """
+    metadata = {"kind": kind, "meaning": meaning, "choices": choices, "resumable": resumable}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How to train a network; ``aegnn train --help`` says what each setting means.
+
+    Attributes:
+        graph: the rule; if None is given, that of :func:`default_graph`.
+        augmentation: of recordings; if None is given, that of
+            :func:`aegnn_core.training.augmentation.default_augmentation`. Simulated scenes have none.
+
+    Raises:
+        ValueError: a value of the wrong type or out of its range; the message names setting, value and what is right.
+    """
+
+    network: str = _setting(_TEXT, "graph_res, graph_wen or graph_grid")
+    task: str = _setting(_TEXT, "what to learn", choices=("recognition", "detection"))
+    dataset: str = _setting(_TEXT, "simulated, or a data set below AEGNN_DATA_DIR", "simulated")
+    dim: int = _setting(_COUNT, "components of the edge attributes", 3, choices=(2, 3))
+    steps: int = _setting(_COUNT, "optimiser steps", 4000)
+    batch_size: int = _setting(_COUNT, "samples per step and device", 16)
+    learning_rate: float = _setting(_POSITIVE, "highest learning rate", 4e-3)
+    seed: int = _setting(_NATURAL, "of weights and samples", 1)
+    event_layers: str | None = _setting(_TEXT, "model whose layers on events to take over as they are", None)
+    recordings: int | None = _setting(_COUNT, "learn behind --event-layers from so many, computed once", None)
+    preprocessed: bool = _setting(_SWITCH, "read graphs that aegnn preprocess has stored", False)
+    ema: float | None = _setting(_DECAY, "keep an average of the weights with this decay, such as 0.999", None)
+    validate_every: int = _setting(_NATURAL, "steps between validations, 0 for none", 500, resumable=True)
+    validation_samples: int = _setting(
+        _COUNT, "of simulated scenes, or at most so many of the split validation, evenly spread", 100, resumable=True
+    )
+    patience: int | None = _setting(
+        _COUNT, "stop after so many validations without progress, and keep the best weights", None, resumable=True
+    )
+    checkpoint_every: int = _setting(_COUNT, "steps between checkpoints", 50, resumable=True)
+    precision: str = _setting(_TEXT, "of the arithmetic behind the graph", "32", choices=_PRECISIONS, resumable=True)
+    gpu: int | None = _setting(_NATURAL, "number of the first CUDA device, the CPU if not given", None, resumable=True)
+    devices: int = _setting(_COUNT, "GPUs, or processes on the CPU, per machine", 1, resumable=True)
+    num_nodes: int = _setting(_COUNT, "machines", 1, resumable=True)
+    num_workers: int = _setting(_NATURAL, "processes per device that simulate or read", 1, resumable=True)
+    logger: str = _setting(_TEXT, "what keeps the curves", "tensorboard", choices=LOGGERS, resumable=True)
+    graph: GraphConfig | None = None
+    augmentation: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        for item in declared():
+            object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
+        if self.graph is None:
+            object.__setattr__(self, "graph", default_graph(self.dataset, self.task))
+        if self.dataset == "simulated":
+            if self.augmentation is not None:
+                raise ValueError("setting augmentation is for recordings, found it with simulated scenes")
+        elif self.augmentation is None:
+            object.__setattr__(self, "augmentation", default_augmentation(self.dataset, self.task))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainSettings:
+        """Settings from plain values, as :meth:`to_dict` gives them.
+
+        Parts of the graph and the augmentation that are not there are those of the data set's default.
+
+        Raises:
+            ValueError: an unknown name, a setting without a value, or a value that is wrong.
+        """
+        known = [item.name for item in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"unknown settings {', '.join(unknown)}; known are {', '.join(known)}")
+        if missing := [item.name for item in fields(cls) if item.default is MISSING and item.name not in values]:
+            raise ValueError(f"no value for the settings {', '.join(missing)}")
+        plain = cls(**{name: value for name, value in values.items() if name not in _NESTED})
+        for name in _NESTED:
+            if values.get(name) is not None and not isinstance(values[name], dict):
+                raise ValueError(f"setting {name} is {values[name]!r}, expected a mapping")
+        graph, augmentation = (values.get(name) or {} for name in _NESTED)
+        if graph:
+            assert plain.graph is not None
+            defaults = {name: value for name, value in plain.graph.to_dict().items() if name != "expiry"}
+            plain = replace(plain, graph=GraphConfig.from_dict({**defaults, **graph}))
+        if augmentation:
+            defaults = asdict(plain.augmentation or Augmentation())
+            plain = replace(plain, augmentation=Augmentation.from_dict({**defaults, **augmentation}))
+        return plain
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+def default_graph(dataset: str, task: str) -> GraphConfig:
+    """The rule for a data set unless somebody chooses another."""
+    if dataset == "simulated" and task == "recognition":
+        # A recording is as long as the sensor's memory of it: no node of it is too old.
+        return replace(DEFAULT_GRAPHS["detection"], window=RECOGNITION_SCENE.duration_us)
+    return DEFAULT_GRAPHS[task]
+
+
+def declared() -> list[Field[Any]]:
+    """The settings that are a single value, with kind, meaning, choices and whether resumable as metadata."""
+    return [item for item in fields(TrainSettings) if item.metadata]
+
+
+def configurations() -> list[str]:
+    """Names of the configurations that come with the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _CONFIGURATIONS.iterdir())
+
+
+def read_settings(source: str | Path) -> dict[str, Any]:
+    """The plain values of a YAML file, or of a packaged configuration by name.
+
+    Raises:
+        ValueError: no such file or configuration, not YAML, not a mapping, or a setting that does not exist.
+    """
+    packaged = configurations()
+    file = _CONFIGURATIONS / f"{source}.yaml" if str(source) in packaged else Path(source)
+    if not file.is_file():
+        raise ValueError(f"no configuration {str(source)!r}: expected a YAML file or one of {', '.join(packaged)}")
+    try:
+        values = yaml.load(file.read_text("utf8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{source} is not a YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{source} holds {type(values).__name__}, expected a mapping of settings to values")
+    known = [item.name for item in fields(TrainSettings)]
+    if unknown := sorted({str(name) for name in values} - set(known)):
+        raise ValueError(f"{source} has unknown settings {', '.join(unknown)}; known are {', '.join(known)}")
+    return values
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes ``1e-3`` for a number as YAML 1.2 does; YAML 1.1 wants ``1.0e-3``."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _checked(item: Field[Any], value: Any) -> Any:
+    """The value in the setting's type."""
+    kind, choices = item.metadata["kind"], item.metadata["choices"]
+    if value is None and item.default is None:
+        return None
+    whole = kind.type is float and isinstance(value, int) and not isinstance(value, bool)
+    if item.name == "precision" and value in (16, 32):
+        value = str(value)  # YAML takes it for a number
+    fits = whole or (isinstance(value, kind.type) and isinstance(value, bool) == (kind.type is bool))
+    if not fits or not kind.accepts(value) or (choices and value not in choices):
+        expected = f"one of {', '.join(map(str, choices))}" if choices else kind.expected
+        raise ValueError(f"setting {item.name} is {value!r}, expected {expected}")
+    return kind.type(value)

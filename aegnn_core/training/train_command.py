@@ -1,0 +1,98 @@
+"""The command ``aegnn train``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from dataclasses import MISSING, replace
+from pathlib import Path
+from typing import Any
+
+from aegnn_core.graph.options import add_graph_options, graph_from_options
+from aegnn_core.training.settings import TrainSettings, configurations, declared, read_settings
+
+__all__ = ["add_train_command"]
+
+
+def add_train_command(commands: Any, formatter: Any) -> None:
+    """Add the command to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "train",
+        help="train a network",
+        description="Train a network and write a model file. An option overrides the configuration, which overrides the"
+        " default. The log, the checkpoints and what is needed to go on after an interruption lie below AEGNN_LOG_DIR"
+        " (logs).",
+        formatter_class=formatter,
+    )
+    parser.set_defaults(run=_run)
+    # What is not given must not override a configuration, so no option has a default; the help says it.
+    unset: dict[str, Any] = {"default": argparse.SUPPRESS}
+    for item in declared():
+        choices = item.metadata["choices"]
+        meaning = item.metadata["meaning"]
+        if item.name == "network":
+            parser.add_argument("network", nargs="?", help=f"{meaning}; needed unless --config says it", **unset)
+            continue
+        if item.default is MISSING:
+            meaning += " (needed unless --config says it)"
+        elif item.default is not None and item.default is not False:
+            meaning += f" (default: {item.default})"
+        flag = "--" + item.name.replace("_", "-")
+        if item.metadata["kind"].type is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=meaning, **unset)
+        else:
+            parser.add_argument(flag, type=item.metadata["kind"].type, choices=choices or None, help=meaning, **unset)
+    parser.add_argument(
+        "--config",
+        help=f"settings from a YAML file, or one of {', '.join(configurations())}",
+        **unset,
+    )
+    parser.add_argument(
+        "--output", type=Path, help="model file to write (.safetensors); by default in the folder of the run", **unset
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="RUN",
+        help="go on from the last checkpoint of a run's folder, by default the last run that --output or the network,"
+        " data set and task name",
+        **unset,
+    )
+    add_graph_options(parser, "by default, that of the configuration, or what suits data set and task")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from aegnn_core.training.interruption import TrainingStopped
+    from aegnn_core.training.run_folder import check_same_run, find_run, new_run, read_run
+    from aegnn_core.training.train import train
+
+    output, resume = (getattr(arguments, name, None) for name in ("output", "resume"))
+    given = read_settings(arguments.config) if hasattr(arguments, "config") else {}
+    given |= {item.name: getattr(arguments, item.name) for item in declared() if hasattr(arguments, item.name)}
+    if isinstance(resume, str):
+        run = Path(resume)
+        settings = TrainSettings.from_dict({**read_run(run).to_dict(), **given})
+    else:
+        settings = TrainSettings.from_dict(given)
+        name = output.stem if output else f"{settings.network}_{settings.dataset}_{settings.task}"
+        run = find_run(name) if resume else new_run(name)
+    assert settings.graph is not None
+    settings = replace(settings, graph=graph_from_options(arguments, settings.graph))
+    if resume:
+        check_same_run(run, read_run(run), settings)
+
+    # The processes that simulate or read need cores too.
+    threads = (os.cpu_count() or 1) // settings.devices - settings.num_workers
+    torch.set_num_threads(max(1, threads))
+    try:
+        model = train(settings, run, output)
+    except TrainingStopped as stopped:
+        again = ["aegnn", "train", "--resume", str(run), *(["--output", str(output)] if output else [])]
+        print(f"aegnn: {stopped} of {settings.steps}; go on with: {shlex.join(again)}", file=sys.stderr)
+        raise KeyboardInterrupt from None
+    print(f"{output or run / 'model.safetensors'}: {model.training['steps']} steps; log and checkpoints in {run}")
