@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ class Label:
     class_id: int | None = None
 
 
+@cache
 def label_typestore() -> Typestore:
     """The message types of ROS 2 Kilted and those of labels."""
     store = get_typestore(Stores.ROS2_KILTED)
@@ -176,9 +178,14 @@ def deserialize_ros1_label(kind: str, data: bytes, definition: str, class_names:
         EventFormatError: another message type, or a class that is neither a number nor one of the names.
     """
     _check_kind(kind)
+    return _label(_ros1_typestore(kind, definition).deserialize_ros1(data, kind), class_names)
+
+
+@lru_cache(8)
+def _ros1_typestore(kind: str, definition: str) -> Typestore:
     store = get_typestore(Stores.ROS1_NOETIC)
     store.register(get_types_from_msg(definition, kind))
-    return _label(store.deserialize_ros1(data, kind), class_names)
+    return store
 
 
 def deserialize_label_info(data: bytes, store: Typestore) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ within the radius, so the cost depends on what happened around it and never on t
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -298,6 +299,7 @@ class NeighborSearch:
         self.size -= len(x)
 
 
+@lru_cache(4096)
 def _longest_time(distance2: float, graph: GraphConfig) -> int:
     """The largest dt [µs] with ``distance2 + (time_scale · dt)² <= radius²`` in float64, as the rule compares.
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 
 from aegnn_core.graph.config import EXPIRY_RULES, GraphConfig
 
 __all__ = ["add_graph_options", "graph_from_options", "graph_options"]
 
-_OPTIONS = {
+_NO_LIMIT = "none"
+
+
+def _limit(text: str) -> int | None:
+    return None if text == _NO_LIMIT else int(text)
+
+
+_OPTIONS: dict[str, tuple[Callable[[str], float | None], str]] = {
     "radius": (float, "reach of an edge [px]"),
     "max_neighbors": (int, "most neighbours per node; the most recent are kept"),
     "time_scale": (float, "how many pixels one microsecond is worth [px/µs]"),
-    "time_horizon": (int, "longest time an edge may span [µs]"),
-    "window": (int, "a node is live while it is younger than this [µs]"),
-    "max_nodes": (int, "a node is live while it is among this many last nodes"),
+    "time_horizon": (_limit, "longest time an edge may span [µs], or none"),
+    "window": (_limit, "a node is live while it is younger than this [µs], or none"),
+    "max_nodes": (_limit, "a node is live while it is among this many last nodes, or none"),
 }
 
 
@@ -57,8 +65,8 @@ def graph_options(graph: GraphConfig) -> list[str]:
     """The options that give this rule, whatever the default is."""
     options = []
     for name in _OPTIONS:
-        if getattr(graph, name) is not None:
-            options += [_flag(name), str(getattr(graph, name))]
+        value = getattr(graph, name)
+        options += [_flag(name), _NO_LIMIT if value is None else str(value)]
     if not graph.directed:
         options.append("--undirected")
     if graph.expiry_given:

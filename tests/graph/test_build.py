@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aegnn_core.events import make_events, read_events
 from aegnn_core.graph import GraphConfig, NeighborSearch, build_graph
+from aegnn_core.graph.build import find_neighbors
 from tests.graph.reference import edges_by_rule, graph_configs, live_nodes, neighbors_by_rule, streams
 
 
@@ -31,6 +32,15 @@ def test_edges_are_those_of_the_rule(events: np.ndarray, graph: GraphConfig, lat
         assert data.num_nodes == len(events)
     else:
         assert data.num_nodes == len(live)
+
+
+@settings(max_examples=60)
+@given(events=streams(), graph=graph_configs())
+def test_neighbors_are_found_node_by_node(events: np.ndarray, graph: GraphConfig) -> None:
+    counts, sources = find_neighbors(events, graph)
+    rows = np.split(sources, np.cumsum(counts)[:-1]) if len(events) else []
+    assert [sorted(row.tolist(), reverse=True) for row in rows] == neighbors_by_rule(events, graph)
+    assert counts.sum() == len(sources)
 
 
 @settings(max_examples=60)
