@@ -66,6 +66,7 @@ def add_train_command(commands: Any, formatter: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     import torch
+    from lightning.pytorch.utilities import rank_zero_only
 
     from aegnn_core.training.interruption import TrainingStopped
     from aegnn_core.training.run_folder import check_same_run, find_run, new_run, read_run
@@ -89,10 +90,11 @@ def _run(arguments: argparse.Namespace) -> None:
     # The processes that simulate or read need cores too.
     threads = (os.cpu_count() or 1) // settings.devices - settings.num_workers
     torch.set_num_threads(max(1, threads))
+    say = rank_zero_only(print)
     try:
         model = train(settings, run, output)
     except TrainingStopped as stopped:
         again = ["aegnn", "train", "--resume", str(run), *(["--output", str(output)] if output else [])]
-        print(f"aegnn: {stopped} of {settings.steps}; go on with: {shlex.join(again)}", file=sys.stderr)
+        say(f"aegnn: {stopped} of {settings.steps}; go on with: {shlex.join(again)}", file=sys.stderr)
         raise KeyboardInterrupt from None
-    print(f"{output or run / 'model.safetensors'}: {model.training['steps']} steps; log and checkpoints in {run}")
+    say(f"{output or run / 'model.safetensors'}: {model.training['steps']} steps; log and checkpoints in {run}")
