@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,13 +106,13 @@ def sample_events(events: np.ndarray, moment: int, graph: GraphConfig) -> np.nda
     model's nodes have had neighbours that have left since. Where the rule takes these neighbours away too
     (``expiry="graph"``), only live events; where nothing ever leaves, all until then.
     """
-    last = int(np.searchsorted(events["t"], moment, side="right"))
+    t = events["t"]  # which np.searchsorted would copy, every time
+    last = bisect_right(t, moment)
     first, more = 0, 0 if graph.expiry == "graph" else 1
     if graph.max_nodes is not None:
         first = max(first, last - graph.max_nodes - more * graph.max_nodes // 2)
     if graph.window is not None:
-        begin = moment - graph.window - more * graph.window // 2
-        first = max(first, int(np.searchsorted(events["t"], begin, side="right")))
+        first = max(first, bisect_right(t, moment - graph.window - more * graph.window // 2))
     return events[first:last]
 
 

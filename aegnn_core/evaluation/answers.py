@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -28,7 +29,8 @@ class DenseAnswers:
         """One output of the network per moment [µs], in ascending order."""
         parameter = next(self._network.parameters())
         for moment in moments:
-            first, last = np.searchsorted(events["t"], [moment - self._memory_us, moment], side="right")
+            # np.searchsorted would copy the times, every time.
+            first, last = (bisect_right(events["t"], time) for time in (moment - self._memory_us, moment))
             with torch.no_grad():
                 graph = build_graph(events[first:last], self._graph, time=moment, dtype=parameter.dtype)
                 yield self._network(graph.to(parameter.device))
@@ -58,7 +60,7 @@ class LiveAnswers:
         self._live.reset()
         seen = 0
         for moment in moments:
-            until = int(np.searchsorted(events["t"], moment, side="right"))
+            until = bisect_right(events["t"], moment, seen)
             self._live.update(events[seen:until])
             seen = until
             yield self._live.output(moment)
