@@ -32,6 +32,9 @@ __all__ = ["train"]
 _RECORDED_LABEL_SMOOTHING = 0.1
 _RECORDED_DROPOUT = 0.3
 
+#: Steps between points of the curves.
+_LOGGED_EVERY = 50
+
 #: Whose layer sizes a network has for a data set that AEGNN has none for.
 _SIZES_OF_OTHERS = "simulated"
 
@@ -155,7 +158,7 @@ def _trainer(settings: TrainSettings, run: Path, logger: Logger) -> lightning.Tr
         logger=logger,
         plugins=[WholeCheckpoints()],
         enable_model_summary=False,
-        log_every_n_steps=50,
+        log_every_n_steps=min(_LOGGED_EVERY, settings.steps),
         gradient_clip_val=5.0,
         callbacks=_callbacks(settings, run),
     )

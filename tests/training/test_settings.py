@@ -1,0 +1,127 @@
+"""Settings come from YAML, the command line and model files alike, and wrong ones are one clear sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from aegnn_core.cli import main
+from aegnn_core.training.augmentation import Augmentation
+from aegnn_core.training.settings import TrainSettings, configurations, default_graph, read_settings
+
+TINY = {"network": "graph_grid", "task": "recognition"}
+
+
+@pytest.mark.parametrize("name", configurations())
+def test_packaged_configurations_are_valid_and_come_back_from_their_text(name: str, tmp_path: Path) -> None:
+    settings = TrainSettings.from_dict(read_settings(name))
+    assert settings.dataset == name
+    file = tmp_path / "again.yaml"
+    file.write_text(str(settings))
+    assert TrainSettings.from_dict(read_settings(file)) == settings
+    assert TrainSettings.from_dict(settings.to_dict()) == settings
+
+
+def test_every_data_set_has_a_configuration() -> None:
+    assert configurations() == ["gen1", "ncaltech101", "ncars", "nmnist", "rosbag", "simulated"]
+
+
+def test_parts_that_are_not_said_are_those_of_the_data_set(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "{network: graph_grid, task: detection, dataset: gen1, learning_rate: 1e-3,"
+        " graph: {radius: 4, directed: false}, augmentation: {crop: 0.5}}"
+    )
+    settings = TrainSettings.from_dict(read_settings(file))
+    assert settings.learning_rate == 1e-3
+    assert settings.graph is not None
+    default = default_graph("gen1", "detection")
+    assert (settings.graph.radius, settings.graph.window) == (4.0, default.window)
+    assert (settings.graph.directed, settings.graph.expiry) == (False, "graph")
+    assert settings.augmentation is not None
+    assert (settings.augmentation.crop, settings.augmentation.rotation, settings.augmentation.mirror) == (0.5, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"stepz": 3}, "unknown settings stepz; known are network, task, dataset, dim, steps"),
+        ({"steps": "many"}, "setting steps is 'many', expected a whole number of at least 1"),
+        ({"steps": 1.5}, "setting steps is 1.5, expected a whole number of at least 1"),
+        ({"steps": True}, "setting steps is True, expected a whole number of at least 1"),
+        ({"steps": None}, "setting steps is None, expected a whole number of at least 1"),
+        ({"ema": 1}, "setting ema is 1, expected a number between 0 and 1"),
+        ({"learning_rate": 0}, "setting learning_rate is 0, expected a positive number"),
+        ({"preprocessed": 1}, "setting preprocessed is 1, expected true or false"),
+        ({"task": "tracking"}, "setting task is 'tracking', expected one of recognition, detection"),
+        ({"precision": "8"}, "setting precision is '8', expected one of 32, 16-mixed, bf16-mixed"),
+        ({"network": None}, "setting network is None, expected a text"),
+        ({"graph": 3}, "setting graph is 3, expected a mapping"),
+        ({"graph": {"radios": 3}}, "graph: unknown parameters radios"),
+        ({"graph": {"radius": -3}}, "graph: radius must be a positive, finite number, found -3"),
+        ({"augmentation": {"crop": 0.1}}, "setting augmentation is for recordings, found it with simulated scenes"),
+        (
+            {"dataset": "nmnist", "augmentation": {"crop": 3}},
+            "augmentation: crop must be a share of at most 1",
+        ),
+    ],
+)
+def test_wrong_values_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainSettings.from_dict({**TINY, **values})
+
+
+def test_settings_that_have_no_default_are_asked_for() -> None:
+    with pytest.raises(ValueError, match="no value for the settings network, task"):
+        TrainSettings.from_dict({"dataset": "nmnist"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- steps", "holds list, expected a mapping of settings to values"),
+        ("steps: [3", "is not a YAML file: while parsing a flow sequence"),
+        ("stepz: 3\n7: 8", "has unknown settings 7, stepz; known are network"),
+        (None, "no configuration '.*': expected a YAML file or one of gen1, ncaltech101"),
+    ],
+)
+def test_files_without_settings_are_refused(text: str | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_settings(file)
+
+
+def test_options_override_the_configuration_which_overrides_defaults(
+    nmnist: Path, logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = nmnist / "mine.yaml"
+    file.write_text(
+        "{network: graph_grid, task: recognition, dataset: nmnist, steps: 1, batch_size: 3, precision: 32, ema: 0.5,"
+        " validate_every: 0, num_workers: 0, graph: {max_neighbors: 5}, augmentation: {drop: 0}}"
+    )
+    options = ["--batch-size", "2", "--radius", "2.5", "--undirected", "--logger", "csv", "--dim", "2"]
+    assert main(["train", "--config", str(file), *options]) == 0
+    run = logs / "graph_grid_nmnist_recognition" / "version_0"
+    settings = TrainSettings.from_dict(read_settings(run / "settings.yaml"))
+    assert (settings.steps, settings.batch_size, settings.ema, settings.seed, settings.dim) == (1, 2, 0.5, 1, 2)
+    assert settings.augmentation == Augmentation(drop=0)
+    assert settings.graph is not None
+    assert (settings.graph.radius, settings.graph.max_neighbors, settings.graph.directed) == (2.5, 5, False)
+    assert settings.graph.time_scale == default_graph("nmnist", "recognition").time_scale
+    assert capsys.readouterr().out.endswith(f"{run / 'model.safetensors'}: 1 steps; log and checkpoints in {run}\n")
+    assert main(["train", "--task", "recognition"]) == 2
+    assert capsys.readouterr().err == "aegnn: no value for the settings network\n"
+
+
+def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for name in TrainSettings.__dataclass_fields__:
+        if name not in ("network", "graph", "augmentation"):
+            assert f"--{name.replace('_', '-')} " in text, name
+    graph = ("--radius", "--max-neighbors", "--time-scale", "--window", "--max-nodes", "--undirected")
+    for option in (*graph, "--config", "--output", "--resume"):
+        assert f"{option} " in text, option
+    assert "one of gen1, ncaltech101, ncars, nmnist, rosbag, simulated" in text
