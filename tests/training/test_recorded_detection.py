@@ -1,0 +1,69 @@
+"""Detectors learn from the recordings of every data set with boxes, and from graphs that are stored."""
+
+from pathlib import Path
+
+import pytest
+
+from aegnn_core import load_model, make_model_asynchronous
+from aegnn_core.cli import main
+from aegnn_core.nn.checkpoint import TrainedModel
+from tests.datasets.tiny_datasets import (
+    bag_stream,
+    write_gen1,
+    write_nmnist,
+    write_rosbag_detection,
+    write_rosbag_recognition,
+)
+
+pytest.importorskip("lightning")
+
+SIZE = ["--steps", "2", "--batch-size", "2", "--num-workers", "0", "--validate-every", "2", "--validation-samples", "3"]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data"
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(folder))
+    return folder
+
+
+def train(output: Path, *options: str) -> TrainedModel:
+    assert main(["train", *options, *SIZE, "--logger", "csv", "--output", str(output)]) == 0
+    return load_model(output)
+
+
+@pytest.mark.parametrize("task", ["detection", "recognition"])
+def test_a_folder_of_bags_says_sensor_and_classes(data: Path, tmp_path: Path, task: str) -> None:
+    write_bags = write_rosbag_detection if task == "detection" else write_rosbag_recognition
+    for split in ("training", "validation"):
+        write_bags(data, split)
+    model = train(tmp_path / "bags.safetensors", "graph_grid", "--task", task, "--dataset", "rosbag")
+    assert model.labels == (("car", "pedestrian") if task == "detection" else ("cup", "hand"))
+    assert (model.width, model.height, model.training["dataset"]) == (40, 30, "rosbag")
+    live = make_model_asynchronous(model.network, model.graph)
+    live.update(bag_stream(0).events)
+    assert live.output().isfinite().all()
+
+
+def test_stored_graphs_are_trained_on(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("training", "validation"):
+        write_gen1(data, split)
+    output = tmp_path / "gen1.safetensors"
+    options = ["--config", "gen1", "--radius", "4", "--ema", "0.9"]
+    assert main(["train", *options, *SIZE, "--output", str(output)]) == 2
+    command = capsys.readouterr().err.split("make them by: ")[1].split()
+    assert command[:2] == ["aegnn", "preprocess"]
+    assert main([*command[1:], "--num-workers", "0"]) == 0
+    command[command.index("--split") + 1] = "validation"
+    assert main([*command[1:], "--num-workers", "0"]) == 0
+    model = train(output, *options)
+    assert (model.graph.radius, model.training["preprocessed"], model.labels) == (4.0, True, ("car", "pedestrian"))
+
+
+def test_stored_graphs_of_digits_are_not_mirrored(data: Path, tmp_path: Path) -> None:
+    for split in ("training", "validation"):
+        write_nmnist(data, split)
+    assert main(["preprocess", "--dataset", "nmnist", "--split", "training", "validation", "--num-workers", "0"]) == 0
+    options = ["graph_grid", "--task", "recognition", "--dataset", "nmnist", "--preprocessed"]
+    model = train(tmp_path / "nmnist.safetensors", *options)
+    assert model.training["augmentation"]["mirror"] is False
