@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -15,7 +18,40 @@ from aegnn_core.graph import build_graph
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.spline import SplineConv
 
-__all__ = ["ANSWERS", "DenseAnswers", "LiveAnswers"]
+__all__ = ["ANSWERS", "DenseAnswers", "LiveAnswers", "LiveCosts"]
+
+
+@dataclass(frozen=True)
+class LiveCosts:
+    """What the live model's work on some recordings has cost.
+
+    Attributes:
+        events: that it was given.
+        answers: that it gave.
+        flops_per_event: FLOPs (docs/flops.md) of the updates by the number of events.
+        flops_per_answer: FLOPs of the outputs by their number.
+        us_per_event: time of the updates by the number of events [µs], the median of the recordings.
+        us_per_answer: time of the outputs by their number [µs], the median of the recordings.
+    """
+
+    events: int
+    answers: int
+    flops_per_event: float
+    flops_per_answer: float
+    us_per_event: float
+    us_per_answer: float
+
+
+@dataclass
+class _Work:
+    """What one recording has cost: numbers, FLOPs and seconds of events and of answers."""
+
+    events: int = 0
+    answers: int = 0
+    update_flops: float = 0.0
+    output_flops: float = 0.0
+    update_s: float = 0.0
+    output_s: float = 0.0
 
 
 class DenseAnswers:
@@ -54,16 +90,44 @@ class LiveAnswers:
 
     def __init__(self, model: TrainedModel) -> None:
         self._live = make_model_asynchronous(model.network, model.graph)
+        self._work: list[_Work] = []
 
     def __call__(self, events: np.ndarray, moments: Sequence[int]) -> Iterator[Tensor]:
         """One output of the network per moment [µs], in ascending order."""
         self._live.reset()
+        work = _Work()
+        self._work.append(work)
         seen = 0
         for moment in moments:
             until = bisect_right(events["t"], moment, seen)
+            start = perf_counter()
             self._live.update(events[seen:until])
+            updated = perf_counter()
+            update_flops = self._live.flops().total.last
+            asked = perf_counter()
+            output = self._live.output(moment)
+            work.output_s += perf_counter() - asked
+            work.update_s += updated - start
+            work.update_flops += update_flops
+            work.output_flops += self._live.flops().total.last - update_flops
+            work.events += until - seen
+            work.answers += 1
             seen = until
-            yield self._live.output(moment)
+            yield output
+
+    def costs(self) -> LiveCosts | None:
+        """What all recordings so far have cost, None if there was no event or no answer."""
+        events, answers = (sum(getattr(work, name) for work in self._work) for name in ("events", "answers"))
+        if not events or not answers:
+            return None
+        return LiveCosts(
+            events,
+            answers,
+            sum(work.update_flops for work in self._work) / events,
+            sum(work.output_flops for work in self._work) / answers,
+            1e6 * median(work.update_s / work.events for work in self._work if work.events),
+            1e6 * median(work.output_s / work.answers for work in self._work if work.answers),
+        )
 
 
 #: By the name that the command line gives them.

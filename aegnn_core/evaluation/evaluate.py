@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import track
 from torch import Tensor
 
-from aegnn_core.evaluation.answers import ANSWERS
+from aegnn_core.evaluation.answers import ANSWERS, LiveAnswers, LiveCosts
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
 from aegnn_core.evaluation.moments import LabelledRecordings
 from aegnn_core.nn.checkpoint import TrainedModel
@@ -55,10 +55,12 @@ class Evaluation:
     Attributes:
         figures: by what the answers came from, ``"dense"`` or ``"asynchronous"``.
         agreement: between the two, where both were asked.
+        costs: of the live model, where it was asked and there were events.
     """
 
     figures: dict[str, Accuracy | AveragePrecision]
     agreement: Agreement | None
+    costs: LiveCosts | None
 
 
 @dataclass
@@ -96,7 +98,9 @@ def evaluate(
                 answered[name].predictions.append(prediction)
                 answered[name].scores.append(scores)
     figures = {name: figures_of(model, truth, answered[name].predictions) for name in through}
-    return Evaluation(figures, _agreement(*answered.values()) if len(through) == 2 else None)
+    agreement = _agreement(*answered.values()) if len(through) == 2 else None
+    live = answers.get("asynchronous")
+    return Evaluation(figures, agreement, live.costs() if isinstance(live, LiveAnswers) else None)
 
 
 def check_fit(model: TrainedModel, recordings: LabelledRecordings) -> None:

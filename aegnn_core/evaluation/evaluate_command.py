@@ -83,6 +83,12 @@ def _run(arguments: argparse.Namespace) -> None:
             f" scores differ by at most {agreement.largest_difference:.1e}"
         )
         document["agreement"] = asdict(agreement)
+    if (costs := evaluation.costs) is not None:
+        console.print(
+            f"live: {costs.us_per_event:.2f} µs and {costs.flops_per_event / 1e3:.1f} kFLOP per event,"
+            f" {costs.us_per_answer / 1e3:.2f} ms and {costs.flops_per_answer / 1e6:.1f} MFLOP per answer"
+        )
+        document["costs"] = asdict(costs)
     if steps is not None:
         console.print(_over_events_table(steps))
         document["over_events"] = [asdict(step) for step in steps]

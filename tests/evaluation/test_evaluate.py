@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from aegnn_core import GraphConfig, build_graph, load_model, network, save_model
+from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchronous, network, save_model
 from aegnn_core.cli import main
 from aegnn_core.datasets import open_dataset
 from aegnn_core.datasets.event_dataset import FORMATS
@@ -141,6 +141,23 @@ def test_the_command_evaluates_on_a_data_set_and_writes_both_forms_side_by_side(
     assert np.sum(alone["confusion"], axis=1).tolist() == [1] * 10
     assert "agreement" not in alone
     assert "dense" not in alone
+
+
+def test_costs_are_those_of_the_live_model() -> None:
+    model = load_model("scenes_detector")
+    (recording,) = simulated_moments("detection", 1).read()
+    costs = evaluate(model, simulated_moments("detection", 1), ["asynchronous"]).costs
+    assert costs is not None
+    live = make_model_asynchronous(model.network)
+    events = recording.events[recording.events["t"] <= recording.moments[-1]]
+    live.update(events)
+    assert (costs.events, costs.answers) == (len(events), len(recording.moments))
+    assert costs.flops_per_event == pytest.approx(live.flops().total.total / len(events), rel=1e-6)
+    once = live.flops().total.total
+    live.output(recording.moments[-1])
+    assert costs.flops_per_answer == pytest.approx(live.flops().total.total - once, rel=0.2)  # fewer or more nodes
+    assert costs.us_per_event > 0 < costs.us_per_answer
+    assert evaluate(model, simulated_moments("detection", 1), ["dense"]).costs is None
 
 
 def test_the_command_evaluates_on_simulated_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
