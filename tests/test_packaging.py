@@ -153,11 +153,12 @@ def test_colcon_installs_what_ros_looks_up(installed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_colcon_installs_the_packages_with_types_and_weights(installed: Path) -> None:
+def test_colcon_installs_the_packages_with_types_weights_and_configurations(installed: Path) -> None:
     (core,) = installed.glob("lib/python*/site-packages/aegnn_core")
 
-    shipped = {path.relative_to(ROOT / "aegnn_core") for path in (ROOT / "aegnn_core").rglob("*.safetensors")}
-    assert {path.relative_to(core) for path in core.rglob("*.safetensors")} == shipped
+    for data in ("*.safetensors", "*.yaml"):
+        shipped = {path.relative_to(ROOT / "aegnn_core") for path in (ROOT / "aegnn_core").rglob(data)}
+        assert {path.relative_to(core) for path in core.rglob(data)} == shipped
     assert (core / "py.typed").is_file()
 
 

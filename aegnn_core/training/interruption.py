@@ -43,12 +43,10 @@ class StopOnInterrupt(lightning.Callback):
         self._handler = signal.signal(signal.SIGINT, self._ask)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop if asked to."""
-        self._stop_if_asked(trainer)
-
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Stop if asked to while validating."""
-        self._stop_if_asked(trainer)
+        """Stop if a process has been asked to, in this step or in the validation before."""
+        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+            trainer.save_checkpoint(self._checkpoint, weights_only=False)
+            raise TrainingStopped(trainer.global_step)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Give SIGINT back."""
@@ -66,8 +64,3 @@ class StopOnInterrupt(lightning.Callback):
             raise KeyboardInterrupt
         self._asked = True
         print("\naegnn: stopping after this step; Ctrl-C again to stop at once", file=sys.stderr, flush=True)
-
-    def _stop_if_asked(self, trainer: lightning.Trainer) -> None:
-        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
-            trainer.save_checkpoint(self._checkpoint, weights_only=False)
-            raise TrainingStopped(trainer.global_step)

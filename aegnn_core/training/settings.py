@@ -87,7 +87,10 @@ class TrainSettings:
     ema: float | None = _setting(_DECAY, "keep an average of the weights with this decay, such as 0.999", None)
     validate_every: int = _setting(_NATURAL, "steps between validations, 0 for none", 500, resumable=True)
     validation_samples: int = _setting(
-        _COUNT, "of simulated scenes, or at most so many of the split validation, evenly spread", 100, resumable=True
+        _COUNT,
+        "held-out scenes to validate on, or recordings of the split validation, evenly spread",
+        100,
+        resumable=True,
     )
     patience: int | None = _setting(
         _COUNT, "stop after so many validations without progress, and keep the best weights", None, resumable=True

@@ -94,6 +94,8 @@ def _check(settings: TrainSettings, output: Path) -> None:
         raise ValueError("preprocessed graphs are those of a data set, and not for recordings behind event layers")
     if settings.patience is not None and not settings.validate_every:
         raise ValueError("patience is counted in validations, but validate_every is 0")
+    if settings.precision == "16-mixed" and settings.gpu is None:
+        raise ValueError("precision 16-mixed is for GPUs, expected 32 or bf16-mixed on the CPU")
     if settings.gpu is not None and settings.gpu + settings.devices > (found := torch.cuda.device_count()):
         raise ValueError(f"gpu {settings.gpu} and {settings.devices} devices from there on: found {found} CUDA devices")
 

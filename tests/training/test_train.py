@@ -220,6 +220,8 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
         train_(path, preprocessed=True)
     with pytest.raises(ValueError, match="patience is counted in validations, but validate_every is 0"):
         train_(path, patience=3)
+    with pytest.raises(ValueError, match="precision 16-mixed is for GPUs, expected 32 or bf16-mixed"):
+        train_(path, precision="16-mixed")
     with pytest.raises(ValueError, match="gpu 97 and 2 devices from there on: found"):
         train_(path, gpu=97, devices=2)
     with pytest.raises(ValueError, match="in graph_grid; found a network that pools graphs"):
