@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,9 @@ __all__ = ["LOCAL_CLUSTER", "open_cluster"]
 
 #: The name of a cluster that is started on this machine.
 LOCAL_CLUSTER = "local"
+
+#: For processes that share a terminal with the one that started them, which alone is to take note of Ctrl-C.
+_LEAVE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 @contextmanager
@@ -31,7 +35,13 @@ def open_cluster(address: str, workers: int) -> Iterator[Executor]:
         raise ValueError(f"a cluster needs the extra cluster (pip install 'aegnn_ros[cluster]'): {error}") from error
     with ExitStack() as stack:
         if address == LOCAL_CLUSTER:
-            local = LocalCluster(n_workers=max(1, workers), threads_per_worker=1, dashboard_address=None)
+            local = LocalCluster(
+                n_workers=max(1, workers),
+                threads_per_worker=1,
+                dashboard_address=None,
+                silence_logs=logging.ERROR,
+                preload=_LEAVE_INTERRUPTS,
+            )
             address = stack.enter_context(local).scheduler_address
         executor = stack.enter_context(Client(address, set_as_default=False)).get_executor(pure=False)
         try:

@@ -88,7 +88,7 @@ def preprocess(
         EventFormatError: recordings that cannot be read; all others are stored.
         OSError: files cannot be written.
     """
-    folder = graph_folder(dataset, graph, task, root)
+    folder = graph_folder(dataset, graph, task, root).absolute()
     files = graph_files(dataset, folder)
     missing = [number for number, file in enumerate(files) if not file.exists()]
     events, unreadable = 0, []
