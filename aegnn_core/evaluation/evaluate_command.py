@@ -32,7 +32,9 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
     parser.set_defaults(run=_run)
     parser.add_argument("model", help="name of a packaged model, or a .safetensors file")
     parser.add_argument(
-        "--dataset", default="simulated", help="simulated, or ncars, nmnist, ncaltech101, gen1, rosbag below AEGNN_DATA_DIR"
+        "--dataset",
+        default="simulated",
+        help="simulated, or ncars, nmnist, ncaltech101, gen1, rosbag below AEGNN_DATA_DIR",
     )
     parser.add_argument("--split", default="test", help="training, validation or test; not for simulated")
     parser.add_argument("--samples", type=int, default=200, help="simulated scenes or recordings")
