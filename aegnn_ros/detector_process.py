@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 
 import rclpy
 import torch
@@ -30,9 +33,15 @@ def run(arguments: Sequence[str]) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # rclpy's handlers take over between these two lines; what it finds is what it falls back on.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupted = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    nodes: list[EventDetector] = []
     try:
         rclpy.init(args=list(arguments))
     except rclpy_implementation.RCLError as error:
@@ -40,25 +49,38 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        names = remove_ros_args(list(arguments))[1:]
-        nodes += [EventDetector(name) for name in names] or [EventDetector()]
-        # Of one thread, also for several nodes: rclpy's others fail where a callback destroys what they wait for.
-        executor = SingleThreadedExecutor()
-        for node in nodes:
-            executor.add_node(node)
-            executor.create_task(node.start)
-        executor.spin()
+        _spin(remove_ros_args(list(arguments))[1:])
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle):
-        # A signal shuts ROS down between any two lines of a callback, and what the callback then publishes fails.
-        if rclpy.ok():
+    except (RuntimeError, rclpy_implementation.InvalidHandle):
+        # A signal shuts ROS down between any two lines of a callback, and what the callback then publishes fails; or it
+        # interrupts rclpy while that makes a message, which becomes an error of its own.
+        if rclpy.ok() and not interrupted.is_set():
             raise
     except (ParameterException, InvalidNodeNameException) as error:
         get_logger("event_detector").fatal(f"cannot start: {error}")
         return 1
     finally:
+        interrupted.set()  # from here on there is nothing left to interrupt
+        rclpy.try_shutdown()
+        # The last reference to a node takes its place among the other participants, and in shared memory, away.
+        gc.collect()
+    return 0
+
+
+def _spin(names: Sequence[str]) -> None:
+    """Run the nodes of these names, or one of the default name, until ROS is shut down."""
+    nodes: list[EventDetector] = []
+    # Of one thread, also for several nodes: rclpy's others fail where a callback destroys what they wait for.
+    executor = SingleThreadedExecutor()
+    try:
+        nodes += [EventDetector(name) for name in names] or [EventDetector()]
+        for node in nodes:
+            executor.add_node(node)
+            executor.create_task(node.start)
+        executor.spin()
+    finally:
         for node in nodes:
             node.end()
-        rclpy.try_shutdown()
-    return 0
+            node.destroy_node()
+        executor.shutdown()

@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
 __all__ = ["main"]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the node, or one for each name that stands before ``--ros-args``; returns the exit code.
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the node, or one for each name that stands before ``--ros-args``, and end the process with its exit code.
 
     ``event_detector left right --ros-args -r left:__ns:=/robot …`` gives two nodes with states of their own.
     """
@@ -20,7 +21,11 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, _leave)
     from aegnn_ros.detector_process import run
 
-    return run(sys.argv if arguments is None else arguments)
+    code = run(sys.argv if arguments is None else arguments)
+    # Python would take torch and Numba apart piece by piece, for seconds on a busy machine.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -28,4 +33,4 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -106,4 +106,4 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
-    sys.exit(event_detector.main())
+    event_detector.main()

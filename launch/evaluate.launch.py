@@ -33,9 +33,14 @@ def evaluation(context: LaunchContext) -> list[Action]:
             executable="evaluate_bag",
             arguments=[value["bag"], *options, "--rates", *value["rates"].split()],
             output="screen",
-            on_exit=[Shutdown(reason="the evaluation is over")],
+            on_exit=[OpaqueFunction(function=end)],
         )
     ]
+
+
+def end(context: LaunchContext) -> list[Action]:
+    """End launch, unless it is ending already: it cannot do that twice."""
+    return [] if context.is_shutdown else [Shutdown(reason="the evaluation is over")]
 
 
 def generate_launch_description() -> LaunchDescription:

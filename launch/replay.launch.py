@@ -45,9 +45,14 @@ def player(context: LaunchContext) -> list[Action]:
             arguments=[value["bag"], *options],
             remappings=[("/event_camera/events", value["events"])],
             output="screen",
-            on_exit=[Shutdown(reason="the bag is over")],
+            on_exit=[OpaqueFunction(function=end)],
         )
     ]
+
+
+def end(context: LaunchContext) -> list[Action]:
+    """End launch, unless it is ending already: it cannot do that twice."""
+    return [] if context.is_shutdown else [Shutdown(reason="the bag is over")]
 
 
 def generate_launch_description() -> LaunchDescription:

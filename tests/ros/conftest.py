@@ -174,17 +174,21 @@ class Conversation:
         return self._call(self._reload_model, Trigger.Request())
 
     def _call(self, client: Client, request: Any) -> Any:
-        """Ask again where there is no answer: it gets lost if the node does not know our reader yet."""
         self.wait(partial(client.wait_for_service, 0.1))
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            answered = threading.Event()
-            future = client.call_async(request)
-            future.add_done_callback(lambda _, answered=answered: answered.set())
-            if answered.wait(ASK_AGAIN_S):
-                return future.result()
-            self.process.check()
-        raise TimeoutError(f"{client.srv_name} did not answer; the node's log:\n{self.process.log()}")
+        return ask(client, request, self.process.check)
+
+
+def ask(client: Client, request: Any, check: Callable[[], None] = lambda: None) -> Any:
+    """Ask a service that is there, and again if no answer comes: one gets lost if the service does not know us yet."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        answered = threading.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _, answered=answered: answered.set())
+        if answered.wait(ASK_AGAIN_S):
+            return future.result()
+        check()
+    raise TimeoutError(f"{client.srv_name} did not answer")
 
 
 def start_player(*arguments: object, domain: int | None = None) -> subprocess.Popen[str]:

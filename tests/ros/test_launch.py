@@ -1,107 +1,183 @@
-"""The launch file, run by the real launch where it is installed."""
+"""The launch files, run by the real ``ros2 launch`` where it is installed."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray
+from event_camera_msgs.msg import EventPacket
+from lifecycle_msgs.msg import Transition
+from rcl_interfaces.srv import GetParameters
+from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
 from vision_msgs.msg import Detection2DArray
 
+from aegnn_core.events.files import read_events
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import write_event_bag
+from aegnn_ros.conversions import nanoseconds, packet_message
 from aegnn_ros.lifecycle_client import LifecycleClient
-from tests.ros.conftest import spinning_node
+from aegnn_ros.replay import DRIVER_QOS
+from tests.ros.conftest import ask, spinning_node
 
-pytest.importorskip("launch_ros", reason="launch_ros is not installed; it is no wheel, but comes with ROS from apt")
+if shutil.which("ros2") is None:
+    pytest.skip("ros2 launch is not installed; it is no wheel, but comes with ROS from apt", allow_module_level=True)
+pytest.importorskip("ros2launch", reason="the ros2 in PATH does not belong to this Python")
 
 LAUNCH_FILES = Path(__file__).parents[2] / "launch"
 
-LAUNCH = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-arguments = [argument.split(":=") for argument in sys.argv[2:]]
-included = IncludeLaunchDescription(PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=arguments)
-service = LaunchService()
-service.include_launch_description(LaunchDescription([included]))
-sys.exit(service.run())
-"""
-
-
-def run_launch(name: str, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", LAUNCH, str(LAUNCH_FILES / f"{name}.launch.py"), *arguments]
+def start_launch(name: str, *arguments: str) -> subprocess.Popen[str]:
+    command = ["ros2", "launch", str(LAUNCH_FILES / f"{name}.launch.py"), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_the_launch_file_brings_the_node_to_active_with_its_arguments(models: dict[str, Path]) -> None:
+@contextmanager
+def launched(name: str, *arguments: str) -> Iterator[list[str]]:
+    """Run a launch file until the end of the block, then Ctrl-C, and give what it has printed."""
+    output: list[str] = []
+    launch = start_launch(name, *arguments)
+    try:
+        yield output
+    finally:
+        launch.send_signal(signal.SIGINT)
+        output.append(launch.communicate(timeout=30)[0])
+    assert launch.returncode == 0, output[0]
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def active_detector(node: Node, name: str) -> LifecycleClient:
+    detector = LifecycleClient(node, name)
+    assert detector.wait(60)
+    wait_for(lambda: detector.state() == "active")
+    return detector
+
+
+def parameters_of(node: Node, name: str, *parameters: str) -> list[Any]:
+    client = node.create_client(GetParameters, f"{name}/get_parameters")
+    assert client.wait_for_service(30)
+    answer = ask(client, GetParameters.Request(names=parameters))
+    return [parameter_value_to_python(value) for value in answer.values]
+
+
+def parameter_file(path: Path, content: dict[str, dict[str, Any]]) -> Path:
+    path.write_text(yaml.safe_dump({name: {"ros__parameters": values} for name, values in content.items()}))
+    return path
+
+
+def types_of(node: Node, topic: str) -> set[str]:
+    return {info.topic_type for info in node.get_publishers_info_by_topic(topic)}
+
+
+@pytest.mark.parametrize("name", ["detect", "multi", "replay", "evaluate"])
+def test_every_argument_is_explained(name: str) -> None:
+    output, _ = start_launch(name, "--show-args").communicate(timeout=60)
+    explained = output.count("\n\n    '")
+    assert explained >= 6
+    assert "no description given" not in output
+    assert ("'model':\n        name of a packaged model" in output) == (name != "multi")
+
+
+def test_the_node_is_active_with_its_arguments_parameters_and_topics(
+    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
+) -> None:
+    settings = parameter_file(tmp_path / "settings.yaml", {"/**": {"score_threshold": 0.0, "rate": 12.5}})
+    arguments = {
+        "model": models["detection"],
+        "frame_id": "optical",
+        "namespace": "robot",
+        "name": "eye",
+        "events": "/robot/camera/events",
+        "params_file": settings,
+    }
+    received: list[Detection2DArray] = []
     with spinning_node() as node:
-        launch = run_launch(
-            "detect", f"model:={models['detection']}", "namespace:=robot", "name:=eye", "events:=/robot/camera/events"
-        )
-        try:
-            detector = LifecycleClient(node, "/robot/eye")
-            assert detector.wait(30)
-            deadline = time.monotonic() + 30
-            while (state := detector.state()) != "active" and time.monotonic() < deadline:
-                time.sleep(0.1)
-            assert state == "active"
-            assert node.get_subscriptions_info_by_topic("/robot/camera/events")
-            assert node.get_publishers_info_by_topic("/robot/eye/detections")
-        finally:
-            launch.send_signal(signal.SIGINT)
-            output, _ = launch.communicate(timeout=20)
-        assert "process has finished cleanly" in output
-        assert launch.returncode == 0, output
+        camera = node.create_publisher(EventPacket, "/robot/camera/events", DRIVER_QOS)
+        node.create_subscription(Detection2DArray, "/robot/eye/detections", received.append, 10)
+        with launched("detect", *(f"{name}:={value}" for name, value in arguments.items())) as output:
+            detector = active_detector(node, "/robot/eye")
+            names = ("model", "frame_id", "score_threshold", "rate", "use_sim_time")
+            values = [str(models["detection"]), "optical", 0.0, 12.5, False]
+            assert parameters_of(node, "/robot/eye", *names) == values
+            for topic, kind in (
+                ("detections", "vision_msgs/msg/Detection2DArray"),
+                ("classification", "vision_msgs/msg/Classification"),
+                ("label_info", "vision_msgs/msg/LabelInfo"),
+                ("markers", "visualization_msgs/msg/MarkerArray"),
+                ("annotated_image", "sensor_msgs/msg/Image"),
+                ("annotated_image/compressed", "sensor_msgs/msg/CompressedImage"),
+            ):
+                assert types_of(node, f"/robot/eye/{topic}") == {kind}
+            wait_for(camera.get_subscription_count)
+            for packet in packets:
+                camera.publish(packet_message(packet, node.get_clock().now().nanoseconds))
+                time.sleep(0.01)
+            wait_for(lambda: received)
+            assert received[-1].header.frame_id == "optical"
+            assert detector.change_state(Transition.TRANSITION_DEACTIVATE)
+            assert detector.change_state(Transition.TRANSITION_CLEANUP)
+            assert detector.state() == "unconfigured"
+        assert output[0].count("process has finished cleanly") == 1
 
 
 def test_a_wrong_model_is_one_line_of_the_launch_log() -> None:
     with spinning_node() as node:
-        launch = run_launch("detect", "model:=no_such_model")
+        launch = start_launch("detect", "model:=no_such_model")
         try:
-            detector = LifecycleClient(node, "/event_detector")
-            assert detector.wait(30)
             assert launch.stdout is not None
             lines = iter(launch.stdout.readline, "")
             assert any("cannot configure: unknown model 'no_such_model'" in line for line in lines)
+            detector = LifecycleClient(node, "/event_detector")
+            assert detector.wait(30)
             assert detector.state() == "unconfigured"
         finally:
             launch.send_signal(signal.SIGINT)
             launch.communicate(timeout=20)
 
 
-def test_two_cameras_run_in_one_process(models: dict[str, Path]) -> None:
+def test_two_cameras_run_in_one_process_with_parameters_and_states_of_their_own(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    content = {"/robot/left": {"score_threshold": 0.25}, "/robot/right": {"score_threshold": 0.75}}
+    settings = parameter_file(tmp_path / "settings.yaml", content)
+    arguments = {
+        "names": "left right",
+        "events": "/a/events /b/events",
+        "model": models["detection"],
+        "namespace": "robot",
+        "params_file": settings,
+    }
     with spinning_node() as node:
-        launch = run_launch(
-            "multi",
-            "names:=left right",
-            f"model:={models['detection']}",
-            "namespace:=robot",
-            "events:=/a/events /b/events",
-        )
-        try:
-            for name, topic in (("left", "/a/events"), ("right", "/b/events")):
-                detector = LifecycleClient(node, f"/robot/{name}")
-                assert detector.wait(60)
-                wait_for(lambda detector=detector: detector.state() == "active")
-                assert node.get_subscriptions_info_by_topic(topic)
-                assert node.get_publishers_info_by_topic(f"/robot/{name}/detections")
-        finally:
-            launch.send_signal(signal.SIGINT)
-            output, _ = launch.communicate(timeout=20)
-        assert output.count("process has finished cleanly") == 1
-        assert launch.returncode == 0, output
+        with launched("multi", *(f"{name}:={value}" for name, value in arguments.items())) as output:
+            left, right = (active_detector(node, name) for name in content)
+            for name, topic in zip(content, ("/a/events", "/b/events"), strict=True):
+                (subscription,) = node.get_subscriptions_info_by_topic(topic)
+                assert f"{subscription.node_namespace}/{subscription.node_name}" == name
+                assert types_of(node, f"{name}/detections") == {"vision_msgs/msg/Detection2DArray"}
+                assert parameters_of(node, name, "score_threshold") == [content[name]["score_threshold"]]
+            assert left.change_state(Transition.TRANSITION_DEACTIVATE)
+            assert (left.state(), right.state()) == ("inactive", "active")
+        assert output[0].count("process has finished cleanly") == 1
 
 
 def test_names_and_topics_of_several_cameras_have_to_fit() -> None:
-    launch = run_launch("multi", "names:=left right", "events:=/only")
+    launch = start_launch("multi", "names:=left right", "events:=/only")
     output, _ = launch.communicate(timeout=60)
     assert launch.returncode != 0
     assert "2 names and 1 event topics, expected one per name" in output
@@ -114,29 +190,58 @@ def test_a_bag_is_replayed_with_its_time_and_launch_ends_with_it(
     with spinning_node() as node:
         received: list[Detection2DArray] = []
         node.create_subscription(Detection2DArray, "/event_detector/detections", received.append, 1000)
-        launch = run_launch("replay", f"bag:={tmp_path / 'bag'}", f"model:={models['detection']}", "rate:=0.5")
+        launch = start_launch("replay", f"bag:={tmp_path / 'bag'}", f"model:={models['detection']}", "rate:=0.5")
         output, _ = launch.communicate(timeout=90)
         assert launch.returncode == 0, output
         assert "played 100 packets" in output
         assert output.count("process has finished cleanly") == 2
         assert len(received) > 5
-        stamps = [message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec for message in received]
-        assert max(stamps) <= packets[-1].received / 1e9  # the bag's time, not that of now
+        # The bag's time, not that of now; at last, everything has expired.
+        assert max(nanoseconds(message.header.stamp) for message in received) <= packets[-1].received + 100_000_000
+
+
+def test_a_bag_that_loops_goes_on_until_ctrl_c(
+    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
+) -> None:
+    write_event_bag(tmp_path / "bag", packets)
+    arguments = ("rate:=4", "loop:=true", "events:=/davis/events", f"model:={models['detection']}")
+    with spinning_node() as node:
+        statuses: list[DiagnosticArray] = []
+        node.create_subscription(DiagnosticArray, "/diagnostics", statuses.append, 10)
+        with launched("replay", f"bag:={tmp_path / 'bag'}", *arguments) as output:
+            wait_for(lambda: statuses and int(values_of(statuses[-1]).get("resets", 0)) >= 2)
+            assert types_of(node, "/davis/events") == {"event_camera_msgs/msg/EventPacket"}
+            assert types_of(node, "/clock") == {"rosgraph_msgs/msg/Clock"}
+        assert output[0].count("process has finished cleanly") == 2
+
+
+@pytest.mark.parametrize("bag", ["evt3_640x480", "libcaer_cmp_346x260", "libcaer_640x480"])
+def test_no_packet_of_a_real_bag_is_lost(models: dict[str, Path], shared_data: Path, tmp_path: Path, bag: str) -> None:
+    """What is lost at the end of the bag shows when it starts again."""
+    folder = shared_data / "rosbags" / bag
+    events = len(read_events(folder))
+    settings = parameter_file(tmp_path / "settings.yaml", {"/**": {"queue_depth": 1000}})
+    with spinning_node() as node:
+        statuses: list[DiagnosticArray] = []
+        node.create_subscription(DiagnosticArray, "/diagnostics", statuses.append, 100)
+        arguments = (f"bag:={folder}", f"model:={models['detection']}", f"params_file:={settings}", "loop:=true")
+        with launched("replay", *arguments):
+            wait_for(lambda: statuses and int(values_of(statuses[-1]).get("resets", 0)) >= 1)
+        values = values_of(statuses[-1])
+        assert (values["packets_lost"], values["packets_dropped"], values["packets_malformed"]) == ("0", "0", "0")
+        assert int(values["events"]) > events
+
+
+def values_of(message: DiagnosticArray) -> dict[str, str]:
+    return {value.key: value.value for value in message.status[0].values}
 
 
 def test_a_bag_is_evaluated(models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path) -> None:
     write_event_bag(tmp_path / "bag", packets[:50])
-    launch = run_launch(
+    launch = start_launch(
         "evaluate", f"bag:={tmp_path / 'bag'}", f"model:={models['detection']}", "rates:=2", f"output:={tmp_path}"
     )
     output, _ = launch.communicate(timeout=120)
     assert launch.returncode == 0, output
     (row,) = json.loads((tmp_path / "evaluation.json").read_text())["rates"]
     assert (row["rate"], row["packets"], row["packets_lost"]) == (2.0, 50, 0)
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
