@@ -73,9 +73,10 @@ def train(settings: TrainSettings, run: Path, output: str | Path | None = None) 
     logger.log_hyperparams(settings.to_dict())
     if trainer.is_global_zero:
         write_settings(run, settings)
-    # Lightning warns of what is meant: the folder has the settings, and what an earlier part of the run has left.
-    warnings.filterwarnings("ignore", ".*exists and is not empty", UserWarning)
-    trainer.fit(learner, datamodule=data, ckpt_path=last if begun_at else None, weights_only=True)
+    with warnings.catch_warnings():
+        # The folder has the settings and what an earlier part of the run has left, of which Lightning would warn.
+        warnings.filterwarnings("ignore", ".*exists and is not empty", UserWarning)
+        trainer.fit(learner, datamodule=data, ckpt_path=last if begun_at else None, weights_only=True)
     trainer.save_checkpoint(last, weights_only=False)
     if not trainer.is_global_zero:
         return model

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,25 +22,40 @@ pytest.importorskip("lightning")
 COMMON = ["graph_grid", "--task", "recognition", "--dataset", "nmnist", "--batch-size", "2", "--logger", "csv"]
 
 
-def begin(*options: str, **kwargs) -> subprocess.Popen[str]:
-    """A training in a process of its own."""
-    command = [sys.executable, "-m", "aegnn_core.cli", "train", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True, **kwargs)
+@pytest.fixture
+def begin() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Begins trainings in processes of their own, which end with the test."""
+    begun = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "aegnn_core.cli", "train", *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        root = Path(__file__).parents[2]
+        begun.append(subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True))
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def wait_for_step(checkpoint: Path, step: int, process: subprocess.Popen[str]) -> int:
     """Wait until a checkpoint is of at least so many steps; return of how many."""
-    for _ in range(1200):
+    give_up = time.monotonic() + 120
+    while time.monotonic() < give_up:
         assert process.poll() is None, process.communicate()
         if checkpoint.exists() and (done := read_checkpoint(checkpoint)["global_step"]) >= step:
             return done
         time.sleep(0.05)
-    raise AssertionError(f"no {checkpoint} of step {step} after a minute")
+    raise AssertionError(f"no {checkpoint} of step {step} after two minutes")
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(nmnist: Path, logs: Path) -> None:
+@pytest.mark.timeout(400)
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    nmnist: Path, logs: Path, begin: Callable[..., subprocess.Popen[str]]
+) -> None:
     steps = ["--steps", "100000", "--checkpoint-every", "3", "--validate-every", "5", "--num-workers", "1"]
     run = logs / "tiny" / "version_0"
     process = begin(*COMMON, *steps, "--ema", "0.9", "--output", str(nmnist / "tiny.safetensors"))
@@ -94,6 +110,7 @@ sys.exit(main(["train", *sys.argv[1:]]))
 """
 
 
+@pytest.mark.timeout(400)
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
     """Samples differ, weights are equal, and figures are over the seven samples of both, of which one has four."""
     (tmp_path / "train.py").write_text(WATCHED_TRAINING)
