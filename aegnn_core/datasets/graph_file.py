@@ -35,7 +35,7 @@ from aegnn_core.graph.build import Neighbors, find_neighbors, join_neighbors
 
 __all__ = ["FORMAT_VERSION", "PART_SUFFIX", "GraphFileError", "read_graph", "write_graphs"]
 
-#: Changes whenever a file that was written before would be read as something else.
+#: Changes whenever a file that was written before would be read as something else, or would get other samples now.
 FORMAT_VERSION = 1
 
 #: Names of files that are being written end in this.

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -104,7 +104,7 @@ def preprocess(
             bar = progress.add_task(
                 f"{dataset.form.name}, {dataset.split}", total=len(files), completed=len(files) - len(missing), events=0
             )
-            for done in _completed(executor, [(dataset.only(n), graph, task, files[n]) for n in missing]):
+            for done in _completed(executor, ((dataset.only(n), graph, task, files[n]) for n in missing)):
                 try:
                     events += done.result()
                 except EventFormatError as error:
@@ -128,13 +128,12 @@ def store_recording(dataset: EventDataset, graph: GraphConfig, task: str, path: 
     return write_graphs(path, (samples[number] for number in range(len(samples))), graph)
 
 
-def _completed(executor: Executor, tasks: Sequence[tuple[Any, ...]]) -> Iterator[Future[int]]:
+def _completed(executor: Executor, tasks: Iterator[tuple[Any, ...]]) -> Iterator[Future[int]]:
     """The futures of :func:`store_recording` for all tasks, as they end; not all of them are handed out at once."""
-    waiting = iter(tasks)
-    running = {executor.submit(store_recording, *task) for task in islice(waiting, _AT_ONCE)}
+    running = {executor.submit(store_recording, *task) for task in islice(tasks, _AT_ONCE)}
     while running:
         ended, running = wait(running, return_when=FIRST_COMPLETED)
-        running |= {executor.submit(store_recording, *task) for task in islice(waiting, len(ended))}
+        running |= {executor.submit(store_recording, *task) for task in islice(tasks, len(ended))}
         yield from ended
 
 
