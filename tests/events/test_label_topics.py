@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from aegnn_core.events.array import EventFormatError, EventStream, make_events
-from aegnn_core.events.label_topics import LABEL_DTYPE, Label, label_typestore
-from aegnn_core.events.rosbag import read_event_packets, read_labels, write_event_bag
+from aegnn_core.events.label_topics import INFO_TYPE, LABEL_DTYPE, Label, deserialize_label_info, label_typestore
+from aegnn_core.events.rosbag import (
+    read_class_names,
+    read_event_packets,
+    read_labels,
+    topic_types,
+    write_event_bag,
+)
 
 STREAM = EventStream(make_events(*np.array([[10, 20, 30], [1, 2, 3], [4, 5, 6], [0, 1, 0]])), 64, 48)
 BOXES = np.array([(1.5, 2, 30, 20, 1), (0, 0, 5, 7.25, 0)], LABEL_DTYPE)
@@ -31,6 +37,27 @@ def test_a_class_reads_back(tmp_path: Path) -> None:
     write_event_bag(tmp_path / "bag", STREAM, labels=[Label(5, class_id=2)])
     (label,) = read_labels(tmp_path / "bag")
     assert (label.stamp, label.boxes, label.class_id) == (5, None, 2)
+
+
+def test_names_of_classes_read_back(tmp_path: Path) -> None:
+    write_event_bag(tmp_path / "bag", STREAM, labels=[Label(5, class_id=1)], class_names=("cup", "hand"))
+    assert read_class_names(tmp_path / "bag") == ("cup", "hand")
+    assert topic_types(tmp_path / "bag") == {
+        "/event_camera/events": "event_camera_msgs/msg/EventPacket",
+        "/labels": "vision_msgs/msg/Classification",
+        "/label_info": "vision_msgs/msg/LabelInfo",
+    }
+    write_event_bag(tmp_path / "nameless", STREAM)
+    assert read_class_names(tmp_path / "nameless") == ()
+
+
+def test_class_numbers_with_gaps_are_refused() -> None:
+    store = label_typestore()
+    classes = [store.types["vision_msgs/msg/VisionClass"](class_id=n, class_name=str(n)) for n in (0, 2)]
+    header = store.types["std_msgs/msg/Header"](stamp=store.types["builtin_interfaces/msg/Time"](0, 0), frame_id="")
+    message = store.types[INFO_TYPE](header=header, class_map=classes, threshold=0.0)
+    with pytest.raises(EventFormatError, match=r"LabelInfo has the class numbers \[0, 2\], expected all from 0 on"):
+        deserialize_label_info(bytes(store.serialize_cdr(message, INFO_TYPE)), store)
 
 
 def test_a_bag_without_labels_has_none(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from aegnn_core.events import (
     read_events,
     write_event_bag,
 )
+from aegnn_core.events.files.bag import BagCamera, read_bag_camera
 from aegnn_core.events.rosbag import EVENT_PACKET_DEFINITION, EVENT_PACKET_TYPE, MAX_PACKET_BYTES, is_bag
 
 #: Read from the bag of a real ROS system.
@@ -180,6 +181,17 @@ def test_a_bag_without_event_topic_says_what_it_holds(tmp_path):
 
 def packets_of(stream, **changes):
     return [replace(packet, **changes) for packet in event_packets(stream)]
+
+
+def test_the_camera_of_a_bag_is_that_of_its_first_packet_with_events(tmp_path):
+    """Packets before it may be of nothing but the sensor's clock, or of triggers."""
+    packets = list(event_packets(make_stream(), stamp_offset=7_000_000_123))
+    empty = replace(packets[0], events=packets[0].events[:0], stamp=5)
+    write_event_bag(tmp_path / "bag", [empty, *packets])
+    assert read_bag_camera(tmp_path / "bag") == BagCamera(640, 480, 7_000_000_123)
+    write_event_bag(tmp_path / "silent", [empty])
+    with pytest.raises(EventFormatError, match="silent: its event topic holds no events, expected at least one"):
+        read_bag_camera(tmp_path / "silent")
 
 
 @pytest.mark.parametrize(
