@@ -91,7 +91,7 @@ class Result:
         packet_latency_ms: from every packet to the first result with it; the wait for the trigger is part of it.
         results_hz: results per second.
         cpu_percent: of one core, mean.
-        memory_mb: of the node at the beginning and at the end.
+        memory_mb: of the node at the beginning, at the end and at its peak.
         us_per_event: decoding, filters and network per processed event, mean.
     """
 
@@ -103,7 +103,7 @@ class Result:
     packet_latency_ms: dict[str, float]
     results_hz: float
     cpu_percent: float
-    memory_mb: tuple[float, float]
+    memory_mb: dict[str, float]
     us_per_event: float
 
 
@@ -124,6 +124,7 @@ def evaluate(run: BagRun, rate_hz: int, seconds: float) -> Result:
     waits = packet_latencies_ms(run, answers)[-round((seconds - SETTLING_S) * 1e6 / PACKET_US) :]
     last = run.diagnostics
     processed, thinned = int(last["events_processed"]), int(last["events_thinned"])
+    memory = [float(values["memory_mb"]) for values in run.history]
     busy = [values for values in run.history if int(values["event_rate_per_s"]) > rate_hz / 2] or run.history
     return Result(
         offered_hz=rate_hz,
@@ -134,7 +135,7 @@ def evaluate(run: BagRun, rate_hz: int, seconds: float) -> Result:
         packet_latency_ms=percentiles(waits),
         results_hz=len(answers) / seconds,
         cpu_percent=float(np.mean([float(values["cpu_percent"]) for values in busy])),
-        memory_mb=(float(busy[0]["memory_mb"]), float(busy[-1]["memory_mb"])),
+        memory_mb={"begin": float(busy[0]["memory_mb"]), "end": float(busy[-1]["memory_mb"]), "peak": max(memory)},
         us_per_event=1000 * float(last["processing_ms"]) / processed,
     )
 
@@ -156,7 +157,7 @@ def show(results: list[Result], title: str) -> Table:
             " ".join(f"{value:.1f}" for value in row.result_latency_ms.values()),
             " ".join(f"{value:.1f}" for value in row.packet_latency_ms.values()),
             f"{row.cpu_percent:.0f} %",
-            "{:.0f} → {:.0f}".format(*row.memory_mb),
+            "{begin:.0f} → {end:.0f}, {peak:.0f}".format(**row.memory_mb),
         )
     return table
 

@@ -51,11 +51,11 @@ def launched(name: str, *arguments: str) -> Iterator[list[str]]:
         yield output
     finally:
         launch.send_signal(signal.SIGINT)
-        output.append(launch.communicate(timeout=30)[0])
+        output.append(launch.communicate(timeout=60)[0])
     assert launch.returncode == 0, output[0]
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -64,7 +64,7 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
 
 def active_detector(node: Node, name: str) -> LifecycleClient:
     detector = LifecycleClient(node, name)
-    assert detector.wait(60)
+    assert detector.wait(120)
     wait_for(lambda: detector.state() == "active")
     return detector
 
