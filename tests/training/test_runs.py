@@ -69,7 +69,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     process = begin(*COMMON, *steps, "--ema", "0.9", "--output", str(nmnist / "tiny.safetensors"), "--resume")
     wait_for_step(run / LAST, begun_at + 3, process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     stopped_at = read_checkpoint(run / LAST)["global_step"]
     assert process.returncode == 130
     assert (
@@ -81,9 +81,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     assert state["averaging_state"]["n_averaged"] == stopped_at
     assert int(state["optimizer_states"][0]["state"][0]["step"]) == stopped_at
     assert state["lr_schedulers"][0]["_step_count"] == stopped_at + 1
-    figures = [line.split(",") for path in run.glob("metrics*.csv") for line in path.read_text().splitlines()]
-    assert len(list(run.glob("metrics*.csv"))) == 2
-    assert any("validation/accuracy" in line for line in figures)
+    assert "validation/accuracy" in (run / "metrics_part_1.csv").read_text()
 
 
 #: Trains as ``aegnn train`` does, and has every process write what it saw to ``seen.<rank>.json``.
