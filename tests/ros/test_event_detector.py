@@ -94,7 +94,10 @@ def test_real_recordings_of_other_sensors_lose_nothing_and_give_messages_on_ever
     before = detector.counts()
     detector.forget()
     player = start_player(folder, domain=detector.node.context.get_domain_id())
-    output, _ = player.communicate(timeout=60)
+    try:
+        output, _ = player.communicate(timeout=60)
+    finally:
+        player.kill()
     assert f"played {len(recorded)} packets" in output
     detector.settle()
 

@@ -52,6 +52,7 @@ def launched(name: str, *arguments: str) -> Iterator[list[str]]:
     finally:
         launch.send_signal(signal.SIGINT)
         output.append(launch.communicate(timeout=60)[0])
+        print(output[0])  # pytest shows it where a test fails
     assert launch.returncode == 0, output[0]
 
 
