@@ -58,5 +58,5 @@ def plot_over_events(steps: Sequence[SeenAccuracy], title: str) -> Figure:
 def _figure(title: str):
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title)
+    axes.set_title(title, fontsize="medium", wrap=True)
     return figure, axes

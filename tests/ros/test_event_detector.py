@@ -190,6 +190,7 @@ def test_thresholds_change_while_the_node_is_active(detector: Conversation, pack
         assert detector.set_parameter("score_threshold", 0.0).successful
     assert detector.set_parameter("max_detections", 2).successful
     try:
+        detector.settle()
         detector.forget()
         detector.play(packets[20:40])
         detector.wait(lambda: detector.received["detections"])
@@ -198,6 +199,7 @@ def test_thresholds_change_while_the_node_is_active(detector: Conversation, pack
         assert detector.set_parameter("max_detections", 5).successful
     assert detector.set_parameter("rate", 5).successful  # a whole number is a number
     try:
+        detector.settle()
         detector.forget()
         detector.play(packets[40:90])
         assert len(detector.received["detections"]) <= 3
