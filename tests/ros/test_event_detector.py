@@ -169,13 +169,18 @@ def test_lost_packets_are_counted(detector: Conversation, packets: list[Recorded
 
 
 def test_after_a_silence_the_expired_objects_are_gone(detector: Conversation, packets: list[RecordedPacket]) -> None:
+    """One result, a window of 50 ms after the one for the last event, and no other."""
     detector.play(packets[:20])
-    detector.wait(lambda: detector.received["detections"])
-    time.sleep(3 / RATE)
-    detector.forget()
-    detector.wait(lambda: detector.received["detections"], 5)
+    results = detector.received["detections"]
+
+    def last_step_ms() -> float:
+        before, last = map(stamp_s, results[-2:])
+        return 1000 * (last - before)
+
+    detector.wait(lambda: len(results) > 1 and last_step_ms() == pytest.approx(50, abs=0.1))
+    count = len(results)
     time.sleep(5 / RATE)
-    assert len(detector.received["detections"]) == 1
+    assert len(results) == count
 
 
 def test_thresholds_change_while_the_node_is_active(detector: Conversation, packets: list[RecordedPacket]) -> None:
