@@ -62,7 +62,7 @@ class EndlessEvents:
             turn, k = divmod(seq, len(self._payloads))
             words = self._payloads[k].copy()
             high = words >> 12 == 8
-            words[high] = 8 << 12 | (words[high] + turn * steps & 0xFFF)
+            words[high] = 8 << 12 | (words[high] + (turn * steps & 0xFFF) & 0xFFF)
             begin = (turn * PACKETS + k) * PACKET_US
             yield EventPacket(
                 events=words.view(np.uint8),

@@ -26,7 +26,7 @@ def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_simulated_recording_gives_figures_and_a_picture(models: dict[str, Path], tmp_path: Path) -> None:
-    run = run_demo("--model", models["detection"], "--output", tmp_path, "--duration", 1.5, "--seed", 1_000_003)
+    run = run_demo("--model", models["detection"], "--output", tmp_path, "--duration", 1.0, "--seed", 1_000_003)
     assert run.returncode == 0, run.stderr
     assert "µs per event" in run.stdout
     figures = json.loads((tmp_path / "demo.json").read_text())

@@ -33,7 +33,7 @@ from benchmarks.node import EndlessEvents
 from tests.ros.conftest import Conversation, conversation
 
 #: How long the overload lasts [s]; a long run takes 60.
-OVERLOAD_S = float(os.environ.get("AEGNN_OVERLOAD_S", "8"))
+OVERLOAD_S = float(os.environ.get("AEGNN_OVERLOAD_S", "5"))
 #: Other tests and programs may have the processor for this long.
 HICCUP_MS = 1000
 
@@ -114,7 +114,7 @@ def test_a_node_that_was_held_up_accounts_for_every_packet(models: dict[str, Pat
     with conversation({"model": str(models["detection"]), "queue_mb": 0.1, "queue_depth": 50}) as talk:
         assert talk.configure()
         talk.activate()
-        packets = list(EndlessEvents(500_000).packets(3.0))
+        packets = list(EndlessEvents(500_000).packets(2.0))
         talk.play(packets[:300])
         talk.settle()
         os.kill(talk.process.pid, signal.SIGSTOP)
