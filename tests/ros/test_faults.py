@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -99,8 +99,17 @@ def test_ten_times_too_many_events_are_all_decoded_and_thinned_in_time(detector:
     assert memory[-1] - memory[len(memory) // 2] < 30
     assert len(detector.received["detections"]) > OVERLOAD_S
 
-    detector.play(EndlessEvents(20_000).packets(3.0))
-    assert float(status_after_load(detector)["processed_share"]) == 1.0
+    play_until(detector, lambda values: float(values["processed_share"]) == 1.0)
+
+
+def play_until(talk: Conversation, condition: Callable[[dict[str, str]], bool]) -> None:
+    """Play few events until a status fulfils the condition, which may take a while on a machine with other work."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        talk.play(EndlessEvents(20_000).packets(2.0))
+        if condition(status_after_load(talk)):
+            return
+    pytest.fail(f"still not so after 60 s: {status_after_load(talk)}")
 
 
 def status_after_load(talk: Conversation) -> dict[str, str]:
@@ -115,16 +124,16 @@ def test_a_node_that_was_held_up_accounts_for_every_packet(models: dict[str, Pat
         assert talk.configure()
         talk.activate()
         packets = list(EndlessEvents(500_000).packets(2.0))
-        talk.play(packets[:300])
+        talk.play(packets[:150])
         talk.settle()
         os.kill(talk.process.pid, signal.SIGSTOP)
         try:
-            talk.play(packets[300:1000])
+            talk.play(packets[150:850])
         finally:
             os.kill(talk.process.pid, signal.SIGCONT)
         time.sleep(1.0)
         talk.forget()
-        talk.play(packets[1000:])
+        talk.play(packets[850:])
         talk.settle()
         values = talk.diagnostics()
         assert int(values["packets_lost"]) > 0
