@@ -275,17 +275,20 @@ def _graph_grid(
     voxel: tuple[int, int] | None = None,
     width: int = 48,
     dropout: float = 0.0,
+    ages: int = 1,
+    age: float = 3.0,
 ) -> GraphNetwork:
     """AEGNN's convolutions on events, and ordinary convolutions behind the pooling.
 
     After DAGR (Gehrig & Scaramuzza, Nature 2024), which showed that a head that is the same in every cell finds objects
-    far better than one that has to learn every place on its own. Voxels have 2 px a side, on a small sensor 1.
+    far better than one that has to learn every place on its own. Voxels have 2 px a side, on a small sensor 1. With
+    ``ages``, the head sees young and old events apart, see :class:`aegnn_core.nn.pooling.GridPooling`.
     """
     head: nn.Module
     if task == "recognition":
-        head = _ClassHead(_SMALL[4], width, classes, dropout)
+        head = _ClassHead(ages * _SMALL[4], width, classes, dropout)
     else:
-        head = _ConvolutionalHead(_SMALL[4], width, 5 + classes)
+        head = _ConvolutionalHead(ages * _SMALL[4], width, 5 + classes)
     if voxel is None:
         voxel = (1, 1) if max(size.sensor) < _SMALL_SENSOR else (2, 2)
     return GraphNetwork(
@@ -294,7 +297,7 @@ def _graph_grid(
         dim,
         _event_blocks(_SMALL, {"dim": dim, "kernel_size": 2}),
         [],
-        GridPooling(size.sensor, grid_shape(size.sensor, voxel)),
+        GridPooling(size.sensor, grid_shape(size.sensor, voxel), ages, age),
         head,
     )
 

@@ -170,22 +170,45 @@ class VoxelPooling(nn.Module):
 class GridPooling(nn.Module):
     """Maximum over each cell of a fixed grid, empty cells 0: from any number of nodes to one image of features.
 
+    With ``ages`` above 1 there are as many grids, one behind the other: the first for the nodes that are younger than
+    ``age``, seen from the youngest node of their graph, the next for those below twice that, and the last for all that
+    are older. What has moved is then not pooled on top of itself.
+
     Args:
         sensor: sensor width and height [px].
         shape: columns and rows of the grid.
+        ages: parts of the time axis.
+        age: length of such a part [px of the time axis, β · µs].
+
+    Raises:
+        ValueError: ``ages`` below 1, or ``age`` that is not positive.
     """
 
-    def __init__(self, sensor: tuple[int, int], shape: tuple[int, int]) -> None:
+    def __init__(self, sensor: tuple[int, int], shape: tuple[int, int], ages: int = 1, age: float = 3.0) -> None:
         super().__init__()
-        self.sensor, self.shape = sensor, shape
+        if ages < 1 or not 0 < age < math.inf:
+            raise ValueError(f"a grid needs at least one part of a positive age, found {ages} of {age}")
+        self.sensor, self.shape, self.ages, self.age = sensor, shape, ages, age
         self.size = (sensor[0] / shape[0], sensor[1] / shape[1])
 
+    @property
+    def least_ages(self) -> list[float]:
+        """The ages [px] at which all parts but the first begin."""
+        return [part * self.age for part in range(1, self.ages)]
+
     def forward(self, x: Tensor, pos: Tensor, batch: Tensor, batch_size: int) -> Tensor:
-        """``x [N, C]`` at ``pos [N, >=2]`` px with ``batch [N]`` → ``[batch_size, C, rows, columns]``."""
+        """``x [N, C]`` at ``pos [N, 3]`` px with ``batch [N]`` → ``[batch_size, ages · C, rows, columns]``."""
         columns, rows = self.shape
         column, row = cells_of(pos, self.size, self.shape)
-        cells = segment_max(x, (batch * rows + row) * columns + column, batch_size * rows * columns)
-        return cells.view(batch_size, rows, columns, -1).permute(0, 3, 1, 2)
+        part = batch
+        if self.ages > 1:
+            time = pos[:, 2]
+            youngest = time.new_zeros(batch_size).scatter_reduce(0, batch, time, "amax", include_self=False)
+            least = time.new_tensor(self.least_ages)
+            part = batch * self.ages + torch.bucketize(youngest[batch] - time, least, right=True)
+        cells = segment_max(x, (part * rows + row) * columns + column, batch_size * self.ages * rows * columns)
+        return cells.view(batch_size, self.ages, rows, columns, -1).permute(0, 1, 4, 2, 3).flatten(1, 2)
 
     def extra_repr(self) -> str:
-        return f"{self.shape[0]} x {self.shape[1]} cells"
+        ages = "" if self.ages == 1 else f", {self.ages} ages of {self.age:g} px"
+        return f"{self.shape[0]} x {self.shape[1]} cells{ages}"

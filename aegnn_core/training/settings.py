@@ -83,6 +83,8 @@ class TrainSettings:
     seed: int = _setting(_NATURAL, "of weights and samples", 1)
     event_layers: str | None = _setting(_TEXT, "model whose layers on events to take over as they are", None)
     recordings: int | None = _setting(_COUNT, "learn behind --event-layers from so many, computed once", None)
+    ages: int = _setting(_COUNT, "parts of the past whose events graph_grid pools apart", 1)
+    age: float = _setting(_POSITIVE, "length of each of these parts, in µs; the last has no end", 100_000.0)
     preprocessed: bool = _setting(_SWITCH, "read graphs that aegnn preprocess has stored", False)
     ema: float | None = _setting(_DECAY, "keep an average of the weights with this decay, such as 0.999", None)
     validate_every: int = _setting(_NATURAL, "steps between validations, 0 for none", 500, resumable=True)

@@ -93,6 +93,8 @@ def _check(settings: TrainSettings, output: Path) -> None:
         )
     if settings.preprocessed and (settings.dataset == "simulated" or settings.recordings is not None):
         raise ValueError("preprocessed graphs are those of a data set, and not for recordings behind event layers")
+    if settings.ages > 1 and settings.network != "graph_grid":
+        raise ValueError(f"ages are for graph_grid, found {settings.ages} for {settings.network}")
     if settings.patience is not None and not settings.validate_every:
         raise ValueError("patience is counted in validations, but validate_every is 0")
     if settings.precision == "16-mixed" and settings.gpu is None:
@@ -119,6 +121,8 @@ def _new_model(settings: TrainSettings, dataset: EventDataset | None, name: str)
             architecture["dropout"] = _RECORDED_DROPOUT
     graph = settings.graph
     assert graph is not None
+    if settings.ages > 1:
+        architecture |= {"ages": settings.ages, "age": settings.age * graph.time_scale}
     module = network(**architecture)
     module.train()
     if settings.event_layers is not None:

@@ -30,6 +30,7 @@ NETWORKS = {
     "graph_res_detector": {"name": "graph_res", "dataset": "simulated", "options": {"task": "detection"}},
     "graph_wen": {"name": "graph_wen", "dataset": "nmnist", "options": {}},
     "graph_grid": {"name": "graph_grid", "dataset": "simulated", "options": {"task": "detection", "dim": 2}},
+    "graph_grid_ages": {"name": "graph_grid", "dataset": "nmnist", "options": {"ages": 3, "age": 0.3}},
 }
 
 
@@ -97,6 +98,29 @@ def test_live_equals_dense_after_every_packet(engine: str, kind: str) -> None:
             assert_equal(live.output(), dense(module, events, graph))
 
     holds()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("time_scale", [3e-5, 2**-15])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nodes_change_their_age_when_the_network_says_so(engine: str, time_scale: float, dtype: torch.dtype) -> None:
+    """Times that are whole parts apart, where a rounding error would move nodes, and long after the beginning."""
+    graph = GraphConfig(max_neighbors=4, time_scale=time_scale, window=400_000)
+    events = crowd(80)
+    events["t"] = 10_000 * np.sort(np.random.default_rng(0).integers(0, 300, len(events)))
+    events["t"][40:] += 777_777_777
+    module = make_network("graph_grid_ages", 0).to(dtype)
+    module.grid.age = 10_000 * time_scale
+    live = make_model_asynchronous(module, graph, engine=engine)
+    for begin in range(0, len(events), 8):
+        live.update(events[begin : begin + 8])
+        reference = dense(module, events[: begin + 8], graph)
+        assert_equal(live.output(), reference, 1e-4 if dtype == torch.float32 else 1e-9)
+    later = int(events["t"][-1]) + 300_000
+    assert_equal(live.output(later), dense(module, events, graph, later), 1e-4)
+    copy = make_model_asynchronous(module, graph, engine=engine)
+    copy.load_state_dict(live.state_dict())
+    assert torch.equal(copy.output(), live.output())
 
 
 RULES: dict[str, dict[str, Any]] = {

@@ -62,6 +62,25 @@ def test_grid_pooling_is_an_image_with_zeros_where_nothing_happened() -> None:
     assert image[1, 0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 5]]
 
 
+def test_a_grid_by_age_counts_from_the_youngest_node_of_each_graph() -> None:
+    grid = GridPooling(sensor=(2, 1), shape=(2, 1), ages=3, age=0.5)
+    time = torch.tensor([0.0, 1, 1.25, 1.5, 7, 7.5, 8])
+    batch = torch.tensor([0, 0, 0, 0, 1, 1, 1])
+    pos = torch.stack([torch.tensor([0.0, 0, 1, 0, 1, 1, 1]), torch.zeros(7), time], 1)
+    image = grid(torch.arange(1.0, 8)[:, None], pos, batch, 2)
+    assert image.shape == (2, 3, 1, 2)
+    # A node belongs to the part that begins at its age, and the last part has no end.
+    assert image[0, :, 0].tolist() == [[4, 3], [2, 0], [1, 0]]
+    assert image[1, :, 0].tolist() == [[0, 7], [0, 6], [0, 5]]
+    assert grid(torch.zeros(0, 2), torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), 1).abs().sum() == 0
+
+
+@pytest.mark.parametrize(("ages", "age"), [(0, 1.0), (2, 0.0), (2, float("nan"))])
+def test_a_grid_without_an_age_is_refused(ages: int, age: float) -> None:
+    with pytest.raises(ValueError, match=f"found {ages} of {age}"):
+        GridPooling((8, 6), (4, 2), ages, age)
+
+
 def test_segment_max_has_the_gradient_of_the_maximum() -> None:
     x = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
     segment = torch.tensor([0, 2, 2, 0, 4, 4, 4, 2, 0])

@@ -163,12 +163,13 @@ def test_recordings_are_fixed_by_the_seed_and_none_is_held_out() -> None:
 
 def test_the_command_trains_on_recordings(nmnist: Path) -> None:
     path = nmnist / "tiny.safetensors"
-    size = ["--steps", "3", "--batch-size", "4", "--num-workers", "1", "--dim", "2"]
+    size = ["--steps", "3", "--batch-size", "4", "--num-workers", "1", "--dim", "2", "--ages", "2", "--age", "5e4"]
     arguments = ["graph_grid", "--task", "recognition", "--dataset", "nmnist", "--output", str(path), *size]
     assert main(["train", *arguments]) == 0
     loaded = load_model(path)
     assert (loaded.labels, loaded.width, loaded.height) == (tuple("0123456789"), 34, 34)
     assert (loaded.graph, loaded.network.dim) == (default_graph("nmnist", "recognition"), 2)
+    assert (loaded.network.grid.ages, loaded.network.grid.age) == (2, pytest.approx(5e4 * loaded.graph.time_scale))
     first = {name: value.clone() for name, value in loaded.network.state_dict().items()}
     assert main(["train", *arguments]) == 0
     for name, value in load_model(path).network.state_dict().items():
@@ -220,6 +221,8 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
         train_(path, preprocessed=True)
     with pytest.raises(ValueError, match="patience is counted in validations, but validate_every is 0"):
         train_(path, patience=3)
+    with pytest.raises(ValueError, match="ages are for graph_grid, found 2 for graph_res"):
+        train_(path, network="graph_res", ages=2)
     with pytest.raises(ValueError, match="precision 16-mixed is for GPUs, expected 32 or bf16-mixed"):
         train_(path, precision="16-mixed")
     with pytest.raises(ValueError, match="gpu 97 and 2 devices from there on: found"):

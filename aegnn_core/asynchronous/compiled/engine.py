@@ -95,6 +95,8 @@ class CompiledEngine:
         for pooling in model.poolings[:1]:
             if not isinstance(pooling, VoxelPooling) or pooling.position != "center":
                 return f"it pools voxels at their centres, found {pooling}"
+        if model.reads_edges and model.grid.ages > 1:
+            return f"it pools events by age, not voxels, found {model.grid}"
         if not len(model.event_blocks):
             return "it needs a layer on events"
         convolutions = [module for module in model.event_blocks.modules() if isinstance(module, SplineConv)]
@@ -132,6 +134,7 @@ class CompiledEngine:
             class_weight=self._splines.weight.ravel(),
         )
         self._oldest = 0
+        self._origin = 0
         self._size_before = 0
         self._tally = np.zeros(len(self._layers) + 5, np.int64)
         self._before = self._tally.copy()
@@ -150,7 +153,7 @@ class CompiledEngine:
         rule["mean"] = self._layers[0][0].conv.aggr == "mean"
         rule["dense"], rule["times"], rule["slots"] = splines.dense, splines.times, splines.slots
         rule["per_class"], rule["per_edge"] = splines.slot.shape[1], splines.per_edge
-        rule["reads_edges"] = self._model.reads_edges
+        rule["reads_edges"], rule["queues"] = self._model.reads_edges, self._model.grid.ages == 1
         self._search_arrays = search.arrays
         self._handles = handles(
             [self._rule, self._tally, *self._search_arrays, *self._nodes, *self._readout.cells, *self._batch]
@@ -162,6 +165,8 @@ class CompiledEngine:
             columns, events = events, np.empty(len(events), EVENT_DTYPE)
             for name in EVENT_DTYPE.names or ():
                 events[name] = columns[name]
+        if self._search.size == 0 and len(events):
+            self._origin = int(events["t"][0])
         if self._search.size + len(events) - self._oldest > self._search.capacity:
             self._make_room(events["t"])
         self._before[:] = self._tally
@@ -191,7 +196,11 @@ class CompiledEngine:
             raise ValueError(STALE_WEIGHTS)
         first = self._first_live(time)
         last = self._nodes.layers[-1]
-        return self._readout.output(self._oldest, first, self._nodes, int(last["outputs"]), int(last["target"]))
+        width, final = int(last["outputs"]), int(last["target"])
+        if self._model.grid.ages > 1:
+            size, node_t = self._search.size, self._search.node_t
+            return self._readout.output_by_age(first, size, self._nodes, width, final, node_t, self._origin)
+        return self._readout.output(self._oldest, first, self._nodes, width, final)
 
     def _first_live(self, time: int) -> int:
         """Number of the oldest node that is live at ``time``, which is not before the last event's."""
@@ -221,7 +230,9 @@ class CompiledEngine:
     def describe(self) -> list[str]:
         """One line per layer."""
         lines = [f"{block.conv}: compiled, new nodes only" for block, _ in self._layers]
-        lines.append(f"{self._model.poolings[0] if self._model.reads_edges else self._model.grid}: running maxima")
+        pooling = self._model.poolings[0] if self._model.reads_edges else self._model.grid
+        by_age = self._model.grid.ages > 1
+        lines.append(f"{pooling}: {'all live nodes, at an output' if by_age else 'running maxima'}")
         lines.extend(f"{block.conv}: compiled, changed voxels only, at an output" for block, _ in self._readout.layers)
         return [*lines, "what lies behind: torch, at an output that something has changed for"]
 
@@ -247,8 +258,9 @@ class CompiledEngine:
             costs[self._names[block]] = Cost(
                 *(block_flops(block, n, e, per_edge, r, mark) for n, e, r in zip(nodes, edges, rows, strict=True))
             )
-        channels = self._layers[-1][0].conv.out_channels
-        costs["entering the pooling"] = Cost(*(n * channels for n in nodes))
+        if self._model.grid.ages == 1:
+            channels = self._layers[-1][0].conv.out_channels
+            costs["entering the pooling"] = Cost(*(n * channels for n in nodes))
         return Costs("FLOP", costs | self._readout.flops())
 
     def runtime(self) -> Costs:
@@ -267,7 +279,8 @@ class CompiledEngine:
             for part, held in parts.items()
             for name in _STATE[part]
         }
-        return {"size": self._search.size, "held": self._search.held, "oldest": self._oldest, "arrays": arrays}
+        numbers = {"size": self._search.size, "held": self._search.held, "oldest": self._oldest}
+        return {**numbers, "origin": self._origin, "arrays": arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state."""
@@ -277,6 +290,7 @@ class CompiledEngine:
         if capacity > self._search.capacity:
             self._grow(capacity)
         self._search.size, self._search.held, self._oldest = state["size"], state["held"], state["oldest"]
+        self._origin = state["origin"]
         parts = {"search": self._search.arrays, "nodes": self._nodes, "cells": self._readout.cells}
         for key, values in arrays.items():
             part, name = key.split(".")

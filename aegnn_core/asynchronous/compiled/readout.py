@@ -14,6 +14,7 @@ from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatt
 from aegnn_core.asynchronous.compiled.stream import RULE, Batch, Cells, Nodes
 from aegnn_core.asynchronous.compiled.voxels import (
     VoxelGraph,
+    pool_ages,
     pool_cells,
     read_cells,
     read_edges,
@@ -107,7 +108,7 @@ class Readout:
     """
 
     def __init__(self, model: GraphNetwork, graph: GraphConfig, dtype: type, room: int) -> None:
-        self._model, self._dtype = model, dtype
+        self._model, self._dtype, self._time_scale = model, dtype, graph.time_scale
         self._kind = next(model.parameters()).dtype
         pooling = model.poolings[0] if model.reads_edges else model.grid
         assert isinstance(pooling, (VoxelPooling, GridPooling))
@@ -174,6 +175,9 @@ class Readout:
             class_weight=self._splines.weight.ravel(),
         )
         self._held: Tensor | None = None
+        self._held_for = (0, 0)
+        ages = self._model.grid.ages
+        self._by_age: np.ndarray = np.zeros((ages, grid.count, width) if ages > 1 else 0, self._dtype)
         self._tally = np.zeros((len(self.layers) + 2, 3), np.int64)
         self.begin_update()
 
@@ -212,6 +216,37 @@ class Readout:
             behind[_NANOSECONDS] += monotonic_ns() - begin
         return self._held.clone()
 
+    def output_by_age(
+        self, first: int, size: int, nodes: Nodes, width: int, final: int, node_t: np.ndarray, origin: int
+    ) -> Tensor:
+        """The network's output if its grid pools by age: every node is another age than before.
+
+        Args:
+            first, size: the live nodes are those from ``first`` to ``size - 1``.
+            nodes, width, final: as for :meth:`output`.
+            node_t: ring of the nodes' times [µs].
+            origin: time of the first node ever [µs].
+        """
+        if self._held is not None and self._held_for == (first, size):
+            return self._held.clone()
+        self._held = None
+        begin = monotonic_ns()
+        least: np.ndarray = np.array(self._model.grid.least_ages, self._dtype)
+        pool_ages(
+            first, size, origin, self._time_scale, least, node_t, nodes.cell, nodes.features, final, width, self._by_age
+        )  # fmt: skip
+        pooling, behind = self._tally[-2:]
+        pooling[_FLOPS] += (size - first) * self._channels
+        pooling[_NANOSECONDS] += monotonic_ns() - begin
+        begin = monotonic_ns()
+        columns, rows = self._model.grid.shape
+        image = torch.from_numpy(self._by_age[..., : self._channels]).unflatten(1, (rows, columns))
+        self._held, flops = self._head_of(image.permute(0, 3, 1, 2).flatten(0, 1)[None])
+        self._held_for = (first, size)
+        behind[_FLOPS] += flops
+        behind[_NANOSECONDS] += monotonic_ns() - begin
+        return self._held.clone()
+
     def flops(self) -> dict[str, Cost]:
         """FLOPs by layer."""
         last = self._tally - self._before
@@ -225,6 +260,8 @@ class Readout:
             )
             for n, (name, (block, mark)) in enumerate(zip(self._names, self.layers, strict=True))
         }
+        if self._model.grid.ages > 1:
+            costs["pooling"] = Cost(int(last[-2, _FLOPS]), int(self._tally[-2, _FLOPS]))
         return costs | {"head": Cost(int(last[-1, _FLOPS]), int(self._tally[-1, _FLOPS]))}
 
     def runtime(self) -> dict[str, Cost]:
@@ -249,9 +286,14 @@ class Readout:
             pool_cells(grid.inside, self._parent, voxels.occupied, features, pooled)
             flops = int(voxels.occupied.sum()) * self._channels_out
         image = torch.from_numpy(pooled).unflatten(0, (rows, columns)).permute(2, 0, 1)[None]
+        output, flops_of_head = self._head_of(image)
+        return output, flops + flops_of_head
+
+    def _head_of(self, image: Tensor) -> tuple[Tensor, int]:
+        """The head's answer to ``image [1, C, rows, columns]``, and its FLOPs."""
         if self._flops_of_head is None:
             self._flops_of_head = forward_flops(self._head, image)
-        return self._head(image), flops + self._flops_of_head
+        return self._head(image), self._flops_of_head
 
     def _behind_in_torch(self, features: np.ndarray) -> tuple[Tensor, int]:
         """The poolings after the first, and all that follows, from the features of the cells."""
@@ -280,7 +322,7 @@ class Readout:
 
     def memory(self) -> int:
         """Bytes of the cells."""
-        return sum(array.nbytes for array in (*self.cells, *self._voxels, *self._batch))
+        return sum(array.nbytes for array in (*self.cells, *self._voxels, *self._batch, self._by_age))
 
     def _edge_classes(self, pooling: VoxelPooling | GridPooling) -> tuple[np.ndarray, np.ndarray]:
         """Attributes of the classes of edges between cells, and the class of the edge from every step to every cell."""

@@ -37,6 +37,7 @@ RULE = np.dtype(
         ("per_class", np.int64),
         ("per_edge", np.int64),
         ("reads_edges", np.bool_),  # the cells are joined by edges
+        ("queues", np.bool_),  # the cells keep their nodes; otherwise they are gathered when an output is asked for
     ]
 )
 
@@ -269,6 +270,8 @@ def append_events(events, size, oldest, table, kind):
         leaving = first_live(oldest, size, t[done], rule.window, rule.max_nodes, node_t)
         # An arriving node is among the last max_nodes itself.
         leaving = max(leaving, min(size, size + 1 - rule.max_nodes))
+        if not rule.queues:
+            oldest = leaving
         while oldest < leaving:
             slot = oldest & mask
             cell = np.int64(nodes.cell[slot])
@@ -324,7 +327,7 @@ def append_events(events, size, oldest, table, kind):
             tally[2 + n] += now - clock
             clock = now
 
-        for k in range(count):
+        for k in range(count if rule.queues else 0):
             slot = (size + k) & mask
             cell = np.int64(nodes.cell[slot])
             enter_cell(

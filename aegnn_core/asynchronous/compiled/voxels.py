@@ -15,7 +15,7 @@ from aegnn_core.asynchronous.compiled.cells import read_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import run_layer, weigh_dense, weigh_sparse
 
-__all__ = ["VoxelGraph", "pool_cells", "read_cells", "read_edges", "run_voxels", "touch_leaving"]
+__all__ = ["VoxelGraph", "pool_ages", "pool_cells", "read_cells", "read_edges", "run_voxels", "touch_leaving"]
 
 
 class VoxelGraph(NamedTuple):
@@ -167,6 +167,42 @@ def run_voxels(rules, voxels, batch, tally):
                 count = 0
         voxels.changed[:] = reads
         tally[n, 2] += nanoseconds() - clock
+
+
+@with_all_sources
+@njit(cache=True, nogil=True, error_model="numpy")
+def pool_ages(first, size, origin, time_scale, least, node_t, cell, features, final, width, pooled):
+    """Maximum of the features of the nodes ``first … size - 1`` over each cell and age.
+
+    Args:
+        first, size: the live nodes.
+        origin: time of the first node ever [µs], where the network's time axis begins.
+        time_scale: β [px/µs].
+        least: ``[ages - 1]`` the age [px] at which each part but the first begins.
+        node_t, cell: rings of the nodes' times and cells.
+        features, final, width: where their features are, and how many.
+        pooled: ``[ages, cells, width]``, written.
+    """
+    mask = len(node_t) - 1
+    kind = pooled.dtype.type
+    filled = np.zeros(pooled.shape[:2], np.bool_)
+    pooled[:] = 0
+    # Positions are rounded like those of the network's graph, or a node would be of another age there.
+    youngest = kind(time_scale * float(node_t[(size - 1) & mask] - origin))
+    part = len(least)
+    for number in range(first, size):
+        slot = number & mask
+        age = kind(youngest - kind(time_scale * float(node_t[slot] - origin)))
+        while part > 0 and age < least[part - 1]:
+            part -= 1
+        into = pooled[part, cell[slot]]
+        row = features[final + slot * width : final + (slot + 1) * width]
+        if filled[part, cell[slot]]:
+            for c in range(width):
+                into[c] = max(into[c], row[c])
+        else:
+            filled[part, cell[slot]] = True
+            into[:] = row
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

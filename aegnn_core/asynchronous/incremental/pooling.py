@@ -140,7 +140,10 @@ def _pool_voxels(
 
 
 def follow_grid(module: GridPooling, running: Callable[[], Forward | None]) -> None:
-    """Make a grid pooling work on touched cells only, when it is called during an update."""
+    """Make a grid pooling work on touched cells only, when it is called during an update.
+
+    One that pools by age works on all nodes.
+    """
     original = module.forward
 
     def forward(x: Any, pos: Any, batch: Any, batch_size: int) -> Any:
@@ -148,7 +151,7 @@ def follow_grid(module: GridPooling, running: Callable[[], Forward | None]) -> N
         if run is None:
             return original(x, pos, batch, batch_size)
         values = _values(x, pos, batch, batch_size)
-        if values is None:
+        if values is None or module.ages > 1:  # every event makes all others older
             return run.whole(original, (x, pos, batch, batch_size), {})
         with torch._C.DisableTorchFunction():
             return _pool_grid(run, module, original, *values)
