@@ -28,6 +28,7 @@ from aegnn_ros.conversions import detections_of, nanoseconds, scores_of
 from aegnn_ros.lifecycle_client import LifecycleClient
 from aegnn_ros.node_process import NodeProcess
 from aegnn_ros.replay import DRIVER_QOS, PublishedPacket, replay
+from aegnn_ros.ros_domain import claim_ros_domain
 from aegnn_ros.share import large_packet_profile
 
 __all__ = ["BagRun", "BagRunner", "ReceivedResult", "isolate_ros"]
@@ -38,6 +39,8 @@ _TIMEOUT_S = 120.0
 _POLL_S = 0.1
 _SETTLE_S = 0.5
 _RESULTS_DEPTH = 1000
+#: The claims on this process's ROS domains, held until it ends.
+_claims: list[object] = []
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,9 @@ class BagRun:
 
 def isolate_ros() -> None:
     """Give this process and its children a ROS domain of their own on the loopback, and room for large packets."""
-    # Up to domain 101 the ports lie below those that Linux gives out on its own.
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+    domain, claim = claim_ros_domain()
+    _claims.append(claim)
+    os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.update(large_packet_profile())
 

@@ -1,0 +1,31 @@
+"""A ROS domain that no other run of ours on this machine has."""
+
+from __future__ import annotations
+
+import random
+import socket
+from contextlib import closing
+
+__all__ = ["claim_ros_domain"]
+
+#: Above 101 the ports of Fast DDS may be those that Linux hands out.
+_DOMAINS = range(1, 102)
+#: A domain is claimed by holding the TCP port that lies so far above this one; ROS uses UDP.
+_PORT = 22119
+
+
+def claim_ros_domain() -> tuple[int, closing[socket.socket]]:
+    """The number of a domain, and what holds the claim on it until it is closed, or the process ends.
+
+    Raises:
+        RuntimeError: all domains are taken.
+    """
+    for domain in random.sample(_DOMAINS, len(_DOMAINS)):
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", _PORT + domain))
+        except OSError:
+            claim.close()
+            continue
+        return domain, closing(claim)
+    raise RuntimeError(f"all ROS domains from {_DOMAINS.start} to {_DOMAINS[-1]} are in use")
