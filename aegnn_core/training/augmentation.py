@@ -42,6 +42,8 @@ class Augmentation:
         invert: whether ON and OFF may.
         crop: largest share of the sensor's width and height that is cut off, anywhere.
         time_scale: largest change of speed, as the logarithm of a factor; the last event keeps its time.
+        cut: largest share of its time by which half of the samples end early; for recognition, as boxes are true at the
+            end only.
 
     Raises:
         ValueError: a value is out of its range; the message says which one is right.
@@ -56,6 +58,7 @@ class Augmentation:
     invert: bool = False
     crop: float = 0.0
     time_scale: float = 0.0
+    cut: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -64,7 +67,7 @@ class Augmentation:
                     raise ValueError(f"augmentation: {name} must be true or false, found {value!r}")
             elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"augmentation: {name} must be a number of at least 0, found {value!r}")
-        for name in ("drop", "crop"):
+        for name in ("drop", "crop", "cut"):
             if getattr(self, name) > 1:
                 raise ValueError(f"augmentation: {name} must be a share of at most 1, found {getattr(self, name)}")
 
@@ -82,7 +85,8 @@ class Augmentation:
         Coordinates are rounded to pixels after the change, so two pixels may become one. Boxes become the upright
         rectangles around their images, as far as these are in the picture; those of which little is left are gone.
         """
-        events = sample.events[rng.random(len(sample.events)) >= rng.uniform(0, self.drop)]
+        events = self._draw_beginning(sample, rng)
+        events = events[rng.random(len(events)) >= rng.uniform(0, self.drop)]
         side = np.array(sensor)
         change = self._draw_map(rng)
         middle = (side - 1) / 2
@@ -130,6 +134,16 @@ class Augmentation:
         if self.mirror and rng.random() < 0.5:
             scale[0] = -scale[0]
         return _Map(rotation @ shear @ np.diag(scale), rng.uniform(-self.shift, self.shift, 2))
+
+    def _draw_beginning(self, sample: EventSample, rng: np.random.Generator) -> np.ndarray:
+        """The events of a sample up to where it is cut."""
+        events = sample.events
+        if self.cut and sample.boxes is not None:
+            raise ValueError(f"augmentation: cut is for recognition, found {self.cut} with boxes")
+        if not self.cut or not len(events) or rng.random() < 0.5:
+            return events
+        t = events["t"].astype(np.int64)
+        return events[t <= t[-1] - rng.uniform(0, self.cut) * (t[-1] - t[0])]
 
     def _draw_crop(self, side: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The first pixel ``[2]`` of the part of the picture that stays, and the one behind its last."""

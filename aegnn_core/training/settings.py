@@ -117,6 +117,10 @@ class TrainSettings:
                 raise ValueError("setting augmentation is for recordings, found it with simulated scenes")
         elif self.augmentation is None:
             object.__setattr__(self, "augmentation", default_augmentation(self.dataset, self.task))
+        elif self.task == "detection" and self.augmentation.cut:
+            raise ValueError(
+                f"setting augmentation: cut is for recognition, found {self.augmentation.cut} for detection"
+            )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainSettings:

@@ -82,6 +82,11 @@ def parameter_file(path: Path, content: dict[str, dict[str, Any]]) -> Path:
     return path
 
 
+def subscribers_of(node: Node, topic: str) -> set[str]:
+    subscriptions = node.get_subscriptions_info_by_topic(topic)
+    return {f"{subscription.node_namespace}/{subscription.node_name}" for subscription in subscriptions}
+
+
 def types_of(node: Node, topic: str) -> set[str]:
     return {info.topic_type for info in node.get_publishers_info_by_topic(topic)}
 
@@ -124,12 +129,16 @@ def test_the_node_is_active_with_its_arguments_parameters_and_topics(
                 ("annotated_image", "sensor_msgs/msg/Image"),
                 ("annotated_image/compressed", "sensor_msgs/msg/CompressedImage"),
             ):
-                assert types_of(node, f"/robot/eye/{topic}") == {kind}
+                wait_for(lambda topic=topic, kind=kind: types_of(node, f"/robot/eye/{topic}") == {kind})
             wait_for(camera.get_subscription_count)
-            for packet in packets:
-                camera.publish(packet_message(packet, node.get_clock().now().nanoseconds))
-                time.sleep(0.01)
-            wait_for(lambda: received)
+
+            def detects() -> bool:
+                for packet in packets:
+                    camera.publish(packet_message(packet, node.get_clock().now().nanoseconds))
+                    time.sleep(0.01)
+                return len(received) > 0
+
+            wait_for(detects)
             assert received[-1].header.frame_id == "optical"
             assert detector.change_state(Transition.TRANSITION_DEACTIVATE)
             assert detector.change_state(Transition.TRANSITION_CLEANUP)
@@ -168,9 +177,9 @@ def test_two_cameras_run_in_one_process_with_parameters_and_states_of_their_own(
         with launched("multi", *(f"{name}:={value}" for name, value in arguments.items())) as output:
             left, right = (active_detector(node, name) for name in content)
             for name, topic in zip(content, ("/a/events", "/b/events"), strict=True):
-                (subscription,) = node.get_subscriptions_info_by_topic(topic)
-                assert f"{subscription.node_namespace}/{subscription.node_name}" == name
-                assert types_of(node, f"{name}/detections") == {"vision_msgs/msg/Detection2DArray"}
+                wait_for(lambda topic=topic, name=name: subscribers_of(node, topic) == {name})
+                kind = {"vision_msgs/msg/Detection2DArray"}
+                wait_for(lambda name=name, kind=kind: types_of(node, f"{name}/detections") == kind)
                 assert parameters_of(node, name, "score_threshold") == [content[name]["score_threshold"]]
             assert left.change_state(Transition.TRANSITION_DEACTIVATE)
             assert (left.state(), right.state()) == ("inactive", "active")

@@ -52,6 +52,21 @@ def test_events_are_mapped_pixel_by_pixel() -> None:
     assert len({(int(t["x"][0]), int(t["y"][0])) for t in turned if len(t)}) > 12
 
 
+def test_half_of_the_samples_end_early() -> None:
+    rng = np.random.default_rng(0)
+    events = make_events(1000 * np.arange(500, 1001), *np.ones((3, 501), int))
+    cut = replace(NOTHING, cut=0.6)
+    kept = [changed(cut, events, (34, 34), rng) for _ in range(400)]
+    lengths = np.array([len(part) for part in kept])
+    assert all(np.array_equal(part, events[: len(part)]) for part in kept)
+    assert 150 < np.count_nonzero(lengths == 501) < 250
+    assert 201 <= lengths.min() < 215
+    assert len(changed(cut, events[:0], (34, 34), rng)) == 0
+    with_boxes = EventSample(events, None, make_boxes((1, 1, 5, 5)))
+    with pytest.raises(ValueError, match=r"cut is for recognition, found 0\.6 with boxes"):
+        cut(with_boxes, (34, 34), rng)
+
+
 def test_a_crop_keeps_a_rectangle_and_a_change_of_speed_the_end() -> None:
     rng = np.random.default_rng(0)
     x, y = (axis.ravel() for axis in np.meshgrid(np.arange(20), np.arange(10)))

@@ -60,6 +60,10 @@ def test_parts_that_are_not_said_are_those_of_the_data_set(tmp_path: Path) -> No
         ({"graph": {"radius": -3}}, "graph: radius must be a positive, finite number, found -3"),
         ({"augmentation": {"crop": 0.1}}, "setting augmentation is for recordings, found it with simulated scenes"),
         (
+            {"dataset": "gen1", "task": "detection", "augmentation": {"cut": 0.1}},
+            "setting augmentation: cut is for recognition, found 0.1 for detection",
+        ),
+        (
             {"dataset": "nmnist", "augmentation": {"crop": 3}},
             "augmentation: crop must be a share of at most 1",
         ),
