@@ -33,7 +33,7 @@ from benchmarks.node import EndlessEvents
 from tests.ros.conftest import Conversation, conversation
 
 #: How long the overload lasts [s]; a long run takes 60.
-OVERLOAD_S = float(os.environ.get("AEGNN_OVERLOAD_S", "5"))
+OVERLOAD_S = float(os.environ.get("AEGNN_OVERLOAD_S", "3"))
 #: Other tests and programs may have the processor for this long.
 HICCUP_MS = 1000
 
