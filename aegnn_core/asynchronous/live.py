@@ -12,6 +12,7 @@ from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.costs import Costs
+from aegnn_core.asynchronous.counting_engine import CountingEngine
 from aegnn_core.asynchronous.dense_engine import DenseEngine
 from aegnn_core.asynchronous.incremental import IncrementalEngine
 from aegnn_core.asynchronous.packet_engine import PacketEngine
@@ -62,6 +63,7 @@ class Engine(Protocol):
 
 #: Engines by name, the fastest first.
 ENGINES: dict[str, Any] = {
+    "counting": CountingEngine,
     "compiled": CompiledEngine,
     "packet": PacketEngine,
     "incremental": IncrementalEngine,
@@ -198,7 +200,8 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
             arguments named as what is in it (``x``, ``pos``, ``edge_index``, ``edge_attr``).
         graph: the graph rule; by default the one that the model was trained with, if it knows it. Where it leaves
             ``expiry`` open, that is ``"graph"`` for a model that is not one of the package's networks.
-        engine: ``"compiled"`` computes only new nodes, in machine code (directed graphs, ``expiry="readout"``, the
+        engine: ``"counting"`` counts events for a network that reads nothing else of them (on the CPU),
+            ``"compiled"`` computes only new nodes, in machine code (directed graphs, ``expiry="readout"``, the
             package's networks, on the CPU), ``"packet"`` does so in torch operations on any device,
             ``"incremental"`` runs any model on what an update changes (on the CPU), ``"dense"`` runs the whole model at
             every output, ``"auto"`` takes the first of these that can.

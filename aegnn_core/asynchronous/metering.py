@@ -15,7 +15,7 @@ from aegnn_core.asynchronous.costs import CostMeter
 from aegnn_core.asynchronous.flops import basis_flops, operation_flops, spline_flops
 from aegnn_core.asynchronous.layer_names import LayerNames
 from aegnn_core.asynchronous.sharing import shared_copy
-from aegnn_core.nn.pooling import GridPooling, VoxelPooling
+from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
 
 __all__ = ["Metering", "forward_flops"]
@@ -36,8 +36,8 @@ class Metering(TorchFunctionMode):
         for module in self.model.modules():
             if isinstance(module, SplineConv):
                 self._meter_splines(module)
-            elif isinstance(module, (VoxelPooling, GridPooling)):
-                # One comparison per node and channel.
+            elif isinstance(module, (VoxelPooling, GridPooling, CountPooling)):
+                # One comparison, or addition, per node and channel.
                 module.forward = self._metered(module, module.forward, _elements)  # type: ignore[method-assign]
 
     def __enter__(self) -> Metering:

@@ -94,7 +94,12 @@ class PacketEngine:
     @staticmethod
     def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
         """Why this engine cannot run the model on such a graph, or None."""
-        return not_final(model, graph)
+        if reason := not_final(model, graph):
+            return reason
+        assert isinstance(model, GraphNetwork)
+        if not len(model.event_blocks) or model.grid is None:
+            return "it needs a layer on events, and a grid of their features"
+        return None
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again."""
@@ -232,12 +237,20 @@ class PacketEngine:
             self._features[-1][torch.from_numpy(slots).to(self._device)],
             torch.from_numpy(pos).to(self._device, self._dtype),
             torch.from_numpy(edge_index).to(self._device),
+            self._features[0][torch.from_numpy(slots).to(self._device)],
+            torch.from_numpy(self._search.node_t[slots]).to(self._device),
             begin,
         )
 
-    def _read_out(self, x: Tensor, pos: Tensor, edge_index: Tensor, begin: float) -> Tensor:
+    def _read_out(
+        self, x: Tensor, pos: Tensor, edge_index: Tensor, polarity: Tensor, t: Tensor, begin: float
+    ) -> Tensor:
         """The network's output from the live nodes; notes what each part of it has cost since ``begin``."""
         batch = torch.zeros(len(x), dtype=torch.long, device=self._device)
+        images = []
+        if self._model.counts is not None:
+            images.append(self._model.counts(polarity, pos, batch, 1, t))
+            begin = self._spent("counts", polarity.numel(), begin)
         for pooling, blocks in zip(self._model.poolings, self._model.voxel_blocks, strict=True):
             graph = pooling(x, pos, edge_index, batch, 1)
             begin = self._spent("pooling", x.numel(), begin)
@@ -248,11 +261,13 @@ class PacketEngine:
                 self._costs.add(self._names[block], flops, 0)
             begin = self._spent("behind the pooling", 0, begin)
             pos, edge_index, batch = graph.pos, graph.edge_index, graph.batch
-        grid = self._model.grid(x, pos, batch, 1)
+        assert self._model.grid is not None
+        images.insert(0, self._model.grid(x, pos, batch, 1, t))
         begin = self._spent("pooling", x.numel(), begin)
+        image = torch.cat(images, 1) if len(images) > 1 else images[0]
         if self._flops_of_head is None:
-            self._flops_of_head = forward_flops(self._model.head, grid)
-        output = self._model.head(grid)
+            self._flops_of_head = forward_flops(self._model.head, image)
+        output = self._model.head(image)
         self._spent("head", self._flops_of_head, begin)
         return output
 

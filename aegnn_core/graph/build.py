@@ -168,6 +168,7 @@ def join_neighbors(
         pos=torch.from_numpy(pos),
         edge_index=torch.from_numpy(np.ascontiguousarray(edge_index[:, :size])),
         edge_attr=torch.from_numpy(edge_attr[:size]),
+        t=torch.from_numpy(t[first:].copy()),
     )
     if graph.expiry == "readout":
         data.live = torch.arange(count) >= live_from

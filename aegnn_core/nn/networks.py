@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch_geometric.data import Data
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
 from aegnn_core.nn.detection import decode_grid, suppress
-from aegnn_core.nn.pooling import GridPooling, VoxelPooling, grid_shape
+from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling, grid_shape
 
 __all__ = ["DATASETS", "NETWORKS", "TASKS", "DatasetSize", "GraphNetwork", "network"]
 
@@ -70,8 +71,12 @@ class GraphNetwork(nn.Module):
         dim: components of the edge attributes in use, 2 (image plane) or 3 (and time).
         event_blocks: blocks on events.
         stages: pairs of a pooling and the blocks behind it.
-        grid: the last pooling, to an image of features.
+        grid: the last pooling, to an image of features; None if the head sees the counts alone.
         head: ``[B, C, rows, columns]`` → ``[B, classes]`` or ``[B, rows, columns, 5 + classes]``.
+        counts: of the live events, on the same cells as the grid; the head sees them behind its features.
+
+    Raises:
+        ValueError: neither a grid nor counts, or counts of other cells than the grid's.
 
     Attributes:
         graph: the graph rule that it was trained with, None where nobody said.
@@ -86,15 +91,20 @@ class GraphNetwork(nn.Module):
         dim: int,
         event_blocks: list[nn.Module],
         stages: list[tuple[VoxelPooling, list[nn.Module]]],
-        grid: GridPooling,
+        grid: GridPooling | None,
         head: nn.Module,
+        counts: CountPooling | None = None,
     ) -> None:
         super().__init__()
+        shapes = {pooling.shape for pooling in (grid, counts) if pooling is not None}
+        if len(shapes) != 1:
+            raise ValueError(f"a network needs a grid, counts, or both on the same cells, found {grid} and {counts}")
         self.sensor, self.task, self.dim = sensor, task, dim
         self.event_blocks = BlockSequence(event_blocks)
         self.poolings = nn.ModuleList([pooling for pooling, _ in stages])
         self.voxel_blocks = nn.ModuleList([BlockSequence(blocks) for _, blocks in stages])
         self.grid = grid
+        self.counts = counts
         self.head = head
 
     def forward(self, data: Data) -> Tensor:
@@ -104,36 +114,60 @@ class GraphNetwork(nn.Module):
             Recognition: class logits ``[B, classes]``. Detection: ``[B, rows, columns, 5 + classes]``, see
             :mod:`aegnn_core.nn.detection`.
         """
-        pos, edge_index = data.pos, data.edge_index
-        x = self.event_blocks(data.x, edge_index, data.edge_attr)
+        polarity, pos, edge_index = data.x, data.pos, data.edge_index
+        t = data.t if "t" in data else None
+        x = self.event_blocks(polarity, edge_index, data.edge_attr)
         batch = data.batch if "batch" in data else torch.zeros(len(x), dtype=torch.long, device=x.device)
         batch_size = data.num_graphs if "batch" in data else 1
         if "live" in data and not bool(data.live.all()):
             live = data.live
             number = torch.cumsum(live, 0) - 1
             edge_index = number[edge_index[:, live[edge_index[0]] & live[edge_index[1]]]]
-            x, pos, batch = x[live], pos[live], batch[live]
-        return self.readout(x, pos, edge_index, batch, batch_size)
+            x, pos, batch, polarity = x[live], pos[live], batch[live], polarity[live]
+            t = None if t is None else t[live]
+        return self.readout(x, pos, edge_index, batch, batch_size, polarity=polarity, t=t)
 
     def readout(
-        self, x: Tensor, pos: Tensor, edge_index: Tensor, batch: Tensor, batch_size: int, done: int = 0
+        self,
+        x: Tensor,
+        pos: Tensor,
+        edge_index: Tensor,
+        batch: Tensor,
+        batch_size: int,
+        done: int = 0,
+        *,
+        polarity: Tensor | None = None,
+        t: Tensor | None = None,
     ) -> Tensor:
         """The output from the features ``[N, C]`` of the live nodes at ``pos [N, 3]`` px and the edges between them.
 
         Args:
             x, pos, edge_index, batch, batch_size: the graph.
             done: the nodes are those behind so many poolings and the blocks that follow each.
+            polarity: of the live events ``[N, 1]``, ±1; for counts.
+            t: their sensor times ``[N]`` [µs, int64]; for parts of the past.
         """
+        images = []
+        if self.counts is not None:
+            assert polarity is not None
+            images.append(self.counts(polarity, pos, batch, batch_size, t))
         for pooling, blocks in list(zip(self.poolings, self.voxel_blocks, strict=True))[done:]:
             graph = pooling(x, pos, edge_index, batch, batch_size)
             x, pos, edge_index, batch = graph.x, graph.pos, graph.edge_index, graph.batch
             x = blocks(x, edge_index, graph.edge_attr)
-        return self.head(self.grid(x, pos, batch, batch_size))
+        if self.grid is not None:
+            images.insert(0, self.grid(x, pos, batch, batch_size, t))
+        return self.head(images[0] if len(images) == 1 else torch.cat(images, 1))
 
     @property
     def reads_edges(self) -> bool:
         """Whether :meth:`readout` needs the edges between live nodes."""
         return len(self.poolings) > 0
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether :meth:`readout` needs the events' times: the past has parts."""
+        return any(len(part.least_ages) > 0 for part in (self.grid, self.counts) if part is not None)
 
     def class_scores(self, output: Tensor) -> Tensor:
         """Probability of every class ``[B, classes]``; for a detector, of its most certain box of that class."""
@@ -275,15 +309,15 @@ def _graph_grid(
     voxel: tuple[int, int] | None = None,
     width: int = 48,
     dropout: float = 0.0,
-    ages: int = 1,
-    age: float = 3.0,
+    least_ages: Sequence[int] = (),
 ) -> GraphNetwork:
     """AEGNN's convolutions on events, and ordinary convolutions behind the pooling.
 
     After DAGR (Gehrig & Scaramuzza, Nature 2024), which showed that a head that is the same in every cell finds objects
     far better than one that has to learn every place on its own. Voxels have 2 px a side, on a small sensor 1. With
-    ``ages``, the head sees young and old events apart, see :class:`aegnn_core.nn.pooling.GridPooling`.
+    ``least_ages``, the head sees young and old events apart, see :class:`aegnn_core.nn.pooling.GridPooling`.
     """
+    ages = len(least_ages) + 1
     head: nn.Module
     if task == "recognition":
         head = _ClassHead(ages * _SMALL[4], width, classes, dropout)
@@ -297,15 +331,68 @@ def _graph_grid(
         dim,
         _event_blocks(_SMALL, {"dim": dim, "kernel_size": 2}),
         [],
-        GridPooling(size.sensor, grid_shape(size.sensor, voxel), ages, age),
+        GridPooling(size.sensor, grid_shape(size.sensor, voxel), least_ages),
         head,
     )
+
+
+def _histogram(
+    size: DatasetSize,
+    task: str,
+    classes: int,
+    dim: int,
+    voxel: tuple[int, int] = (1, 1),
+    stem: int = 32,
+    width: int = 48,
+    dropout: float = 0.0,
+    least_ages: Sequence[int] = (),
+) -> GraphNetwork:
+    """No graph at all: events counted per pixel, polarity and part of the past, and ordinary convolutions."""
+    counts = CountPooling(size.sensor, grid_shape(size.sensor, voxel), least_ages)
+    head = _image_head(counts.channels, task, classes, stem, width, dropout)
+    return GraphNetwork(size.sensor, task, dim, [], [], None, head, counts)
+
+
+def _graph_histogram(
+    size: DatasetSize,
+    task: str,
+    classes: int,
+    dim: int,
+    voxel: tuple[int, int] = (1, 1),
+    channels: Sequence[int] = (8, 16, 16),
+    kernel_size: int = 2,
+    stem: int = 32,
+    width: int = 48,
+    dropout: float = 0.0,
+    least_ages: Sequence[int] = (),
+    feature_ages: Sequence[int] = (),
+) -> GraphNetwork:
+    """The histogram, and in every cell beside it the largest features that spline convolutions find in its events."""
+    shape = grid_shape(size.sensor, voxel)
+    counts = CountPooling(size.sensor, shape, least_ages)
+    grid = GridPooling(size.sensor, shape, feature_ages)
+    widths = (1, *channels)
+    blocks: list[nn.Module] = [
+        ConvBlock(inputs, outputs, dim=dim, kernel_size=kernel_size) for inputs, outputs in pairwise(widths)
+    ]
+    head = _image_head(grid.ages * widths[-1] + counts.channels, task, classes, stem, width, dropout)
+    return GraphNetwork(size.sensor, task, dim, blocks, [], grid, head, counts)
+
+
+def _image_head(channels: int, task: str, classes: int, stem: int, width: int, dropout: float) -> nn.Module:
+    """A head for an image of one pixel a cell, behind a convolution that halves its resolution."""
+    first = _conv(channels, stem, stride=2)
+    if task == "recognition":
+        return nn.Sequential(first, _ClassHead(stem, width, classes, dropout))
+    return nn.Sequential(first, _ConvolutionalHead(stem, width, 5 + classes))
 
 
 NETWORKS: dict[str, Callable[..., GraphNetwork]] = {
     "graph_res": _graph_res,
     "graph_wen": _graph_wen,
     "graph_grid": _graph_grid,
+    "histogram": _histogram,
+    "graph_histogram": _graph_histogram,
 }
 
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from numba import njit
 from torch import Tensor, nn
 
-__all__ = ["GridPooling", "PooledGraph", "VoxelPooling", "cells_of", "grid_shape", "segment_max"]
+__all__ = [
+    "CountPooling",
+    "GridPooling",
+    "PooledGraph",
+    "VoxelPooling",
+    "age_parts",
+    "cells_of",
+    "grid_shape",
+    "segment_max",
+]
 
 
 class PooledGraph(NamedTuple):
@@ -167,48 +178,124 @@ class VoxelPooling(nn.Module):
         return f"{self.size[0]:g} x {self.size[1]:g} px, {self.position}"
 
 
+def age_parts(t: Tensor, batch: Tensor, batch_size: int, least_ages: Sequence[int]) -> Tensor:
+    """The part of the past in which every node lies, ``[N]``: how many of the ``least_ages`` [µs] it has reached.
+
+    A node's age is counted from the youngest node of its graph, in whole microseconds, so that it does not depend on how
+    long the stream has lasted.
+
+    Args:
+        t: sensor times [µs, int64] ``[N]``.
+        batch: the graph of every node ``[N]``.
+        batch_size: number of graphs.
+        least_ages: ascending ages at which the second part and those behind it begin.
+    """
+    if not least_ages:
+        return torch.zeros_like(batch)
+    youngest = t.new_zeros(batch_size).scatter_reduce(0, batch, t, "amax", include_self=False)
+    return torch.bucketize(youngest[batch] - t, t.new_tensor(list(least_ages)), right=True)
+
+
+def check_least_ages(least_ages: Sequence[int]) -> tuple[int, ...]:
+    """The ages [µs] at which parts of the past begin, if they are whole numbers, positive and ascending."""
+    ages = tuple(least_ages)
+    whole = all(isinstance(age, int) and not isinstance(age, bool) for age in ages)
+    if not whole or not all(before < age for before, age in pairwise((0, *ages))):
+        raise ValueError(f"parts of the past must begin at ascending whole ages above 0 µs, found {list(least_ages)}")
+    return ages
+
+
 class GridPooling(nn.Module):
     """Maximum over each cell of a fixed grid, empty cells 0: from any number of nodes to one image of features.
 
-    With ``ages`` above 1 there are as many grids, one behind the other: the first for the nodes that are younger than
-    ``age``, seen from the youngest node of their graph, the next for those below twice that, and the last for all that
-    are older. What has moved is then not pooled on top of itself.
+    With ``least_ages`` there are as many grids more, one behind the other: the first for the nodes that are younger than
+    the first of these ages, seen from the youngest node of their graph, the last for all that have reached the last of
+    them. What has moved is then not pooled on top of itself.
 
     Args:
         sensor: sensor width and height [px].
         shape: columns and rows of the grid.
-        ages: parts of the time axis.
-        age: length of such a part [px of the time axis, β · µs].
+        least_ages: ages at which the second part of the past and those behind it begin [µs].
 
     Raises:
-        ValueError: ``ages`` below 1, or ``age`` that is not positive.
+        ValueError: ``least_ages`` that are not positive and ascending.
     """
 
-    def __init__(self, sensor: tuple[int, int], shape: tuple[int, int], ages: int = 1, age: float = 3.0) -> None:
+    def __init__(self, sensor: tuple[int, int], shape: tuple[int, int], least_ages: Sequence[int] = ()) -> None:
         super().__init__()
-        if ages < 1 or not 0 < age < math.inf:
-            raise ValueError(f"a grid needs at least one part of a positive age, found {ages} of {age}")
-        self.sensor, self.shape, self.ages, self.age = sensor, shape, ages, age
+        self.sensor, self.shape, self.least_ages = sensor, shape, check_least_ages(least_ages)
         self.size = (sensor[0] / shape[0], sensor[1] / shape[1])
 
     @property
-    def least_ages(self) -> list[float]:
-        """The ages [px] at which all parts but the first begin."""
-        return [part * self.age for part in range(1, self.ages)]
+    def ages(self) -> int:
+        """Number of parts of the past."""
+        return len(self.least_ages) + 1
 
-    def forward(self, x: Tensor, pos: Tensor, batch: Tensor, batch_size: int) -> Tensor:
-        """``x [N, C]`` at ``pos [N, 3]`` px with ``batch [N]`` → ``[batch_size, ages · C, rows, columns]``."""
+    def forward(self, x: Tensor, pos: Tensor, batch: Tensor, batch_size: int, t: Tensor | None = None) -> Tensor:
+        """``x [N, C]`` at ``pos [N, 3]`` px with ``batch [N]`` → ``[batch_size, ages · C, rows, columns]``.
+
+        ``t [N]``, sensor times [µs, int64], are needed if the past has parts.
+        """
         columns, rows = self.shape
         column, row = cells_of(pos, self.size, self.shape)
         part = batch
-        if self.ages > 1:
-            time = pos[:, 2]
-            youngest = time.new_zeros(batch_size).scatter_reduce(0, batch, time, "amax", include_self=False)
-            least = time.new_tensor(self.least_ages)
-            part = batch * self.ages + torch.bucketize(youngest[batch] - time, least, right=True)
+        if self.least_ages:
+            part = batch * self.ages + age_parts(_needed(t), batch, batch_size, self.least_ages)
         cells = segment_max(x, (part * rows + row) * columns + column, batch_size * self.ages * rows * columns)
         return cells.view(batch_size, self.ages, rows, columns, -1).permute(0, 1, 4, 2, 3).flatten(1, 2)
 
     def extra_repr(self) -> str:
-        ages = "" if self.ages == 1 else f", {self.ages} ages of {self.age:g} px"
-        return f"{self.shape[0]} x {self.shape[1]} cells{ages}"
+        return f"{self.shape[0]} x {self.shape[1]} cells{_described(self.least_ages)}"
+
+
+class CountPooling(nn.Module):
+    """``log(1 + n)`` of the n live events in each cell of a fixed grid, per part of the past and polarity.
+
+    The channels are those of the first part, OFF before ON, then those of the second. As in :class:`GridPooling`, parts
+    begin at the ``least_ages``.
+
+    Args:
+        sensor: sensor width and height [px].
+        shape: columns and rows of the grid.
+        least_ages: ages at which the second part of the past and those behind it begin [µs].
+
+    Raises:
+        ValueError: ``least_ages`` that are not positive and ascending.
+    """
+
+    def __init__(self, sensor: tuple[int, int], shape: tuple[int, int], least_ages: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.sensor, self.shape, self.least_ages = sensor, shape, check_least_ages(least_ages)
+        self.size = (sensor[0] / shape[0], sensor[1] / shape[1])
+
+    @property
+    def channels(self) -> int:
+        """Of the image."""
+        return 2 * (len(self.least_ages) + 1)
+
+    def forward(self, polarity: Tensor, pos: Tensor, batch: Tensor, batch_size: int, t: Tensor | None = None) -> Tensor:
+        """``polarity [N, 1]`` ±1 of events at ``pos [N, 3]`` px → ``[batch_size, channels, rows, columns]``.
+
+        ``t [N]``, sensor times [µs, int64], are needed if the past has parts.
+        """
+        columns, rows = self.shape
+        column, row = cells_of(pos, self.size, self.shape)
+        part = age_parts(_needed(t), batch, batch_size, self.least_ages) if self.least_ages else torch.zeros_like(batch)
+        channel = batch * self.channels + 2 * part + (polarity[:, 0] > 0)
+        counts = torch.bincount(
+            (channel * rows + row) * columns + column, minlength=batch_size * self.channels * rows * columns
+        )
+        return counts.to(polarity.dtype).log1p().view(batch_size, self.channels, rows, columns)
+
+    def extra_repr(self) -> str:
+        return f"{self.shape[0]} x {self.shape[1]} cells{_described(self.least_ages)}"
+
+
+def _needed(t: Tensor | None) -> Tensor:
+    if t is None:
+        raise ValueError("a grid with parts of the past needs the events' times: data.t [N], sensor time in µs")
+    return t
+
+
+def _described(least_ages: Sequence[int]) -> str:
+    return f", parts of the past from {', '.join(f'{age / 1e3:g}' for age in (0, *least_ages))} ms" if least_ages else ""

@@ -95,10 +95,12 @@ class CompiledEngine:
         for pooling in model.poolings[:1]:
             if not isinstance(pooling, VoxelPooling) or pooling.position != "center":
                 return f"it pools voxels at their centres, found {pooling}"
-        if model.reads_edges and model.grid.ages > 1:
-            return f"it pools events by age, not voxels, found {model.grid}"
         if not len(model.event_blocks):
             return "it needs a layer on events"
+        if model.grid is None:
+            return "it needs a grid of features"
+        if model.reads_edges and (model.grid.ages > 1 or model.counts is not None):
+            return f"it pools events by age, not voxels, found {model.grid}"
         convolutions = [module for module in model.event_blocks.modules() if isinstance(module, SplineConv)]
         if convolutions[0].in_channels != 1:
             return f"events have one feature, the first layer reads {convolutions[0].in_channels}"
@@ -134,7 +136,6 @@ class CompiledEngine:
             class_weight=self._splines.weight.ravel(),
         )
         self._oldest = 0
-        self._origin = 0
         self._size_before = 0
         self._tally = np.zeros(len(self._layers) + 5, np.int64)
         self._before = self._tally.copy()
@@ -153,7 +154,7 @@ class CompiledEngine:
         rule["mean"] = self._layers[0][0].conv.aggr == "mean"
         rule["dense"], rule["times"], rule["slots"] = splines.dense, splines.times, splines.slots
         rule["per_class"], rule["per_edge"] = splines.slot.shape[1], splines.per_edge
-        rule["reads_edges"], rule["queues"] = self._model.reads_edges, self._model.grid.ages == 1
+        rule["reads_edges"], rule["queues"] = self._model.reads_edges, not self._readout.by_age
         self._search_arrays = search.arrays
         self._handles = handles(
             [self._rule, self._tally, *self._search_arrays, *self._nodes, *self._readout.cells, *self._batch]
@@ -165,8 +166,6 @@ class CompiledEngine:
             columns, events = events, np.empty(len(events), EVENT_DTYPE)
             for name in EVENT_DTYPE.names or ():
                 events[name] = columns[name]
-        if self._search.size == 0 and len(events):
-            self._origin = int(events["t"][0])
         if self._search.size + len(events) - self._oldest > self._search.capacity:
             self._make_room(events["t"])
         self._before[:] = self._tally
@@ -197,9 +196,9 @@ class CompiledEngine:
         first = self._first_live(time)
         last = self._nodes.layers[-1]
         width, final = int(last["outputs"]), int(last["target"])
-        if self._model.grid.ages > 1:
+        if self._readout.by_age:
             size, node_t = self._search.size, self._search.node_t
-            return self._readout.output_by_age(first, size, self._nodes, width, final, node_t, self._origin)
+            return self._readout.output_by_age(first, size, self._nodes, width, final, node_t)
         return self._readout.output(self._oldest, first, self._nodes, width, final)
 
     def _first_live(self, time: int) -> int:
@@ -231,8 +230,10 @@ class CompiledEngine:
         """One line per layer."""
         lines = [f"{block.conv}: compiled, new nodes only" for block, _ in self._layers]
         pooling = self._model.poolings[0] if self._model.reads_edges else self._model.grid
-        by_age = self._model.grid.ages > 1
-        lines.append(f"{pooling}: {'all live nodes, at an output' if by_age else 'running maxima'}")
+        for part in (pooling, self._model.counts):
+            if part is not None:
+                how = "all live nodes, at an output" if self._readout.by_age else "running maxima"
+                lines.append(f"{part}: {how}")
         lines.extend(f"{block.conv}: compiled, changed voxels only, at an output" for block, _ in self._readout.layers)
         return [*lines, "what lies behind: torch, at an output that something has changed for"]
 
@@ -258,7 +259,7 @@ class CompiledEngine:
             costs[self._names[block]] = Cost(
                 *(block_flops(block, n, e, per_edge, r, mark) for n, e, r in zip(nodes, edges, rows, strict=True))
             )
-        if self._model.grid.ages == 1:
+        if not self._readout.by_age:
             channels = self._layers[-1][0].conv.out_channels
             costs["entering the pooling"] = Cost(*(n * channels for n in nodes))
         return Costs("FLOP", costs | self._readout.flops())
@@ -280,7 +281,7 @@ class CompiledEngine:
             for name in _STATE[part]
         }
         numbers = {"size": self._search.size, "held": self._search.held, "oldest": self._oldest}
-        return {**numbers, "origin": self._origin, "arrays": arrays}
+        return {**numbers, "arrays": arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state."""
@@ -290,7 +291,6 @@ class CompiledEngine:
         if capacity > self._search.capacity:
             self._grow(capacity)
         self._search.size, self._search.held, self._oldest = state["size"], state["held"], state["oldest"]
-        self._origin = state["origin"]
         parts = {"search": self._search.arrays, "nodes": self._nodes, "cells": self._readout.cells}
         for key, values in arrays.items():
             part, name = key.split(".")

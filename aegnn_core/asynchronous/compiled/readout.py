@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aegnn_core.asynchronous.compiled.counts import log_table
 from aegnn_core.asynchronous.compiled.head import fold_norms
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten, padded
 from aegnn_core.asynchronous.compiled.stream import RULE, Batch, Cells, Nodes
 from aegnn_core.asynchronous.compiled.voxels import (
     VoxelGraph,
+    count_ages,
     pool_ages,
     pool_cells,
     read_cells,
@@ -108,7 +110,8 @@ class Readout:
     """
 
     def __init__(self, model: GraphNetwork, graph: GraphConfig, dtype: type, room: int) -> None:
-        self._model, self._dtype, self._time_scale = model, dtype, graph.time_scale
+        self._model, self._dtype = model, dtype
+        self._log_table = log_table(dtype)
         self._kind = next(model.parameters()).dtype
         pooling = model.poolings[0] if model.reads_edges else model.grid
         assert isinstance(pooling, (VoxelPooling, GridPooling))
@@ -176,8 +179,14 @@ class Readout:
         )
         self._held: Tensor | None = None
         self._held_for = (0, 0)
-        ages = self._model.grid.ages
-        self._by_age: np.ndarray = np.zeros((ages, grid.count, width) if ages > 1 else 0, self._dtype)
+        self._by_age: np.ndarray = np.zeros(0, self._dtype)
+        self._counts: np.ndarray = np.zeros(0, np.int32)
+        if self.by_age:
+            assert self._model.grid is not None
+            self._by_age = np.zeros((self._model.grid.ages, grid.count, width), self._dtype)
+        if self._model.counts is not None:
+            self._counts = np.zeros((len(self._model.counts.least_ages) + 1, 2, grid.count), np.int32)
+        self._count_image = np.zeros(self._counts.shape, self._dtype)
         self._tally = np.zeros((len(self.layers) + 2, 3), np.int64)
         self.begin_update()
 
@@ -216,32 +225,45 @@ class Readout:
             behind[_NANOSECONDS] += monotonic_ns() - begin
         return self._held.clone()
 
-    def output_by_age(
-        self, first: int, size: int, nodes: Nodes, width: int, final: int, node_t: np.ndarray, origin: int
-    ) -> Tensor:
-        """The network's output if its grid pools by age: every node is another age than before.
+    @property
+    def by_age(self) -> bool:
+        """Whether the pooling looks at all live nodes at an output: every node is then another age than before."""
+        grid = self._model.grid
+        return self._model.counts is not None or (grid is not None and grid.ages > 1)
+
+    def output_by_age(self, first: int, size: int, nodes: Nodes, width: int, final: int, node_t: np.ndarray) -> Tensor:
+        """The network's output if it pools by age, or counts.
 
         Args:
             first, size: the live nodes are those from ``first`` to ``size - 1``.
             nodes, width, final: as for :meth:`output`.
             node_t: ring of the nodes' times [µs].
-            origin: time of the first node ever [µs].
         """
         if self._held is not None and self._held_for == (first, size):
             return self._held.clone()
         self._held = None
         begin = monotonic_ns()
-        least: np.ndarray = np.array(self._model.grid.least_ages, self._dtype)
-        pool_ages(
-            first, size, origin, self._time_scale, least, node_t, nodes.cell, nodes.features, final, width, self._by_age
-        )  # fmt: skip
+        grid, counts = self._model.grid, self._model.counts
+        assert grid is not None
+        columns, rows = grid.shape
+        least_ages: np.ndarray = np.array(grid.least_ages, np.int64)
+        pool_ages(first, size, least_ages, node_t, nodes.cell, nodes.features, final, width, self._by_age)
+        image = torch.from_numpy(self._by_age[..., : self._channels]).unflatten(1, (rows, columns))
+        images = [image.permute(0, 3, 1, 2).flatten(0, 1)]
+        work = (size - first) * self._channels
+        if counts is not None:
+            least_ages = np.array(counts.least_ages, np.int64)
+            count_ages(
+                first, size, least_ages, node_t, nodes.cell, nodes.features, self._counts, self._count_image,
+                self._log_table,
+            )  # fmt: skip
+            images.append(torch.from_numpy(self._count_image).view(counts.channels, rows, columns))
+            work += size - first
         pooling, behind = self._tally[-2:]
-        pooling[_FLOPS] += (size - first) * self._channels
+        pooling[_FLOPS] += work
         pooling[_NANOSECONDS] += monotonic_ns() - begin
         begin = monotonic_ns()
-        columns, rows = self._model.grid.shape
-        image = torch.from_numpy(self._by_age[..., : self._channels]).unflatten(1, (rows, columns))
-        self._held, flops = self._head_of(image.permute(0, 3, 1, 2).flatten(0, 1)[None])
+        self._held, flops = self._head_of((images[0] if len(images) == 1 else torch.cat(images))[None])
         self._held_for = (first, size)
         behind[_FLOPS] += flops
         behind[_NANOSECONDS] += monotonic_ns() - begin
@@ -260,7 +282,7 @@ class Readout:
             )
             for n, (name, (block, mark)) in enumerate(zip(self._names, self.layers, strict=True))
         }
-        if self._model.grid.ages > 1:
+        if self.by_age:
             costs["pooling"] = Cost(int(last[-2, _FLOPS]), int(self._tally[-2, _FLOPS]))
         return costs | {"head": Cost(int(last[-1, _FLOPS]), int(self._tally[-1, _FLOPS]))}
 
@@ -322,7 +344,7 @@ class Readout:
 
     def memory(self) -> int:
         """Bytes of the cells."""
-        return sum(array.nbytes for array in (*self.cells, *self._voxels, *self._batch, self._by_age))
+        return sum(array.nbytes for array in (*self.cells, *self._voxels, *self._batch, self._by_age, self._counts, self._count_image))
 
     def _edge_classes(self, pooling: VoxelPooling | GridPooling) -> tuple[np.ndarray, np.ndarray]:
         """Attributes of the classes of edges between cells, and the class of the edge from every step to every cell."""

@@ -5,6 +5,7 @@ Everything here is small, runs when an output is asked for, and only for cells t
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from aegnn_core.asynchronous.compiled.cells import read_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import run_layer, weigh_dense, weigh_sparse
 
-__all__ = ["VoxelGraph", "pool_ages", "pool_cells", "read_cells", "read_edges", "run_voxels", "touch_leaving"]
+__all__ = ["VoxelGraph", "count_ages", "pool_ages", "pool_cells", "read_cells", "read_edges", "run_voxels", "touch_leaving"]
 
 
 class VoxelGraph(NamedTuple):
@@ -171,29 +172,24 @@ def run_voxels(rules, voxels, batch, tally):
 
 @with_all_sources
 @njit(cache=True, nogil=True, error_model="numpy")
-def pool_ages(first, size, origin, time_scale, least, node_t, cell, features, final, width, pooled):
-    """Maximum of the features of the nodes ``first … size - 1`` over each cell and age.
+def pool_ages(first, size, least_ages, node_t, cell, features, final, width, pooled):
+    """Maximum of the features of the nodes ``first … size - 1`` over each cell and part of the past.
 
     Args:
         first, size: the live nodes.
-        origin: time of the first node ever [µs], where the network's time axis begins.
-        time_scale: β [px/µs].
-        least: ``[ages - 1]`` the age [px] at which each part but the first begins.
+        least_ages: ``[ages - 1]`` the age [µs] at which each part but the first begins, seen from the youngest node.
         node_t, cell: rings of the nodes' times and cells.
         features, final, width: where their features are, and how many.
         pooled: ``[ages, cells, width]``, written.
     """
     mask = len(node_t) - 1
-    kind = pooled.dtype.type
     filled = np.zeros(pooled.shape[:2], np.bool_)
     pooled[:] = 0
-    # Positions are rounded like those of the network's graph, or a node would be of another age there.
-    youngest = kind(time_scale * float(node_t[(size - 1) & mask] - origin))
-    part = len(least)
+    youngest = node_t[(size - 1) & mask]
+    part = len(least_ages)
     for number in range(first, size):
         slot = number & mask
-        age = kind(youngest - kind(time_scale * float(node_t[slot] - origin)))
-        while part > 0 and age < least[part - 1]:
+        while part > 0 and youngest - node_t[slot] < least_ages[part - 1]:
             part -= 1
         into = pooled[part, cell[slot]]
         row = features[final + slot * width : final + (slot + 1) * width]
@@ -203,6 +199,32 @@ def pool_ages(first, size, origin, time_scale, least, node_t, cell, features, fi
         else:
             filled[part, cell[slot]] = True
             into[:] = row
+
+
+@with_all_sources
+@njit(cache=True, nogil=True, error_model="numpy")
+def count_ages(first, size, least_ages, node_t, cell, polarity, counts, image, table):
+    """Logarithms ``log(1 + n)`` of the numbers of the nodes ``first … size - 1``, per part, polarity and cell.
+
+    Args:
+        first, size, least_ages, node_t, cell: see :func:`pool_ages`.
+        polarity: ring of ±1.
+        counts, image: ``[ages, 2, cells]``, written: the numbers and their logarithms.
+        table: logarithms of the smaller numbers.
+    """
+    mask = len(node_t) - 1
+    counts[:] = 0
+    image[:] = 0
+    youngest = node_t[(size - 1) & mask]
+    part = len(least_ages)
+    for number in range(first, size):
+        slot = number & mask
+        while part > 0 and youngest - node_t[slot] < least_ages[part - 1]:
+            part -= 1
+        on = 1 if polarity[slot] > 0 else 0
+        count = counts[part, on, cell[slot]] + 1
+        counts[part, on, cell[slot]] = count
+        image[part, on, cell[slot]] = table[count] if count < len(table) else math.log1p(count)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

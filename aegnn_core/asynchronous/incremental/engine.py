@@ -23,7 +23,7 @@ from aegnn_core.asynchronous.incremental.convolution import (
 )
 from aegnn_core.asynchronous.incremental.event_store import EventStore
 from aegnn_core.asynchronous.incremental.graphs import EventGraph
-from aegnn_core.asynchronous.incremental.pooling import follow_grid, follow_voxels
+from aegnn_core.asynchronous.incremental.pooling import follow_counts, follow_grid, follow_voxels
 from aegnn_core.asynchronous.incremental.tape import Tape
 from aegnn_core.asynchronous.incremental.tracked import Forward, UntrackableError
 from aegnn_core.asynchronous.incremental.values import (
@@ -39,7 +39,7 @@ from aegnn_core.asynchronous.sharing import constants_of, shared_copy
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import GraphNetwork
-from aegnn_core.nn.pooling import GridPooling, VoxelPooling
+from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling
 from aegnn_core.nn.spline import SplineConv
 
 __all__ = ["IncrementalEngine"]
@@ -101,6 +101,9 @@ class IncrementalEngine:
         if isinstance(module, GridPooling):
             follow_grid(module, running)
             return "touched cells"
+        if isinstance(module, CountPooling):
+            follow_counts(module, running)
+            return "all live nodes"
         if isinstance(module, MessagePassing):
             reach = reach_of(module)
             if reach is None:
@@ -222,6 +225,7 @@ class IncrementalEngine:
         values: dict[str, Any] = {
             "x": StoredRows("x", nodes, lambda: (store.features, nodes.added)),
             "pos": StoredRows("pos", nodes, lambda: (store.pos, nodes.added)),
+            "t": StoredRows("t", nodes, lambda: (store.times, nodes.added)),
             "edge_index": EdgeIndex(graph),
             "edge_attr": EdgeAttributes(graph, 3, self._dtype),
         }
@@ -245,7 +249,17 @@ class IncrementalEngine:
             batch = ConstantRows("batch", live, torch.zeros((), dtype=torch.long))
             pos = StoredRows("pos", live, lambda: (self._store.pos, live.added))
             index = forward.track(EdgeIndex(self._live))
-        return model.readout(forward.track(rows), forward.track(pos), index, forward.track(batch), 1)
+            polarity = StoredRows("polarity", live, lambda: (self._store.features, live.added))
+            t = StoredRows("t", live, lambda: (self._store.times, live.added))
+        return model.readout(
+            forward.track(rows),
+            forward.track(pos),
+            index,
+            forward.track(batch),
+            1,
+            polarity=forward.track(polarity) if model.counts is not None else None,
+            t=forward.track(t) if model.needs_times else None,
+        )
 
     def describe(self) -> list[str]:
         """One line per layer that knows of nodes and edges, and what runs on the whole graph."""

@@ -210,6 +210,11 @@ class EventStore:
         self.pos = torch.empty(capacity, 3, dtype=self.dtype)
         self.capacity = capacity
 
+    @property
+    def times(self) -> torch.Tensor:
+        """Sensor times [µs] of the nodes by slot, ``[capacity]``."""
+        return torch.from_numpy(self.t)
+
     def insert(self, events: np.ndarray) -> None:
         """Append nodes and find their neighbours."""
         t, x, y = (np.ascontiguousarray(events[name], np.int64) for name in "txy")

@@ -22,9 +22,9 @@ from aegnn_core.asynchronous.incremental.values import (
     StoredRows,
     WholeValue,
 )
-from aegnn_core.nn.pooling import GridPooling, PooledGraph, VoxelPooling, cells_of
+from aegnn_core.nn.pooling import CountPooling, GridPooling, PooledGraph, VoxelPooling, cells_of
 
-__all__ = ["follow_grid", "follow_voxels"]
+__all__ = ["follow_counts", "follow_grid", "follow_voxels"]
 
 
 class _Pooled(Grouping):
@@ -146,15 +146,26 @@ def follow_grid(module: GridPooling, running: Callable[[], Forward | None]) -> N
     """
     original = module.forward
 
-    def forward(x: Any, pos: Any, batch: Any, batch_size: int) -> Any:
+    def forward(x: Any, pos: Any, batch: Any, batch_size: int, t: Any = None) -> Any:
         run = running()
         if run is None:
-            return original(x, pos, batch, batch_size)
+            return original(x, pos, batch, batch_size, t)
         values = _values(x, pos, batch, batch_size)
         if values is None or module.ages > 1:  # every event makes all others older
-            return run.whole(original, (x, pos, batch, batch_size), {})
+            return run.whole(original, (x, pos, batch, batch_size, t), {})
         with torch._C.DisableTorchFunction():
             return _pool_grid(run, module, original, *values)
+
+    module.forward = forward  # type: ignore[method-assign]
+
+
+def follow_counts(module: CountPooling, running: Callable[[], Forward | None]) -> None:
+    """Make a count pooling look at all live nodes when it is called during an update: each makes the others older."""
+    original = module.forward
+
+    def forward(*args: Any) -> Any:
+        run = running()
+        return original(*args) if run is None else run.whole(original, args, {})
 
     module.forward = forward  # type: ignore[method-assign]
 

@@ -1,0 +1,111 @@
+"""Events counted per cell, polarity and part of the past, as they come, grow older and leave; compiled kernels.
+
+Events are numbered in the order in which they come, event n in slot ``n % capacity`` of the rings. All parts of the past
+are runs of numbers: part k holds the events from ``begin[k]`` to ``begin[k - 1] - 1``, where ``begin[-1]`` stands for
+the number of all events counted. So an event that grows older moves the beginning of a part by one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from aegnn_core.asynchronous.compiled.caching import with_all_sources
+
+__all__ = ["append_places", "count_until", "hide_expired", "log_table"]
+
+#: Logarithms of counts below this are looked up.
+_TABLE = 1 << 12
+
+
+def log_table(dtype: type) -> np.ndarray:
+    """``log(1 + n)`` for the smaller counts n."""
+    return np.log1p(np.arange(_TABLE, dtype=np.float64)).astype(dtype)
+
+
+@with_all_sources
+@njit(cache=True, nogil=True, error_model="numpy")
+def append_places(events, size, column_of, row_of, columns, rows, ring_t, ring_place):
+    """Write down when and where events happened: ``place`` is the cell, of ON behind all those of OFF."""
+    mask = len(ring_t) - 1
+    t, x, y, p = events["t"], events["x"], events["y"], events["p"]
+    for k in range(len(events)):
+        slot = (size + k) & mask
+        ring_t[slot] = t[k]
+        row = np.int64(row_of[y[k]]) + (rows if p[k] > 0 else 0)
+        ring_place[slot] = row * columns + column_of[x[k]]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add(change, place, counts, image, table):
+    count = counts[place] + change
+    counts[place] = count
+    image[place] = table[count] if count < len(table) else math.log1p(count)
+
+
+@with_all_sources
+@njit(cache=True, nogil=True, error_model="numpy")
+def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, counts, image, table):
+    """Bring the counts up to date.
+
+    Args:
+        size: number of events that have come; the youngest of them is what ages are counted from.
+        first: number of the oldest that is live.
+        counted: how many events had come when this was done last.
+        begin: ``[parts]`` where each part of the past began then; is brought up to date.
+        least_ages: ``[parts - 1]`` the age [µs] at which each part but the first begins.
+        ring_t, ring_place: times [µs] and places of the events.
+        counts, image: ``[parts · places]`` the numbers of events and their logarithms.
+        table: logarithms of the smaller counts.
+
+    Returns:
+        The number of additions.
+    """
+    mask = len(ring_t) - 1
+    parts = len(begin)
+    places = len(counts) // parts
+    work = 0
+    part = parts - 1
+    for number in range(begin[part], min(first, counted)):
+        while number >= (begin[part - 1] if part > 0 else counted):
+            part -= 1
+        _add(-1, part * places + ring_place[number & mask], counts, image, table)
+        work += 1
+    for part in range(parts):
+        begin[part] = max(begin[part], first)
+    for number in range(max(counted, first), size):
+        _add(1, np.int64(ring_place[number & mask]), counts, image, table)
+        work += 1
+    if size == 0:
+        return work
+    youngest = ring_t[(size - 1) & mask]
+    for part in range(1, parts):
+        number = begin[part - 1]
+        # Where this part ends at its young side, which is where the one before it begins.
+        while number < size and youngest - ring_t[number & mask] >= least_ages[part - 1]:
+            place = np.int64(ring_place[number & mask])
+            _add(-1, (part - 1) * places + place, counts, image, table)
+            _add(1, part * places + place, counts, image, table)
+            work += 2
+            number += 1
+        begin[part - 1] = number
+    return work
+
+
+@with_all_sources
+@njit(cache=True, nogil=True, error_model="numpy")
+def hide_expired(first, size, begin, change, ring_place, counts, image, table):
+    """Take the events before ``first`` out of the counts (``change`` -1), or put them in again (+1).
+
+    They will have expired at a later time at which somebody asks for an answer; at the next one they may be live again.
+    """
+    mask = len(ring_place) - 1
+    parts = len(begin)
+    places = len(counts) // parts
+    part = parts - 1
+    for number in range(begin[part], min(first, size)):
+        while number >= (begin[part - 1] if part > 0 else size):
+            part -= 1
+        _add(change, part * places + ring_place[number & mask], counts, image, table)

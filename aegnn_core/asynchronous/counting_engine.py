@@ -1,0 +1,237 @@
+"""The engine for networks that only count events: no graph, no features, integers that come, grow older and leave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aegnn_core.asynchronous.compiled.counts import append_places, count_until, hide_expired, log_table
+from aegnn_core.asynchronous.compiled.head import fold_norms
+from aegnn_core.asynchronous.compiled.stream import first_live
+from aegnn_core.asynchronous.costs import CostMeter, Costs
+from aegnn_core.asynchronous.failures import no_room
+from aegnn_core.asynchronous.metering import forward_flops
+from aegnn_core.asynchronous.weights import WeightsVersion
+from aegnn_core.events.array import EVENT_DTYPE
+from aegnn_core.graph import GraphConfig
+from aegnn_core.graph.build import most_live
+from aegnn_core.graph.neighbors import FOREVER
+from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.pooling import cells_of
+
+__all__ = ["CountingEngine"]
+
+_SMALLEST_CAPACITY = 1 << 12
+#: Larger packets are written down in parts, so that memory depends on what is live and not on the packet.
+_EVENTS_AT_ONCE = 1 << 16
+_DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+class CountingEngine:
+    """State of a :class:`GraphNetwork` without layers on events: when and where they were, and the counts.
+
+    An event is written down when it comes. Counts are brought up to date when an output is asked for; every event is
+    then added and taken away once per part of the past. The events of the last part need no memory where nothing leaves.
+    """
+
+    def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
+        self._model, self._graph = model, graph
+        self._kind = next(model.parameters()).dtype
+        self._dtype = _DTYPES[self._kind]
+        assert model.counts is not None
+        self._pooling = model.counts
+        width, height = model.sensor
+        along = torch.arange(max(width, height), dtype=torch.float64)
+        zero = torch.zeros_like(along)
+        columns, _ = cells_of(torch.stack([along, zero], 1)[:width], self._pooling.size, self._pooling.shape)
+        _, rows = cells_of(torch.stack([zero, along], 1)[:height], self._pooling.size, self._pooling.shape)
+        self._column_of, self._row_of = columns.int().numpy(), rows.int().numpy()
+        self._least_ages = np.array(self._pooling.least_ages, np.int64)
+        self._table = log_table(self._dtype)
+        #: The rule by which events leave the rings: where none ever leaves the counts, when they reach the last part.
+        self._moving = graph if graph.bounded else replace(graph, window=max((1, *self._pooling.least_ages)))
+        self._version = WeightsVersion(model)
+        self._costs = CostMeter()
+        self._take_weights()
+        self.reset()
+        # Compile, or load what was compiled before, now: no event shall wait for it.
+        self.update(np.zeros(1, EVENT_DTYPE))
+        self.output(0)
+        self.reset()
+
+    @staticmethod
+    def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
+        """Why this engine cannot run the model on such a graph, or None."""
+        if not isinstance(model, GraphNetwork):
+            return f"it knows the package's networks, found {type(model).__name__}"
+        if len(model.event_blocks) or model.reads_edges or model.grid is not None:
+            return "it only counts events, the model reads features of them"
+        parameter = next(model.parameters())
+        if parameter.device.type != "cpu" or parameter.dtype not in _DTYPES:
+            return f"it runs on the CPU in float32 or float64, found {parameter.device} and {parameter.dtype}"
+        return None
+
+    def _take_weights(self) -> None:
+        self._head = fold_norms(self._model.head)
+        self._flops_of_head: int | None = None
+
+    def reset(self) -> None:
+        """Forget all events and costs; memory has its first size again."""
+        self._costs.reset()
+        self._ring_t = np.empty(_SMALLEST_CAPACITY, np.int64)
+        self._ring_place = np.empty(_SMALLEST_CAPACITY, np.int32)
+        self._size = self._counted = 0
+        columns, rows = self._pooling.shape
+        size = self._pooling.channels * rows * columns
+        self._begin = np.zeros(len(self._least_ages) + 1, np.int64)
+        self._counts = np.zeros(size, np.int32)
+        self._image = np.zeros(size, self._dtype)
+        self._held: Tensor | None = None
+        self._held_for = (0, 0)
+
+    def update(self, events: np.ndarray) -> None:
+        """Write the events down."""
+        started = perf_counter()
+        self._costs.begin_update()
+        if events.dtype != EVENT_DTYPE or not events.flags.c_contiguous or not events.flags.writeable:
+            columns, events = events, np.empty(len(events), EVENT_DTYPE)
+            for name in EVENT_DTYPE.names or ():
+                events[name] = columns[name]
+        if self._size + len(events) - self._oldest > len(self._ring_t):
+            self._make_room(events["t"])
+        columns, rows = self._pooling.shape
+        for start in range(0, len(events), _EVENTS_AT_ONCE):
+            part = events[start : start + _EVENTS_AT_ONCE]
+            if self._size + len(part) - self._oldest > len(self._ring_t):
+                self._count()
+            append_places(
+                part, self._size, self._column_of, self._row_of, columns, rows, self._ring_t, self._ring_place
+            )  # fmt: skip
+            self._size += len(part)
+        self._costs.add("counts", 0, perf_counter() - started)
+
+    @property
+    def _oldest(self) -> int:
+        """Number of the oldest event that can still move or leave, and has to be in the rings."""
+        if self._graph.bounded:
+            return int(self._begin[-1])
+        return int(self._begin[-2]) if len(self._begin) > 1 else self._counted
+
+    def _make_room(self, t: np.ndarray) -> None:
+        """Free the slots of what has left, and grow the rings, if need be, for events at times ``t``.
+
+        Nothing has changed if there is no memory for it.
+        """
+        self._count()
+        needed = most_live(t, self._moving, self._size - self._oldest) + min(len(t), _EVENTS_AT_ONCE)
+        if needed <= len(self._ring_t):
+            return
+        capacity = 1 << (needed - 1).bit_length()
+        try:
+            ring_t, ring_place = np.empty(capacity, np.int64), np.empty(capacity, np.int32)
+        except MemoryError as error:
+            raise no_room(capacity, self._graph) from error
+        numbers = np.arange(self._oldest, self._size)
+        before, after = numbers & (len(self._ring_t) - 1), numbers & (capacity - 1)
+        ring_t[after], ring_place[after] = self._ring_t[before], self._ring_place[before]
+        self._ring_t, self._ring_place = ring_t, ring_place
+
+    def _count(self) -> None:
+        """Bring the counts to the time of the youngest event."""
+        if self._size == self._counted:
+            return
+        started = perf_counter()
+        mask = len(self._ring_t) - 1
+        additions = count_until(
+            self._size, self._first_live(int(self._ring_t[(self._size - 1) & mask])), self._counted, self._begin,
+            self._least_ages, self._ring_t, self._ring_place, self._counts, self._image, self._table,
+        )  # fmt: skip
+        self._counted = self._size
+        self._costs.add("counts", additions, perf_counter() - started)
+
+    def _first_live(self, time: int) -> int:
+        """Number of the oldest event that is live at ``time``, which is not before the last event's."""
+        oldest = int(self._begin[-1])
+        if not self._graph.bounded:
+            return oldest
+        window = FOREVER if self._graph.window is None else self._graph.window
+        max_nodes = FOREVER if self._graph.max_nodes is None else self._graph.max_nodes
+        return int(first_live(oldest, self._size, time, window, max_nodes, self._ring_t))
+
+    def output(self, time: int) -> Tensor:
+        """The head's answer to the counts of the events that are live at ``time``."""
+        if self._version.changed():
+            self._take_weights()
+            self._held = None
+        self._count()
+        first = self._first_live(time)
+        if self._held is None or self._held_for != (first, self._size):
+            self._held = None
+            self._held = self._read_out(first)
+            self._held_for = (first, self._size)
+        return self._held.clone()
+
+    def _read_out(self, first: int) -> Tensor:
+        started = perf_counter()
+        hidden = (self._ring_place, self._counts, self._image, self._table)
+        hide_expired(first, self._size, self._begin, -1, *hidden)
+        columns, rows = self._pooling.shape
+        image = torch.from_numpy(self._image).view(1, self._pooling.channels, rows, columns)
+        if self._flops_of_head is None:
+            self._flops_of_head = forward_flops(self._head, image)
+        try:
+            output = self._head(image).clone()  # a head that passes the image on must not pass its memory on
+        finally:
+            hide_expired(first, self._size, self._begin, 1, *hidden)
+        self._costs.add("head", self._flops_of_head, perf_counter() - started)
+        return output
+
+    def describe(self) -> list[str]:
+        """One line per layer."""
+        return [f"{self._pooling}: compiled, running counts", "what lies behind: torch, at an output after new events"]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by part."""
+        return {
+            "events": self._ring_t.nbytes + self._ring_place.nbytes,
+            "counts": self._counts.nbytes + self._image.nbytes,
+        }
+
+    def flops(self) -> Costs:
+        """FLOPs by layer; an addition to a count is one."""
+        return self._costs.flops()
+
+    def runtime(self) -> Costs:
+        """Seconds by layer."""
+        return self._costs.runtime()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The events that can still move or leave, and the counts of all."""
+        self._count()
+        slots = np.arange(self._oldest, self._size) & (len(self._ring_t) - 1)
+        return {
+            "size": self._size,
+            "begin": torch.from_numpy(self._begin.copy()),
+            "t": torch.from_numpy(self._ring_t[slots]),
+            "place": torch.from_numpy(self._ring_place[slots]),
+            "counts": torch.from_numpy(self._counts.copy()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state."""
+        self.reset()
+        t, place = state["t"].numpy(), state["place"].numpy()
+        if len(t) > len(self._ring_t):
+            capacity = 1 << (len(t) - 1).bit_length()
+            self._ring_t, self._ring_place = np.empty(capacity, np.int64), np.empty(capacity, np.int32)
+        self._size = self._counted = state["size"]
+        self._begin[:] = state["begin"].numpy()
+        slots = np.arange(self._size - len(t), self._size) & (len(self._ring_t) - 1)
+        self._ring_t[slots], self._ring_place[slots] = t, place
+        self._counts[:] = state["counts"].numpy()
+        self._image[:] = np.log1p(self._counts.astype(np.float64))
