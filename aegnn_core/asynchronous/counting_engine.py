@@ -36,7 +36,7 @@ class CountingEngine:
     """State of a :class:`GraphNetwork` without layers on events: when and where they were, and the counts.
 
     An event is written down when it comes. Counts are brought up to date when an output is asked for; every event is
-    then added and taken away once per part of the past. The events of the last part need no memory where nothing leaves.
+    then added and taken away once per part of the past. Where nothing leaves, those in the last part need no memory.
     """
 
     def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
@@ -90,7 +90,7 @@ class CountingEngine:
         size = self._pooling.channels * rows * columns
         self._begin = np.zeros(len(self._least_ages) + 1, np.int64)
         self._counts = np.zeros(size, np.int32)
-        self._image = np.zeros(size, self._dtype)
+        self._image: np.ndarray = np.zeros(size, self._dtype)
         self._held: Tensor | None = None
         self._held_for = (0, 0)
 
@@ -99,9 +99,9 @@ class CountingEngine:
         started = perf_counter()
         self._costs.begin_update()
         if events.dtype != EVENT_DTYPE or not events.flags.c_contiguous or not events.flags.writeable:
-            columns, events = events, np.empty(len(events), EVENT_DTYPE)
+            fields, events = events, np.empty(len(events), EVENT_DTYPE)
             for name in EVENT_DTYPE.names or ():
-                events[name] = columns[name]
+                events[name] = fields[name]
         if self._size + len(events) - self._oldest > len(self._ring_t):
             self._make_room(events["t"])
         columns, rows = self._pooling.shape

@@ -90,7 +90,8 @@ def restore(description: dict[str, Any], weights: dict[str, torch.Tensor], path:
     try:
         if (version := description["version"]) == _VERSION:
             trained_for = GraphConfig.from_dict(description["graph"])
-            module = network(**description["architecture"])
+            architecture = _with_whole_ages(description["architecture"], trained_for)
+            module = network(**architecture)
             labels, training = tuple(description["labels"]), dict(description["training"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has an aegnn header that does not describe a model: {error!r}") from error
@@ -103,7 +104,16 @@ def restore(description: dict[str, Any], weights: dict[str, torch.Tensor], path:
         reason = "; ".join(str(error).split("\n")[1:2]).strip()
         raise ValueError(f"{path} does not fit its own architecture {description['architecture']}: {reason}") from error
     module.graph = trained_for
-    return TrainedModel(module, trained_for, labels, path.stem, description["architecture"], training)
+    return TrainedModel(module, trained_for, labels, path.stem, architecture, training)
+
+
+def _with_whole_ages(architecture: dict[str, Any], graph: GraphConfig) -> dict[str, Any]:
+    """An architecture whose parts of the past begin at whole µs; files once had their length in px of the time axis."""
+    if "age" not in architecture:
+        return architecture
+    rest = {name: value for name, value in architecture.items() if name not in ("ages", "age")}
+    age = architecture["age"] / graph.time_scale
+    return {**rest, "least_ages": [round(part * age) for part in range(1, architecture["ages"])]}
 
 
 def save_model(path: str | Path, model: TrainedModel) -> None:

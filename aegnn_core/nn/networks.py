@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -396,6 +397,10 @@ NETWORKS: dict[str, Callable[..., GraphNetwork]] = {
 }
 
 
+#: The first parameters of a network's function are not options: size, task, classes and dim.
+_SAID = 4
+
+
 def network(
     name: str,
     *,
@@ -409,16 +414,17 @@ def network(
     """A new network with random weights, in evaluation mode (call ``train()`` to train it).
 
     Args:
-        name: ``"graph_res"``, ``"graph_wen"`` or ``"graph_grid"``.
+        name: a key of :data:`NETWORKS`.
         dataset: gives sensor, sizes and number of classes: a key of :data:`DATASETS`.
         task: ``"recognition"`` or ``"detection"``.
         num_classes: overrides the data set's number.
         sensor: width and height [px], overrides the data set's.
         dim: components of the edge attributes in use, 2 (image plane) or 3 (and time).
-        options: of the network by that name, such as ``voxel`` or ``position``.
+        options: of the network by that name, such as ``voxel`` or ``least_ages``.
 
     Raises:
-        ValueError: unknown network, data set or task, or a data set without that task; the message lists what there is.
+        ValueError: unknown network, data set, task or option, or a data set without that task; the message lists what
+            there is.
     """
     for what, value, known in (("network", name, NETWORKS), ("data set", dataset, DATASETS), ("task", task, TASKS)):
         if value not in known:
@@ -436,4 +442,7 @@ def network(
         if len(sensor) != 2 or min(sensor) < 1:
             raise ValueError(f"sensor must be a width and a height of at least 1 px, found {sensor}")
         size = replace(size, sensor=(int(sensor[0]), int(sensor[1])))
+    taken = list(inspect.signature(NETWORKS[name]).parameters)[_SAID:]
+    if unknown := sorted(set(options) - set(taken)):
+        raise ValueError(f"network {name} has no option {', '.join(unknown)}, known are {', '.join(taken) or 'none'}")
     return NETWORKS[name](size, task, num_classes, dim, **options).eval()

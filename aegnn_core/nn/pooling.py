@@ -181,8 +181,8 @@ class VoxelPooling(nn.Module):
 def age_parts(t: Tensor, batch: Tensor, batch_size: int, least_ages: Sequence[int]) -> Tensor:
     """The part of the past in which every node lies, ``[N]``: how many of the ``least_ages`` [µs] it has reached.
 
-    A node's age is counted from the youngest node of its graph, in whole microseconds, so that it does not depend on how
-    long the stream has lasted.
+    A node's age is counted from the youngest node of its graph, in whole microseconds: it does not depend on how long
+    the stream has lasted.
 
     Args:
         t: sensor times [µs, int64] ``[N]``.
@@ -208,9 +208,9 @@ def check_least_ages(least_ages: Sequence[int]) -> tuple[int, ...]:
 class GridPooling(nn.Module):
     """Maximum over each cell of a fixed grid, empty cells 0: from any number of nodes to one image of features.
 
-    With ``least_ages`` there are as many grids more, one behind the other: the first for the nodes that are younger than
-    the first of these ages, seen from the youngest node of their graph, the last for all that have reached the last of
-    them. What has moved is then not pooled on top of itself.
+    With ``least_ages`` there are as many grids more, one behind the other: the first for the nodes that are younger
+    than the first of these ages, seen from the youngest node of their graph, the last for all that have reached the
+    last of them. What has moved is then not pooled on top of itself.
 
     Args:
         sensor: sensor width and height [px].
@@ -298,4 +298,6 @@ def _needed(t: Tensor | None) -> Tensor:
 
 
 def _described(least_ages: Sequence[int]) -> str:
-    return f", parts of the past from {', '.join(f'{age / 1e3:g}' for age in (0, *least_ages))} ms" if least_ages else ""
+    return (
+        f", parts of the past from {', '.join(f'{age / 1e3:g}' for age in (0, *least_ages))} ms" if least_ages else ""
+    )

@@ -112,8 +112,7 @@ class TrainingData(lightning.LightningDataModule):
             assert settings.augmentation is not None
             samples = EventSamples(self._training, model.graph, settings.task)
             changed = ChangedRecordings(samples, settings.augmentation, settings.seed, recordings)
-        shift = round(_LARGEST_SHIFT * model.network.grid.shape[0])
-        features = PooledFeatures(model.network, changed, settings.num_workers, shift)
+        features = PooledFeatures(model.network, changed, settings.num_workers, _LARGEST_SHIFT)
         return DataLoader(features, settings.batch_size, shuffle=True)
 
 

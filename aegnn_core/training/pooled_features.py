@@ -39,22 +39,22 @@ class PooledFeatures(Dataset[tuple[Tensor, Tensor]]):
         network: whose event layers and grid to use; in evaluation mode as far as the event layers go.
         recordings: what to compute them for.
         workers: processes that compute, 0 for none.
-        shift: largest shift along either axis [cells].
+        shift: largest shift along either axis, as a share of the grid's columns; whole cells.
 
     Raises:
-        ValueError: the network has convolutions between its event layers and the grid.
+        ValueError: the network has more than a grid between its event layers and the head.
     """
 
     def __init__(
-        self, network: GraphNetwork, recordings: SimulatedRecordings | ChangedRecordings, workers: int, shift: int
+        self, network: GraphNetwork, recordings: SimulatedRecordings | ChangedRecordings, workers: int, shift: float
     ) -> None:
-        if network.reads_edges:
+        if network.reads_edges or network.grid is None or network.counts is not None:
             raise ValueError(
                 "features can be pooled once if nothing but a grid lies behind the event layers, as in graph_grid;"
-                " found a network that pools graphs"
+                " found a network that pools graphs or counts events"
             )
         self._columns, self._rows = network.grid.shape
-        self._shift = shift
+        self._shift = round(shift * self._columns)
         loader: DataLoader[Any] = DataLoader(
             _PooledRecordings(network, recordings),
             batch_size=None,

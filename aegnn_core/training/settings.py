@@ -15,6 +15,7 @@ import yaml
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
 from aegnn_core.events.simulation import RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig
+from aegnn_core.nn.networks import NETWORKS
 from aegnn_core.training.augmentation import Augmentation, default_augmentation
 
 __all__ = ["LOGGERS", "TrainSettings", "configurations", "declared", "default_graph", "read_settings"]
@@ -68,12 +69,13 @@ class TrainSettings:
         graph: the rule; if None is given, that of :func:`default_graph`.
         augmentation: of recordings; if None is given, that of
             :func:`aegnn_core.training.augmentation.default_augmentation`. Simulated scenes have none.
+        options: of the network, see :func:`aegnn_core.nn.networks.network`; ``ages`` is short for ``least_ages``.
 
     Raises:
         ValueError: a value of the wrong type or out of its range; the message names setting, value and what is right.
     """
 
-    network: str = _setting(_TEXT, "graph_res, graph_wen or graph_grid")
+    network: str = _setting(_TEXT, ", ".join(NETWORKS))
     task: str = _setting(_TEXT, "what to learn", choices=("recognition", "detection"))
     dataset: str = _setting(_TEXT, "simulated, or a data set below AEGNN_DATA_DIR", "simulated")
     dim: int = _setting(_COUNT, "components of the edge attributes", 3, choices=(2, 3))
@@ -83,7 +85,7 @@ class TrainSettings:
     seed: int = _setting(_NATURAL, "of weights and samples", 1)
     event_layers: str | None = _setting(_TEXT, "model whose layers on events to take over as they are", None)
     recordings: int | None = _setting(_COUNT, "learn behind --event-layers from so many, computed once", None)
-    ages: int = _setting(_COUNT, "parts of the past whose events graph_grid pools apart", 1)
+    ages: int = _setting(_COUNT, "parts of the past whose events the network sees apart", 1)
     age: float = _setting(_POSITIVE, "length of each of these parts, in µs; the last has no end", 100_000.0)
     preprocessed: bool = _setting(_SWITCH, "read graphs that aegnn preprocess has stored", False)
     ema: float | None = _setting(_DECAY, "keep an average of the weights with this decay, such as 0.999", None)
@@ -106,10 +108,13 @@ class TrainSettings:
     logger: str = _setting(_TEXT, "what keeps the curves", "tensorboard", choices=LOGGERS, resumable=True)
     graph: GraphConfig | None = None
     augmentation: Augmentation | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for item in declared():
             object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
+        if not isinstance(self.options, dict) or not all(isinstance(name, str) for name in self.options):
+            raise ValueError(f"setting options is {self.options!r}, expected a mapping of names to values")
         if self.graph is None:
             object.__setattr__(self, "graph", default_graph(self.dataset, self.task))
         if self.dataset == "simulated":

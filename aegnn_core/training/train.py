@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from aegnn_core.datasets import EventDataset, open_dataset
 from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
-from aegnn_core.nn.networks import DATASETS, GraphNetwork, network
+from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network
 from aegnn_core.training.checkpoint_files import WholeCheckpoints
 from aegnn_core.training.data_module import TrainingData
 from aegnn_core.training.export import export_checkpoint, read_checkpoint
@@ -93,8 +94,8 @@ def _check(settings: TrainSettings, output: Path) -> None:
         )
     if settings.preprocessed and (settings.dataset == "simulated" or settings.recordings is not None):
         raise ValueError("preprocessed graphs are those of a data set, and not for recordings behind event layers")
-    if settings.ages > 1 and settings.network != "graph_grid":
-        raise ValueError(f"ages are for graph_grid, found {settings.ages} for {settings.network}")
+    if settings.ages > 1 and "least_ages" in settings.options:
+        raise ValueError(f"ages are short for the option least_ages, found {settings.ages} and both")
     if settings.patience is not None and not settings.validate_every:
         raise ValueError("patience is counted in validations, but validate_every is 0")
     if settings.precision == "16-mixed" and settings.gpu is None:
@@ -117,12 +118,13 @@ def _new_model(settings: TrainSettings, dataset: EventDataset | None, name: str)
         if settings.dataset not in DATASETS:
             sensor = list(dataset.form.sensor)
             architecture |= {"dataset": _SIZES_OF_OTHERS, "sensor": sensor, "num_classes": len(labels)}
-        if settings.network == "graph_grid" and task == "recognition":
+        if "dropout" in inspect.signature(NETWORKS[settings.network]).parameters and task == "recognition":
             architecture["dropout"] = _RECORDED_DROPOUT
     graph = settings.graph
     assert graph is not None
     if settings.ages > 1:
-        architecture |= {"ages": settings.ages, "age": settings.age * graph.time_scale}
+        architecture["least_ages"] = [round(part * settings.age) for part in range(1, settings.ages)]
+    architecture |= settings.options
     module = network(**architecture)
     module.train()
     if settings.event_layers is not None:

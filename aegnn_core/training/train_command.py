@@ -10,6 +10,8 @@ from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from aegnn_core.graph.options import add_graph_options, graph_from_options
 from aegnn_core.training.settings import TrainSettings, configurations, declared, read_settings
 
@@ -45,6 +47,13 @@ def add_train_command(commands: Any, formatter: Any) -> None:
         else:
             parser.add_argument(flag, type=item.metadata["kind"].type, choices=choices or None, help=meaning, **unset)
     parser.add_argument(
+        "--option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="option of the network, its value as in YAML, such as least_ages=[10000,20000]; may be repeated",
+        **unset,
+    )
+    parser.add_argument(
         "--config",
         help=f"settings from a YAML file, or one of {', '.join(configurations())}",
         **unset,
@@ -75,6 +84,8 @@ def _run(arguments: argparse.Namespace) -> None:
     output, resume = (getattr(arguments, name, None) for name in ("output", "resume"))
     given = read_settings(arguments.config) if hasattr(arguments, "config") else {}
     given |= {item.name: getattr(arguments, item.name) for item in declared() if hasattr(arguments, item.name)}
+    if hasattr(arguments, "option"):
+        given["options"] = {**given.get("options", {}), **_options(arguments.option)}
     if isinstance(resume, str):
         run = Path(resume)
         settings = TrainSettings.from_dict({**read_run(run).to_dict(), **given})
@@ -98,3 +109,17 @@ def _run(arguments: argparse.Namespace) -> None:
         say(f"aegnn: {stopped} of {settings.steps}; go on with: {shlex.join(again)}", file=sys.stderr)
         raise KeyboardInterrupt from None
     say(f"{output or run / 'model.safetensors'}: {model.training['steps']} steps; log and checkpoints in {run}")
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """Options of the network from the command line, each a name, ``=`` and a value as in YAML."""
+    options = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--option is {text!r}, expected NAME=VALUE")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--option is {text!r}, expected a value as in YAML") from error
+    return options

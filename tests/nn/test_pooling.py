@@ -1,11 +1,12 @@
 """Pooled graphs: voxels fixed at the sensor's origin, maxima, and edges between voxels."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegnn_core.nn.pooling import GridPooling, VoxelPooling, segment_max
+from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling, segment_max
 
 
 def test_a_pooled_graph_by_hand() -> None:
@@ -63,22 +64,42 @@ def test_grid_pooling_is_an_image_with_zeros_where_nothing_happened() -> None:
 
 
 def test_a_grid_by_age_counts_from_the_youngest_node_of_each_graph() -> None:
-    grid = GridPooling(sensor=(2, 1), shape=(2, 1), ages=3, age=0.5)
-    time = torch.tensor([0.0, 1, 1.25, 1.5, 7, 7.5, 8])
+    grid = GridPooling(sensor=(2, 1), shape=(2, 1), least_ages=(50, 100))
+    time = torch.tensor([0, 100, 125, 150, 700, 750, 800]) + 2**60
     batch = torch.tensor([0, 0, 0, 0, 1, 1, 1])
-    pos = torch.stack([torch.tensor([0.0, 0, 1, 0, 1, 1, 1]), torch.zeros(7), time], 1)
-    image = grid(torch.arange(1.0, 8)[:, None], pos, batch, 2)
+    pos = torch.stack([torch.tensor([0.0, 0, 1, 0, 1, 1, 1]), torch.zeros(7), torch.zeros(7)], 1)
+    image = grid(torch.arange(1.0, 8)[:, None], pos, batch, 2, time)
     assert image.shape == (2, 3, 1, 2)
     # A node belongs to the part that begins at its age, and the last part has no end.
     assert image[0, :, 0].tolist() == [[4, 3], [2, 0], [1, 0]]
     assert image[1, :, 0].tolist() == [[0, 7], [0, 6], [0, 5]]
-    assert grid(torch.zeros(0, 2), torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), 1).abs().sum() == 0
+    none = torch.zeros(0, dtype=torch.long)
+    assert grid(torch.zeros(0, 2), torch.zeros(0, 3), none, 1, none).abs().sum() == 0
+    with pytest.raises(ValueError, match=r"needs the events' times: data.t"):
+        grid(torch.zeros(1, 2), torch.zeros(1, 3), torch.zeros(1, dtype=torch.long), 1)
 
 
-@pytest.mark.parametrize(("ages", "age"), [(0, 1.0), (2, 0.0), (2, float("nan"))])
-def test_a_grid_without_an_age_is_refused(ages: int, age: float) -> None:
-    with pytest.raises(ValueError, match=f"found {ages} of {age}"):
-        GridPooling((8, 6), (4, 2), ages, age)
+@pytest.mark.parametrize("pooling", [GridPooling, CountPooling])
+@pytest.mark.parametrize("ages", [(0,), (5, 5), (7, 3), (1.5,), (True,)])
+def test_parts_of_the_past_that_do_not_follow_each_other_are_refused(pooling: type, ages: tuple) -> None:
+    with pytest.raises(ValueError, match="must begin at ascending whole ages above 0 µs, found"):
+        pooling((8, 6), (4, 2), ages)
+
+
+def test_counts_are_those_of_every_cell_polarity_and_part_of_the_past() -> None:
+    rng = np.random.default_rng(0)
+    count, ages = 300, (50, 100)
+    t, batch = torch.from_numpy(rng.integers(0, 180, count)), torch.from_numpy(rng.integers(0, 2, count))
+    pos = torch.from_numpy(np.stack([rng.integers(0, 7, count), rng.integers(0, 5, count), np.zeros(count)], 1)).float()
+    polarity = torch.from_numpy(rng.choice([-1.0, 1.0], (count, 1)))
+    image = CountPooling((7, 5), (4, 3), ages)(polarity, pos, batch, 2, t)
+    expected = np.zeros((2, 6, 3, 4))
+    for graph in range(2):
+        for k in np.flatnonzero(batch.numpy() == graph):
+            age = int(t[batch == graph].max() - t[k])
+            channel = 2 * sum(age >= least for least in ages) + int(polarity[k] > 0)
+            expected[graph, channel, int(pos[k, 1] * 3 / 5), int(pos[k, 0] * 4 / 7)] += 1
+    np.testing.assert_allclose(image.numpy(), np.log1p(expected))
 
 
 def test_segment_max_has_the_gradient_of_the_maximum() -> None:

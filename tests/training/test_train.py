@@ -169,7 +169,7 @@ def test_the_command_trains_on_recordings(nmnist: Path) -> None:
     loaded = load_model(path)
     assert (loaded.labels, loaded.width, loaded.height) == (tuple("0123456789"), 34, 34)
     assert (loaded.graph, loaded.network.dim) == (default_graph("nmnist", "recognition"), 2)
-    assert (loaded.network.grid.ages, loaded.network.grid.age) == (2, pytest.approx(5e4 * loaded.graph.time_scale))
+    assert loaded.network.grid.least_ages == (50_000,)
     first = {name: value.clone() for name, value in loaded.network.state_dict().items()}
     assert main(["train", *arguments]) == 0
     for name, value in load_model(path).network.state_dict().items():
@@ -221,7 +221,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
         train_(path, preprocessed=True)
     with pytest.raises(ValueError, match="patience is counted in validations, but validate_every is 0"):
         train_(path, patience=3)
-    with pytest.raises(ValueError, match="ages are for graph_grid, found 2 for graph_res"):
+    with pytest.raises(ValueError, match="network graph_res has no option least_ages, known are voxel, position"):
         train_(path, network="graph_res", ages=2)
     with pytest.raises(ValueError, match="precision 16-mixed is for GPUs, expected 32 or bf16-mixed"):
         train_(path, precision="16-mixed")

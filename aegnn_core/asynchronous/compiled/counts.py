@@ -1,8 +1,8 @@
 """Events counted per cell, polarity and part of the past, as they come, grow older and leave; compiled kernels.
 
-Events are numbered in the order in which they come, event n in slot ``n % capacity`` of the rings. All parts of the past
-are runs of numbers: part k holds the events from ``begin[k]`` to ``begin[k - 1] - 1``, where ``begin[-1]`` stands for
-the number of all events counted. So an event that grows older moves the beginning of a part by one.
+Events are numbered in the order in which they come, event n in slot ``n % capacity`` of the rings. Every part of the
+past is a run of numbers: part 0 holds the events from ``begin[0]`` on, part k those from ``begin[k]`` to
+``begin[k - 1] - 1``. So an event that grows older moves the beginning of a part by one.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ class Readout:
             self._by_age = np.zeros((self._model.grid.ages, grid.count, width), self._dtype)
         if self._model.counts is not None:
             self._counts = np.zeros((len(self._model.counts.least_ages) + 1, 2, grid.count), np.int32)
-        self._count_image = np.zeros(self._counts.shape, self._dtype)
+        self._count_image: np.ndarray = np.zeros(self._counts.shape, self._dtype)
         self._tally = np.zeros((len(self.layers) + 2, 3), np.int64)
         self.begin_update()
 
@@ -301,6 +301,7 @@ class Readout:
         features = features[:, : self._channels_out]
         if len(self._model.poolings) > 1:
             return self._behind_in_torch(features)
+        assert self._model.grid is not None
         columns, rows = self._model.grid.shape
         pooled, flops = features, 0
         if self._model.reads_edges:
@@ -344,7 +345,10 @@ class Readout:
 
     def memory(self) -> int:
         """Bytes of the cells."""
-        return sum(array.nbytes for array in (*self.cells, *self._voxels, *self._batch, self._by_age, self._counts, self._count_image))
+        return sum(
+            array.nbytes
+            for array in (*self.cells, *self._voxels, *self._batch, self._by_age, self._counts, self._count_image)
+        )
 
     def _edge_classes(self, pooling: VoxelPooling | GridPooling) -> tuple[np.ndarray, np.ndarray]:
         """Attributes of the classes of edges between cells, and the class of the edge from every step to every cell."""
@@ -369,6 +373,7 @@ class Readout:
             return np.empty(0, np.int64)
         assert isinstance(pooling, VoxelPooling)
         last = self._model.grid
+        assert last is not None
         centers = pooling.centers(torch.arange(len(self.grid.inside)), self._kind)
         column, row = cells_of(centers, last.size, last.shape)
         return (row * last.shape[0] + column).numpy()

@@ -16,7 +16,16 @@ from aegnn_core.asynchronous.compiled.cells import read_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import run_layer, weigh_dense, weigh_sparse
 
-__all__ = ["VoxelGraph", "count_ages", "pool_ages", "pool_cells", "read_cells", "read_edges", "run_voxels", "touch_leaving"]
+__all__ = [
+    "VoxelGraph",
+    "count_ages",
+    "pool_ages",
+    "pool_cells",
+    "read_cells",
+    "read_edges",
+    "run_voxels",
+    "touch_leaving",
+]
 
 
 class VoxelGraph(NamedTuple):

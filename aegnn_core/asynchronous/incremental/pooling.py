@@ -167,7 +167,7 @@ def follow_counts(module: CountPooling, running: Callable[[], Forward | None]) -
         run = running()
         return original(*args) if run is None else run.whole(original, args, {})
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward  # type: ignore[method-assign, assignment]
 
 
 def _pool_grid(run: Forward, module: GridPooling, original: Any, x: RowValue, pos: RowValue) -> Any:
