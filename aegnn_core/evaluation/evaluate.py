@@ -14,7 +14,6 @@ from aegnn_core.evaluation.answers import ANSWERS, LiveAnswers, LiveCosts
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
 from aegnn_core.evaluation.moments import LabelledRecordings
 from aegnn_core.nn.checkpoint import TrainedModel
-from aegnn_core.nn.detection import decode_grid
 
 __all__ = ["Accuracy", "Agreement", "Evaluation", "check_fit", "evaluate", "figures_of"]
 
@@ -120,7 +119,7 @@ def _interpret(model: TrainedModel, output: Tensor) -> tuple[Any, np.ndarray]:
         scores = model.network.class_scores(output)[0].cpu().numpy()
         return int(scores.argmax()), scores
     (boxes,) = model.network.detections(output, score_threshold=_SCORE_THRESHOLD)
-    return boxes, decode_grid(output, model.network.sensor).scores()[0].cpu().numpy()
+    return boxes, model.network.predictions(output).scores()[0].cpu().numpy()
 
 
 def figures_of(model: TrainedModel, truth: Sequence[Any], predictions: Sequence[Any]) -> Accuracy | AveragePrecision:

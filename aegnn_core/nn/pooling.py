@@ -179,17 +179,26 @@ class GridPooling(nn.Module):
         shape: columns and rows of the grid.
         ages: parts of the time axis.
         age: length of such a part [px of the time axis, β · µs].
+        size: width and height of a cell [px], where the cells of the last column or row may reach beyond the sensor; by
+            default the sensor is divided evenly.
 
     Raises:
         ValueError: ``ages`` below 1, or ``age`` that is not positive.
     """
 
-    def __init__(self, sensor: tuple[int, int], shape: tuple[int, int], ages: int = 1, age: float = 3.0) -> None:
+    def __init__(
+        self,
+        sensor: tuple[int, int],
+        shape: tuple[int, int],
+        ages: int = 1,
+        age: float = 3.0,
+        size: tuple[float, float] | None = None,
+    ) -> None:
         super().__init__()
         if ages < 1 or not 0 < age < math.inf:
             raise ValueError(f"a grid needs at least one part of a positive age, found {ages} of {age}")
         self.sensor, self.shape, self.ages, self.age = sensor, shape, ages, age
-        self.size = (sensor[0] / shape[0], sensor[1] / shape[1])
+        self.size = size or (sensor[0] / shape[0], sensor[1] / shape[1])
 
     @property
     def least_ages(self) -> list[float]:
