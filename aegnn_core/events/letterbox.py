@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Letterbox"]
+__all__ = ["Letterbox", "read_size"]
 
 
 @dataclass(frozen=True)
@@ -112,3 +113,18 @@ class Letterbox:
     def __str__(self) -> str:
         camera, model = ("{} x {} px".format(*size) for size in (self.camera, self.model))
         return f"{camera} on {model}, {self.scale:g} px to one"
+
+
+def read_size(text: str, name: str = "sensor") -> tuple[int, int]:
+    """Width and height [px] from a text such as ``640x480``.
+
+    Args:
+        text: two whole numbers with an x between them.
+        name: what the error message calls it.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not (found := re.fullmatch(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*", text)) or "0" in (size := found.groups()):
+        raise ValueError(f"{name} is {text!r}, expected a width and a height of at least 1 px such as 640x480")
+    return int(size[0]), int(size[1])
