@@ -102,7 +102,7 @@ def prepare_model(source: str, device: str, native: bool = False) -> ReadyModel:
     for encoding in PACKET_DECODERS:
         make_decoder(encoding, trained.width, trained.height).decode(bytes(8))
     per_event = max(seconds[_MANY] - seconds[_FEW], 1e-9) / (_MANY - _FEW)
-    return ReadyModel(trained, live, UpdateCost(max(0.0, seconds[_FEW] - _FEW * per_event), per_event), device)
+    return ReadyModel(trained, live, UpdateCost(max(0.0, seconds[_FEW] - _FEW * per_event), per_event), device, native)
 
 
 def wait_for_device(device: str) -> None:
