@@ -11,10 +11,12 @@ from event_camera_msgs.msg import EventPacket
 
 from aegnn_core.events.array import EventFormatError, make_events
 from aegnn_core.events.decoders import Decoder, make_decoder
-from aegnn_core.events.filters import every_nth, refractory_period, refractory_state, region_of_interest, rescale
+from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler, check_downsampling
+from aegnn_core.events.filters import every_nth, refractory_period, refractory_state, region_of_interest
+from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.events.time_order import TimeJumpError, in_time_order
 from aegnn_ros.conversions import nanoseconds
-from aegnn_ros.ready_model import ReadyModel, wait_for_device
+from aegnn_ros.ready_model import MOST_PIXELS, ReadyModel, on_sensor, wait_for_device
 from aegnn_ros.sensor_clock import SensorClock
 from aegnn_ros.thinning import thin_evenly
 
@@ -36,6 +38,8 @@ class StreamCounts:
         packets_malformed: packets of which at least a part could not be decoded.
         events: events decoded.
         events_filtered: events that a filter or the region of interest took out.
+        events_seen: events that every_nth and the region of interest have left, for downsampling.
+        events_downsampled: events on the model's sensor that downsampling has made of them.
         events_thinned: events that were left out to hold the latency budget.
         events_processed: events that the network got.
         resets: how often the graph had to start again, because a clock jumped or the camera changed.
@@ -46,6 +50,8 @@ class StreamCounts:
     packets_malformed: int = 0
     events: int = 0
     events_filtered: int = 0
+    events_seen: int = 0
+    events_downsampled: int = 0
     events_thinned: int = 0
     events_processed: int = 0
     resets: int = 0
@@ -80,8 +86,9 @@ class CameraStream:
     :meth:`decode` every packet; :meth:`update` the network with what has come since the last update.
 
     Args:
-        model: events of a camera of another size are rescaled onto its sensor.
+        model: events of a camera of another size come to its sensor, or it to the camera's.
         region: the part of the sensor that the model looks at; None for all of it.
+        downsampling: how events of a camera with more pixels come to the model's: ``"integrate"`` or ``"coordinates"``.
         every_nth: keep every n-th event only.
         refractory_us: drop events that follow another one at the same pixel of the model within this time [µs].
         on_malformed: called with what was wrong with a packet.
@@ -104,16 +111,19 @@ class CameraStream:
         model: ReadyModel,
         *,
         region: Region | None = None,
+        downsampling: str = DOWNSAMPLING[0],
         every_nth: int,
         refractory_us: int,
         on_malformed: Callable[[str], None],
         on_reset: Callable[[str], None],
     ) -> None:
         self.counts = StreamCounts()
-        self._model, self._region = model, region
+        check_downsampling(downsampling)
+        self._model, self._region, self._downsampling = model, region, downsampling
         self._every_nth, self._refractory_us = every_nth, refractory_us
         self._on_malformed, self._on_reset = on_malformed, on_reset
         self._decoder: Decoder | None = None
+        self._downsampler: Downsampler | None = None
         self._last_seq: int | None = None
         self._forget_time()
 
@@ -126,6 +136,11 @@ class CameraStream:
     def region(self) -> Region | None:
         """The part of the sensor that the model looks at."""
         return self._region
+
+    @property
+    def downsampling(self) -> str:
+        """How events of a camera with more pixels come to the model's."""
+        return self._downsampling
 
     @property
     def camera(self) -> tuple[str, int, int] | None:
@@ -148,11 +163,13 @@ class CameraStream:
         self._follow_sequence(packet.seq)
         events = self._in_order(self._events_of(packet), packet, nanoseconds(packet.header.stamp) or received)
         if len(events):
+            self._follow_camera()
             selected = self._select(events)
             self.counts.events += len(events)
             self.counts.events_filtered += len(events) - len(selected)
+            self.counts.events_seen += len(selected)
             if len(selected):
-                self._waiting.append(selected)
+                self._keep(self._on_the_models_sensor(selected))
             self._last_t = int(events["t"][-1])
             self._last_arrival = time.monotonic()
             self._unread, self._expired = True, False
@@ -161,13 +178,13 @@ class CameraStream:
 
     @property
     def waiting(self) -> int:
-        """Events decoded and not filtered out that :meth:`update` will take."""
+        """Events on the model's sensor that :meth:`update` will take."""
         return sum(len(events) for events in self._waiting)
 
     def update(self, factor: float) -> int:
         """Update the network with one of ``factor`` of the waiting events, evenly chosen; returns how many were chosen.
 
-        What comes after the choice, scaling and the refractory filter, costs nothing for the others.
+        What comes after the choice, the refractory filter and the network, costs nothing for the others.
         """
         started = time.perf_counter_ns()
         waiting, self._waiting = self._waiting, []
@@ -176,7 +193,10 @@ class CameraStream:
             kept, self._thinning_phase = thin_evenly(events, factor, self._thinning_phase)
             chosen.append(kept)
         events = chosen[0] if len(chosen) == 1 else np.concatenate(chosen)
-        processed = self._on_the_models_sensor(events)
+        processed = events
+        if self._refractory_us and len(events):
+            sensor = (self._model.trained.width, self._model.trained.height)
+            processed = refractory_period(events, self._refractory_us, *sensor, state=self._last_kept)
         self._model.live.update(processed)
         wait_for_device(self._model.device)
         self.counts.events_thinned += sum(len(events) for events in waiting) - len(events)
@@ -215,11 +235,10 @@ class CameraStream:
             raise RuntimeError(f"the class scores of model {trained.name} are {scores}, expected finite numbers")
         detections = None
         if trained.task == "detection":
-            detections = trained.network.detections(output, score_threshold, iou_threshold, max_detections)[0]
-            left, top, width, height = self._region or (0, 0, decoder.width, decoder.height)
-            for fields, scale in (("xw", width / trained.width), ("yh", height / trained.height)):
-                for name in fields:
-                    detections[name] *= scale
+            found = trained.network.detections(output, score_threshold, iou_threshold, max_detections)[0]
+            left, top, *size = self._view(decoder)
+            letterbox = Letterbox((size[0], size[1]), (trained.width, trained.height))
+            detections = letterbox.to_camera(found)
             detections["x"] += left
             detections["y"] += top
         return Readout(t, self._clock.stamp(t), decoder.width, decoder.height, scores, detections)
@@ -231,6 +250,16 @@ class CameraStream:
     def look_at(self, region: Region | None) -> None:
         """Let the model look at another part of the sensor, with an empty graph."""
         self._region = region
+        self._empty_graph()
+
+    def downsample(self, way: str) -> None:
+        """Bring events to the model's sensor in another way from now on, with an empty graph.
+
+        Raises:
+            ValueError: an unknown way.
+        """
+        check_downsampling(way)
+        self._downsampling = way
         self._empty_graph()
 
     def use_model(self, model: ReadyModel) -> None:
@@ -252,6 +281,11 @@ class CameraStream:
         try:
             if decoder is None or camera != self.camera:
                 decoder = make_decoder(*camera)
+                if self._model.native and decoder.width * decoder.height > MOST_PIXELS:
+                    raise EventFormatError(
+                        f"its sensor of {decoder.width} x {decoder.height} px is too large for a network of that size,"
+                        f" expected at most {MOST_PIXELS} px"
+                    )
                 if self._decoder is not None:
                     old = self._decoder
                     self._reset(
@@ -299,16 +333,40 @@ class CameraStream:
         self._phase = (self._phase - len(events)) % self._every_nth
         return kept
 
+    def _view(self, decoder: Decoder) -> Region:
+        """The part of the camera's sensor that the model looks at."""
+        if self._region is None:
+            return 0, 0, decoder.width, decoder.height
+        left, top, width, height = self._region
+        return left, top, max(1, min(width, decoder.width - left)), max(1, min(height, decoder.height - top))
+
+    def _follow_camera(self) -> None:
+        """Bring a model that runs on the camera's own sensor there."""
+        decoder, trained = self._decoder, self._model.trained
+        if not self._model.native or decoder is None:
+            return
+        _, _, width, height = self._view(decoder)
+        if (width, height) != (trained.width, trained.height):
+            self._model = on_sensor(self._model, (width, height))
+            self._empty_graph()
+
     def _on_the_models_sensor(self, events: np.ndarray) -> np.ndarray:
-        """Events of the camera, or of the region, scaled to the model's sensor and filtered there."""
-        if self._decoder is None or len(events) == 0:
-            return events[:0]
-        size = (self._decoder.width, self._decoder.height) if self._region is None else self._region[2:]
-        sensor = (self._model.trained.width, self._model.trained.height)
-        events = rescale(events, size, sensor)
-        if self._refractory_us:
-            events = refractory_period(events, self._refractory_us, *sensor, state=self._last_kept)
-        return events
+        """Events of the camera, or of the region, on the model's sensor."""
+        decoder = self._decoder
+        assert decoder is not None  # which has decoded them
+        _, _, width, height = self._view(decoder)
+        trained = self._model.trained
+        letterbox = Letterbox((width, height), (trained.width, trained.height))
+        downsampler = self._downsampler
+        if downsampler is None or (downsampler.letterbox, downsampler.way) != (letterbox, self._downsampling):
+            downsampler = self._downsampler = Downsampler(letterbox, self._downsampling)
+        return downsampler(events)
+
+    def _keep(self, events: np.ndarray) -> None:
+        """Let events on the model's sensor wait for the next update."""
+        self.counts.events_downsampled += len(events)
+        if len(events):
+            self._waiting.append(events)
 
     def _refuse(self, packet: EventPacket, reason: str) -> None:
         self.counts.packets_malformed += 1
@@ -328,6 +386,8 @@ class CameraStream:
         self._model.live.reset()
         self._waiting = []
         self._phase, self._thinning_phase = 0, 0.0
+        if self._downsampler is not None:
+            self._downsampler.reset()
         trained = self._model.trained
         self._last_kept = refractory_state(trained.width, trained.height)
 

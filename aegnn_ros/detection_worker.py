@@ -108,6 +108,8 @@ class DetectionWorker:
         settings = self.settings
         if settings.region != self._stream.region:
             self._stream.look_at(settings.region)
+        if settings.downsampling != self._stream.downsampling:
+            self._stream.downsample(settings.downsampling)
         events = sum(self._decode(arrival.packet) for arrival in work.arrivals)
         if self._stream.waiting:
             self._update(work.arrivals, 1e-3 * settings.max_latency_ms)

@@ -38,8 +38,8 @@ _DIAGNOSTICS_PERIOD_S = 1.0
 _LOG_PERIOD_S = 5.0
 #: How long the end of the process waits for the worker [s].
 _PATIENCE_S = 5.0
-#: Beyond this ratio between the aspect ratios of camera and model, shapes look unlike those that the model has learnt.
-_WORST_DISTORTION = 1.25
+#: Where the camera's picture fills less of the model's sensor than this, its shape makes objects small.
+_LEAST_FILL = 0.5
 
 
 class EventDetector(LifecycleNode):
@@ -90,7 +90,7 @@ class EventDetector(LifecycleNode):
         """Load the model and compile what it runs; with wrong settings say so and stay unconfigured."""
         settings = self._settings
         try:
-            model = prepare_model(settings.model, settings.device)
+            model = prepare_model(settings.model, settings.device, settings.native)
         except (ValueError, RuntimeError, OSError) as error:
             self._failure = f"cannot configure: {error}"
             self.get_logger().error(self._failure)
@@ -103,6 +103,7 @@ class EventDetector(LifecycleNode):
         self._stream = CameraStream(
             model,
             region=settings.region,
+            downsampling=settings.downsampling,
             every_nth=settings.every_nth,
             refractory_us=settings.refractory_us,
             on_malformed=self._log_malformed,
@@ -237,7 +238,7 @@ class EventDetector(LifecycleNode):
 
         def load() -> None:
             try:
-                loaded.set_result(prepare_model(settings.model, settings.device))
+                loaded.set_result(prepare_model(settings.model, settings.device, settings.native))
             except Exception as error:  # the caller of the service is told
                 loaded.set_exception(error)
 
@@ -299,6 +300,7 @@ class EventDetector(LifecycleNode):
             model=model.trained.name,
             device=model.device,
             camera=self._stream.camera,
+            sensor=(model.trained.width, model.trained.height),
             problem=self._mismatch(),
             max_latency=1e-3 * self._settings.max_latency_ms,
             queued=self._worker.queue.bytes,
@@ -329,12 +331,13 @@ class EventDetector(LifecycleNode):
             if left >= width or top >= height:
                 return f"region_of_interest lies outside of the camera's {width} x {height} px"
             width, height = region_width, region_height
-        distortion = width * trained.height / (height * trained.width)
-        if max(distortion, 1 / distortion) < _WORST_DISTORTION:
+        ratio = width * trained.height / (height * trained.width)
+        filled = min(ratio, 1 / ratio)
+        if self._stream.model.native or filled >= _LEAST_FILL:
             return ""
         return (
-            f"{width} x {height} px are squeezed into the model's {trained.width} x {trained.height} px:"
-            " a region_of_interest of its shape keeps objects in shape"
+            f"{width} x {height} px fill only {filled:.0%} of the model's {trained.width} x {trained.height} px:"
+            " a region_of_interest of its shape shows objects larger"
         )
 
     def _log_model(self, model: ReadyModel) -> None:
@@ -342,6 +345,7 @@ class EventDetector(LifecycleNode):
         self.get_logger().info(
             f"model {trained.name}: {trained.task} of {', '.join(trained.labels)}"
             f" on {model.device}, trained for {trained.width} x {trained.height} px"
+            + (", runs on the camera's sensor" if model.native else "")
         )
 
     def _log_malformed(self, reason: str) -> None:

@@ -26,7 +26,10 @@ VALUES = {
     "device": "on which it runs",
     "publishers": "of event packets that the node sees",
     "camera": "encoding and sensor size of the packets",
+    "sensor": "that the network runs on",
     "event_rate_per_s": "events decoded lately",
+    "downsampled_rate_per_s": "events on the network's sensor that downsampling has made of those in view, lately",
+    "downsampled_share": "these by the events in view, which every_nth and the region of interest have left",
     "processed_share": "part of the events that passed the filters and that the network got, lately; 1 is all",
     "thinning_factor": "one of so many events was processed; the largest lately",
     "lag_ms": "from a packet's arrival at the node until it was worked off; the longest lately",
@@ -45,6 +48,7 @@ VALUES = {
     "events": "decoded since configure",
     "events_processed": "that the network got",
     "events_filtered": "taken out by every_nth, refractory_us or the region of interest",
+    "events_downsampled": "on the network's sensor, before thinning and refractory_us",
     "events_thinned": "left out to hold max_latency_ms",
     "resets": "how often the graph had to start again, because a clock jumped or the camera changed",
     "processing_ms": "work of decoding, filters and network since configure",
@@ -65,6 +69,7 @@ class NodeFacts:
         model: name.
         device: where it runs.
         camera: encoding, width and height [px], once known.
+        sensor: width and height [px] of the sensor that the network runs on.
         problem: what is wrong with the settings, or empty.
         max_latency: the budget [s].
         queued: encoded events that wait [bytes].
@@ -75,6 +80,7 @@ class NodeFacts:
     model: str
     device: str
     camera: tuple[str, int, int] | None
+    sensor: tuple[int, int]
     problem: str
     max_latency: float
     queued: int
@@ -107,13 +113,17 @@ class StreamDiagnostics:
         processed = now.events_processed - last.events_processed
         offered = processed + now.events_thinned - last.events_thinned
         share = processed / offered if offered else 1.0
+        seen, downsampled = (getattr(now, name) - getattr(last, name) for name in ("events_seen", "events_downsampled"))
         values: dict[str, object] = {
             "state": "active",
             "model": facts.model,
             "device": facts.device,
             "publishers": facts.publishers,
             "camera": "" if facts.camera is None else "{} {} x {} px".format(*facts.camera),
+            "sensor": "{} x {} px".format(*facts.sensor),
             "event_rate_per_s": round((now.events - last.events) / interval_s),
+            "downsampled_rate_per_s": round(downsampled / interval_s),
+            "downsampled_share": f"{downsampled / seen:.4f}" if seen else "",
             "processed_share": f"{share:.4f}",
             "thinning_factor": f"{load.factor:.2f}",
             "lag_ms": f"{1e3 * load.lag:.2f}",
@@ -135,6 +145,7 @@ class StreamDiagnostics:
             "events": now.events,
             "events_processed": now.events_processed,
             "events_filtered": now.events_filtered,
+            "events_downsampled": now.events_downsampled,
             "events_thinned": now.events_thinned,
             "resets": now.resets,
             "processing_ms": f"{now.processing_ns / 1e6:.3f}",

@@ -11,6 +11,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_ros.camera_stream import Region
 
 __all__ = ["Change", "DetectorParameters", "check_changes", "declare_parameters", "read_parameters"]
@@ -45,6 +46,13 @@ class DetectorParameters:
         "scenes_detector", "Name of a packaged model, or path of a .safetensors file", change=Change.MODEL
     )
     device: str = _parameter("cpu", "Where the network runs: cpu, cuda or cuda:<number>", change=Change.MODEL)
+    model_sensor: str = _parameter(
+        "trained",
+        "Sensor that the network runs on: the one that it was trained for, to which events of the camera are"
+        " downsampled, or the camera's own, for networks whose layers are the same in every place",
+        choices=("trained", "camera"),
+        change=Change.MODEL,
+    )
     frame_id: str = _parameter(
         "", "Frame of everything that is published; empty takes over the frame of the event packets"
     )
@@ -79,6 +87,12 @@ class DetectorParameters:
         " model's sensor; no width and height: all of it",
         limits=(0, 65_535),
     )
+    downsampling: str = _parameter(
+        DOWNSAMPLING[0],
+        "How events of a camera with more pixels come to the model's: pixels that integrate, as larger photodiodes"
+        " would, or coordinates alone; a change empties the graph",
+        choices=DOWNSAMPLING,
+    )
     tracking: bool = _parameter(
         False, "Whether detections are followed over time (ByteTrack): smoother boxes, and ids that stay"
     )
@@ -107,6 +121,11 @@ class DetectorParameters:
         limits=(0.1, 10_000.0),
         change=Change.UNCONFIGURED,
     )
+
+    @property
+    def native(self) -> bool:
+        """Whether the network runs on the camera's own sensor."""
+        return self.model_sensor == "camera"
 
     @property
     def region(self) -> Region | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -11,11 +11,16 @@ import torch
 from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
 from aegnn_core.events.array import make_events
 from aegnn_core.events.decoders import PACKET_DECODERS, make_decoder
+from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
 from aegnn_core.events.filters import refractory_period
-from aegnn_core.nn.checkpoint import TrainedModel, load_model
+from aegnn_core.events.letterbox import Letterbox
+from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model
 from aegnn_ros.thinning import UpdateCost
 
-__all__ = ["ReadyModel", "prepare_model", "wait_for_device"]
+__all__ = ["MOST_PIXELS", "ReadyModel", "on_sensor", "prepare_model", "wait_for_device"]
+
+#: A network that runs on the camera's own sensor keeps a state per pixel; no event camera has so many.
+MOST_PIXELS = 1 << 22
 
 #: Sizes of the updates from which their cost is found, and how often each is measured.
 _FEW, _MANY, _REPEATS = 64, 2048, 5
@@ -32,26 +37,47 @@ class ReadyModel:
         live: follows the stream.
         cost: of an update.
         device: where it runs.
+        native: whether it runs on the sensor of the camera that it follows, see :func:`on_sensor`.
     """
 
     trained: TrainedModel
     live: LiveModel
     cost: UpdateCost
     device: str
+    native: bool = False
 
 
-def prepare_model(source: str, device: str) -> ReadyModel:
+def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
+    """The model on a sensor of another width and height [px]; all that it runs has been compiled for the first one.
+
+    Raises:
+        ValueError: the network cannot run on another sensor.
+    """
+    trained = for_sensor(model.trained, sensor)
+    live = make_model_asynchronous(trained.network, graph=trained.graph)
+    live.output()
+    live.reset()
+    return replace(model, trained=trained, live=live)
+
+
+def prepare_model(source: str, device: str, native: bool = False) -> ReadyModel:
     """Load a model and run everything a few times, so that no compilation and first-time cost meets the first packets.
 
     Args:
         source: name of a packaged model, or path of a .safetensors file.
         device: such as ``cpu`` or ``cuda:0``.
+        native: whether it is to run on the sensor of the camera that it will follow.
 
     Raises:
-        ValueError: no such model or device, or not a model file.
+        ValueError: no such model or device, not a model file, or a network that cannot run on any sensor.
         RuntimeError: the device cannot run it, for want of memory for one.
     """
     trained = load_model(source, device=device)
+    if native and not trained.network.fits_any_sensor:
+        raise ValueError(
+            f"model {trained.name} has a fully connected head, with weights for every place of its {trained.width} x"
+            f" {trained.height} px: it cannot run on the camera's sensor, expected model_sensor trained"
+        )
     live = make_model_asynchronous(trained.network, graph=trained.graph)
     few, many = (_busy_events(trained, count) for count in (_FEW, _MANY))
     seconds = {}
@@ -70,10 +96,13 @@ def prepare_model(source: str, device: str) -> ReadyModel:
         trained.network.detections(output)
     live.reset()
     refractory_period(few, 1, trained.width, trained.height)
+    letterbox = Letterbox((2 * trained.width, 2 * trained.height), (trained.width, trained.height))
+    for way in DOWNSAMPLING:
+        Downsampler(letterbox, way)(few)
     for encoding in PACKET_DECODERS:
         make_decoder(encoding, trained.width, trained.height).decode(bytes(8))
     per_event = max(seconds[_MANY] - seconds[_FEW], 1e-9) / (_MANY - _FEW)
-    return ReadyModel(trained, live, UpdateCost(max(0.0, seconds[_FEW] - _FEW * per_event), per_event), device)
+    return ReadyModel(trained, live, UpdateCost(max(0.0, seconds[_FEW] - _FEW * per_event), per_event), device, native)
 
 
 def wait_for_device(device: str) -> None:

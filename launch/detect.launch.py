@@ -26,6 +26,8 @@ ARGUMENTS = {
     "events": ("/event_camera/events", "topic of the camera's event packets"),
     "model": ("", "name of a packaged model or path of a .safetensors file; empty: as in params_file"),
     "device": ("", "where the network runs: cpu, cuda or cuda:<number>; empty: as in params_file"),
+    "model_sensor": ("", "sensor that the network runs on: trained or camera; empty: as in params_file"),
+    "downsampling": ("", "of a camera with more pixels: integrate or coordinates; empty: as in params_file"),
     "frame_id": ("", "frame of what is published, and RViz's fixed frame; empty: as in params_file"),
     "params_file": (str(share_file("config/detect.yaml")), "YAML file with the node's parameters"),
     "namespace": ("", "of the node"),
@@ -33,6 +35,9 @@ ARGUMENTS = {
     "use_sim_time": ("false", "whether ROS time comes from /clock"),
     "rviz": ("false", "whether to open RViz with the annotated image and the boxes"),
 }
+
+#: Arguments that are the node's parameters, where they are given.
+PARAMETERS = ("model", "device", "model_sensor", "downsampling", "frame_id")
 
 #: What config/detect.rviz shows of a node /event_detector.
 RVIZ_TOPICS = ("annotated_image", "markers")
@@ -49,7 +54,7 @@ def detector(context: LaunchContext) -> list[Action]:
         parameters=[
             value["params_file"],
             {"use_sim_time": value["use_sim_time"].lower() == "true"},
-            {n: value[n] for n in ("model", "device", "frame_id") if value[n]},
+            {n: value[n] for n in PARAMETERS if value[n]},
         ],
         remappings=[("~/events", value["events"])],
         output="screen",

@@ -1,15 +1,18 @@
 """Figures of merit."""
 
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
-from aegnn_core.evaluation.evaluate import Accuracy, Agreement, Evaluation, evaluate
+from aegnn_core.evaluation.evaluate import Accuracy, Agreement, Evaluation, EventRates, evaluate
 from aegnn_core.evaluation.moments import LabelledRecordings, dataset_moments, simulated_moments
+from aegnn_core.evaluation.on_camera import ModelOnCamera
 
 __all__ = [
     "Accuracy",
     "Agreement",
     "AveragePrecision",
     "Evaluation",
+    "EventRates",
     "LabelledRecordings",
+    "ModelOnCamera",
     "average_precision",
     "dataset_moments",
     "evaluate",

@@ -13,10 +13,12 @@ from torch import Tensor
 from aegnn_core.evaluation.answers import ANSWERS, LiveAnswers, LiveCosts
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
 from aegnn_core.evaluation.moments import LabelledRecordings
+from aegnn_core.evaluation.on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.events.downsampling import DOWNSAMPLING
+from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.nn.checkpoint import TrainedModel
-from aegnn_core.nn.detection import decode_grid
 
-__all__ = ["Accuracy", "Agreement", "Evaluation", "check_fit", "evaluate", "figures_of"]
+__all__ = ["Accuracy", "Agreement", "Evaluation", "EventRates", "evaluate", "figures_of", "fit"]
 
 _SCORE_THRESHOLD = 0.01
 
@@ -49,6 +51,19 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class EventRates:
+    """Events per second of the recordings.
+
+    Attributes:
+        camera_per_s: that the camera sent.
+        network_per_s: that came to the model's sensor.
+    """
+
+    camera_per_s: float
+    network_per_s: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Figures of one model.
 
@@ -56,11 +71,13 @@ class Evaluation:
         figures: by what the answers came from, ``"dense"`` or ``"asynchronous"``.
         agreement: between the two, where both were asked.
         costs: of the live model, where it was asked and there were events.
+        rates: of the events, where there were any.
     """
 
     figures: dict[str, Accuracy | AveragePrecision]
     agreement: Agreement | None
     costs: LiveCosts | None
+    rates: EventRates | None = None
 
 
 @dataclass
@@ -72,27 +89,41 @@ class _Answered:
 
 
 def evaluate(
-    model: TrainedModel, recordings: LabelledRecordings, through: Sequence[str] = ("asynchronous",)
+    model: TrainedModel,
+    recordings: LabelledRecordings,
+    through: Sequence[str] = ("asynchronous",),
+    *,
+    downsampling: str = DOWNSAMPLING[0],
+    model_sensor: str = MODEL_SENSORS[0],
 ) -> Evaluation:
     """Ask a model at all moments of the recordings, and compare its answers with what is true.
 
     Args:
-        model: of the same task, classes and sensor as the recordings.
+        model: of the same task and classes as the recordings. Their sensor may be larger; boxes are compared there.
         recordings: are read one after the other, once.
         through: ``"dense"``, ``"asynchronous"`` or both: what answers.
+        downsampling: how events of a larger sensor come to the model's, see
+            :class:`aegnn_core.events.downsampling.Downsampler`.
+        model_sensor: ``"trained"``, or ``"camera"`` for a network that runs on the recordings' own sensor.
 
     Raises:
-        ValueError: the model is for another task, other classes or another sensor than the recordings.
+        ValueError: the model is for another task, other classes or a larger sensor than the recordings, or cannot run
+            on theirs.
     """
-    check_fit(model, recordings)
-    answers = {name: ANSWERS[name](model) for name in through}
+    fitted = fit(model, recordings, downsampling, model_sensor)
+    answers = {name: ANSWERS[name](fitted.model) for name in through}
     answered = {name: _Answered() for name in through}
     truth: list[Any] = []
+    sent = given = duration_us = 0
     for recording in track(recordings.read(), "Evaluating", total=recordings.count, transient=True):
         truth.extend(recording.truth)
+        events = fitted.events(recording.events)
+        if len(recording.events):
+            sent, given = sent + len(recording.events), given + len(events)
+            duration_us += int(recording.events["t"][-1]) - int(recording.events["t"][0])
         for name, answer in answers.items():
-            for output in answer(recording.events, recording.moments):
-                prediction, scores = _interpret(model, output)
+            for output in answer(events, recording.moments):
+                prediction, scores = _interpret(fitted, output)
                 if recordings.counts is not None:
                     prediction = prediction[recordings.counts(prediction["w"], prediction["h"])]
                 answered[name].predictions.append(prediction)
@@ -100,27 +131,42 @@ def evaluate(
     figures = {name: figures_of(model, truth, answered[name].predictions) for name in through}
     agreement = _agreement(*answered.values()) if len(through) == 2 else None
     live = answers.get("asynchronous")
-    return Evaluation(figures, agreement, live.costs() if isinstance(live, LiveAnswers) else None)
+    costs = live.costs() if isinstance(live, LiveAnswers) else None
+    rates = EventRates(1e6 * sent / duration_us, 1e6 * given / duration_us) if duration_us else None
+    return Evaluation(figures, agreement, costs, rates)
 
 
-def check_fit(model: TrainedModel, recordings: LabelledRecordings) -> None:
-    """Raise a ``ValueError`` unless the model is of the recordings' task, classes and sensor."""
-    for what, found, expected in (
-        ("for the task", model.task, recordings.task),
-        ("for a sensor of", f"{model.width} x {model.height} px", "{} x {} px".format(*recordings.sensor)),
-        ("for the classes", ", ".join(model.labels), ", ".join(recordings.labels)),
+def fit(
+    model: TrainedModel,
+    recordings: LabelledRecordings,
+    downsampling: str = DOWNSAMPLING[0],
+    model_sensor: str = MODEL_SENSORS[0],
+) -> ModelOnCamera:
+    """The model on the recordings' camera, see :class:`aegnn_core.evaluation.on_camera.ModelOnCamera`.
+
+    Raises:
+        ValueError: the model is for another task or other classes than the recordings, its sensor has more pixels in
+            some direction while theirs has more in none, or it cannot run on theirs.
+    """
+    letterbox = Letterbox(recordings.sensor, (model.width, model.height))
+    smaller = letterbox.camera != letterbox.model and not letterbox.shrinks
+    for what, found, expected, fits in (
+        ("for the task", model.task, recordings.task, model.task == recordings.task),
+        ("for a sensor of", *("{} x {} px".format(*size) for size in (letterbox.model, letterbox.camera)), not smaller),
+        ("for the classes", ", ".join(model.labels), ", ".join(recordings.labels), model.labels == recordings.labels),
     ):
-        if found != expected:
+        if not fits and not (what == "for a sensor of" and model_sensor == "camera"):
             raise ValueError(f"model {model.name} is {what} {found}, the data set {recordings.name} {what} {expected}")
+    return ModelOnCamera(model, recordings.sensor, downsampling, model_sensor)
 
 
-def _interpret(model: TrainedModel, output: Tensor) -> tuple[Any, np.ndarray]:
+def _interpret(fitted: ModelOnCamera, output: Tensor) -> tuple[Any, np.ndarray]:
     """The predicted class or boxes, and all scores that it comes from."""
-    if model.task == "recognition":
-        scores = model.network.class_scores(output)[0].cpu().numpy()
+    network = fitted.model.network
+    if network.task == "recognition":
+        scores = network.class_scores(output)[0].cpu().numpy()
         return int(scores.argmax()), scores
-    (boxes,) = model.network.detections(output, score_threshold=_SCORE_THRESHOLD)
-    return boxes, decode_grid(output, model.network.sensor).scores()[0].cpu().numpy()
+    return fitted.boxes(output, _SCORE_THRESHOLD), network.predictions(output).scores()[0].cpu().numpy()
 
 
 def figures_of(model: TrainedModel, truth: Sequence[Any], predictions: Sequence[Any]) -> Accuracy | AveragePrecision:

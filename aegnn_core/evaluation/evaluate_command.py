@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from aegnn_core.evaluation.camera_options import add_camera_options
+
 if TYPE_CHECKING:
     from aegnn_core.evaluation import Accuracy, AveragePrecision, LabelledRecordings
     from aegnn_core.evaluation.over_events import SeenAccuracy
@@ -39,6 +41,10 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--split", default="test", help="training, validation or test; not for simulated")
     parser.add_argument("--samples", type=int, default=200, help="simulated scenes or recordings")
     parser.add_argument("--seed", type=int, default=1_000_000, help="of the first of them")
+    parser.add_argument(
+        "--camera", metavar="WxH", default=None, help="sensor that simulated scenes are seen by, such as 640x480"
+    )
+    add_camera_options(parser)
     parser.add_argument("--asynchronous", action="store_true", help="through the live model")
     parser.add_argument("--dense", action="store_true", help="through the dense network, the default; or both")
     parser.add_argument("--over-events", action="store_true", help="also accuracy over the number of events seen, live")
@@ -67,9 +73,10 @@ def _run(arguments: argparse.Namespace) -> None:
     model = load_model(arguments.model, device=arguments.device)
     recordings = _recordings(arguments, model.task)
     through = [name for name in ("dense", "asynchronous") if getattr(arguments, name)] or ["dense"]
-    evaluation = evaluate(model, recordings, through)
-    steps = accuracy_over_events(model, recordings) if arguments.over_events else None
-    found = search_thresholds(model, recordings, through[-1]) if arguments.search else None
+    way = {"downsampling": arguments.downsampling, "model_sensor": arguments.model_sensor}
+    evaluation = evaluate(model, recordings, through, **way)
+    steps = accuracy_over_events(model, recordings, **way) if arguments.over_events else None
+    found = search_thresholds(model, recordings, through[-1], **way) if arguments.search else None
 
     console = Console()
     title = f"{model.name} on {recordings.name}, {recordings.part}, {recordings.count} recordings"
@@ -85,6 +92,13 @@ def _run(arguments: argparse.Namespace) -> None:
             f" scores differ by at most {agreement.largest_difference:.1e}"
         )
         document["agreement"] = asdict(agreement)
+    document |= {"camera": list(recordings.sensor), **way}
+    if (rates := evaluation.rates) is not None:
+        console.print(
+            f"{rates.camera_per_s / 1e3:.1f} k events/s of a camera of {recordings.sensor[0]} x {recordings.sensor[1]}"
+            f" px, {rates.network_per_s / 1e3:.1f} k of them into the network"
+        )
+        document["rates"] = asdict(rates)
     if (costs := evaluation.costs) is not None:
         console.print(
             f"live: {costs.us_per_event:.2f} µs and {costs.flops_per_event / 1e3:.1f} kFLOP per event,"
@@ -109,9 +123,13 @@ def _run(arguments: argparse.Namespace) -> None:
 def _recordings(arguments: argparse.Namespace, task: str) -> LabelledRecordings:
     from aegnn_core.datasets import open_dataset
     from aegnn_core.evaluation import dataset_moments, simulated_moments
+    from aegnn_core.events.letterbox import read_size
 
+    camera = None if arguments.camera is None else read_size(arguments.camera, "camera")
     if arguments.dataset == "simulated":
-        return simulated_moments(task, arguments.samples, arguments.seed)
+        return simulated_moments(task, arguments.samples, arguments.seed, camera=camera)
+    if camera is not None:
+        raise ValueError(f"--camera is for simulated scenes, the recordings of {arguments.dataset} have their own")
     return dataset_moments(open_dataset(arguments.dataset, arguments.split, task=task), task)
 
 

@@ -66,7 +66,11 @@ class LabelledRecordings:
 
 
 def simulated_moments(
-    task: str, count: int, seed: int = HELD_OUT_SEED, config: SceneConfig | None = None
+    task: str,
+    count: int,
+    seed: int = HELD_OUT_SEED,
+    config: SceneConfig | None = None,
+    camera: tuple[int, int] | None = None,
 ) -> LabelledRecordings:
     """Simulated recordings with the seeds ``seed, seed + 1, …``: the class at their end, or boxes every 50 ms.
 
@@ -75,6 +79,8 @@ def simulated_moments(
         count: how many.
         seed: of the first; seeds below :data:`aegnn_core.datasets.simulated.HELD_OUT_SEED` may have been trained on.
         config: of the scenes, or of the recordings.
+        camera: width and height [px] of a camera that sees the same scenes, see
+            :meth:`aegnn_core.events.simulation.SceneConfig.for_camera`; None for the configuration's own.
     """
     seeds = range(seed, seed + count)
     part = f"seeds {seeds.start} to {seeds.stop - 1}"
@@ -83,6 +89,10 @@ def simulated_moments(
         simulate, labels, config = _recording, RECOGNITION_CLASSES, config or RECOGNITION_SCENE
     else:
         simulate, labels, config = _scene, CLASSES, config or SceneConfig()
+
+    if camera is not None:
+        config = config.for_camera(camera)
+        part += ", seen by a camera of {} x {} px".format(*camera)
 
     def read() -> Iterator[LabelledMoments]:
         return (simulate(number, config) for number in seeds)

@@ -15,9 +15,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from aegnn_core.evaluation.answers import LiveAnswers
 from aegnn_core.evaluation.average_precision import AveragePrecision
 from aegnn_core.evaluation.evaluate import Accuracy, figures_of
+from aegnn_core.evaluation.on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera
-from aegnn_core.events.filters import rescale
 from aegnn_core.events.label_topics import (
     BOXES_TYPE,
     CLASS_TYPE,
@@ -46,6 +47,7 @@ class Replay:
 
     Attributes:
         events: their number.
+        events_downsampled: how many of them, or made of them, came to the model's sensor.
         answers: number of times that the model was asked.
         seconds: that the model took for all.
         labelled: number of answers that a label says the truth about.
@@ -53,6 +55,7 @@ class Replay:
     """
 
     events: int
+    events_downsampled: int
     answers: int
     seconds: float
     labelled: int
@@ -66,10 +69,12 @@ def replay(
     *,
     period_us: int = 20_000,
     score_threshold: float = 0.3,
+    downsampling: str = DOWNSAMPLING[0],
+    model_sensor: str = MODEL_SENSORS[0],
 ) -> Replay:
     """Ask the live model every ``period_us`` of a recording, and whenever the recording says what is true.
 
-    Events of another sensor are rescaled onto the model's, and its boxes back.
+    Events of another sensor come to the model's as :class:`aegnn_core.evaluation.ModelOnCamera` says, its boxes back.
 
     Args:
         recording: whatever :func:`aegnn_core.events.read_events` reads; labels are those of a bag's topic ``/labels``.
@@ -79,12 +84,14 @@ def replay(
             packets; of other recordings than bags, the sensor's time.
         period_us: time between answers [µs].
         score_threshold: least score of the boxes in the bag.
+        downsampling: how events of a larger sensor come to the model's: ``"integrate"`` or ``"coordinates"``.
+        model_sensor: ``"trained"``, or ``"camera"`` for a network that runs on the recording's own sensor.
 
     Raises:
         FileNotFoundError: there is no such recording.
         FileExistsError: something is at ``output`` already.
-        ValueError: the recording or its labels cannot be read, the labels are for another task, or the period is not
-            positive.
+        ValueError: the recording or its labels cannot be read, the labels are for another task, the period is not
+            positive, or the network does not run on the recording's sensor.
     """
     recording = Path(recording)
     if period_us < 1:
@@ -96,8 +103,9 @@ def replay(
     start, stop = int(stream.events["t"][0]), int(stream.events["t"][-1])
     truth = {(label.stamp - offset) // 1000: label for label in labels}
     moments = sorted({*range(start + period_us, stop, period_us), stop, *truth})
-    size, sensor = (stream.width, stream.height), (model.width, model.height)
-    outputs = LiveAnswers(model)(rescale(stream.events, size, sensor), moments)
+    fitted = ModelOnCamera(model, (stream.width, stream.height), downsampling, model_sensor)
+    events = fitted.events(stream.events)
+    outputs = LiveAnswers(fitted.model)(events, moments)
     predictions: dict[int, Any] = {}
     seconds = 0.0
     with ExitStack() as stack:
@@ -115,16 +123,13 @@ def replay(
                 if bag is not None:
                     bag.write_scores(1000 * moment + offset, scores)
                 continue
-            (boxes,) = model.network.detections(answer, score_threshold=_LEAST_SCORE)
-            for axis, names in enumerate(("xw", "yh")):
-                for name in names:
-                    boxes[name] *= size[axis] / sensor[axis]
+            boxes = fitted.boxes(answer, _LEAST_SCORE)
             predictions[moment] = boxes
             if bag is not None:
                 bag.write_boxes(1000 * moment + offset, boxes)
     true = [label.class_id if label.boxes is None else label.boxes for label in truth.values()]
     figures = figures_of(model, true, [predictions[moment] for moment in truth]) if truth else None
-    return Replay(len(stream), len(moments), seconds, len(truth), figures)
+    return Replay(len(stream), len(events), len(moments), seconds, len(truth), figures)
 
 
 class _AnswerBag:

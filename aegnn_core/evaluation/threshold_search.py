@@ -12,8 +12,10 @@ from torch import Tensor
 
 from aegnn_core.evaluation.answers import ANSWERS
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
-from aegnn_core.evaluation.evaluate import check_fit
+from aegnn_core.evaluation.evaluate import fit
 from aegnn_core.evaluation.moments import LabelledRecordings
+from aegnn_core.evaluation.on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.nn.checkpoint import TrainedModel
 
 __all__ = ["IOU_THRESHOLDS", "SCORE_THRESHOLDS", "ThresholdResult", "search_thresholds"]
@@ -43,25 +45,34 @@ def search_thresholds(
     through: str = "asynchronous",
     scores: Sequence[float] = SCORE_THRESHOLDS,
     ious: Sequence[float] = IOU_THRESHOLDS,
+    *,
+    downsampling: str = DOWNSAMPLING[0],
+    model_sensor: str = MODEL_SENSORS[0],
 ) -> list[ThresholdResult]:
     """Average precision for all pairs of thresholds, the best first; the model answers only once.
 
+    Args:
+        model, recordings, downsampling, model_sensor: as of :func:`aegnn_core.evaluation.evaluate`.
+        through: ``"dense"`` or ``"asynchronous"``.
+        scores: least scores of a box.
+        ious: overlaps from which the lesser of two boxes of a class is suppressed.
+
     Raises:
-        ValueError: the model is no detector, or for other classes or another sensor than the recordings.
+        ValueError: the model is no detector, or for other classes or a larger sensor than the recordings.
     """
-    check_fit(model, recordings)
+    fitted = fit(model, recordings, downsampling, model_sensor)
     if model.task != "detection":
         raise ValueError(f"thresholds are for detection, the model {model.name} is for {model.task}")
-    answer = ANSWERS[through](model)
+    answer = ANSWERS[through](fitted.model)
     truth: list[Any] = []
     outputs: list[Tensor] = []
     for recording in track(recordings.read(), "Evaluating", total=recordings.count, transient=True):
         truth.extend(recording.truth)
-        outputs.extend(answer(recording.events, recording.moments))
+        outputs.extend(answer(fitted.events(recording.events), recording.moments))
     pairs = [(score, iou) for score in scores for iou in ious]
     results = [
         ThresholdResult(
-            score, iou, average_precision(truth, _boxes(model, recordings, outputs, score, iou), model.labels)
+            score, iou, average_precision(truth, _boxes(fitted, recordings, outputs, score, iou), model.labels)
         )
         for score, iou in track(pairs, "Searching", transient=True)
     ]
@@ -69,7 +80,7 @@ def search_thresholds(
 
 
 def _boxes(
-    model: TrainedModel, recordings: LabelledRecordings, outputs: Sequence[Tensor], score: float, iou: float
+    fitted: ModelOnCamera, recordings: LabelledRecordings, outputs: Sequence[Tensor], score: float, iou: float
 ) -> list[np.ndarray]:
-    found = [model.network.detections(output, score, iou)[0] for output in outputs]
+    found = [fitted.boxes(output, score, iou) for output in outputs]
     return found if recordings.counts is None else [boxes[recordings.counts(boxes["w"], boxes["h"])] for boxes in found]

@@ -2,6 +2,7 @@
 
 from aegnn_core.events.array import EVENT_DTYPE, EventFormatError, EventStream, check_events, make_events
 from aegnn_core.events.decoders import TRIGGER_DTYPE, Decoder, DecoderCounts, make_decoder
+from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler, integrate, integration_state, project
 from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
 from aegnn_core.events.files import read_events
 from aegnn_core.events.filters import (
@@ -13,19 +14,23 @@ from aegnn_core.events.filters import (
     remove_pixels,
     rescale,
 )
+from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.events.rosbag import EventPacket, event_packets, read_event_packets, write_event_bag
 from aegnn_core.events.time_order import MAX_DISORDER_US, TimeJumpError, in_time_order
 
 __all__ = [
+    "DOWNSAMPLING",
     "EVENT_DTYPE",
     "MAX_DISORDER_US",
     "TRIGGER_DTYPE",
     "Decoder",
     "DecoderCounts",
+    "Downsampler",
     "EventFormatError",
     "EventPacket",
     "EventStream",
     "Evt3EncoderState",
+    "Letterbox",
     "TimeJumpError",
     "check_events",
     "encode_evt3",
@@ -33,8 +38,11 @@ __all__ = [
     "every_nth",
     "hot_pixels",
     "in_time_order",
+    "integrate",
+    "integration_state",
     "make_decoder",
     "make_events",
+    "project",
     "read_event_packets",
     "read_events",
     "refractory_period",

@@ -1,6 +1,6 @@
 """Layers, networks by name, heads, and files of trained models."""
 
-from aegnn_core.nn.checkpoint import TrainedModel, load_model, packaged_models, save_model
+from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, packaged_models, save_model
 from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network
 from aegnn_core.nn.spline import SplineConv
@@ -12,6 +12,7 @@ __all__ = [
     "GraphNetwork",
     "SplineConv",
     "TrainedModel",
+    "for_sensor",
     "load_model",
     "network",
     "packaged_models",

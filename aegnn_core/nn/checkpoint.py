@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from aegnn_core.graph.config import GraphConfig
-from aegnn_core.nn.networks import GraphNetwork, network
+from aegnn_core.nn.networks import NETWORKS, GraphNetwork, network
 
-__all__ = ["TrainedModel", "describe", "load_model", "packaged_models", "restore", "save_model"]
+__all__ = ["TrainedModel", "describe", "for_sensor", "load_model", "packaged_models", "restore", "save_model"]
 
 _KEY = "aegnn"
 _VERSION = 1
@@ -126,8 +128,42 @@ def save_model(path: str | Path, model: TrainedModel) -> None:
     part.replace(path)
 
 
+def for_sensor(model: TrainedModel, sensor: Sequence[int]) -> TrainedModel:
+    """The model with the same weights for a sensor of another size, where its layers are the same in every place.
+
+    Voxels and cells keep their size in pixels, so objects have to look as large there as where it was trained.
+
+    Args:
+        model: stays as it is.
+        sensor: width and height [px].
+
+    Raises:
+        ValueError: a size that is not positive, or a network with a fully connected head.
+    """
+    if tuple(sensor) == model.network.sensor:
+        return model
+    if not model.network.fits_any_sensor:
+        raise ValueError(
+            f"model {model.name} has a fully connected head, with weights for every place of its {model.width} x"
+            f" {model.height} px: it cannot run on a sensor of {' x '.join(map(str, sensor))} px, only be given events"
+            " that are downsampled to its own"
+        )
+    architecture = {**model.architecture, "sensor": list(sensor)}
+    if "voxel" in signature(NETWORKS[architecture["name"]]).parameters:
+        architecture["voxel"] = list(model.network.cell)  # which by default depends on the sensor
+    module = network(**architecture)
+    module.load_state_dict(model.network.state_dict())
+    module.to(next(model.network.parameters())).train(model.network.training)
+    module.graph = model.network.graph
+    return replace(model, network=module, architecture=architecture)
+
+
 def load_model(
-    source: str | Path, *, device: str | torch.device = "cpu", graph: GraphConfig | None = None
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    graph: GraphConfig | None = None,
+    sensor: Sequence[int] | None = None,
 ) -> TrainedModel:
     """Load a packaged model by name, or a ``.safetensors`` file by path.
 
@@ -135,10 +171,17 @@ def load_model(
         source: a name from :func:`packaged_models`, or a path.
         device: where the network goes, such as ``"cpu"`` or ``"cuda:0"``.
         graph: if given, the graph configuration that the model has to be for.
+        sensor: if given, width and height [px] of the sensor that it is to run on, see :func:`for_sensor`.
 
     Raises:
-        ValueError: no such model or device, not a model file, or a model for another graph configuration.
+        ValueError: no such model or device, not a model file, a model for another graph configuration, or one that
+            cannot run on the sensor.
     """
+    model = _find(source, device, graph)
+    return model if sensor is None else for_sensor(model, sensor)
+
+
+def _find(source: str | Path, device: str | torch.device, graph: GraphConfig | None) -> TrainedModel:
     path = Path(source)
     if path.suffix != ".safetensors":
         if str(source) not in packaged_models():

@@ -42,10 +42,17 @@ class GridPrediction(NamedTuple):
         return self.objectness.sigmoid()[..., None] * self.classes.softmax(-1)
 
 
-def decode_grid(output: Tensor, sensor: tuple[int, int]) -> GridPrediction:
-    """Boxes and logits from a network's ``output [B, rows, columns, 5 + C]`` for a sensor of (width, height) px."""
+def decode_grid(output: Tensor, sensor: tuple[int, int], stride: tuple[float, float] | None = None) -> GridPrediction:
+    """Boxes and logits from a network's output.
+
+    Args:
+        output: ``[B, rows, columns, 5 + C]``.
+        sensor: width and height [px].
+        stride: width and height of a cell [px], the first of them at the origin; by default, cells divide the sensor
+            evenly.
+    """
     _, rows, columns, _ = output.shape
-    cell = output.new_tensor([sensor[0] / columns, sensor[1] / rows])
+    cell = output.new_tensor(stride or (sensor[0] / columns, sensor[1] / rows))
     row, column = torch.meshgrid(
         torch.arange(rows, device=output.device), torch.arange(columns, device=output.device), indexing="ij"
     )
@@ -70,7 +77,12 @@ def intersection_over_union(a: Tensor, b: Tensor, generalized: bool = False) -> 
 
 
 def detection_loss(
-    output: Tensor, sensor: tuple[int, int], boxes: Tensor, classes: Tensor, sample: Tensor
+    output: Tensor,
+    sensor: tuple[int, int],
+    boxes: Tensor,
+    classes: Tensor,
+    sample: Tensor,
+    stride: tuple[float, float] | None = None,
 ) -> dict[str, Tensor]:
     """Training loss of a grid, in parts that are to be added up.
 
@@ -83,13 +95,15 @@ def detection_loss(
         boxes: all true boxes ``[M, 4]`` (x0, y0, x1, y1 px).
         classes: their classes ``[M]``.
         sample: the row of the batch that each belongs to ``[M]``.
+        stride: width and height of a cell [px], as in :func:`decode_grid`.
     """
     batch_size, rows, columns, _ = output.shape
-    prediction = decode_grid(output, sensor)
+    prediction = decode_grid(output, sensor, stride)
+    width, height = stride or (sensor[0] / columns, sensor[1] / rows)
     owner = torch.full((batch_size, rows, columns), -1, dtype=torch.long)
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
-    column = (center[:, 0] * columns / sensor[0]).cpu()
-    row = (center[:, 1] * rows / sensor[1]).cpu()
+    column = (center[:, 0] / width).cpu()
+    row = (center[:, 1] / height).cpu()
     area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
     for m in torch.argsort(area, descending=True).tolist():
         left, top = round(float(column[m])) - 1, round(float(row[m])) - 1

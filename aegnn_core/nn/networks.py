@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
-from aegnn_core.nn.detection import decode_grid, suppress
+from aegnn_core.nn.detection import GridPrediction, decode_grid, suppress
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling, grid_shape
 
 __all__ = ["DATASETS", "NETWORKS", "TASKS", "DatasetSize", "GraphNetwork", "network"]
@@ -174,7 +174,29 @@ class GraphNetwork(nn.Module):
         """Probability of every class ``[B, classes]``; for a detector, of its most certain box of that class."""
         if self.task == "recognition":
             return output.softmax(-1)
-        return decode_grid(output, self.sensor).scores().amax(1)
+        return self.predictions(output).scores().amax(1)
+
+    @property
+    def stride(self) -> tuple[float, float] | None:
+        """Width and height [px] of the cells of a detector's output; None where they divide the sensor evenly."""
+        steps = getattr(self.head, "stride", None)
+        return None if steps is None else (steps * self.cell[0], steps * self.cell[1])
+
+    @property
+    def cell(self) -> tuple[float, float]:
+        """Width and height [px] of a cell of what the head sees."""
+        pooling = self.grid if self.grid is not None else self.counts
+        assert pooling is not None
+        return pooling.size
+
+    @property
+    def fits_any_sensor(self) -> bool:
+        """Whether the same weights are right for a sensor of another size: the head has no weights of a place."""
+        return not isinstance(self.head, _FlatHead)
+
+    def predictions(self, output: Tensor) -> GridPrediction:
+        """The boxes [px] and scores of all cells of a detector's output."""
+        return decode_grid(output, self.sensor, self.stride)
 
     def detections(
         self, output: Tensor, score_threshold: float = 0.3, iou_threshold: float = 0.5, max_detections: int = 100
@@ -182,8 +204,10 @@ class GraphNetwork(nn.Module):
         """Boxes from a detector's output, see :func:`aegnn_core.nn.detection.suppress`."""
         if self.task != "detection":
             raise ValueError(f"detections need a network for the task detection, this one is for {self.task}")
-        prediction = decode_grid(output, self.sensor)
-        return suppress(prediction, self.sensor, score_threshold, iou_threshold, max_detections)
+        return suppress(self.predictions(output), self.sensor, score_threshold, iou_threshold, max_detections)
+
+    def extra_repr(self) -> str:
+        return f"{self.sensor[0]} x {self.sensor[1]} px, {self.task}"
 
 
 class _FlatHead(nn.Module):
@@ -206,6 +230,9 @@ class _ConvolutionalHead(nn.Module):
 
     The cells see their surroundings at two scales: the finer knows where an edge is, the coarser what it is part of.
     """
+
+    #: Cells of the grid of features along one of its own.
+    stride = 4
 
     def __init__(self, channels: int, width: int, outputs: int) -> None:
         super().__init__()
@@ -332,7 +359,7 @@ def _graph_grid(
         dim,
         _event_blocks(_SMALL, {"dim": dim, "kernel_size": 2}),
         [],
-        GridPooling(size.sensor, grid_shape(size.sensor, voxel), least_ages),
+        GridPooling(size.sensor, grid_shape(size.sensor, voxel), least_ages, (float(voxel[0]), float(voxel[1]))),
         head,
     )
 
@@ -349,7 +376,7 @@ def _histogram(
     least_ages: Sequence[int] = (),
 ) -> GraphNetwork:
     """No graph at all: events counted per pixel, polarity and part of the past, and ordinary convolutions."""
-    counts = CountPooling(size.sensor, grid_shape(size.sensor, voxel), least_ages)
+    counts = CountPooling(size.sensor, (float(voxel[0]), float(voxel[1])), least_ages)
     head = _image_head(counts.channels, task, classes, stem, width, dropout)
     return GraphNetwork(size.sensor, task, dim, [], [], None, head, counts)
 
@@ -369,9 +396,9 @@ def _graph_histogram(
     feature_ages: Sequence[int] = (),
 ) -> GraphNetwork:
     """The histogram, and in every cell beside it the largest features that spline convolutions find in its events."""
-    shape = grid_shape(size.sensor, voxel)
-    counts = CountPooling(size.sensor, shape, least_ages)
-    grid = GridPooling(size.sensor, shape, feature_ages)
+    cell = (float(voxel[0]), float(voxel[1]))
+    counts = CountPooling(size.sensor, cell, least_ages)
+    grid = GridPooling(size.sensor, counts.shape, feature_ages, cell)
     widths = (1, *channels)
     blocks: list[nn.Module] = [
         ConvBlock(inputs, outputs, dim=dim, kernel_size=kernel_size) for inputs, outputs in pairwise(widths)

@@ -216,15 +216,23 @@ class GridPooling(nn.Module):
         sensor: sensor width and height [px].
         shape: columns and rows of the grid.
         least_ages: ages at which the second part of the past and those behind it begin [µs].
+        size: width and height of a cell [px], where the cells of the last column or row may reach beyond the sensor; by
+            default the sensor is divided evenly.
 
     Raises:
         ValueError: ``least_ages`` that are not positive and ascending.
     """
 
-    def __init__(self, sensor: tuple[int, int], shape: tuple[int, int], least_ages: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        sensor: tuple[int, int],
+        shape: tuple[int, int],
+        least_ages: Sequence[int] = (),
+        size: tuple[float, float] | None = None,
+    ) -> None:
         super().__init__()
         self.sensor, self.shape, self.least_ages = sensor, shape, check_least_ages(least_ages)
-        self.size = (sensor[0] / shape[0], sensor[1] / shape[1])
+        self.size = size or (sensor[0] / shape[0], sensor[1] / shape[1])
 
     @property
     def ages(self) -> int:
@@ -256,17 +264,19 @@ class CountPooling(nn.Module):
 
     Args:
         sensor: sensor width and height [px].
-        shape: columns and rows of the grid.
+        size: width and height of a cell [px]; those of the last column or row may reach beyond the sensor.
         least_ages: ages at which the second part of the past and those behind it begin [µs].
 
     Raises:
         ValueError: ``least_ages`` that are not positive and ascending.
     """
 
-    def __init__(self, sensor: tuple[int, int], shape: tuple[int, int], least_ages: Sequence[int] = ()) -> None:
+    def __init__(
+        self, sensor: tuple[int, int], size: tuple[float, float] = (1.0, 1.0), least_ages: Sequence[int] = ()
+    ) -> None:
         super().__init__()
-        self.sensor, self.shape, self.least_ages = sensor, shape, check_least_ages(least_ages)
-        self.size = (sensor[0] / shape[0], sensor[1] / shape[1])
+        self.sensor, self.size, self.least_ages = sensor, size, check_least_ages(least_ages)
+        self.shape = grid_shape(sensor, size)
 
     @property
     def channels(self) -> int:

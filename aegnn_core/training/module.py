@@ -134,7 +134,8 @@ class GraphLearner(lightning.LightningModule):
     def _detection_losses(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         counts = batch.num_boxes.to(output.device)
         sample = torch.repeat_interleave(torch.arange(len(output), device=output.device), counts)
-        return detection_loss(output.float(), self.network.sensor, batch.boxes, batch.classes, sample)
+        sensor, stride = self.network.sensor, self.network.stride
+        return detection_loss(output.float(), sensor, batch.boxes, batch.classes, sample, stride)
 
     def _counting(self, boxes: np.ndarray) -> np.ndarray:
         return boxes if self.counts is None else boxes[self.counts(boxes["w"], boxes["h"])]

@@ -19,7 +19,7 @@ from aegnn_core.evaluation.average_precision import RECALLS
 from aegnn_core.evaluation.over_events import SHARES, accuracy_over_events
 from aegnn_core.evaluation.plots import plot_precision_recall
 from aegnn_core.evaluation.threshold_search import IOU_THRESHOLDS, SCORE_THRESHOLDS, search_thresholds
-from aegnn_core.events import make_events
+from aegnn_core.events import Letterbox, integrate, make_events
 from aegnn_core.events.simulation import simulate_recognition, simulate_scene
 from aegnn_core.nn import DETECTION_DTYPE
 from aegnn_core.nn.checkpoint import TrainedModel
@@ -272,11 +272,81 @@ def test_a_model_for_something_else_is_refused(tmp_path: Path, monkeypatch: pyte
         evaluate(load_model("scenes_detector"), recordings)
 
 
+def test_the_same_scenes_by_a_larger_camera_are_told_by_pixels_that_integrate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the camera's pixels; coordinates alone give the network many times the events, and worse boxes."""
+    file, documents = tmp_path / "out.json", {}
+    arguments = ["evaluate", "scenes_detector", "--samples", "3", "--asynchronous", "--json", str(file)]
+    for way in ("integrate", "coordinates"):
+        assert main([*arguments, "--camera", "320x240", "--downsampling", way]) == 0
+        documents[way] = json.loads(file.read_text())
+        assert "k events/s of a camera of 320 x 240 px" in capsys.readouterr().out
+    assert main(arguments) == 0
+    small = json.loads(file.read_text())
+    integrated, divided = documents["integrate"], documents["coordinates"]
+    assert integrated["part"] == "seeds 1000000 to 1000002, seen by a camera of 320 x 240 px"
+    assert (integrated["camera"], integrated["downsampling"]) == ([320, 240], "integrate")
+    assert divided["rates"]["camera_per_s"] == divided["rates"]["network_per_s"] == integrated["rates"]["camera_per_s"]
+    assert integrated["rates"]["network_per_s"] < 3 * small["rates"]["network_per_s"]
+    assert integrated["rates"]["network_per_s"] < divided["rates"]["network_per_s"] / 3
+    assert integrated["ap"] > divided["ap"]
+    assert integrated["ap50"] > 0.4
+
+
+def test_boxes_of_a_larger_camera_are_those_of_the_network_behind_the_filter() -> None:
+    model, letterbox = load_model("scenes_detector"), Letterbox((400, 240), (160, 120))
+    recordings = simulated_moments("detection", 1, HELD_OUT, camera=(400, 240))
+    (recording,) = recordings.read()
+    events, predicted = integrate(recording.events, letterbox), []
+    for moment in recording.moments:
+        with torch.no_grad():
+            output = model.network(build_graph(events[events["t"] <= moment], model.graph, time=moment))
+        predicted.append(letterbox.to_camera(model.network.detections(output, 0.01)[0]))
+    expected = average_precision(recording.truth, predicted, model.labels)
+    found = evaluate(model, recordings, ["dense", "asynchronous"])
+    assert found.figures["dense"].ap == pytest.approx(expected.ap, abs=1e-6)
+    assert found.agreement is not None
+    assert found.agreement.equal == found.agreement.answers == 8
+    (best, *_) = search_thresholds(model, recordings, "dense", scores=[0.01], ious=[0.5])
+    assert best.precision.ap == pytest.approx(expected.ap, abs=1e-6)
+
+
+def test_a_network_can_run_on_the_cameras_own_sensor() -> None:
+    recordings = simulated_moments("detection", 1, HELD_OUT, camera=(200, 150))
+    (recording,) = recordings.read()
+    found = evaluate(load_model("scenes_detector"), recordings, model_sensor="camera")
+    same = evaluate(load_model("scenes_detector", sensor=(200, 150)), recordings)
+    assert found.figures["asynchronous"].to_dict() == same.figures["asynchronous"].to_dict()
+    assert found.rates is not None
+    assert found.rates.network_per_s == found.rates.camera_per_s
+    assert found.costs is not None
+    assert found.costs.events == np.count_nonzero(recording.events["t"] <= recording.moments[-1])
+    # Smaller than what it was trained for, it is right there all the same.
+    smaller = simulated_moments("detection", 1, HELD_OUT, camera=(120, 90))
+    assert evaluate(load_model("scenes_detector"), smaller, model_sensor="camera").rates is not None
+    with pytest.raises(ValueError, match="for a sensor of 160 x 120 px, the data set simulated for a sensor of 120 x"):
+        evaluate(load_model("scenes_detector"), smaller)
+
+
+def test_accuracy_over_events_counts_what_the_network_has_seen() -> None:
+    model, recordings = load_model("scenes_recognizer"), simulated_moments("recognition", 3, 7, camera=(240, 200))
+    steps = accuracy_over_events(model, recordings)
+    fired = [len(integrate(one.events, Letterbox((240, 200), (120, 100)))) for one in recordings.read()]
+    assert steps[-1].events == pytest.approx(np.mean(fired), abs=0.01)
+    assert steps[-1].accuracy == evaluate(model, recordings).figures["asynchronous"].to_dict()["accuracy"]
+
+
 def test_the_command_says_in_one_sentence_what_is_wrong(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert main(["evaluate", "nothing"]) == 2
     assert capsys.readouterr().err.startswith("aegnn: unknown model 'nothing'")
+    for camera in ("640", "0x480", "640x480x3", "wide", "-1x5"):
+        assert main(["evaluate", "scenes_detector", f"--camera={camera}"]) == 2
+        assert capsys.readouterr().err.startswith(f"aegnn: camera is {camera!r}, expected a width and a height")
+    assert main(["evaluate", "nmnist", "--dataset", "nmnist", "--camera", "640x480"]) == 2
+    assert "--camera is for simulated scenes, the recordings of nmnist have their own" in capsys.readouterr().err
     monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
     assert main(["evaluate", "scenes_recognizer", "--dataset", "nmnist"]) == 2
     assert "classes have no .bin files" in capsys.readouterr().err

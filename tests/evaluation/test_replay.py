@@ -1,6 +1,7 @@
 """A replayed bag gives the live model's answers at the recording's times, in the camera's pixels, and its figures."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from aegnn_core import build_graph, load_model
 from aegnn_core.cli import main
 from aegnn_core.evaluation import evaluate, simulated_moments
 from aegnn_core.evaluation.replay import replay
-from aegnn_core.events import EventStream, event_packets, write_event_bag
+from aegnn_core.events import EventStream, Letterbox, event_packets, integrate, write_event_bag
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label, label_typestore
 from aegnn_core.events.rosbag import read_labels
-from aegnn_core.events.simulation import simulate_recognition, simulate_scene
+from aegnn_core.events.simulation import SceneConfig, simulate_recognition, simulate_scene
 
 SEED = 2_000_000
 OFFSET = 1_700_000_000_000_000_000
@@ -83,6 +84,7 @@ def test_classes_and_a_camera_with_more_pixels(tmp_path: Path, capsys: pytest.Ca
     write_event_bag(tmp_path / "large", EventStream(events, 240, 200), labels=label)
     file, answers = tmp_path / "out.json", tmp_path / "answers"
     arguments = ["replay", str(tmp_path / "large"), "--model", "scenes_recognizer", "--output", str(answers)]
+    arguments += ["--downsampling", "coordinates"]
     assert main([*arguments, "--json", str(file)]) == 0
     figures = json.loads(file.read_text())
     assert (figures["events"], figures["labelled"]) == (len(events), 1)
@@ -100,19 +102,56 @@ def test_classes_and_a_camera_with_more_pixels(tmp_path: Path, capsys: pytest.Ca
     assert [result.score for result in results] == sorted((result.score for result in results), reverse=True)
 
 
+def boxes_of(recording: Path, **options: str) -> tuple[int, np.ndarray]:
+    """How many events the network got, and the last boxes."""
+    answers = recording.with_name(f"{recording.name}_{len(list(recording.parent.iterdir()))}")
+    result = replay(recording, load_model("scenes_detector"), answers, period_us=250_000, **options)
+    boxes = read_labels(answers, topic="/event_detector/detections")[-1].boxes
+    assert boxes is not None
+    return result.events_downsampled, boxes
+
+
 def test_boxes_are_in_the_cameras_pixels(tmp_path: Path) -> None:
+    """A camera of twice the pixels."""
     scene = simulate_scene(SEED).stream
     larger = scene.events.copy()
     larger["x"] *= 2
+    larger["y"] *= 2
     write_event_bag(tmp_path / "plain", scene)
-    write_event_bag(tmp_path / "wide", EventStream(larger, 320, 120))
-    found = {}
-    for name in ("plain", "wide"):
-        replay(tmp_path / name, load_model("scenes_detector"), tmp_path / f"{name}_answers", period_us=250_000)
-        found[name] = read_labels(tmp_path / f"{name}_answers", topic="/event_detector/detections")[-1].boxes
-    assert len(found["plain"]) > 0
-    for name, scale in (("x", 2), ("w", 2), ("y", 1), ("h", 1)):
-        np.testing.assert_allclose(found["wide"][name], scale * found["plain"][name], rtol=1e-4)
+    write_event_bag(tmp_path / "larger", EventStream(larger, 320, 240))
+    count, plain = boxes_of(tmp_path / "plain")
+    assert count == len(scene)
+    assert len(plain) > 0
+    count, found = boxes_of(tmp_path / "larger", downsampling="coordinates")
+    assert count == len(scene)
+    for name in "xywh":
+        np.testing.assert_allclose(found[name], 2 * plain[name], rtol=1e-4)
+
+
+def test_a_larger_camera_is_integrated_or_the_network_runs_at_its_size(tmp_path: Path) -> None:
+    config = replace(SceneConfig(), duration_us=200_000).for_camera((320, 240))
+    scene = simulate_scene(SEED, config).stream
+    write_event_bag(tmp_path / "large", scene)
+    model = load_model("scenes_detector")
+    letterbox = Letterbox((320, 240), (160, 120))
+    fired = integrate(scene.events, letterbox)
+    count, found = boxes_of(tmp_path / "large")
+    assert count == len(fired) < len(scene) / 3
+    with torch.no_grad():
+        (expected,) = model.network.detections(model.network(build_graph(fired, model.graph, time=last(scene))), 0.3)
+    for name in "xywh":
+        np.testing.assert_allclose(found[name], letterbox.to_camera(expected)[name], atol=2e-2)
+    count, found = boxes_of(tmp_path / "large", model_sensor="camera")
+    assert count == len(scene)
+    native = load_model("scenes_detector", sensor=(320, 240)).network
+    with torch.no_grad():
+        (expected,) = native.detections(native(build_graph(scene.events, model.graph, time=last(scene))), 0.3)
+    for name in "xywh":
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-2)
+
+
+def last(stream: EventStream) -> int:
+    return int(stream.events["t"][-1])
 
 
 def test_what_cannot_be_replayed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,6 +164,10 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, capsys: pytest.Captu
         replay(tmp_path / "bag", load_model("scenes_detector"))
     with pytest.raises(ValueError, match="the period is 0 µs, expected a positive number"):
         replay(tmp_path / "bag", model, period_us=0)
+    with pytest.raises(ValueError, match="unknown downsampling 'mean', known are integrate, coordinates"):
+        replay(tmp_path / "bag", load_model("nmnist"), downsampling="mean")
+    with pytest.raises(ValueError, match="unknown sensor for the model, 'mine', known are trained, camera"):
+        replay(tmp_path / "bag", load_model("nmnist"), model_sensor="mine")
     with pytest.raises(FileExistsError, match="exists already"):
         replay(tmp_path / "bag", model, tmp_path / "bag")
     assert main(["replay", str(tmp_path / "nothing")]) == 2

@@ -415,6 +415,30 @@ def test_a_wrong_sensor_is_refused_by_name_and_value(values, message):
         SensorModel(**values)
 
 
+def test_a_camera_with_more_pixels_sees_the_same_things_larger_and_faster():
+    small = SceneConfig()
+    large, wide = small.for_camera((640, 480)), small.for_camera((1280, 720))
+    assert (large.sensor.width, large.sensor.height) == (640, 480)
+    assert large.sensor.threshold_on == small.sensor.threshold_on
+    for name in ("car_length_px", "pedestrian_height_px", "clutter_size_px", "object_speed", "backdrop_speed"):
+        assert getattr(large, name) == tuple(4 * end for end in getattr(small, name))
+        assert getattr(wide, name) == tuple(6 * end for end in getattr(small, name))
+    assert (large.shake_px, large.min_side_px) == (4 * small.shake_px, 4 * small.min_side_px)
+    assert (large.duration_us, large.labelled, large.max_step_px) == (small.duration_us, (1, 4), small.max_step_px)
+    assert small.for_camera((160, 120)) == small
+    assert RECOGNITION_SCENE.for_camera((240, 200)).star_speed == (50.0, 120.0)
+    with pytest.raises(ValueError, match="width is 0 px"):
+        small.for_camera((0, 480))
+
+
+def test_a_scene_of_a_larger_camera_has_its_boxes_there():
+    config = replace(SceneConfig(), duration_us=50_000, labelled=(3, 3)).for_camera((480, 360))
+    scene = simulate_scene(4, config)
+    check_events(scene.stream.events, 480, 360)
+    assert scene.boxes["h"].max() > 60  # more than on 160 x 120 px
+    assert (scene.boxes["x"] + scene.boxes["w"]).max() <= 480
+
+
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="seed is -1"):
         simulate_scene(-1)

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from aegnn_core import GraphConfig, load_model, make_model_asynchronous, network, save_model
+from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchronous, network, save_model
+from aegnn_core.events import make_events
 from aegnn_core.nn import TrainedModel, packaged_models
 from tests.nn.networks import randomize
 
@@ -112,3 +114,82 @@ def test_packaged_models_load_and_are_small(name: str) -> None:
     assert model.training["seed"] >= 0
     path = Path(__file__).parents[2] / "aegnn_core" / "weights" / f"{name}.safetensors"
     assert path.stat().st_size < 2_000_000
+
+
+def patch_of_events(seed: int, at: tuple[int, int]) -> np.ndarray:
+    """3000 events in 40 ms on 64 x 48 px at a place."""
+    rng = np.random.default_rng(seed)
+    x, y, p = (rng.integers(0, top, 3000) for top in (64, 48, 2))
+    return make_events(np.sort(rng.integers(0, 40_000, 3000)), x + at[0], y + at[1], p)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "packet", "dense"])
+def test_a_detector_finds_the_same_on_sensors_of_any_size(engine: str) -> None:
+    """Away from the rims, and moved by whole strides; neither size is a multiple of them."""
+    found = []
+    for sensor, at in (((301, 262), (112, 96)), ((346, 303), (144, 128))):
+        model = load_model("scenes_detector", sensor=sensor)
+        assert (model.width, model.height) == sensor
+        live = make_model_asynchronous(model.network, engine=engine)
+        live.update(patch_of_events(0, at))
+        with torch.no_grad():
+            output = live.output()
+            torch.testing.assert_close(
+                output, model.network(build_graph(patch_of_events(0, at), model.graph)), rtol=1e-4, atol=1e-4
+            )
+        boxes = model.network.predictions(output).boxes[0].view(*output.shape[1:3], 4)
+        column, row = at[0] // 8, at[1] // 8
+        middle = boxes[row : row + 6, column : column + 8] - torch.tensor([*at, *at])
+        scores = model.network.predictions(output).scores()[0].view(*output.shape[1:3], 2)
+        found.append((middle, scores[row : row + 6, column : column + 8]))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_for_another_sensor_is_saved_and_comes_back_as_that(tmp_path: Path) -> None:
+    model = load_model("scenes_detector", sensor=(346, 260))
+    save_model(tmp_path / "street.safetensors", model)
+    loaded = load_model(tmp_path / "street.safetensors")
+    assert (loaded.width, loaded.height, loaded.network.stride) == (346, 260, (8.0, 8.0))
+    assert loaded.graph == load_model("scenes_detector").graph == model.network.graph
+    back = load_model(tmp_path / "street.safetensors", sensor=(160, 120)).network
+    original = load_model("scenes_detector").network
+    events = patch_of_events(1, (40, 30))
+    with torch.no_grad():
+        graph = build_graph(events, model.graph)
+        assert torch.equal(back(graph), original(graph))
+    assert load_model("scenes_detector", sensor=(160, 120)).architecture == load_model("scenes_detector").architecture
+
+
+def test_a_recogniser_keeps_its_voxels_on_another_sensor() -> None:
+    """Of 1 px, although a network for so many pixels would have had 2 px."""
+    model = load_model("nmnist", sensor=(101, 77))
+    assert (model.network.grid.size, model.network.grid.shape) == ((1.0, 1.0), (101, 77))
+    with torch.no_grad():
+        assert model.network(build_graph(patch_of_events(2, (30, 20)), model.graph)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("task", ["recognition", "detection"])
+def test_a_network_with_weights_for_places_stays_on_its_sensor(tmp_path: Path, task: str) -> None:
+    architecture = {"name": "graph_res", "dataset": "simulated", "task": task}
+    save_model(tmp_path / "flat.safetensors", TrainedModel(network(**architecture), GRAPH, ("a",), "x", architecture))
+    assert load_model(tmp_path / "flat.safetensors", sensor=(160, 120)).width == 160
+    with pytest.raises(ValueError, match=r"model flat has a fully connected head.* a sensor of 320 x 240 px"):
+        load_model(tmp_path / "flat.safetensors", sensor=(320, 240))
+
+
+@pytest.mark.parametrize("sensor", [(0, 120), (-5, 3), (160,)])
+def test_a_sensor_that_is_none_is_refused(sensor: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="sensor must be a width and a height of at least 1 px"):
+        load_model("scenes_detector", sensor=sensor)
+
+
+def test_a_live_state_belongs_to_one_sensor() -> None:
+    """Though the grids have the same cells, 80 x 60."""
+    one, other = (
+        make_model_asynchronous(load_model("scenes_detector", sensor=sensor).network)
+        for sensor in ((160, 120), (159, 119))
+    )
+    one.update(patch_of_events(3, (20, 20)))
+    with pytest.raises(ValueError, match="state: it is for another model"):
+        other.load_state_dict(one.state_dict())

@@ -82,3 +82,18 @@ def test_a_box_whose_center_is_on_the_rim_has_a_cell() -> None:
         torch.zeros(1, 6, 8, 7), SENSOR, torch.tensor([[70.0, 50, 90, 70]]), torch.tensor([1]), torch.tensor([0])
     )
     assert float(parts["box"]) > 0
+
+
+def test_cells_of_a_given_stride_may_reach_beyond_the_sensor() -> None:
+    """77 x 57 px in cells of 10 px: the last ones are cut by the rim, the others stay where they are."""
+    output = torch.zeros(1, 6, 8, 7)
+    boxes = decode_grid(output, (77, 57), (10, 10)).boxes.view(6, 8, 4)
+    assert boxes[2, 3].tolist() == [30, 20, 40, 30]
+    assert boxes[5, 7].tolist() == [70, 50, 80, 60]
+    assert torch.equal(boxes, decode_grid(output, (80, 60)).boxes.view(6, 8, 4))
+    true = torch.tensor([[31.0, 21, 39, 29], [68, 48, 77, 57]])
+    classes, sample = torch.tensor([0, 1]), torch.tensor([0, 0])
+    given = detection_loss(output, (77, 57), true, classes, sample, (10, 10))
+    even = detection_loss(output, (80, 60), true, classes, sample)
+    for name, value in given.items():
+        assert float(value) == pytest.approx(float(even[name]))

@@ -144,3 +144,37 @@ def test_graph_grid_sees_single_pixels_of_a_small_sensor_and_leaves_out_features
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
     assert not torch.equal(small.head(grid), small.head(grid))
+
+
+@pytest.mark.parametrize(
+    ("sensor", "cells", "grid"),
+    [
+        ((160, 120), (80, 60), (20, 15)),
+        ((346, 260), (173, 130), (44, 33)),
+        ((161, 119), (81, 60), (21, 15)),
+        ((1280, 720), (640, 360), (160, 90)),
+        ((1, 1), (1, 1), (1, 1)),
+    ],
+)
+def test_graph_grid_has_cells_of_eight_pixels_on_any_sensor(
+    sensor: tuple[int, int], cells: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    module = network("graph_grid", dataset="simulated", task="detection", sensor=sensor, voxel=(2, 2))
+    assert (module.grid.size, module.grid.shape, module.stride) == ((2.0, 2.0), cells, (8.0, 8.0))
+    with torch.no_grad():
+        output = module(build_graph(make_events([0], [sensor[0] - 1], [sensor[1] - 1], [1]), GraphConfig()))
+    assert output.shape == (1, grid[1], grid[0], 7)
+    boxes = module.predictions(torch.zeros_like(output)).boxes[0]
+    assert boxes[-1].tolist() == [8 * (grid[0] - 1), 8 * (grid[1] - 1), 8 * grid[0], 8 * grid[1]]
+    output[..., 4], output[0, -1, -1, 4] = -20.0, 20.0
+    output[..., :4] = 0
+    (found,) = module.detections(output)
+    assert (found["x"] + found["w"]).tolist() == [sensor[0]]  # clipped there
+    assert (found["y"] + found["h"]).tolist() == [sensor[1]]
+
+
+def test_a_flat_head_divides_its_sensor_evenly() -> None:
+    module = network("graph_res", dataset="simulated", task="detection", sensor=(100, 90))
+    assert module.stride is None
+    assert not module.fits_any_sensor
+    assert module.predictions(torch.zeros(1, 6, 8, 7)).boxes[0, -1].tolist() == [87.5, 75, 100, 90]

@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from aegnn_core.asynchronous import make_model_asynchronous
+from aegnn_core.events import Letterbox, integrate, project
 from aegnn_core.events.array import EventStream, make_events
-from aegnn_core.events.filters import every_nth, refractory_period, rescale
+from aegnn_core.events.filters import every_nth, refractory_period, region_of_interest
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import event_packets
-from aegnn_core.graph import build_graph
+from aegnn_core.graph import GraphConfig, build_graph
+from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, save_model
+from aegnn_core.nn.networks import network
 from aegnn_ros import camera_stream
 from aegnn_ros.camera_stream import CameraStream, Region
 from aegnn_ros.conversions import packet_message
@@ -38,13 +41,19 @@ class Log:
 
 
 def stream_of(
-    model: ReadyModel, log: Log | None = None, every: int = 1, refractory_us: int = 0, region: Region | None = None
+    model: ReadyModel,
+    log: Log | None = None,
+    every: int = 1,
+    refractory_us: int = 0,
+    region: Region | None = None,
+    downsampling: str = "integrate",
 ) -> CameraStream:
     log = log or Log()
     live = make_model_asynchronous(model.trained.network, graph=model.trained.graph)
     return CameraStream(
         replace(model, live=live),
         region=region,
+        downsampling=downsampling,
         every_nth=every,
         refractory_us=refractory_us,
         on_malformed=log.malformed.append,
@@ -52,10 +61,11 @@ def stream_of(
     )
 
 
-def recording(seed: int, width: int = 160, height: int = 120, count: int = 3000) -> EventStream:
+def recording(seed: int, width: int = 160, height: int = 120, count: int = 3000, on: float = 0.5) -> EventStream:
+    """Events everywhere, a share ``on`` of them ON."""
     rng = np.random.default_rng(seed)
     t = np.sort(rng.integers(0, 120_000, count))
-    x, y, p = rng.integers(0, width, count), rng.integers(0, height, count), rng.integers(0, 2, count)
+    x, y, p = rng.integers(0, width, count), rng.integers(0, height, count), rng.random(count) < on
     return EventStream(make_events(t, x, y, p), width, height)
 
 
@@ -70,23 +80,40 @@ def feed(stream: CameraStream, packets: Iterable[RecordedPacket]) -> np.ndarray:
     return np.concatenate([take(stream, packet, STAMP + packet.stamp) for packet in packets])
 
 
-@pytest.mark.parametrize(("width", "height"), [(160, 120), (346, 260), (80, 70)])
+@pytest.mark.parametrize(
+    ("width", "height", "downsampling"),
+    [
+        (160, 120, "integrate"),
+        (346, 260, "integrate"),
+        (346, 260, "coordinates"),
+        (320, 130, "integrate"),
+        (200, 100, "integrate"),
+        (80, 70, "integrate"),
+    ],
+)
 @pytest.mark.parametrize("packet_us", [2_000, 30_000])
 @pytest.mark.parametrize(("every", "refractory_us"), [(1, 0), (3, 0), (1, 4000), (2, 2000)])
 def test_a_readout_is_the_networks_answer_for_the_events(
-    detector: ReadyModel, width: int, height: int, packet_us: int, every: int, refractory_us: int
+    detector: ReadyModel, width: int, height: int, downsampling: str, packet_us: int, every: int, refractory_us: int
 ) -> None:
-    source = recording(1, width, height)
-    stream = stream_of(detector, every=every, refractory_us=refractory_us)
+    source = recording(1, width, height, count=max(3000, width * height // 3), on=0.9)
+    stream = stream_of(detector, every=every, refractory_us=refractory_us, downsampling=downsampling)
     decoded = feed(stream, event_packets(source, packet_us))
     np.testing.assert_array_equal(decoded, source.events)
 
     sensor = (detector.trained.width, detector.trained.height)
-    kept = rescale(every_nth(source.events, every), (width, height), sensor)
-    if refractory_us:
-        kept = refractory_period(kept, refractory_us, *sensor)
-    assert stream.counts.events_processed == len(kept)
-    assert stream.counts.events_filtered == len(source.events) - len(kept)
+    letterbox = Letterbox((width, height), sensor)
+    seen = every_nth(source.events, every)
+    fired = integrate(seen, letterbox) if downsampling == "integrate" else project(seen, letterbox)
+    kept = refractory_period(fired, refractory_us, *sensor) if refractory_us else fired
+    counts = stream.counts
+    assert (counts.events_seen, counts.events_downsampled, counts.events_processed) == (
+        len(seen),
+        len(fired),
+        len(kept),
+    )
+    assert counts.events_filtered == len(source.events) - len(seen) + len(fired) - len(kept)
+    assert len(kept) > 50
 
     time = stream.news()
     assert time == source.events["t"][-1]
@@ -98,28 +125,116 @@ def test_a_readout_is_the_networks_answer_for_the_events(
     )
     (expected,) = detector.trained.network.detections(output, 0.0, 0.5, 10)
     assert readout.detections is not None
-    assert len(readout.detections) == len(expected)
-    right = (readout.detections["x"] + readout.detections["w"]) / width
-    bottom = (readout.detections["y"] + readout.detections["h"]) / height
-    assert right.max() <= 1 + 1e-6
-    assert bottom.max() <= 1 + 1e-6
-    assert max(right.max(), bottom.max()) > 0.5
+    assert len(readout.detections) == len(expected) > 0
+    for name in "xywh":
+        np.testing.assert_allclose(readout.detections[name], letterbox.to_camera(expected)[name], rtol=1e-3, atol=0.05)
+    assert (readout.detections["x"] + readout.detections["w"]).max() <= width + 1e-3
+    assert (readout.detections["y"] + readout.detections["h"]).max() <= height + 1e-3
 
 
 def test_boxes_are_given_in_the_cameras_pixels(detector: ReadyModel) -> None:
-    """A camera with twice as many columns and three times as many rows sees the same, larger."""
+    """A camera with three times as many columns and rows sees the same, larger."""
     source = recording(2)
-    large = EventStream(source.events.copy(), 320, 360)
-    large.events["x"] *= 2
+    large = EventStream(source.events.copy(), 480, 360)
+    large.events["x"] *= 3
     large.events["y"] *= 3
     found = []
     for camera in (source, large):
-        stream = stream_of(detector)
+        stream = stream_of(detector, downsampling="coordinates")
         feed(stream, event_packets(camera))
         found.append(stream.read_out(int(source.events["t"][-1]), 0.0, 0.5, 10).detections)
     small_boxes, large_boxes = found
-    for name, factor in (("x", 2), ("w", 2), ("y", 3), ("h", 3)):
-        np.testing.assert_allclose(large_boxes[name], factor * small_boxes[name], rtol=1e-5)
+    for name in "xywh":
+        np.testing.assert_allclose(large_boxes[name], 3 * small_boxes[name], rtol=1e-5)
+
+
+def test_the_way_of_downsampling_changes_with_an_empty_graph(detector: ReadyModel) -> None:
+    packets = list(event_packets(recording(21, 320, 240, count=150_000, on=0.9), 10_000))
+    stream, fresh = stream_of(detector), stream_of(detector, downsampling="coordinates")
+    feed(stream, packets[:6])
+    integrated = stream.counts.events_downsampled
+    assert 0 < integrated < stream.counts.events_seen / 3
+    assert stream.downsampling == "integrate"
+    with pytest.raises(ValueError, match="unknown downsampling 'mean', known are integrate, coordinates"):
+        stream.downsample("mean")
+    stream.downsample("coordinates")
+    assert stream.downsampling == "coordinates"
+    assert len(stream.model.live) == 0
+    feed(stream, packets[6:])
+    feed(fresh, packets[6:])
+    assert stream.counts.events_downsampled - integrated == fresh.counts.events_seen > 1000
+    time = stream.news()
+    assert time is not None
+    np.testing.assert_array_equal(stream.read_out(time, 0, 0.5, 9).scores, fresh.read_out(time, 0, 0.5, 9).scores)
+    # What has been summed up belongs to the graph: it goes with it.
+    stream.downsample("integrate")
+    again = stream_of(detector)
+    for follower in (stream, again):
+        follower.resume()
+        feed(follower, packets[6:])
+    assert len(stream.model.live) == len(again.model.live) > 0
+
+
+@pytest.mark.parametrize("region", [None, (37, 21, 203, 150)])
+def test_a_network_runs_on_the_cameras_own_sensor_where_it_is_to(detector: ReadyModel, region: Region | None) -> None:
+    source = recording(22, 346, 260, count=6000)
+    stream = stream_of(replace(detector, native=True), region=region)
+    feed(stream, event_packets(source, 10_000))
+    view, size = source.events, (346, 260)
+    if region is not None:
+        view, size = region_of_interest(source.events, *region), (203, 150)
+    trained = stream.model.trained
+    assert (trained.width, trained.height) == size
+    assert stream.counts.events_processed == stream.counts.events_downsampled == len(view)
+    time = int(source.events["t"][-1])
+    found = stream.read_out(time, 0.0, 0.5, 5).detections
+    network = for_sensor(detector.trained, size).network
+    with torch.no_grad():
+        (expected,) = network.detections(network(build_graph(view, trained.graph, time=time)), 0.0, 0.5, 5)
+    assert found is not None
+    left, top = (0, 0) if region is None else region[:2]
+    np.testing.assert_allclose(found["x"], expected["x"] + left, atol=0.05)
+    np.testing.assert_allclose(found["y"], expected["y"] + top, atol=0.05)
+    # Another camera, another network; the model as it was trained comes back with another model.
+    smaller = [replace(packet, seq=packet.seq + 100) for packet in event_packets(recording(23, 90, 66), 10_000)]
+    feed(stream, smaller)
+    assert stream.counts.resets == 1
+    if region is None:
+        assert (stream.model.trained.width, stream.model.trained.height) == (90, 66)
+    stream.use_model(detector)
+    assert (stream.model.trained.width, stream.model.trained.height) == (160, 120)
+
+
+def test_a_network_is_not_made_for_a_sensor_that_no_camera_has(detector: ReadyModel) -> None:
+    log = Log()
+    stream = stream_of(replace(detector, native=True), log)
+    feed(stream, [replace(libcaer([10], 0), width=60_000, height=60_000)])
+    assert stream.counts.packets_malformed == 1
+    assert "its sensor of 60000 x 60000 px is too large for a network of that size" in log.malformed[0]
+    feed(stream, [libcaer([20], 1)])
+    assert stream.counts.events_processed == 1
+
+
+def test_a_fully_connected_network_is_not_made_for_the_cameras_sensor(tmp_path: Path) -> None:
+    architecture = {"name": "graph_res", "dataset": "simulated", "task": "recognition"}
+    model = TrainedModel(network(**architecture), GraphConfig(), ("a", "b", "c"), "flat", architecture)
+    save_model(tmp_path / "flat.safetensors", model)
+    with pytest.raises(ValueError, match=r"model flat has a fully connected head.*expected model_sensor trained"):
+        prepare_model(str(tmp_path / "flat.safetensors"), "cpu", native=True)
+
+
+def test_a_region_that_hangs_over_the_rim_is_the_part_on_the_sensor(detector: ReadyModel) -> None:
+    source = recording(24, 320, 240, count=4000)
+    hanging, cut = stream_of(detector, region=(200, 150, 4000, 4000)), stream_of(detector, region=(200, 150, 120, 90))
+    outside = stream_of(detector, region=(900, 0, 10, 10))
+    for stream in (hanging, cut, outside):
+        feed(stream, event_packets(source))
+    assert hanging.counts.events_seen == cut.counts.events_seen > 100
+    time = int(source.events["t"][-1])
+    boxes = [stream.read_out(time, 0.0, 0.5, 5).detections for stream in (hanging, cut)]
+    np.testing.assert_array_equal(boxes[0], boxes[1])
+    assert outside.counts.events_seen == 0
+    outside.read_out(time, 0.0, 0.5, 5)
 
 
 def test_a_region_of_interest_is_a_smaller_camera_at_its_place(detector: ReadyModel) -> None:

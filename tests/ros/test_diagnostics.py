@@ -18,6 +18,7 @@ FACTS = NodeFacts(
     model="m",
     device="cpu",
     camera=("evt3", 640, 480),
+    sensor=(160, 120),
     problem="",
     max_latency=0.05,
     queued=1500,
@@ -35,6 +36,8 @@ class Stream:
         self.arrived.packets += packets
         self.counts.packets += packets
         self.counts.events += events
+        self.counts.events_seen += 4 * events
+        self.counts.events_downsampled += events
         self.counts.events_processed += events
 
     def status(self, load: Load | None = None, facts: NodeFacts = FACTS) -> DiagnosticStatus:
@@ -57,7 +60,10 @@ def test_rates_cost_and_lag_are_those_of_the_interval_and_counts_are_totals() ->
     expected = {
         "state": "active",
         "camera": "evt3 640 x 480 px",
+        "sensor": "160 x 120 px",
         "event_rate_per_s": "10000",
+        "downsampled_rate_per_s": "10000",
+        "downsampled_share": "0.2500",
         "processed_share": "1.0000",
         "us_per_event": "5.000",
         "lag_ms": "3.00",

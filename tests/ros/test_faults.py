@@ -245,7 +245,7 @@ def test_a_camera_of_another_shape_is_a_warning(detector: Conversation) -> None:
     detector.play(replace(packet, seq=packet.seq + 20_000) for packet in event_packets(stream, 10_000))
     status = status_after(detector)
     assert status.level >= DiagnosticStatus.WARN
-    assert "640 x 200 px are squeezed into the model's 160 x 120 px" in status.message
+    assert "640 x 200 px fill only 42% of the model's 160 x 120 px" in status.message
 
 
 # Clocks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,17 @@ _KNOT_US = 10_000
 _REEL_US = 250_000
 
 
+#: What of a scene is a range of lengths [px] or speeds [px/s], and grows with the number of the sensor's pixels.
+_SCALED_RANGES = (
+    "car_length_px",
+    "pedestrian_height_px",
+    "clutter_size_px",
+    "object_speed",
+    "backdrop_speed",
+    "star_speed",
+)
+
+
 @dataclass(frozen=True)
 class SceneConfig:
     """What a simulated scene may contain. Ranges are (low, high); lengths are in pixels of ``sensor``.
@@ -77,6 +89,7 @@ class SceneConfig:
         min_visible: boxes of objects less visible than this fraction are left out.
         min_side_px: boxes with a side below this on the sensor are left out [px].
         max_step_px: nothing moves further between two renderings [px].
+        star_speed: slowest and fastest image motion of the one object of :func:`simulate_recognition` [px/s].
     """
 
     duration_us: int = 500_000
@@ -95,6 +108,7 @@ class SceneConfig:
     min_visible: float = 0.4
     min_side_px: float = 6.0
     max_step_px: float = 0.75
+    star_speed: tuple[float, float] = (25.0, 60.0)
 
     def __post_init__(self) -> None:
         for name in ("duration_us", "box_period_us"):
@@ -106,7 +120,7 @@ class SceneConfig:
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise ValueError(f"{name} is ({low}, {high}), expected 0 <= low <= high")
-        for name in ("car_length_px", "pedestrian_height_px", "clutter_size_px", "object_speed", "backdrop_speed"):
+        for name in _SCALED_RANGES:
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
                 raise ValueError(f"{name} is ({low}, {high}), expected 0 < low <= high")
@@ -116,6 +130,25 @@ class SceneConfig:
         for name in ("shake_px", "illumination", "min_side_px"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number that is not negative")
+
+    def for_camera(self, camera: tuple[int, int]) -> SceneConfig:
+        """The same scenes as a camera with more or fewer pixels sees them.
+
+        Lengths and speeds, the shake and the least side of a box are multiplied by the smaller of the two ratios of the
+        sensors' sides. A camera of another shape sees objects of that size on a canvas that is wider or higher.
+
+        Args:
+            camera: width and height of its sensor [px].
+
+        Raises:
+            ValueError: a size that is not from 1 to 65535 px.
+        """
+        width, height = camera
+        sensor = replace(self.sensor, width=width, height=height)
+        scale = min(width / self.sensor.width, height / self.sensor.height)
+        scaled: dict[str, Any] = {name: tuple(scale * end for end in getattr(self, name)) for name in _SCALED_RANGES}
+        scaled |= {name: scale * getattr(self, name) for name in ("shake_px", "min_side_px")}
+        return replace(self, sensor=sensor, **scaled)
 
 
 #: The default of :func:`simulate_recognition`: crops in the spirit of N-Cars, filled by one object.
@@ -238,7 +271,7 @@ class _Stage:
         duration_us = self.config.duration_us
         swayed = np.diff(self.camera.shift(np.array([0.0, duration_us])), axis=0)[0] / (duration_us * 1e-6)
         speed = np.hypot(*actor.velocity)
-        velocity = actor.velocity * (np.clip(speed, 25.0, 60.0) / speed) - swayed
+        velocity = actor.velocity * (np.clip(speed, *self.config.star_speed) / speed) - swayed
         self.actors.append(
             replace(
                 actor,

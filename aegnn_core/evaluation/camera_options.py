@@ -1,0 +1,25 @@
+"""Options of the commands that give a model the events of a camera of another size."""
+
+from __future__ import annotations
+
+import argparse
+
+from aegnn_core.events.downsampling import DOWNSAMPLING
+
+__all__ = ["add_camera_options"]
+
+
+def add_camera_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--downsampling`` and ``--model-sensor``."""
+    parser.add_argument(
+        "--downsampling",
+        choices=DOWNSAMPLING,
+        default=DOWNSAMPLING[0],
+        help="how events of a camera with more pixels come to the model's: its pixels integrate, or coordinates alone",
+    )
+    parser.add_argument(
+        "--model-sensor",
+        choices=("trained", "camera"),
+        default="trained",
+        help="run the network on the sensor that it was trained for, or on the camera's own",
+    )

@@ -1,0 +1,61 @@
+"""A model that is given the events of a camera, and whose boxes are in that camera's pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
+from aegnn_core.events.letterbox import Letterbox
+from aegnn_core.nn.checkpoint import TrainedModel, for_sensor
+
+__all__ = ["MODEL_SENSORS", "ModelOnCamera"]
+
+#: The sensor that a model runs on: the one that it was trained for, to which events are taken, or the camera's own.
+MODEL_SENSORS = ("trained", "camera")
+
+
+class ModelOnCamera:
+    """Takes recordings of a camera to a model's sensor, and its boxes back; the node does the same packet by packet.
+
+    Args:
+        model: what was trained.
+        camera: width and height of the recordings' sensor [px].
+        downsampling: how events come to a smaller sensor, one of :data:`aegnn_core.events.DOWNSAMPLING`.
+        model_sensor: one of :data:`MODEL_SENSORS`.
+
+    Attributes:
+        model: on the sensor that it runs on.
+        letterbox: from the camera to that sensor.
+
+    Raises:
+        ValueError: an unknown way or sensor, or a network that does not run on the camera's.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        camera: tuple[int, int],
+        downsampling: str = DOWNSAMPLING[0],
+        model_sensor: str = MODEL_SENSORS[0],
+    ) -> None:
+        if model_sensor not in MODEL_SENSORS:
+            raise ValueError(f"unknown sensor for the model, {model_sensor!r}, known are {', '.join(MODEL_SENSORS)}")
+        self.model = for_sensor(model, camera) if model_sensor == "camera" else model
+        self.letterbox = Letterbox(camera, (self.model.width, self.model.height))
+        self._downsampler = Downsampler(self.letterbox, downsampling)
+
+    @property
+    def downsampling(self) -> str:
+        """How events come to the model's sensor."""
+        return self._downsampler.way
+
+    def events(self, recording: np.ndarray) -> np.ndarray:
+        """All events ``[N]`` of a recording on the model's sensor."""
+        self._downsampler.reset()
+        return self._downsampler(recording)
+
+    def boxes(self, output: Tensor, score_threshold: float, iou_threshold: float = 0.5) -> np.ndarray:
+        """The boxes of a detector's output for one graph, in the camera's pixels (``DETECTION_DTYPE``), best first."""
+        (found,) = self.model.network.detections(output, score_threshold, iou_threshold)
+        return self.letterbox.to_camera(found)
