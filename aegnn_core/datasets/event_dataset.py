@@ -60,6 +60,11 @@ class EventDataset:
         """The data set of one recording."""
         return EventDataset(self.form, self.split, [self.recordings[number]], self.folder)
 
+    def joined(self, other: EventDataset) -> EventDataset:
+        """The recordings of both of two splits, these first."""
+        recordings = [*self.recordings, *other.recordings]
+        return EventDataset(self.form, f"{self.split} and {other.split}", recordings, self.folder)
+
     def boxes(self, number: int) -> np.ndarray | None:
         """The boxes of a recording without its events, see :attr:`DatasetFormat.read_boxes`; None without boxes."""
         recording = self.recordings[number]

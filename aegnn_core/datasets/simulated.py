@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count, product
+from itertools import count, cycle, product
 
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from torch_geometric.data import Data
 
-from aegnn_core.datasets.samples import corners_of, with_boxes, with_label
+from aegnn_core.datasets.samples import EventSample, labelled_graph
 from aegnn_core.events.array import EVENT_DTYPE
-from aegnn_core.events.simulation import SceneConfig, SimulatedSample, simulate_recognition, simulate_scene
-from aegnn_core.graph import GraphConfig, build_graph
+from aegnn_core.events.simulation import (
+    SceneConfig,
+    SimulatedSample,
+    SimulatedScene,
+    simulate_recognition,
+    simulate_scene,
+)
+from aegnn_core.graph import GraphConfig
 
-__all__ = ["HELD_OUT_SEED", "SimulatedRecordings", "SimulatedSamples"]
+__all__ = ["HELD_OUT_SEED", "SimulatedRecordings", "SimulatedSamples", "mixed", "scene_moments"]
 
 #: Scenes with seeds from here on are never trained on.
 HELD_OUT_SEED = 1_000_000
@@ -35,54 +41,80 @@ class SimulatedSamples(IterableDataset[Data]):
         graph: the rule; for detection it needs a ``window``.
         seed: of the order and of everything else.
         scene: of the detection scenes.
+        scenes: how many different scenes, or recordings, are looked at again and again; None for no end of new ones.
     """
 
-    def __init__(self, task: str, graph: GraphConfig, seed: int, scene: SceneConfig | None = None) -> None:
+    def __init__(
+        self, task: str, graph: GraphConfig, seed: int, scene: SceneConfig | None = None, scenes: int | None = None
+    ) -> None:
         if task == "detection" and graph.window is None:
             raise ValueError("training a detector on scenes needs a graph with a window, found None")
-        self.task, self.graph, self.seed = task, graph, seed
+        self.task, self.graph, self.seed, self.scenes = task, graph, seed, scenes
         self.scene = scene or SceneConfig()
 
     def __iter__(self) -> Iterator[Data]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        rng = np.random.default_rng([self.seed, number])
-        samples = self._detection(rng) if self.task == "detection" else self._recognition(rng)
+        rng = np.random.default_rng([self.seed, number, 2])
         # Moments of one scene look alike: mix those of several before they meet in a batch.
-        mixed: list[Data] = []
-        for sample in samples:
-            if len(mixed) < _MIXED // workers:
-                mixed.append(sample)
-                continue
-            n = int(rng.integers(len(mixed)))
-            yield mixed[n]
-            mixed[n] = sample
+        samples = mixed(self.samples(number, workers), _MIXED // workers, rng)
+        return (labelled_graph(sample, self.graph) for sample in samples)
 
-    def _detection(self, rng: np.random.Generator) -> Iterator[Data]:
-        window = self.graph.window
-        assert window is not None
-        width = self.scene.sensor.width
-        for _ in count():
-            scene = simulate_scene(int(rng.integers(HELD_OUT_SEED)), self.scene)
-            events, boxes = scene.stream.events, scene.boxes
-            period = self.scene.box_period_us
-            moments = np.arange(-(-window // period) * period, self.scene.duration_us, period)
-            for moment in rng.choice(moments, min(_MOMENTS_PER_SCENE, len(moments)), replace=False):
-                begin = moment - window - int(rng.integers(window // 2 + 1))
-                first, last = np.searchsorted(events["t"], [begin, moment])
-                seen = boxes[boxes["t"] == moment]
-                corners = corners_of(seen)
-                mirror = bool(rng.integers(2))
-                if mirror:
-                    corners[:, [0, 2]] = width - corners[:, [2, 0]]
-                data = build_graph(_augment(events[first:last], mirror, bool(rng.integers(2)), width), self.graph)
-                yield with_boxes(data, corners, seen["class_id"])
+    def samples(self, number: int, workers: int) -> Iterator[EventSample]:
+        """Those of one of the ``workers``, without graphs and not yet mixed."""
+        rng = np.random.default_rng([self.seed, number])
+        return self._moments(number, workers, rng) if self.task == "detection" else self._recordings(number, workers)
 
-    def _recognition(self, rng: np.random.Generator) -> Iterator[Data]:
-        for _ in count():
-            sample = simulate_recognition(int(rng.integers(HELD_OUT_SEED)))
+    def _seeds(self, number: int, workers: int) -> Iterator[int]:
+        """Of the scenes of one of the ``workers``, apart from all other random numbers: the scenes are then the same,
+        whatever is made of them."""
+        rng = np.random.default_rng([self.seed, number, 0])
+        if self.scenes is None:
+            return (int(rng.integers(HELD_OUT_SEED)) for _ in count())
+        share = len(range(number, max(self.scenes, workers), workers))
+        return cycle([int(rng.integers(HELD_OUT_SEED)) for _ in range(share)])
+
+    def _moments(self, number: int, workers: int, rng: np.random.Generator) -> Iterator[EventSample]:
+        for seed in self._seeds(number, workers):
+            yield from scene_moments(simulate_scene(seed, self.scene), self.scene, self.graph, rng)
+
+    def _recordings(self, number: int, workers: int) -> Iterator[EventSample]:
+        for seed in self._seeds(number, workers):
+            sample = simulate_recognition(seed)
             for mirror, invert in product((False, True), repeat=2):
-                yield _labelled_graph(sample, self.graph, mirror, invert)
+                yield _changed_recording(sample, mirror, invert)
+
+
+def scene_moments(
+    scene: SimulatedScene, config: SceneConfig, graph: GraphConfig, rng: np.random.Generator
+) -> Iterator[EventSample]:
+    """Some moments of a scene by ``config``, with the events before them that matter to a ``graph`` with a window."""
+    window = graph.window
+    assert window is not None
+    events, width = scene.stream.events, config.sensor.width
+    # Where the window is longer than a part of the scene, there is a time before its first event.
+    first = min(window, config.duration_us // 3)
+    moments = np.arange(-(-first // config.box_period_us), config.duration_us / config.box_period_us, dtype=np.int64)
+    for moment in config.box_period_us * rng.choice(moments, min(_MOMENTS_PER_SCENE, len(moments)), replace=False):
+        begin = moment - window - int(rng.integers(window // 2 + 1))
+        start, stop = np.searchsorted(events["t"], [begin, moment])
+        boxes = scene.boxes[scene.boxes["t"] == moment].copy()
+        mirror = bool(rng.integers(2))
+        if mirror:
+            boxes["x"] = width - boxes["x"] - boxes["w"]
+        yield EventSample(_changed(events[start:stop], mirror, bool(rng.integers(2)), width), None, boxes)
+
+
+def mixed(samples: Iterator[EventSample], size: int, rng: np.random.Generator) -> Iterator[EventSample]:
+    """The samples in another order: each takes a random place among ``size``, whose sample comes out."""
+    waiting: list[EventSample] = []
+    for sample in samples:
+        if len(waiting) < size:
+            waiting.append(sample)
+            continue
+        n = int(rng.integers(len(waiting)))
+        yield waiting[n]
+        waiting[n] = sample
 
 
 class SimulatedRecordings(Dataset[list[Data]]):
@@ -109,15 +141,15 @@ class SimulatedRecordings(Dataset[list[Data]]):
     def __getitem__(self, number: int) -> list[Data]:
         sample = simulate_recognition(int(self._seeds[number]))
         mirror = number % 2 == 1
-        return [_labelled_graph(sample, self.graph, mirror != invert, invert) for invert in (False, True)]
+        samples = (_changed_recording(sample, mirror != invert, invert) for invert in (False, True))
+        return [labelled_graph(changed, self.graph) for changed in samples]
 
 
-def _labelled_graph(sample: SimulatedSample, graph: GraphConfig, mirror: bool, invert: bool) -> Data:
-    data = build_graph(_augment(sample.stream.events, mirror, invert, sample.stream.width), graph)
-    return with_label(data, sample.label)
+def _changed_recording(sample: SimulatedSample, mirror: bool, invert: bool) -> EventSample:
+    return EventSample(_changed(sample.stream.events, mirror, invert, sample.stream.width), sample.label, None)
 
 
-def _augment(events: np.ndarray, mirror: bool, invert: bool, width: int) -> np.ndarray:
+def _changed(events: np.ndarray, mirror: bool, invert: bool, width: int) -> np.ndarray:
     """The events seen in a mirror, or with dark and bright exchanged."""
     changed = np.empty(len(events), EVENT_DTYPE)
     changed[:] = events

@@ -56,6 +56,10 @@ DATASETS = {
 #: Below so many pixels a side, every pixel counts.
 _SMALL_SENSOR = 64
 
+#: Features, and residual blocks, of the head on an image of one pixel a cell.
+_PYRAMID_WIDTHS = (32, 48, 64, 96, 128)
+_PYRAMID_DEPTHS = (0, 1, 2, 1)
+
 #: Columns and rows of AEGNN's detection grid.
 _DETECTION_GRID = (8, 6)
 
@@ -241,18 +245,82 @@ class _ConvolutionalHead(nn.Module):
             _conv(width, 2 * width, stride=2), _conv(2 * width, 2 * width), _conv(2 * width, width)
         )
         self.merge = _conv(2 * width, width)
-        self.predict = nn.Conv2d(width, outputs, 1)
-        nn.init.normal_(self.predict.weight, std=0.01)
-        assert self.predict.bias is not None
-        nn.init.zeros_(self.predict.bias)
-        # Objects are rare: start from a low objectness, or the first steps are spent on unlearning boxes.
-        with torch.no_grad():
-            self.predict.bias[4] = -4.0
+        self.predict = _box_predictor(width, outputs)
 
     def forward(self, grid: Tensor) -> Tensor:
         fine = self.fine(grid)
         coarse = nn.functional.interpolate(self.coarse(fine), size=fine.shape[2:], mode="nearest")
         return self.predict(self.merge(torch.cat([fine, coarse], 1))).permute(0, 2, 3, 1)
+
+
+class _PyramidHead(nn.Module):
+    """Boxes from an image of one pixel a cell: residual blocks at four resolutions, a box per cell of eight pixels.
+
+    What the coarsest see of the surroundings comes back to the finer ones as in feature pyramid networks (Lin et al.,
+    CVPR 2017). Residual blocks begin as the identity.
+
+    Args:
+        channels: of the image.
+        widths: features at a half, a fourth, an eighth, a 16th and a 32nd of its resolution.
+        depths: residual blocks at the last four of these.
+        outputs: per cell.
+    """
+
+    #: Pixels of the image along a cell.
+    stride = 8
+
+    def __init__(self, channels: int, widths: Sequence[int], depths: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        half, fourth, eighth, sixteenth, last = widths
+
+        def stage(inputs: int, width: int, depth: int) -> nn.Sequential:
+            return nn.Sequential(_conv(inputs, width, stride=2), *(_ImageResidual(width) for _ in range(depth)))
+
+        self.stem = _conv(channels, half, stride=2)
+        self.fourth = stage(half, fourth, depths[0])
+        self.eighth = stage(fourth, eighth, depths[1])
+        self.sixteenth = stage(eighth, sixteenth, depths[2])
+        self.last = stage(sixteenth, last, depths[3])
+        self.from_last = nn.Conv2d(last, sixteenth, 1)
+        self.from_sixteenth = _conv(sixteenth, eighth)
+        self.merge = nn.Sequential(_conv(2 * eighth, eighth), _conv(eighth, eighth))
+        self.predict = _box_predictor(eighth, outputs)
+
+    def forward(self, image: Tensor) -> Tensor:
+        eighth = self.eighth(self.fourth(self.stem(image)))
+        sixteenth = self.sixteenth(eighth)
+        sixteenth = self.from_sixteenth(sixteenth + _as_large(self.from_last(self.last(sixteenth)), sixteenth))
+        merged = self.merge(torch.cat([eighth, _as_large(sixteenth, eighth)], 1))
+        return self.predict(merged).permute(0, 2, 3, 1)
+
+
+class _ImageResidual(nn.Module):
+    """``elu(x + norm(conv(elu(norm(conv(x))))))``, at first ``elu(x)``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        norm = nn.BatchNorm2d(width)
+        nn.init.zeros_(norm.weight)
+        self.first = _conv(width, width)
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), norm)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return nn.functional.elu(image + self.second(self.first(image)))
+
+
+def _as_large(image: Tensor, other: Tensor) -> Tensor:
+    return nn.functional.interpolate(image, size=other.shape[2:], mode="nearest")
+
+
+def _box_predictor(channels: int, outputs: int) -> nn.Conv2d:
+    """The last layer of a detector. Objects are rare: from a low objectness, no steps are spent on unlearning boxes."""
+    predict = nn.Conv2d(channels, outputs, 1)
+    assert predict.bias is not None
+    nn.init.normal_(predict.weight, std=0.01)
+    nn.init.zeros_(predict.bias)
+    with torch.no_grad():
+        predict.bias[4] = -4.0
+    return predict
 
 
 class _ClassHead(nn.Module):
@@ -370,14 +438,14 @@ def _histogram(
     classes: int,
     dim: int,
     voxel: tuple[int, int] = (1, 1),
-    stem: int = 32,
-    width: int = 48,
-    dropout: float = 0.0,
     least_ages: Sequence[int] = (),
+    widths: Sequence[int] = _PYRAMID_WIDTHS,
+    depths: Sequence[int] = _PYRAMID_DEPTHS,
+    dropout: float = 0.0,
 ) -> GraphNetwork:
     """No graph at all: events counted per pixel, polarity and part of the past, and ordinary convolutions."""
     counts = CountPooling(size.sensor, (float(voxel[0]), float(voxel[1])), least_ages)
-    head = _image_head(counts.channels, task, classes, stem, width, dropout)
+    head = _image_head(counts.channels, task, classes, widths, depths, dropout)
     return GraphNetwork(size.sensor, task, dim, [], [], None, head, counts)
 
 
@@ -387,32 +455,38 @@ def _graph_histogram(
     classes: int,
     dim: int,
     voxel: tuple[int, int] = (1, 1),
-    channels: Sequence[int] = (8, 16, 16),
-    kernel_size: int = 2,
-    stem: int = 32,
-    width: int = 48,
-    dropout: float = 0.0,
     least_ages: Sequence[int] = (),
+    channels: Sequence[int] = (8, 16, 16),
     feature_ages: Sequence[int] = (),
+    widths: Sequence[int] = _PYRAMID_WIDTHS,
+    depths: Sequence[int] = _PYRAMID_DEPTHS,
+    dropout: float = 0.0,
 ) -> GraphNetwork:
-    """The histogram, and in every cell beside it the largest features that spline convolutions find in its events."""
+    """The histogram, and in every cell beside it the largest features that spline convolutions find in its events.
+
+    The head begins with what the counts say: its first weights for the features are zero.
+    """
     cell = (float(voxel[0]), float(voxel[1]))
     counts = CountPooling(size.sensor, cell, least_ages)
     grid = GridPooling(size.sensor, counts.shape, feature_ages, cell)
-    widths = (1, *channels)
+    features = grid.ages * channels[-1]
     blocks: list[nn.Module] = [
-        ConvBlock(inputs, outputs, dim=dim, kernel_size=kernel_size) for inputs, outputs in pairwise(widths)
+        ConvBlock(inputs, outputs, dim=dim, kernel_size=2) for inputs, outputs in pairwise((1, *channels))
     ]
-    head = _image_head(grid.ages * widths[-1] + counts.channels, task, classes, stem, width, dropout)
+    head = _image_head(features + counts.channels, task, classes, widths, depths, dropout)
+    first = next(module for module in head.modules() if isinstance(module, nn.Conv2d))
+    with torch.no_grad():
+        first.weight[:, :features] = 0
     return GraphNetwork(size.sensor, task, dim, blocks, [], grid, head, counts)
 
 
-def _image_head(channels: int, task: str, classes: int, stem: int, width: int, dropout: float) -> nn.Module:
-    """A head for an image of one pixel a cell, behind a convolution that halves its resolution."""
-    first = _conv(channels, stem, stride=2)
-    if task == "recognition":
-        return nn.Sequential(first, _ClassHead(stem, width, classes, dropout))
-    return nn.Sequential(first, _ConvolutionalHead(stem, width, 5 + classes))
+def _image_head(
+    channels: int, task: str, classes: int, widths: Sequence[int], depths: Sequence[int], dropout: float
+) -> nn.Module:
+    """The head of both tasks for an image of one pixel a cell."""
+    if task == "detection":
+        return _PyramidHead(channels, widths, depths, 5 + classes)
+    return nn.Sequential(_conv(channels, widths[0], stride=2), _ClassHead(widths[0], widths[1], classes, dropout))
 
 
 NETWORKS: dict[str, Callable[..., GraphNetwork]] = {

@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from aegnn_core.datasets import EventDataset, MissingFilesError, open_dataset
+from aegnn_core.datasets.ncars_scenes import NCarsScenes
 from aegnn_core.datasets.samples import EventSamples
 from aegnn_core.datasets.simulated import SimulatedRecordings, SimulatedSamples
 from aegnn_core.datasets.stored_graphs import open_graphs
@@ -22,7 +23,7 @@ from aegnn_core.training.recorded_samples import ChangedRecordings, ChangedStore
 from aegnn_core.training.settings import TrainSettings
 from aegnn_core.training.validation_samples import HeldOutScenes, NumberedGraphs
 
-__all__ = ["TrainingData"]
+__all__ = ["TrainingData", "open_training"]
 
 #: By how much pooled features are shifted at most, as a share of the grid's columns.
 _LARGEST_SHIFT = 0.05
@@ -65,7 +66,11 @@ class TrainingData(lightning.LightningDataModule):
             return self._feature_loader(self._settings.recordings)
         samples: Dataset[Data]
         if self._training is None:
-            samples = SimulatedSamples(self._settings.task, self._model.graph, self._seed)
+            settings, graph = self._settings, self._model.graph
+            if settings.dataset == "ncars_scenes":
+                samples = NCarsScenes(open_training(settings), graph, self._seed, settings.scenes)
+            else:
+                samples = SimulatedSamples(settings.task, graph, self._seed, scenes=settings.scenes)
             return self._graph_loader(samples)
         return self._graph_loader(self._recorded_samples(self._training), shuffle=True)
 
@@ -114,6 +119,21 @@ class TrainingData(lightning.LightningDataModule):
             changed = ChangedRecordings(samples, settings.augmentation, settings.seed, recordings)
         features = PooledFeatures(model.network, changed, settings.num_workers, _LARGEST_SHIFT)
         return DataLoader(features, settings.batch_size, shuffle=True)
+
+
+def open_training(settings: TrainSettings) -> EventDataset:
+    """The recordings to learn from; for street scenes all that N-Cars does not test with.
+
+    Raises:
+        MissingFilesError: they are not there, or not all of them.
+    """
+    if settings.dataset == "ncars_scenes":
+        splits = [open_dataset("ncars", split, task="recognition") for split in ("training", "validation")]
+        return splits[0].joined(splits[1])
+    training = open_dataset(settings.dataset, "training", task=settings.task)
+    if not settings.use_validation:
+        return training
+    return training.joined(open_dataset(settings.dataset, "validation", task=settings.task))
 
 
 def _open_validation(settings: TrainSettings) -> EventDataset:

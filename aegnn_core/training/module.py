@@ -53,6 +53,8 @@ class GraphLearner(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.network = model, model.network
+        # In which order convolutions are fastest on a CPU; the weights are the same.
+        self.network.head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learning_rate, self.steps, self.label_smoothing = learning_rate, steps, label_smoothing
         self.counts = counts
         self._answers: dict[int, tuple[Any, Any]] = {}

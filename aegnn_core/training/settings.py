@@ -18,10 +18,13 @@ from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import NETWORKS
 from aegnn_core.training.augmentation import Augmentation, default_augmentation
 
-__all__ = ["LOGGERS", "TrainSettings", "configurations", "declared", "default_graph", "read_settings"]
+__all__ = ["LOGGERS", "SIMULATED", "TrainSettings", "configurations", "declared", "default_graph", "read_settings"]
 
 #: The settings that have parts.
 _NESTED = ("graph", "augmentation")
+
+#: What the command line calls simulated scenes, alone and with recordings among them.
+SIMULATED = ("simulated", "ncars_scenes")
 
 LOGGERS = ("tensorboard", "csv", "wandb")
 _PRECISIONS = ("32", "16-mixed", "bf16-mixed")
@@ -77,13 +80,21 @@ class TrainSettings:
 
     network: str = _setting(_TEXT, ", ".join(NETWORKS))
     task: str = _setting(_TEXT, "what to learn", choices=("recognition", "detection"))
-    dataset: str = _setting(_TEXT, "simulated, or a data set below AEGNN_DATA_DIR", "simulated")
+    dataset: str = _setting(
+        _TEXT,
+        "simulated, ncars_scenes (cars of N-Cars among simulated scenes), or a data set below AEGNN_DATA_DIR",
+        "simulated",
+    )
     dim: int = _setting(_COUNT, "components of the edge attributes", 3, choices=(2, 3))
     steps: int = _setting(_COUNT, "optimiser steps", 4000)
     batch_size: int = _setting(_COUNT, "samples per step and device", 16)
     learning_rate: float = _setting(_POSITIVE, "highest learning rate", 4e-3)
     seed: int = _setting(_NATURAL, "of weights and samples", 1)
     event_layers: str | None = _setting(_TEXT, "model whose layers on events to take over as they are", None)
+    scenes: int | None = _setting(
+        _COUNT, "different simulated scenes, looked at again and again; new ones if not", None
+    )
+    use_validation: bool = _setting(_SWITCH, "learn from the split validation, too, and validate on nothing", False)
     recordings: int | None = _setting(_COUNT, "learn behind --event-layers from so many, computed once", None)
     ages: int = _setting(_COUNT, "parts of the past whose events the network sees apart", 1)
     age: float = _setting(_POSITIVE, "length of each of these parts, in µs; the last has no end", 100_000.0)
@@ -116,8 +127,11 @@ class TrainSettings:
         if not isinstance(self.options, dict) or not all(isinstance(name, str) for name in self.options):
             raise ValueError(f"setting options is {self.options!r}, expected a mapping of names to values")
         if self.graph is None:
-            object.__setattr__(self, "graph", default_graph(self.dataset, self.task))
-        if self.dataset == "simulated":
+            graph = default_graph(self.dataset, self.task)
+            # What only counts events needs no edges: the fewest there can be.
+            fewest = {"radius": 0.5, "max_neighbors": 1} if self.network == "histogram" else {}
+            object.__setattr__(self, "graph", replace(graph, **fewest))
+        if self.dataset in SIMULATED:
             if self.augmentation is not None:
                 raise ValueError("setting augmentation is for recordings, found it with simulated scenes")
         elif self.augmentation is None:

@@ -13,19 +13,19 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMon
 from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger
 
-from aegnn_core.datasets import EventDataset, open_dataset
+from aegnn_core.datasets import EventDataset
 from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network
 from aegnn_core.training.checkpoint_files import WholeCheckpoints
-from aegnn_core.training.data_module import TrainingData
+from aegnn_core.training.data_module import TrainingData, open_training
 from aegnn_core.training.export import export_checkpoint, read_checkpoint
 from aegnn_core.training.interruption import StopOnInterrupt
 from aegnn_core.training.loggers import make_logger
 from aegnn_core.training.module import FIGURES, GraphLearner, HeadLearner
 from aegnn_core.training.run_folder import BEST, LAST, write_settings
-from aegnn_core.training.settings import TrainSettings
+from aegnn_core.training.settings import SIMULATED, TrainSettings
 
 __all__ = ["train"]
 
@@ -62,8 +62,8 @@ def train(settings: TrainSettings, run: Path, output: str | Path | None = None) 
     output = run / "model.safetensors" if output is None else Path(output)
     _check(settings, output)
     lightning.seed_everything(settings.seed, verbose=False)
-    simulated = settings.dataset == "simulated"
-    dataset = None if simulated else open_dataset(settings.dataset, "training", task=settings.task)
+    simulated = settings.dataset in SIMULATED
+    dataset = None if simulated else open_training(settings)
     model = _new_model(settings, dataset, output.stem)
     last = run / LAST
     begun_at = read_checkpoint(last)["global_step"] if last.exists() else 0
@@ -92,7 +92,11 @@ def _check(settings: TrainSettings, output: Path) -> None:
         raise ValueError(
             f"recordings are for recognition behind event layers, found {settings.task} {given} event layers"
         )
-    if settings.preprocessed and (settings.dataset == "simulated" or settings.recordings is not None):
+    if settings.use_validation and (settings.validate_every or settings.dataset == "simulated"):
+        raise ValueError("use_validation is for recordings and leaves none to validate on, expected validate_every 0")
+    if settings.dataset == "ncars_scenes" and settings.task != "detection":
+        raise ValueError(f"ncars_scenes are for detection, found {settings.task}")
+    if settings.preprocessed and (settings.dataset in SIMULATED or settings.recordings is not None):
         raise ValueError("preprocessed graphs are those of a data set, and not for recordings behind event layers")
     if settings.ages > 1 and "least_ages" in settings.options:
         raise ValueError(f"ages are short for the option least_ages, found {settings.ages} and both")
@@ -107,7 +111,8 @@ def _check(settings: TrainSettings, output: Path) -> None:
 def _new_model(settings: TrainSettings, dataset: EventDataset | None, name: str) -> TrainedModel:
     """The network before training, in training mode, with all that its file will say."""
     task = settings.task
-    architecture: dict[str, Any] = {"name": settings.network, "dataset": settings.dataset, "task": task}
+    sizes = "simulated" if settings.dataset in SIMULATED else settings.dataset
+    architecture: dict[str, Any] = {"name": settings.network, "dataset": sizes, "task": task}
     architecture["dim"] = settings.dim
     if dataset is None:
         labels: tuple[str, ...] = CLASSES if task == "detection" else RECOGNITION_CLASSES

@@ -99,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> None:
         check_same_run(run, read_run(run), settings)
 
     # The processes that simulate or read need cores too.
-    threads = (os.cpu_count() or 1) // settings.devices - settings.num_workers
+    threads = len(os.sched_getaffinity(0)) // settings.devices - settings.num_workers
     torch.set_num_threads(max(1, threads))
     say = rank_zero_only(print)
     try:
