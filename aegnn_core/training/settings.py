@@ -128,9 +128,10 @@ class TrainSettings:
             raise ValueError(f"setting options is {self.options!r}, expected a mapping of names to values")
         if self.graph is None:
             graph = default_graph(self.dataset, self.task)
-            # What only counts events needs no edges: the fewest there can be.
-            fewest = {"radius": 0.5, "max_neighbors": 1} if self.network == "histogram" else {}
-            object.__setattr__(self, "graph", replace(graph, **fewest))
+            if self.network == "histogram":
+                # What only counts events needs no edges: the fewest there can be.
+                graph = replace(graph, radius=0.5, max_neighbors=1)
+            object.__setattr__(self, "graph", graph)
         if self.dataset in SIMULATED:
             if self.augmentation is not None:
                 raise ValueError("setting augmentation is for recordings, found it with simulated scenes")
