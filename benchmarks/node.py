@@ -14,6 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from aegnn_core.events.array import make_events
+from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.evt3_encoder import encode_evt3
 from aegnn_core.events.rosbag import EventPacket
 from aegnn_ros.answers import answers_of, packet_latencies_ms
@@ -170,6 +171,12 @@ def main() -> None:
     parser.add_argument("--trigger", default="rate", choices=("rate", "packet"), help="of results; a rate of 30 Hz")
     parser.add_argument("--device", default="cpu", help="where the network runs")
     parser.add_argument("--model", default="scenes_detector", help="name of a packaged model, or a .safetensors file")
+    parser.add_argument(
+        "--downsampling",
+        default="coordinates",
+        choices=DOWNSAMPLING,
+        help="to the model's sensor; coordinates gives the network every event",
+    )
     arguments = parser.parse_args()
 
     isolate_ros()
@@ -177,6 +184,7 @@ def main() -> None:
         "model": arguments.model,
         "device": arguments.device,
         "trigger": arguments.trigger,
+        "downsampling": arguments.downsampling,
     }
     with BagRunner() as runner:
         results = [measure(runner, rate_hz, arguments.seconds, parameters) for rate_hz in RATES_HZ]
@@ -184,7 +192,11 @@ def main() -> None:
             results.append(measure(runner, 500_000, 60 * arguments.minutes, parameters))
     Console().print(show(results, f"{arguments.model} on {arguments.device}, results by {arguments.trigger}"))
     if arguments.json:
-        figures = {"trigger": arguments.trigger, "node": [asdict(result) for result in results]}
+        figures = {
+            "trigger": arguments.trigger,
+            "downsampling": arguments.downsampling,
+            "node": [asdict(result) for result in results],
+        }
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 

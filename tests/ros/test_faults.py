@@ -41,7 +41,8 @@ HICCUP_MS = 1000
 @pytest.fixture(scope="module")
 def active(models: dict[str, Path]) -> Iterator[Conversation]:
     parameters = {"model": str(models["detection"]), "score_threshold": 0.0, "max_detections": 5, "rate": 30.0}
-    with conversation(parameters) as talk:
+    # Every event of a larger camera reaches the network, so that there can be too many.
+    with conversation(parameters | {"downsampling": "coordinates"}) as talk:
         assert talk.configure()
         talk.activate()
         yield talk
