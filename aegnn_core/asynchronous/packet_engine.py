@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor, nn
 
 from aegnn_core.asynchronous.compiled.plan import flatten
@@ -24,6 +23,7 @@ from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes, most_live
+from aegnn_core.machine_code import kernel
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.spline import EdgeSplines
 
@@ -36,7 +36,7 @@ _RINGS = ("_x", "_y", "_neighbors", "_counts")
 _SEARCH_STATE = ("head", "span", "previous", "node_t")
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _edges_into(x, y, t, neighbors, counts, first, mask, radius, time_scale, source, target, edge_attr):
     """Write the edges into nodes ``first, first + 1, …``, as many as ``counts`` has, and return how many edges.
 
@@ -56,7 +56,7 @@ def _edges_into(x, y, t, neighbors, counts, first, mask, radius, time_scale, sou
     return e
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _live_edges(neighbors, counts, first, last, mask, edge_index):
     """Write the edges between nodes ``first .. last - 1``, numbered from 0, and return how many."""
     e = 0
@@ -70,7 +70,7 @@ def _live_edges(neighbors, counts, first, last, mask, edge_index):
     return e
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip_old(node_t, mask, first, last, time):
     """The first of the nodes ``first .. last - 1`` that is younger than ``time``, or ``last``."""
     while first < last and node_t[first & mask] <= time:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+
+from aegnn_core.machine_code import kernel
 
 __all__ = ["EVENT_DTYPE", "EventFormatError", "EventStream", "check_events", "make_events"]
 
@@ -58,7 +59,7 @@ def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> n
     return events
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_faultless(events, width, height):
     """Whether events of :data:`EVENT_DTYPE` are in time order, on the sensor and of polarity 0 or 1."""
     before = events[0]["t"] if len(events) else 0

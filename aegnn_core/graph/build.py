@@ -6,19 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch_geometric.data import Data
 
 from aegnn_core.events.array import check_events
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.graph.neighbors import NeighborSearch
+from aegnn_core.machine_code import kernel
 
 __all__ = ["Neighbors", "build_graph", "edge_attributes", "find_neighbors", "first_live", "join_neighbors", "most_live"]
 
 _FLOAT = {torch.float32: np.float32, torch.float64: np.float64}
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def edge_attributes(dx: float, dy: float, dt: float, radius: float, time_scale: float) -> tuple[float, float, float]:
     """``clamp((pos_j - pos_k) / (2 radius) + 1/2, 0, 1)`` of one edge j → k; differences [px, px, µs] are j minus k."""
     scale = 1.0 / (2.0 * radius)
@@ -28,7 +28,7 @@ def edge_attributes(dx: float, dy: float, dt: float, radius: float, time_scale: 
     return u, v, w
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _close_up(rows, counts, sources):
     """Write the first ``counts[k]`` values of each of the ``rows`` one after the other into ``sources``."""
     e = 0
@@ -38,7 +38,7 @@ def _close_up(rows, counts, sources):
             e += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fill_edges(t, x, y, sources, counts, first, radius, time_scale, directed, edge_index, edge_attr):
     """Write the edges with both ends at or after node ``first`` in the order of their younger node; return how many."""
     e = n = 0

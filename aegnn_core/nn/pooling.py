@@ -6,8 +6,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from numba import njit
 from torch import Tensor, nn
+
+from aegnn_core.machine_code import kernel
 
 __all__ = ["GridPooling", "PooledGraph", "VoxelPooling", "cells_of", "grid_shape", "segment_max"]
 
@@ -27,7 +28,7 @@ def grid_shape(sensor: tuple[int, int], size: tuple[float, float]) -> tuple[int,
     return math.ceil(sensor[0] / size[0]), math.ceil(sensor[1] / size[1])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _segment_max(x, segment, out, winner):
     for i in range(len(segment)):
         s = segment[i]
