@@ -46,8 +46,7 @@ class DenseEngine:
         self._meter.begin_update()
         if self._origin is None:
             self._origin = int(events["t"][0])
-        new = make_events(*(events[name] for name in "txyp"))
-        self._events = np.concatenate([self._events, new])
+        self._events = np.concatenate([self._events, events])
         if self._graph.expiry == "graph":
             times = self._events["t"]
             self._events = self._events[first_live(times, self._graph, int(times[-1])) :]

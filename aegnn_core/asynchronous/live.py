@@ -16,7 +16,7 @@ from aegnn_core.asynchronous.dense_engine import DenseEngine
 from aegnn_core.asynchronous.incremental import IncrementalEngine
 from aegnn_core.asynchronous.packet_engine import PacketEngine
 from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
-from aegnn_core.events.array import check_events
+from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.networks import GraphNetwork
 
@@ -99,16 +99,21 @@ class LiveModel:
         Raises:
             ValueError: anything else; the state is then as it was before.
         """
-        check_events(events, *self._sensor)
+        events = check_events(events, *self._sensor)
         if len(events) == 0:
             return
-        if self._last_time is not None and events["t"][0] < self._last_time:
+        times = events["t"]
+        first, last = int(times[0]), int(times[-1])
+        if self._last_time is None:
+            self._first_time = first
+        elif first < self._last_time:
             raise ValueError(
-                f"events begin at {events['t'][0]} µs, before the last one so far at {self._last_time} µs:"
-                " reset() starts anew"
+                f"events begin at {first} µs, before the last one so far at {self._last_time} µs: reset() starts anew"
             )
+        elif last - self._first_time > LONGEST_STREAM_US:
+            raise ValueError(f"events: {too_long(self._first_time, last)}: reset() starts anew")
         self.engine.update(events)
-        self._last_time = int(events["t"][-1])
+        self._last_time = last
         self._events += len(events)
 
     def output(self, time: int | None = None) -> Tensor:

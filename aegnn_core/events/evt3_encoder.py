@@ -115,7 +115,7 @@ def encode_evt3(events: np.ndarray, state: Evt3EncoderState | None = None) -> by
         ValueError: the events are not valid, or begin before the packet before has ended.
     """
     state = Evt3EncoderState() if state is None else state
-    check_events(events, EVT3_MAX_SIZE, EVT3_MAX_SIZE, source="events for EVT3")
+    events = check_events(events, EVT3_MAX_SIZE, EVT3_MAX_SIZE, source="events for EVT3")
     if len(events) == 0:
         return b""
     t, x, y, p = (events[name].astype(np.int64) for name in "txyp")

@@ -81,7 +81,7 @@ def first_live(t: np.ndarray, graph: GraphConfig, time: int) -> int:
     first = 0
     if graph.max_nodes is not None:
         first = max(0, len(t) - graph.max_nodes)
-    if graph.window is not None:
+    if graph.window is not None and len(t) and time - graph.window >= t[0]:
         first = max(first, int(np.searchsorted(t, time - graph.window, side="right")))
     return first
 
@@ -115,8 +115,7 @@ def find_neighbors(events: np.ndarray, graph: GraphConfig) -> Neighbors:
     Raises:
         ValueError: not an event array, or not in time order.
     """
-    check_events(events)
-    t, x, y = _columns(events)
+    t, x, y = _columns(check_events(events))
     count = len(t)
     rows = np.empty((count, graph.max_neighbors), np.int32)
     counts = np.empty(count, np.int32)
@@ -182,6 +181,8 @@ def _columns(events: np.ndarray) -> list[np.ndarray]:
 def most_live(t: np.ndarray, graph: GraphConfig, before: int) -> int:
     """The most nodes live at once while events at ``t`` [µs, ``[N]``, ascending] come to ``before`` live ones."""
     count = len(t) + before
-    if graph.window is not None:
-        count = before + int((np.arange(1, len(t) + 1) - np.searchsorted(t, t - graph.window, "right")).max(initial=0))
+    if graph.window is not None and len(t):
+        since = t - t[0]
+        gone = np.searchsorted(since, since - graph.window, "right")
+        count = before + int((np.arange(1, len(t) + 1) - gone).max())
     return count if graph.max_nodes is None else min(count, graph.max_nodes)

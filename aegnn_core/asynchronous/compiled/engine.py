@@ -161,10 +161,6 @@ class CompiledEngine:
 
     def update(self, events: np.ndarray) -> None:
         """Take the events through the layers."""
-        if events.dtype != EVENT_DTYPE or not events.flags.c_contiguous or not events.flags.writeable:
-            columns, events = events, np.empty(len(events), EVENT_DTYPE)
-            for name in EVENT_DTYPE.names or ():
-                events[name] = columns[name]
         if self._search.size == 0 and len(events):
             self._origin = int(events["t"][0])
         if self._search.size + len(events) - self._oldest > self._search.capacity:
