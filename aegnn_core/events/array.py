@@ -63,13 +63,14 @@ class EventStream:
         return f"EventStream({len(self)} events, {self.width} x {self.height} px, {self.duration / 1e6:.3f} s)"
 
 
-def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
+def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, *, source: str = "events") -> np.ndarray:
     """Put four columns of equal length ``[N]`` into one structured array of :data:`EVENT_DTYPE`.
 
     Args:
         t: times [µs]; their order is not looked at. A fraction is cut off, as NumPy does.
         x, y: pixels.
         p: polarities: 1 is ON, 0 and -1 are OFF.
+        source: what the error message calls the input.
 
     Raises:
         ValueError: a number that is not a time, pixel or polarity.
@@ -78,7 +79,7 @@ def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> n
     events = np.empty(len(columns["t"]), EVENT_DTYPE)
     for name, values in columns.items():
         if values.dtype != EVENT_DTYPE[name] or name == "p":
-            _check_range(name, values, "events")
+            _check_range(name, values, source)
         events[name] = values > 0 if name == "p" else values
     return events
 

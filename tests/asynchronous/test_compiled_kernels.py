@@ -21,9 +21,9 @@ from aegnn_core.asynchronous.compiled.convolution import (
     aggregate_rows,
     project,
 )
-from aegnn_core.asynchronous.compiled.handles import array_at, handles
 from aegnn_core.asynchronous.compiled.head import fold_norms
 from aegnn_core.asynchronous.compiled.plan import SplineTable
+from aegnn_core.asynchronous.handles import array_at, handles
 from aegnn_core.nn import network
 from aegnn_core.nn.spline import SplineConv
 from tests.nn.networks import randomize

@@ -9,8 +9,8 @@ from numba import from_dtype
 
 from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
-from aegnn_core.asynchronous.compiled.handles import array_at
 from aegnn_core.asynchronous.compiled.layers import LAYER, run_layer, weigh_dense, weigh_sparse
+from aegnn_core.asynchronous.handles import array_at
 from aegnn_core.graph.build import edge_attributes
 from aegnn_core.graph.neighbors import SearchArrays, insert_and_search
 from aegnn_core.machine_code import kernel
@@ -232,7 +232,7 @@ def _batch_at(table, row, kind):
 
 
 @kernel(error_model="numpy")
-def append_events(events, size, oldest, table, kind):
+def append_events(events, size, oldest, table, kind, computes):
     """Take events into the graph and through the layers, some at a time.
 
     Args:
@@ -243,6 +243,7 @@ def append_events(events, size, oldest, table, kind):
             ``Cells`` and ``Batch``. The tally ``[layers + 5]`` is added to: nanoseconds of the search, of the splines,
             of every layer and of the cells, and the numbers of edges and of rows of sums.
         kind: a float of the kernels' type.
+        computes: otherwise the features of these nodes are in their slots already, but for the input.
 
     Returns:
         How many events were taken, fewer than there are if the rings cannot hold all live nodes; the new ``oldest``.
@@ -314,7 +315,7 @@ def append_events(events, size, oldest, table, kind):
         clock = now
 
         own, out = batch.own, batch.out
-        for n in range(len(layers)):
+        for n in range(len(layers) if computes else 0):
             run_layer(
                 layers[n], count, rule.max_neighbors, batch.counts, batch.source, batch.row, batch.weight,
                 rule.per_edge, rule.dense, earliest * rule.slots, (latest - earliest + 1) * rule.slots, batch.node, own,

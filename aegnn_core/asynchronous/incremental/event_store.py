@@ -334,21 +334,20 @@ class EventStore:
         self._sensor = (_grown(self._sensor[0], width), _grown(self._sensor[1], height))
         self._search.cover(*self._sensor)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The nodes held, and the time that positions count from. Their edges follow from them."""
+    def events(self) -> np.ndarray:
+        """The nodes held. Their edges follow from them."""
         held = slice(self.held - self.base, self.size - self.base)
-        columns = {name: torch.from_numpy(getattr(self, name)[held].copy()) for name in ("t", "x", "y")}
-        return {**columns, "p": (self.features[held, 0] > 0).to(torch.uint8), "origin": self.origin}
+        return make_events(self.t[held], self.x[held], self.y[held], self.features[held, 0].numpy() > 0)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Insert the nodes of a state. To be called on an empty store.
+    def restore(self, events: np.ndarray, origin: int) -> None:
+        """Insert the nodes that another store held; this one is empty. Positions count time from ``origin`` [µs].
 
         Nodes before those held are not there to be neighbours; being older than all others they would only have come
         last among anyone's most recent neighbours, so that all edges between nodes held come out as they were.
         """
-        self.origin = state["origin"]
-        if len(state["t"]):
-            self.insert(make_events(*(state[name].numpy() for name in "txyp")))
+        if len(events):
+            self.origin = origin
+            self.insert(events)
 
     def memory(self) -> dict[str, int]:
         """Bytes held, by part."""
