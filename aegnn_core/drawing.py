@@ -58,7 +58,7 @@ class EventSurface:
         """Remember ``events``: structured array ``[N]`` with t [µs], x, y [px], p, in time order and on this sensor."""
         # NumPy assigns repeated indices in order, so the most recent event of a pixel stays.
         self._time[events["y"], events["x"]] = events["t"]
-        self._polarity[events["y"], events["x"]] = events["p"]
+        self._polarity[events["y"], events["x"]] = events["p"] > 0
 
     def image(self, time: int, duration: int) -> np.ndarray:
         """The events younger than ``duration`` [µs] at sensor time ``time`` [µs], older ones darker.

@@ -14,10 +14,11 @@ from aegnn_core.asynchronous.compiled.counts import append_places, count_until, 
 from aegnn_core.asynchronous.compiled.head import fold_norms
 from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.costs import CostMeter, Costs
-from aegnn_core.asynchronous.failures import no_room
+from aegnn_core.asynchronous.failures import check_all_live, no_room
 from aegnn_core.asynchronous.metering import forward_flops
+from aegnn_core.asynchronous.saved_state import check_features, check_tensor
 from aegnn_core.asynchronous.weights import WeightsVersion
-from aegnn_core.events.array import EVENT_DTYPE
+from aegnn_core.events.array import EVENT_DTYPE, make_events
 from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.build import most_live
 from aegnn_core.graph.neighbors import FOREVER
@@ -98,10 +99,6 @@ class CountingEngine:
         """Write the events down."""
         started = perf_counter()
         self._costs.begin_update()
-        if events.dtype != EVENT_DTYPE or not events.flags.c_contiguous or not events.flags.writeable:
-            fields, events = events, np.empty(len(events), EVENT_DTYPE)
-            for name in EVENT_DTYPE.names or ():
-                events[name] = fields[name]
         if self._size + len(events) - self._oldest > len(self._ring_t):
             self._make_room(events["t"])
         columns, rows = self._pooling.shape
@@ -210,28 +207,43 @@ class CountingEngine:
         """Seconds by layer."""
         return self._costs.runtime()
 
-    def state_dict(self) -> dict[str, Any]:
-        """The events that can still move or leave, and the counts of all."""
-        self._count()
-        slots = np.arange(self._oldest, self._size) & (len(self._ring_t) - 1)
-        return {
-            "size": self._size,
-            "begin": torch.from_numpy(self._begin.copy()),
-            "t": torch.from_numpy(self._ring_t[slots]),
-            "place": torch.from_numpy(self._ring_place[slots]),
-            "counts": torch.from_numpy(self._counts.copy()),
-        }
+    def held(self) -> tuple[np.ndarray, list[Tensor]]:
+        """The events that can still move or leave; and how many others there are in every cell, where none ever leaves.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state."""
-        self.reset()
-        t, place = state["t"].numpy(), state["place"].numpy()
-        if len(t) > len(self._ring_t):
-            capacity = 1 << (len(t) - 1).bit_length()
-            self._ring_t, self._ring_place = np.empty(capacity, np.int64), np.empty(capacity, np.int32)
-        self._size = self._counted = state["size"]
-        self._begin[:] = state["begin"].numpy()
-        slots = np.arange(self._size - len(t), self._size) & (len(self._ring_t) - 1)
-        self._ring_t[slots], self._ring_place[slots] = t, place
-        self._counts[:] = state["counts"].numpy()
-        self._image[:] = np.log1p(self._counts.astype(np.float64))
+        An event's pixel is the first of its cell.
+        """
+        self._count()
+        first = self._oldest if self._graph.bounded else max(0, min(self._oldest, self._size - 1))
+        slots = np.arange(first, self._size) & (len(self._ring_t) - 1)
+        place, (columns, rows) = self._ring_place[slots], self._pooling.shape
+        polarity, cell = np.divmod(place, rows * columns)
+        x, y = (
+            np.searchsorted(of, at) for of, at in ((self._column_of, cell % columns), (self._row_of, cell // columns))
+        )
+        events = make_events(self._ring_t[slots], x, y, polarity)
+        if self._graph.bounded:
+            return events, []
+        others = self._counts[-2 * rows * columns :].copy()
+        # The last event is always among those held, whatever part it is in.
+        np.subtract.at(others, place[: max(0, self._oldest - first)], 1)
+        return events, [torch.from_numpy(others).view(2 * rows, columns)]
+
+    def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
+        """Take events, and the numbers of others before them."""
+        columns, rows = self._pooling.shape
+        if self._graph.bounded:
+            check_features(features, [], len(events), self._kind)
+            check_all_live(events["t"], self._graph)
+        elif not isinstance(features, list) or len(features) != 1:
+            raise ValueError("state: features must be a list of one tensor, the counts of what never leaves")
+        else:
+            others = check_tensor("state: counts", features[0], torch.int32, 2)
+            if tuple(others.shape) != (2 * rows, columns) or bool((others < 0).any()):
+                raise ValueError(f"state: counts must be [{2 * rows}, {columns}] and not negative")
+        if len(events):
+            self.update(events)
+        if not self._graph.bounded:
+            self._count()
+            self._counts[-2 * rows * columns :] += others.numpy().ravel()
+            self._image[:] = np.log1p(self._counts.astype(np.float64))
+        self._costs.reset()

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from aegnn_core.asynchronous.calling import call_on_graph
 from aegnn_core.asynchronous.costs import CostMeter, Costs
+from aegnn_core.asynchronous.failures import writes_weights
 from aegnn_core.asynchronous.metering import Metering
-from aegnn_core.events.array import EVENT_DTYPE, make_events
+from aegnn_core.asynchronous.saved_state import check_features
+from aegnn_core.asynchronous.sharing import Settings
+from aegnn_core.asynchronous.weights import WeightsVersion
+from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.graph.build import first_live
 from aegnn_core.nn.networks import GraphNetwork
@@ -26,6 +30,8 @@ class DenseEngine:
         self._model, self._graph = model, graph
         self._meter = CostMeter()
         self._metering = Metering(model, self._meter)
+        self._settings = Settings(model, self._metering.model)
+        self._weights = WeightsVersion(model)
         self.reset()
 
     @staticmethod
@@ -46,8 +52,7 @@ class DenseEngine:
         self._meter.begin_update()
         if self._origin is None:
             self._origin = int(events["t"][0])
-        new = make_events(*(events[name] for name in "txyp"))
-        self._events = np.concatenate([self._events, new])
+        self._events = np.concatenate([self._events, events])
         if self._graph.expiry == "graph":
             times = self._events["t"]
             self._events = self._events[first_live(times, self._graph, int(times[-1])) :]
@@ -60,8 +65,13 @@ class DenseEngine:
             # Positions count time from the first event of all, which may have been dropped.
             times = self._events["t"][len(self._events) - len(data.pos) :]
             data.pos[:, 2] = torch.from_numpy(self._graph.time_scale * (times - self._origin))
+        self._settings.follow()
+        self._weights.changed()
         with self._metering:
-            return call_on_graph(self._metering.model, data.to(parameter.device))
+            output = call_on_graph(self._metering.model, data.to(parameter.device))
+        if self._weights.changed():
+            raise ValueError(writes_weights(self._model))
+        return output
 
     def describe(self) -> list[str]:
         """Every layer runs densely."""
@@ -79,13 +89,12 @@ class DenseEngine:
         """Seconds by layer."""
         return self._meter.runtime()
 
-    def state_dict(self) -> dict[str, Any]:
-        """The events kept, and the time that positions count from."""
-        columns = {name: torch.from_numpy(self._events[name].astype(np.int64)) for name in "txyp"}
-        return {**columns, "origin": self._origin}
+    def held(self) -> tuple[np.ndarray, list[Tensor]]:
+        """The events kept; nothing is computed before it is asked for."""
+        return self._events.copy(), []
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
         """Go on from another engine's events."""
-        self.reset()
-        self._events = make_events(*(state[name].numpy() for name in "txyp"))
-        self._origin = state["origin"]
+        check_features(features, [], len(events), torch.float32)
+        if len(events):
+            self._events, self._origin = events, origin

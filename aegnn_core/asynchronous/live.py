@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,10 +15,19 @@ from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.costs import Costs
 from aegnn_core.asynchronous.counting_engine import CountingEngine
 from aegnn_core.asynchronous.dense_engine import DenseEngine
+from aegnn_core.asynchronous.failures import UNFINISHED, NoRoomError
 from aegnn_core.asynchronous.incremental import IncrementalEngine
 from aegnn_core.asynchronous.packet_engine import PacketEngine
+from aegnn_core.asynchronous.saved_state import (
+    check_number,
+    check_parts,
+    digest_of,
+    events_of,
+    parts_of,
+)
+from aegnn_core.asynchronous.sharing import Layers
 from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
-from aegnn_core.events.array import check_events
+from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.networks import GraphNetwork
 
@@ -54,11 +64,20 @@ class Engine(Protocol):
     def runtime(self) -> Costs:
         """Seconds by layer, the same way."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that depends on the events: tensors, numbers, strings, and lists and dictionaries of these."""
+    def held(self) -> tuple[np.ndarray, list[Tensor]]:
+        """The events on which answers still depend, and what cannot be computed from them, ``[N, channels]`` by layer."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the place of the engine that made ``state``: of the same class, weights and graph."""
+    def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
+        """Take the place of the engine that held these, of the same class, weights and graph. It has had no events yet.
+
+        Args:
+            events: checked.
+            features: from anywhere.
+            origin: time of the first event since the reset [µs].
+
+        Raises:
+            ValueError: an engine that held these events cannot have held these features.
+        """
 
 
 #: Engines by name, the fastest first.
@@ -70,7 +89,14 @@ ENGINES: dict[str, Any] = {
     "dense": DenseEngine,
 }
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
+#: What a state has besides its version and what it belongs to.
+_PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "digest")
+
+
+def _plain_tensors() -> Any:
+    """Within it tensors are made that may be written to anywhere, though the caller be in inference mode."""
+    return torch.inference_mode(False)
 
 
 class LiveModel:
@@ -78,6 +104,9 @@ class LiveModel:
 
     ``live.output()`` equals ``model(build_graph(all events since the reset, live.graph))`` to rounding, at any time and
     for any division of the stream into packets.
+
+    Threads may share it: one at a time is served, the others wait. ``copy.deepcopy`` and ``pickle`` take a copy of the
+    model along.
 
     Attributes:
         graph: the graph rule.
@@ -88,7 +117,10 @@ class LiveModel:
         self.engine, self.graph = engine, graph
         self._name, self._model = name, model
         self._sensor = model.sensor if isinstance(model, GraphNetwork) else (None, None)
-        self._last_time: int | None = None
+        self._layers = Layers(model)
+        self._lock = threading.RLock()
+        self._unfinished = False
+        self._first_time = self._last_time = 0
         self._events = 0
 
     def update(self, events: np.ndarray) -> None:
@@ -99,19 +131,36 @@ class LiveModel:
                 an earlier one.
 
         Raises:
-            ValueError: anything else; the state is then as it was before.
+            ValueError: anything else; the state is then as it was before. Or an earlier update was interrupted, by
+                Ctrl-C for example: nothing but a :meth:`reset` is possible then.
         """
-        check_events(events, *self._sensor)
+        events = check_events(events, *self._sensor)
         if len(events) == 0:
             return
-        if self._last_time is not None and events["t"][0] < self._last_time:
-            raise ValueError(
-                f"events begin at {events['t'][0]} µs, before the last one so far at {self._last_time} µs:"
-                " reset() starts anew"
-            )
-        self.engine.update(events)
-        self._last_time = int(events["t"][-1])
-        self._events += len(events)
+        times = events["t"]
+        first, last = int(times[0]), int(times[-1])
+        with self._lock:
+            if self._unfinished:
+                raise ValueError(UNFINISHED)
+            if not self._events:
+                self._first_time = first
+            elif first < self._last_time:
+                raise ValueError(
+                    f"events begin at {first} µs, before the last one so far at {self._last_time} µs: reset() starts"
+                    " anew"
+                )
+            elif last - self._first_time > LONGEST_STREAM_US:
+                raise ValueError(f"events: {too_long(self._first_time, last)}: reset() starts anew")
+            # Whatever ends the engine's work early may leave half of the packet behind.
+            self._unfinished = True
+            try:
+                self.engine.update(events)
+            except NoRoomError:
+                self._unfinished = False
+                raise
+            self._last_time = last
+            self._events += len(events)
+            self._unfinished = False
 
     def output(self, time: int | None = None) -> Tensor:
         """The network's output for the events so far, a batch of one.
@@ -120,21 +169,37 @@ class LiveModel:
             time: sensor time [µs] at which nodes are live or not, at least the last event's; that is also the default.
 
         Raises:
-            ValueError: ``time`` is before the last event.
+            ValueError: ``time`` is no whole number or before the last event, an update was interrupted, or the model
+                cannot be run any more as it was.
         """
-        last = 0 if self._last_time is None else self._last_time
-        if time is None:
-            time = last
-        elif self._last_time is not None and time < last:
-            raise ValueError(f"time is {time} µs, before the last event at {last} µs")
-        with torch.no_grad():
-            return self.engine.output(time)
+        with self._lock:
+            if self._unfinished:
+                raise ValueError(UNFINISHED)
+            time = self._last_time if time is None else self._checked(time)
+            self._layers.check()
+            with _plain_tensors(), torch.no_grad():
+                return self.engine.output(time)
+
+    def _checked(self, time: int) -> int:
+        """The time of an output, as a whole number."""
+        if isinstance(time, bool) or not isinstance(time, (int, float, np.integer, np.floating)) or time % 1 != 0:
+            raise ValueError(f"time must be a whole number of µs, found {time!r}")
+        time = int(time)
+        if self._events and time < self._last_time:
+            raise ValueError(f"time is {time} µs, before the last event at {self._last_time} µs")
+        if self._events and time - self._first_time > LONGEST_STREAM_US:
+            raise ValueError(f"time: {too_long(self._first_time, time)}")
+        return time if self._events else 0
 
     def reset(self) -> None:
         """Forget all events, as if newly made."""
-        self.engine.reset()
-        self._last_time = None
-        self._events = 0
+        with self._lock:
+            self._unfinished = True
+            with _plain_tensors():
+                self.engine.reset()
+            self._events = 0
+            self._first_time = self._last_time = 0
+            self._unfinished = False
 
     def flops(self) -> Costs:
         """FLOPs (docs/flops.md) by layer: of the last update with the outputs after it, and since the reset."""
@@ -149,30 +214,67 @@ class LiveModel:
         return self.engine.memory()
 
     def state_dict(self) -> dict[str, Any]:
-        """The live state, for ``torch.save``; :meth:`load_state_dict` goes on from it, in another process too."""
-        return {
-            "version": _STATE_VERSION,
-            **self._identity(),
-            "last_time": self._last_time,
-            "events": self._events,
-            "state": self.engine.state_dict(),
-        }
+        """The live state, for ``torch.save``; :meth:`load_state_dict` goes on from it, in another process too.
+
+        Raises:
+            ValueError: there is none, because an update was interrupted or the weights have changed since.
+        """
+        with self._lock:
+            if self._unfinished:
+                raise ValueError(UNFINISHED)
+            self._layers.check()
+            with _plain_tensors():
+                events, features = self.engine.held()
+                state = {
+                    "version": _STATE_VERSION,
+                    **self._identity(),
+                    "events": self._events,
+                    "first_time": self._first_time,
+                    "last_time": self._last_time,
+                    **parts_of(events),
+                    "features": features,
+                }
+                return {**state, "digest": digest_of(state)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where the live model stopped that made ``state`` by :meth:`state_dict`.
 
+        Everything in it is checked before anything is taken.
+
         Raises:
-            ValueError: it is not such a state, or one for another engine, graph, model or weights.
+            ValueError: it is not such a state, is damaged, or is for another engine, graph, model or weights; the
+                message says which part. The live model is then as it was.
         """
-        if not isinstance(state, dict) or state.get("version") != _STATE_VERSION:
-            found = state.get("version") if isinstance(state, dict) else type(state).__name__
-            raise ValueError(f"state: expected a live state of version {_STATE_VERSION}, found {found!r}")
-        for name, expected in self._identity().items():
-            if state[name] != expected:
-                shown = (state[name], expected) if name in ("engine", "graph") else (state[name][:8], expected[:8])
-                raise ValueError(f"state: it is for another {name}, {shown[0]}, expected {shown[1]}")
-        self.engine.load_state_dict(state["state"])
-        self._last_time, self._events = state["last_time"], state["events"]
+        version = repr(state.get("version")) if isinstance(state, dict) else type(state).__name__
+        if version != repr(_STATE_VERSION):
+            raise ValueError(f"state: expected a live state of version {_STATE_VERSION}, found {version[:50]}")
+        with self._lock, _plain_tensors():
+            self._layers.check()
+            identity = self._identity()
+            check_parts(state, {"version", *identity, *_PARTS})
+            for name, expected in identity.items():
+                if (found := repr(state[name])) != repr(expected):
+                    length = 8 if name in ("model", "weights") else 300
+                    found, wanted = (text.strip("'")[:length] for text in (found, repr(expected)))
+                    raise ValueError(f"state: it is for another {name}, {found}, expected {wanted}")
+            events = events_of(state, self._sensor)
+            count = check_number("events", state["events"], len(events), 2**62)
+            first = check_number("first_time", state["first_time"], -(2**63), int(events["t"][0]) if count else 0)
+            last = check_number("last_time", state["last_time"], first, first + LONGEST_STREAM_US)
+            if (count > 0) != (len(events) > 0) or last != (events["t"][-1] if count else 0):
+                raise ValueError(f"state: the last of {count} events at {last} µs is not among those held")
+            engine: Engine = ENGINES[self._name](self._model, self.graph)
+            engine.restore(events, state["features"], first)
+            digest = digest_of({name: value for name, value in state.items() if name != "digest"})
+            if repr(state["digest"]) != repr(digest):
+                raise ValueError("state: it is damaged, its digest is not that of its content")
+            self._unfinished = True
+            self.engine = engine
+            self._events, self._first_time, self._last_time = count, first, last
+            self._unfinished = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _go_on, (self._model, self.graph, self._name, self.state_dict())
 
     def _identity(self) -> dict[str, Any]:
         """What a live state belongs to."""
@@ -227,7 +329,8 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
         if reason := kind.refusal(model, graph):
             reasons.append(f"{name}: {reason}")
             continue
-        return LiveModel(kind(model, graph), name, model, graph)
+        with _plain_tensors():
+            return LiveModel(kind(model, graph), name, model, graph)
     raise ValueError(f"no engine can run this model exactly ({'; '.join(reasons)})")
 
 
@@ -253,3 +356,10 @@ def _check_evaluable(model: nn.Module) -> None:
 
 def _drops(module: nn.Module) -> bool:
     return bool(getattr(module, "p", None) or getattr(module, "dropout", None))
+
+
+def _go_on(model: nn.Module, graph: GraphConfig, engine: str, state: dict[str, Any]) -> LiveModel:
+    """A live model in the state of another: what copies and pickles are made by."""
+    live = make_model_asynchronous(model, graph, engine=engine)
+    live.load_state_dict(state)
+    return live

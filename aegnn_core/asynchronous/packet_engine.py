@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor, nn
 
 from aegnn_core.asynchronous.compiled.plan import flatten
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import CostMeter, Costs
-from aegnn_core.asynchronous.failures import STALE_WEIGHTS, no_room, not_final
+from aegnn_core.asynchronous.failures import STALE_WEIGHTS, NoRoomError, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.metering import forward_flops
+from aegnn_core.asynchronous.saved_state import check_features
+from aegnn_core.asynchronous.sharing import Settings, shared_copy
 from aegnn_core.asynchronous.weights import WeightsVersion
+from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes, most_live
+from aegnn_core.machine_code import kernel
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.spline import EdgeSplines
 
@@ -33,10 +36,9 @@ __all__ = ["PacketEngine"]
 _EVENTS_AT_ONCE = 4096
 _SMALLEST_CAPACITY = 1 << 13
 _RINGS = ("_x", "_y", "_neighbors", "_counts")
-_SEARCH_STATE = ("head", "span", "previous", "node_t")
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _edges_into(x, y, t, neighbors, counts, first, mask, radius, time_scale, source, target, edge_attr):
     """Write the edges into nodes ``first, first + 1, …``, as many as ``counts`` has, and return how many edges.
 
@@ -56,7 +58,7 @@ def _edges_into(x, y, t, neighbors, counts, first, mask, radius, time_scale, sou
     return e
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _live_edges(neighbors, counts, first, last, mask, edge_index):
     """Write the edges between nodes ``first .. last - 1``, numbered from 0, and return how many."""
     e = 0
@@ -70,7 +72,7 @@ def _live_edges(neighbors, counts, first, last, mask, edge_index):
     return e
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip_old(node_t, mask, first, last, time):
     """The first of the nodes ``first .. last - 1`` that is younger than ``time``, or ``last``."""
     while first < last and node_t[first & mask] <= time:
@@ -82,11 +84,13 @@ class PacketEngine:
     """State of a :class:`GraphNetwork` on a directed graph: nodes in rings, and the features of every layer."""
 
     def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
-        self._model, self._graph = model, graph
+        # A copy, which stays in evaluation mode whatever becomes of the model's.
+        self._model, self._graph = shared_copy(model), graph
+        self._settings = Settings(model, self._model)
         parameter = next(model.parameters())
         self._dtype, self._device = parameter.dtype, parameter.device
-        self._layers = flatten(model.event_blocks)
-        self._names = {module: name for name, module in model.named_modules()}
+        self._layers = flatten(self._model.event_blocks)
+        self._names = {module: name for name, module in self._model.named_modules()}
         self._version = WeightsVersion(model)
         self._flops_of_head: int | None = None
         self.reset()
@@ -104,6 +108,7 @@ class PacketEngine:
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again."""
         self._version.changed()
+        self._settings.follow()
         self._is_stale = False
         self._costs = CostMeter()
         width, height = self._model.sensor
@@ -122,6 +127,7 @@ class PacketEngine:
         self._origin = 0
         self._first = 0
 
+    @torch.inference_mode(False)  # its tensors are written to later, perhaps elsewhere
     def update(self, events: np.ndarray) -> None:
         """Compute the features of the new nodes."""
         self._costs.begin_update()
@@ -140,7 +146,7 @@ class PacketEngine:
                     if self._search.size > size:
                         self._search.remove_last(part["x"], part["y"])
                     if at_once == 1:
-                        raise MemoryError(
+                        raise (MemoryError if start else NoRoomError)(
                             f"no memory on {self._device} for event {start} of the packet's {len(events)}; those before"
                             " it were taken: reset() starts anew"
                         ) from error
@@ -150,19 +156,11 @@ class PacketEngine:
 
     def _append(self, events: np.ndarray) -> None:
         begin = perf_counter()
-        t, x, y = (np.ascontiguousarray(events[name], np.int64) for name in "txy")
-        first, count = self._search.size, len(t)
+        first, count, mask = self._search.size, len(events), self._search.capacity - 1
         if first == 0:
-            self._origin = int(t[0])
-        self._first = self._first_live(int(t[0]))
-        neighbors = np.empty((count, self._graph.max_neighbors), np.int64)
-        counts = np.empty(count, np.int32)
-        self._search.insert(t, x, y, neighbors, counts)
-        mask = self._search.capacity - 1
-        slots = np.arange(first, first + count) & mask
-        self._x[slots], self._y[slots] = x, y
-        if self._model.reads_edges:
-            self._neighbors[slots], self._counts[slots] = neighbors, counts
+            self._origin = int(events["t"][0])
+        self._first = self._first_live(int(events["t"][0]))
+        slots, neighbors, counts = self._insert(events)
 
         size = int(counts.sum())
         source, target = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -193,6 +191,18 @@ class PacketEngine:
         self._spent("splines", 3 * edges.basis.numel(), begin)
         self._run_layers(torch.from_numpy(slots).to(self._device), own, edges)
 
+    def _insert(self, events: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Find the new nodes' neighbours: their slots, and numbers and counts of the neighbours."""
+        t, x, y = (np.ascontiguousarray(events[name], np.int64) for name in "txy")
+        slots = np.arange(self._search.size, self._search.size + len(t)) & (self._search.capacity - 1)
+        neighbors = np.empty((len(t), self._graph.max_neighbors), np.int64)
+        counts = np.empty(len(t), np.int32)
+        self._search.insert(t, x, y, neighbors, counts)
+        self._x[slots], self._y[slots] = x, y
+        if self._model.reads_edges:
+            self._neighbors[slots], self._counts[slots] = neighbors, counts
+        return slots, neighbors, counts
+
     def _spent(self, layer: str, flops: int, begin: float) -> float:
         """Note what a layer has cost since ``begin``; the time now."""
         if self._device.type == "cuda":
@@ -220,9 +230,7 @@ class PacketEngine:
 
     def output(self, time: int) -> Tensor:
         """Pool the live nodes, and run what lies behind."""
-        self._is_stale |= self._version.changed()
-        if self._is_stale:
-            raise ValueError(STALE_WEIGHTS)
+        self._check_weights()
         begin = perf_counter()
         first, last = self._first_live(time), self._search.size
         mask = self._search.capacity - 1
@@ -241,6 +249,11 @@ class PacketEngine:
             torch.from_numpy(self._search.node_t[slots]).to(self._device),
             begin,
         )
+
+    def _check_weights(self) -> None:
+        self._is_stale |= self._version.changed() | self._settings.follow()
+        if self._is_stale:
+            raise ValueError(STALE_WEIGHTS)
 
     def _read_out(
         self, x: Tensor, pos: Tensor, edge_index: Tensor, polarity: Tensor, t: Tensor, begin: float
@@ -288,30 +301,30 @@ class PacketEngine:
         """Seconds by layer."""
         return self._costs.runtime()
 
-    def state_dict(self) -> dict[str, Any]:
-        """The rings and the neighbour search."""
-        search = self._search.arrays
-        return {
-            "size": self._search.size,
-            "held": self._search.held,
-            "first": self._first,
-            "origin": self._origin,
-            "search": {name: torch.from_numpy(getattr(search, name).copy()) for name in _SEARCH_STATE},
-            "rings": {name: torch.from_numpy(getattr(self, name).copy()) for name in _RINGS},
-            "features": [ring.clone() for ring in self._features],
-        }
+    def held(self) -> tuple[np.ndarray, list[Tensor]]:
+        """The live nodes as events, and their features behind every layer."""
+        self._check_weights()
+        size = self._search.size
+        last = int(self._search.node_t[(size - 1) & (self._search.capacity - 1)]) if size else 0
+        slots = np.arange(self._first_live(last), size) & (self._search.capacity - 1)
+        rows = torch.from_numpy(slots).to(self._device)
+        features = [ring[rows].cpu() for ring in self._features]
+        polarity = features[0][:, 0].numpy() > 0
+        return make_events(self._search.node_t[slots], self._x[slots], self._y[slots], polarity), features[1:]
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state."""
-        self.reset()
-        self._search.resize(max(self._search.capacity, len(state["search"]["node_t"])))
-        self._search.size, self._search.held = state["size"], state["held"]
-        for name, values in state["search"].items():
-            getattr(self._search.arrays, name)[...] = values.numpy()
-        for name, values in state["rings"].items():
-            setattr(self, name, values.numpy().copy())
-        self._features = [ring.to(self._device) for ring in state["features"]]
-        self._first, self._origin = state["first"], state["origin"]
+    def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
+        """Enter nodes whose features are known; their neighbours among themselves are found again."""
+        count = len(events)
+        channels = [ring.shape[1] for ring in self._features[1:]]
+        features = check_features(features, channels, count, self._dtype)
+        check_all_live(events["t"], self._graph)
+        self._origin = origin
+        self._reserve(count + _EVENTS_AT_ONCE)
+        if count:
+            self._insert(events)
+        own = torch.from_numpy(np.where(events["p"] > 0, 1.0, -1.0)).to(self._dtype)[:, None]
+        for ring, values in zip(self._features, (own, *features), strict=True):
+            ring[:count] = values.to(self._device)
 
     def _first_live(self, time: int) -> int:
         """Number of the oldest node that is live at ``time``, which is not before the last event's."""

@@ -1,16 +1,23 @@
-"""A copy of a model's modules that shares the model's weights."""
+"""A copy of a model's modules that shares the model's weights, and follows what else becomes of the model."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-__all__ = ["constants_of", "shared_copy"]
+__all__ = ["Layers", "Settings", "constants_of", "shared_copy"]
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+#: Values of attributes that are settings: they mean the same in a copy.
+_SETTINGS = (bool, int, float, complex, str, bytes, tuple, type(None), Tensor)
+#: Attributes that every module has for itself.
+_OWN = frozenset(vars(nn.Module()))
 
 
-def shared_copy(model: nn.Module) -> nn.Module:
+def shared_copy(model: _Module) -> _Module:
     """A copy whose modules are its own, and whose parameters, buffers and other tensors are the model's.
 
     The dictionaries of parameters and buffers are shared too, so that weights which replace others are seen.
@@ -32,3 +39,54 @@ def constants_of(model: nn.Module) -> dict[int, Any]:
 
 def _tensors_in(attributes: dict[str, Any]) -> list[Tensor]:
     return [value for value in attributes.values() if isinstance(value, Tensor)]
+
+
+class Layers:
+    """Sees that modules of a model were replaced, added or removed."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._children = [module._modules for module in model.modules()]
+        self._seen = self._look()
+
+    def check(self) -> None:
+        """Raise ``ValueError`` unless the modules are those that the model had when this was made."""
+        if self._look() != self._seen:
+            raise ValueError(
+                f"layers of {type(self._model).__name__} have been replaced since it was made asynchronous:"
+                " call make_model_asynchronous anew"
+            )
+
+    def _look(self) -> list[int]:
+        return [id(child) for children in self._children for child in children.values()]
+
+
+class Settings:
+    """Keeps the attributes of a copy's modules what they are in the model, before every forward.
+
+    A number, text or tensor that is set in the model is set in the copy. What a forward of the copy sets is taken back:
+    no answer depends on an earlier one. To be made when the copy is complete. ``training`` stays as it was.
+    """
+
+    def __init__(self, model: nn.Module, twin: nn.Module) -> None:
+        self._pairs = []
+        for original, own in zip(model.modules(), twin.modules(), strict=True):
+            held = {name: value for name, value in vars(own).items() if name not in _OWN}
+            self._pairs.append((vars(original), vars(own), held, len(vars(own))))
+
+    def follow(self) -> bool:
+        """Bring the copy up to date; whether the model has changed."""
+        changed = False
+        for original, own, held, count in self._pairs:
+            for name, value in held.items():
+                found = original.get(name, value)
+                if found is not value and isinstance(found, _SETTINGS) and isinstance(value, _SETTINGS):
+                    if isinstance(found, Tensor) or isinstance(value, Tensor) or found != value:
+                        changed = True
+                    held[name] = value = found
+                if own.get(name, held) is not value:
+                    own[name] = value
+            if len(own) != count:
+                for name in own.keys() - held.keys() - _OWN:
+                    del own[name]
+        return changed

@@ -5,29 +5,81 @@ from __future__ import annotations
 import hashlib
 from itertools import chain
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["WeightsVersion", "architecture_digest", "weights_digest"]
+from aegnn_core.asynchronous.handles import array_at
+from aegnn_core.machine_code import kernel
+
+__all__ = ["WeightsVersion", "architecture_digest", "content_of", "weights_digest"]
 
 
 class WeightsVersion:
-    """Sees cheaply that parameters or buffers of a model were written to, replaced or moved since the last look."""
+    """Sees cheaply that parameters or buffers of a model were written to, replaced or moved since the last look.
+
+    On the CPU their content is read, so that it does not matter who wrote, and how; elsewhere torch's count of changes
+    tells, which does not count what is written through ``.data``.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         # The dictionaries, not the tensors in them: load_state_dict(assign=True) puts others there.
         self._tensors = [tensors for module in model.modules() for tensors in (module._parameters, module._buffers)]
-        self._seen = self._look()
+        self._places: list[tuple[int, int]] = []
+        self._seen = 0
+        self.changed()
 
     def changed(self) -> bool:
         """Whether anything changed since the last call, or since this was made."""
-        now = self._look()
-        before, self._seen = self._seen, now
-        return now != before
+        tensors = chain.from_iterable(tensors.values() for tensors in self._tensors)
+        present = [tensor for tensor in tensors if tensor is not None]
+        places = [(_version(tensor), tensor.data_ptr()) for tensor in present]
+        moved = places != self._places
+        if moved:
+            self._places, self._table = places, _table(present)
+        seen = _content(self._table)
+        before, self._seen = self._seen, seen
+        return moved or seen != before
 
-    def _look(self) -> list[tuple[int, int]]:
-        present = chain.from_iterable(tensors.values() for tensors in self._tensors)
-        return [(tensor._version, tensor.data_ptr()) for tensor in present if tensor is not None]
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _table(tensors: list[Tensor]) -> np.ndarray:
+    """Where the content of tensors is: address and number of words of eight bytes, then of the bytes that are left."""
+    rows = []
+    for tensor in tensors:
+        if tensor.device.type == "cpu" and tensor.layout == torch.strided and tensor.is_contiguous():
+            size = tensor.numel() * tensor.element_size()
+            rows += [(tensor.data_ptr(), size // 8), (tensor.data_ptr() + size // 8 * 8, size % 8)]
+    return np.array(rows, np.int64).reshape(-1, 2)
+
+
+@kernel
+def _content(table):
+    """A number that is another for another content, but for one in 2^64."""
+    prime = np.uint64(0x9E3779B97F4A7C15)
+    a, b, c, d = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    for row in range(0, len(table), 2):
+        words = array_at(table, row, np.uint64)
+        n = np.uintp(0)
+        while n + np.uintp(3) < np.uintp(len(words)):
+            # Four at once, because each multiplication waits for the one before.
+            a = (a ^ words[n]) * prime
+            b = (b ^ words[n + np.uintp(1)]) * prime
+            c = (c ^ words[n + np.uintp(2)]) * prime
+            d = (d ^ words[n + np.uintp(3)]) * prime
+            n += np.uintp(4)
+        while n < np.uintp(len(words)):
+            a = (a ^ words[n]) * prime
+            n += np.uintp(1)
+        for byte in array_at(table, row + 1, np.uint8):
+            b = (b ^ np.uint64(byte)) * prime
+        a, b, c, d = b, c, d, a ^ np.uint64(len(words))
+    for part in (b, c, d):
+        a = ((a ^ (a >> np.uint64(29))) * prime) ^ part
+    return a
 
 
 def architecture_digest(model: nn.Module) -> str:
@@ -42,5 +94,12 @@ def weights_digest(model: nn.Module) -> str:
     """A hash of the values of all parameters and buffers."""
     digest = hashlib.sha256()
     for value in chain(model.parameters(), model.buffers()):
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(content_of(value))
     return digest.hexdigest()
+
+
+def content_of(tensor: Tensor) -> bytes:
+    """The elements of a tensor, whatever its type."""
+    if not tensor.numel():
+        return b""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

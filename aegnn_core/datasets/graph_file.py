@@ -69,7 +69,7 @@ def write_graphs(path: Path, samples: Iterable[EventSample], graph: GraphConfig)
             "t": events["t"] - events["t"][:1],
             "x": events["x"],
             "y": events["y"],
-            "p": np.packbits(events["p"]),
+            "p": np.packbits(events["p"] > 0),
             "counts": counts,
             "back": np.repeat(np.arange(len(events)), counts) - sources,
         }

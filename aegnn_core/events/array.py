@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
-__all__ = ["EVENT_DTYPE", "EventFormatError", "EventStream", "check_events", "make_events"]
+from aegnn_core.machine_code import kernel
+
+__all__ = [
+    "EVENT_DTYPE",
+    "LONGEST_STREAM_US",
+    "EventFormatError",
+    "EventStream",
+    "check_events",
+    "make_events",
+    "too_long",
+]
 
 #: One event: t [µs, sensor time], x and y [px, origin at the upper left], p [1 = ON (brighter), 0 = OFF].
 EVENT_DTYPE = np.dtype([("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.uint8)])
 
+
+#: Longest time between two events of a stream [µs]: up to there, float64 holds every difference exactly.
+LONGEST_STREAM_US = 1 << 53
 
 #: Larger than any coordinate.
 _ANY_SIZE = 1 << 16
@@ -51,17 +63,36 @@ class EventStream:
         return f"EventStream({len(self)} events, {self.width} x {self.height} px, {self.duration / 1e6:.3f} s)"
 
 
-def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Put four columns of equal length ``[N]`` into one structured array of :data:`EVENT_DTYPE`."""
-    events = np.empty(len(t), EVENT_DTYPE)
-    events["t"], events["x"], events["y"], events["p"] = t, x, y, p
+def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, *, source: str = "events") -> np.ndarray:
+    """Put four columns of equal length ``[N]`` into one structured array of :data:`EVENT_DTYPE`.
+
+    Args:
+        t: times [µs]; their order is not looked at. A fraction is cut off, as NumPy does.
+        x, y: pixels.
+        p: polarities: 1 is ON, 0 and -1 are OFF.
+        source: what the error message calls the input.
+
+    Raises:
+        ValueError: a number that is not a time, pixel or polarity.
+    """
+    columns = {"t": np.asarray(t), "x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
+    events = np.empty(len(columns["t"]), EVENT_DTYPE)
+    for name, values in columns.items():
+        if values.dtype != EVENT_DTYPE[name] or name == "p":
+            _check_range(name, values, source)
+        events[name] = values > 0 if name == "p" else values
     return events
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_faultless(events, width, height):
-    """Whether events of :data:`EVENT_DTYPE` are in time order, on the sensor and of polarity 0 or 1."""
-    before = events[0]["t"] if len(events) else 0
+    """Whether events of :data:`EVENT_DTYPE` are in time order, not too long, on the sensor and of polarity 0 or 1."""
+    if len(events) == 0:
+        return True
+    before = events[0]["t"]
+    # As unsigned numbers, the difference is right over all of the range.
+    if np.uint64(events[-1]["t"]) - np.uint64(before) > np.uint64(LONGEST_STREAM_US):
+        return False
     for event in events:
         if event["t"] < before or event["x"] >= width or event["y"] >= height or event["p"] > 1:
             return False
@@ -71,14 +102,23 @@ def _is_faultless(events, width, height):
 
 def check_events(
     events: np.ndarray, width: int | None = None, height: int | None = None, source: str = "events"
-) -> None:
-    """Raise ``ValueError`` unless ``events`` has the four fields, is in time order and lies on the sensor.
+) -> np.ndarray:
+    """The events as an array of :data:`EVENT_DTYPE`, if they are in time order and lie on the sensor.
+
+    Every door of the package lets events in through here, so that they mean the same behind all of them.
 
     Args:
-        events: any one-dimensional structured array with integer fields t [µs], x, y [px] and p (0 or 1).
+        events: any one-dimensional structured array with integer fields t [µs], x, y [px] and p: 1 is ON, 0 and -1 are
+            OFF.
         width: sensor width [px]; not checked when None.
         height: sensor height [px]; not checked when None.
         source: what the error message calls the input.
+
+    Returns:
+        ``events`` itself if it has that type and is contiguous and writeable, otherwise a copy.
+
+    Raises:
+        ValueError: anything else; the message says what was found.
     """
     if (
         type(events) is np.ndarray
@@ -88,7 +128,7 @@ def check_events(
         and events.flags.writeable
         and _is_faultless(events, width or _ANY_SIZE, height or _ANY_SIZE)
     ):
-        return
+        return events
     names = getattr(getattr(events, "dtype", None), "names", None)
     if names is None or not set("txyp") <= set(names) or events.ndim != 1:
         found = f"an array {events.dtype} {events.shape}" if isinstance(events, np.ndarray) else type(events).__name__
@@ -96,22 +136,51 @@ def check_events(
     for name in "txyp":
         if events.dtype[name].kind not in "iub":
             raise ValueError(f"{source}: field {name} must be an integer, found {events.dtype[name]}")
-    if len(events) == 0:
-        return
-    t = events["t"]
-    if len(events) > 1:
-        late = np.flatnonzero(t[1:] < t[:-1])
-        if len(late):
-            k = int(late[0]) + 1
-            raise ValueError(
-                f"{source}: events must be in time order, but event {k} at {t[k]} µs follows {t[k - 1]} µs"
-                f" ({len(late)} such steps)"
-            )
+        _check_range(name, events[name], source)
     for name, size in (("x", width), ("y", height)):
-        values = events[name]
-        if values.dtype.kind == "i" and values.min() < 0:
-            raise ValueError(f"{source}: {name} must not be negative, found {values.min()}")
-        if size is not None and values.max() >= size:
-            raise ValueError(f"{source}: {name} must be below the sensor's {size} px, found {values.max()}")
-    if events["p"].max() > 1:
-        raise ValueError(f"{source}: polarity must be 0 or 1, found {events['p'].max()}")
+        if size is not None and len(events) and events[name].max() >= size:
+            raise ValueError(f"{source}: {name} must be below the sensor's {size} px, found {events[name].max()}")
+    taken = make_events(*(events[name] for name in "txyp"))
+    t = taken["t"]
+    late = np.flatnonzero(t[1:] < t[:-1])
+    if len(late):
+        k = int(late[0]) + 1
+        raise ValueError(
+            f"{source}: events must be in time order, but event {k} at {t[k]} µs follows {t[k - 1]} µs"
+            f" ({len(late)} such steps)"
+        )
+    if len(t) and int(t[-1]) - int(t[0]) > LONGEST_STREAM_US:
+        raise ValueError(f"{source}: {too_long(int(t[0]), int(t[-1]))}")
+    return taken
+
+
+def too_long(first: int, last: int) -> str:
+    """What is wrong with a stream from ``first`` to ``last`` [µs]."""
+    return (
+        f"a stream may last {LONGEST_STREAM_US} µs (285 years), found one that began at {first} µs and goes on at"
+        f" {last} µs"
+    )
+
+
+#: The least and the largest value of every field, and what to say of others.
+_RANGES = {
+    "t": (-(2**63), 2**63 - 1, "t must be a time of 64 bits"),
+    "x": (0, _ANY_SIZE - 1, "x must be a pixel of 16 bits"),
+    "y": (0, _ANY_SIZE - 1, "y must be a pixel of 16 bits"),
+    "p": (-1, 1, "polarity must be 1 for ON, 0 or -1 for OFF"),
+}
+
+
+def _check_range(name: str, values: np.ndarray, source: str) -> None:
+    """Raise ``ValueError`` unless all values of a field are what it can hold."""
+    if not values.size:
+        return
+    least, largest, rule = _RANGES[name]
+    low, high = values.min().item(), values.max().item()
+    if not (low >= least and high <= largest):  # not a number, too
+        if name in "xy" and low < least:
+            raise ValueError(f"{source}: {name} must not be negative, found {low}")
+        found = low if low < least else high
+        raise ValueError(f"{source}: {rule}, found {found}")
+    if name == "p" and values.dtype.kind == "f" and not np.isin(values, (-1, 0, 1)).all():
+        raise ValueError(f"{source}: {rule}, found {values[~np.isin(values, (-1, 0, 1))][0]}")

@@ -8,10 +8,10 @@ about as much as there are pixels in it makes the events that a camera with such
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.events.array import EVENT_DTYPE, check_events, make_events
 from aegnn_core.events.letterbox import Letterbox
+from aegnn_core.machine_code import kernel
 
 __all__ = [
     "DOWNSAMPLING",
@@ -55,7 +55,7 @@ def project(events: np.ndarray, letterbox: Letterbox) -> np.ndarray:
     return _projected(events, _lookups(letterbox))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _project(events, column, row, projected):
     """Write all events to ``projected``, with the columns and rows of the model."""
     for i in range(len(events)):
@@ -88,7 +88,7 @@ def integration_thresholds(letterbox: Letterbox, threshold: float = INTEGRATION_
     return np.maximum(np.rint(_PARTS * threshold * letterbox.pixels), _PARTS).astype(np.int64)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _integrate(events, column, row, threshold, sums, fired):
     """Write the events that the sums' passing of ± ``threshold`` makes to ``fired``; returns their number."""
     count = 0

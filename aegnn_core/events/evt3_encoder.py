@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.events.array import check_events
 from aegnn_core.events.decoders.evt3 import (
@@ -17,6 +16,7 @@ from aegnn_core.events.decoders.evt3 import (
     VECT_12,
     VECT_BASE_X,
 )
+from aegnn_core.machine_code import kernel
 
 __all__ = ["EVT3_MAX_SIZE", "Evt3EncoderState", "encode_evt3"]
 
@@ -38,7 +38,7 @@ class Evt3EncoderState:
     last_t: int | None = None
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_evt3_words(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, high: int, words: np.ndarray) -> int:
     """Encode events into ``words`` and return their number; ``high`` is the time so far in steps of 4096 µs.
 
@@ -115,7 +115,7 @@ def encode_evt3(events: np.ndarray, state: Evt3EncoderState | None = None) -> by
         ValueError: the events are not valid, or begin before the packet before has ended.
     """
     state = Evt3EncoderState() if state is None else state
-    check_events(events, EVT3_MAX_SIZE, EVT3_MAX_SIZE, source="events for EVT3")
+    events = check_events(events, EVT3_MAX_SIZE, EVT3_MAX_SIZE, source="events for EVT3")
     if len(events) == 0:
         return b""
     t, x, y, p = (events[name].astype(np.int64) for name in "txyp")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.events.array import check_events
+from aegnn_core.machine_code import kernel
 
 __all__ = [
     "every_nth",
@@ -43,7 +43,7 @@ def refractory_state(width: int, height: int) -> np.ndarray:
     return np.full((height, width), _NEVER)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def refractory_mask(t: np.ndarray, x: np.ndarray, y: np.ndarray, period_us: int, last_kept: np.ndarray) -> np.ndarray:
     """Mark the events that come ``period_us`` or more after the last one kept at their pixel; update ``last_kept``."""
     keep = np.empty(len(t), np.bool_)

@@ -6,19 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch_geometric.data import Data
 
 from aegnn_core.events.array import check_events
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.graph.neighbors import NeighborSearch
+from aegnn_core.machine_code import kernel
 
 __all__ = ["Neighbors", "build_graph", "edge_attributes", "find_neighbors", "first_live", "join_neighbors", "most_live"]
 
 _FLOAT = {torch.float32: np.float32, torch.float64: np.float64}
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def edge_attributes(dx: float, dy: float, dt: float, radius: float, time_scale: float) -> tuple[float, float, float]:
     """``clamp((pos_j - pos_k) / (2 radius) + 1/2, 0, 1)`` of one edge j → k; differences [px, px, µs] are j minus k."""
     scale = 1.0 / (2.0 * radius)
@@ -28,7 +28,7 @@ def edge_attributes(dx: float, dy: float, dt: float, radius: float, time_scale: 
     return u, v, w
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _close_up(rows, counts, sources):
     """Write the first ``counts[k]`` values of each of the ``rows`` one after the other into ``sources``."""
     e = 0
@@ -38,7 +38,7 @@ def _close_up(rows, counts, sources):
             e += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fill_edges(t, x, y, sources, counts, first, radius, time_scale, directed, edge_index, edge_attr):
     """Write the edges with both ends at or after node ``first`` in the order of their younger node; return how many."""
     e = n = 0
@@ -81,7 +81,7 @@ def first_live(t: np.ndarray, graph: GraphConfig, time: int) -> int:
     first = 0
     if graph.max_nodes is not None:
         first = max(0, len(t) - graph.max_nodes)
-    if graph.window is not None:
+    if graph.window is not None and len(t) and time - graph.window >= t[0]:
         first = max(first, int(np.searchsorted(t, time - graph.window, side="right")))
     return first
 
@@ -115,8 +115,7 @@ def find_neighbors(events: np.ndarray, graph: GraphConfig) -> Neighbors:
     Raises:
         ValueError: not an event array, or not in time order.
     """
-    check_events(events)
-    t, x, y = _columns(events)
+    t, x, y = _columns(check_events(events))
     count = len(t)
     rows = np.empty((count, graph.max_neighbors), np.int32)
     counts = np.empty(count, np.int32)
@@ -183,6 +182,8 @@ def _columns(events: np.ndarray) -> list[np.ndarray]:
 def most_live(t: np.ndarray, graph: GraphConfig, before: int) -> int:
     """The most nodes live at once while events at ``t`` [µs, ``[N]``, ascending] come to ``before`` live ones."""
     count = len(t) + before
-    if graph.window is not None:
-        count = before + int((np.arange(1, len(t) + 1) - np.searchsorted(t, t - graph.window, "right")).max(initial=0))
+    if graph.window is not None and len(t):
+        since = t - t[0]
+        gone = np.searchsorted(since, since - graph.window, "right")
+        count = before + int((np.arange(1, len(t) + 1) - gone).max())
     return count if graph.max_nodes is None else min(count, graph.max_nodes)

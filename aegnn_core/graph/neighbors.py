@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.graph.config import GraphConfig
+from aegnn_core.machine_code import kernel
 
 __all__ = ["FOREVER", "NeighborSearch", "SearchArrays", "insert_and_search"]
 
@@ -20,7 +20,7 @@ __all__ = ["FOREVER", "NeighborSearch", "SearchArrays", "insert_and_search"]
 FOREVER = 2**62
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _keep_largest(values, length, keep):
     """Move the ``keep`` largest of the distinct ``values[:length]`` to the front, in their order.
 
@@ -49,7 +49,7 @@ def _keep_largest(values, length, keep):
         kept += np.int64(value >= low)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _collect(
     center, now, oldest, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node, chain_reach,
     candidates,
@@ -91,7 +91,7 @@ def _collect(
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def insert_and_search(
     t,
     x,

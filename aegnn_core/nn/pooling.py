@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from numba import njit
 from torch import Tensor, nn
+
+from aegnn_core.machine_code import kernel
 
 __all__ = [
     "CountPooling",
@@ -38,7 +39,7 @@ def grid_shape(sensor: tuple[int, int], size: tuple[float, float]) -> tuple[int,
     return math.ceil(sensor[0] / size[0]), math.ceil(sensor[1] / size[1])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _segment_max(x, segment, out, winner):
     for i in range(len(segment)):
         s = segment[i]

@@ -7,12 +7,13 @@ B-spline basis b (Fey et al., SplineCNN, CVPR 2018, eq. 5). The layer's output i
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from aegnn_core.machine_code import kernel
 
 __all__ = ["aggregate", "aggregate_backward", "spline_basis"]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def spline_basis(edge_attr, kernel_size, index, weight):
     """Kernels and weights of every edge.
 
@@ -40,7 +41,7 @@ def spline_basis(edge_attr, kernel_size, index, weight):
             corners *= 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def aggregate(x, source, target, first, scale, index, weight, out):
     """Add every edge's share to ``out [N, K, C]``, whose row 0 belongs to node ``first``.
 
@@ -57,7 +58,7 @@ def aggregate(x, source, target, first, scale, index, weight, out):
                 row[c] += w * x[j, c]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def aggregate_backward(grad_out, source, target, first, scale, index, weight, grad_x):
     """Add to ``grad_x [*, C]`` what ``grad_out [N, K, C]`` sends back through every edge."""
     channels = grad_x.shape[1]

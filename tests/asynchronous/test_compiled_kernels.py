@@ -1,10 +1,6 @@
 """Every kernel of the compiled engine does what a few lines of NumPy do."""
 
-import os
-import subprocess
-import sys
 from collections import deque
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +11,6 @@ from numba import njit
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
-import aegnn_core
 from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell, read_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.convolution import (
@@ -26,9 +21,9 @@ from aegnn_core.asynchronous.compiled.convolution import (
     aggregate_rows,
     project,
 )
-from aegnn_core.asynchronous.compiled.handles import array_at, handles
 from aegnn_core.asynchronous.compiled.head import fold_norms
 from aegnn_core.asynchronous.compiled.plan import SplineTable
+from aegnn_core.asynchronous.handles import array_at, handles
 from aegnn_core.nn import network
 from aegnn_core.nn.spline import SplineConv
 from tests.nn.networks import randomize
@@ -196,34 +191,6 @@ def test_compiled_code_reads_arrays_by_their_handles() -> None:
     assert read(handles(arrays), 0.0) == (2, 6.0, 0)
     with pytest.raises(ValueError, match="must be contiguous"):
         handles([np.ones((4, 4))[:, 1]])
-
-
-def test_compiled_code_is_made_anew_when_any_of_its_sources_changes(tmp_path: Path) -> None:
-    """A function in one file calls one in another, which changes between two processes."""
-    inner, outer = tmp_path / "inner.py", tmp_path / "outer.py"
-    outer.write_text(
-        "from pathlib import Path\nfrom numba import njit\nfrom inner import inner\n"
-        "from aegnn_core.asynchronous.compiled import caching\n"
-        "caching.SOURCES = [Path('inner.py'), Path('outer.py')]\n"
-        "@caching.with_all_sources\n@njit(cache=True)\ndef outer():\n    return inner()\n"
-        "print(outer(), sum(outer.stats.cache_hits.values()))\n"
-    )
-    printed = []
-    for value in (1, 1, 22):
-        if not inner.is_file() or f"return {value}\n" not in inner.read_text():
-            inner.write_text(f"from numba import njit\n@njit(cache=True)\ndef inner():\n    return {value}\n")
-        run = subprocess.run(
-            [sys.executable, "outer.py"],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(Path(aegnn_core.__file__).parents[1])},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        printed.append(run.stdout.split())
-    (first, _), (again, hits), (changed, _) = printed
-    assert (first, again, changed) == ("1", "1", "22")
-    assert hits == "1"
 
 
 def test_compiled_code_reads_the_clock() -> None:

@@ -246,7 +246,7 @@ def test_a_state_of_something_else_is_refused() -> None:
         other = make_model_asynchronous(model, rule, engine=engine)
         with pytest.raises(ValueError, match=message):
             other.load_state_dict(state)
-    with pytest.raises(ValueError, match="expected a live state of version 1, found None"):
+    with pytest.raises(ValueError, match="expected a live state of version 2, found None"):
         make_model_asynchronous(module, graph).load_state_dict({})
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from aegnn_core.asynchronous.compiled.caching import with_all_sources
+from aegnn_core.machine_code import kernel
 
 __all__ = ["append_places", "count_until", "hide_expired", "log_table"]
 
@@ -25,8 +24,7 @@ def log_table(dtype: type) -> np.ndarray:
     return np.log1p(np.arange(_TABLE, dtype=np.float64)).astype(dtype)
 
 
-@with_all_sources
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def append_places(events, size, column_of, row_of, columns, rows, ring_t, ring_place):
     """Write down when and where events happened: ``place`` is the cell, of ON behind all those of OFF."""
     mask = len(ring_t) - 1
@@ -38,15 +36,14 @@ def append_places(events, size, column_of, row_of, columns, rows, ring_t, ring_p
         ring_place[slot] = row * columns + column_of[x[k]]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _add(change, place, counts, image, table):
     count = counts[place] + change
     counts[place] = count
     image[place] = table[count] if count < len(table) else math.log1p(count)
 
 
-@with_all_sources
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, counts, image, table):
     """Bring the counts up to date.
 
@@ -94,8 +91,7 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
     return work
 
 
-@with_all_sources
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def hide_expired(first, size, begin, change, ring_place, counts, image, table):
     """Take the events before ``first`` out of the counts (``change`` -1), or put them in again (+1).
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.handles import handles
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten
 from aegnn_core.asynchronous.compiled.readout import Readout, make_batch
 from aegnn_core.asynchronous.compiled.stream import RULE, Nodes, append_events, first_live
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, Costs
-from aegnn_core.asynchronous.failures import STALE_WEIGHTS, no_room, not_final
+from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
+from aegnn_core.asynchronous.handles import handles
+from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.weights import WeightsVersion
-from aegnn_core.events.array import EVENT_DTYPE
+from aegnn_core.events.array import EVENT_DTYPE, make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes, most_live
 from aegnn_core.graph.neighbors import FOREVER
@@ -31,12 +33,6 @@ _SMALLEST_CAPACITY = 1 << 12
 #: Nodes that go through the layers together: enough to read every weight seldom, few enough to stay in the cache.
 _MOST_AT_ONCE = 64
 _SUMS_AT_ONCE = 1 << 16
-#: What of the state depends on the events; the marks of what has changed are set anew.
-_STATE = {
-    "search": ("head", "span", "previous", "node_t"),
-    "nodes": ("pixel", "cell", "link", "features"),
-    "cells": ("front_oldest", "back_newest", "back_oldest", "back_maximum", "newest_source"),
-}
 _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -136,7 +132,7 @@ class CompiledEngine:
             class_weight=self._splines.weight.ravel(),
         )
         self._oldest = 0
-        self._size_before = 0
+        self._size_before = self._size_at_first = 0
         self._tally = np.zeros(len(self._layers) + 5, np.int64)
         self._before = self._tally.copy()
         self._hand_over()
@@ -162,16 +158,12 @@ class CompiledEngine:
 
     def update(self, events: np.ndarray) -> None:
         """Take the events through the layers."""
-        if events.dtype != EVENT_DTYPE or not events.flags.c_contiguous or not events.flags.writeable:
-            columns, events = events, np.empty(len(events), EVENT_DTYPE)
-            for name in EVENT_DTYPE.names or ():
-                events[name] = columns[name]
         if self._search.size + len(events) - self._oldest > self._search.capacity:
             self._make_room(events["t"])
         self._before[:] = self._tally
         self._size_before = self._search.size
         self._readout.begin_update()
-        done, self._oldest = append_events(events, self._search.size, self._oldest, self._handles, self._zero)
+        done, self._oldest = append_events(events, self._search.size, self._oldest, self._handles, self._zero, True)
         self._search.size += done
         assert done == len(events), "the rings are too small for the nodes that are live"
 
@@ -190,9 +182,7 @@ class CompiledEngine:
 
     def output(self, time: int) -> Tensor:
         """The output for the nodes that are live at ``time``."""
-        self._is_stale |= self._version.changed()
-        if self._is_stale:
-            raise ValueError(STALE_WEIGHTS)
+        self._check_weights()
         first = self._first_live(time)
         last = self._nodes.layers[-1]
         width, final = int(last["outputs"]), int(last["target"])
@@ -200,6 +190,11 @@ class CompiledEngine:
             size, node_t = self._search.size, self._search.node_t
             return self._readout.output_by_age(first, size, self._nodes, width, final, node_t)
         return self._readout.output(self._oldest, first, self._nodes, width, final)
+
+    def _check_weights(self) -> None:
+        self._is_stale |= self._version.changed()
+        if self._is_stale:
+            raise ValueError(STALE_WEIGHTS)
 
     def _first_live(self, time: int) -> int:
         """Number of the oldest node that is live at ``time``, which is not before the last event's."""
@@ -218,8 +213,8 @@ class CompiledEngine:
             grown[name][after] = ring[before]
         features = _aligned(capacity * sum(self._table.widths), self._dtype)
         start = 0
-        for width in self._table.widths:
-            ring = self._nodes.features[old * start : old * (start + width)].reshape(old, width)
+        for ring in self._feature_rings():
+            width = ring.shape[1]
             features[capacity * start : capacity * (start + width)].reshape(capacity, width)[after] = ring[before]
             start += width
         self._search.resize(capacity)
@@ -250,7 +245,7 @@ class CompiledEngine:
     def flops(self) -> Costs:
         """FLOPs by layer."""
         costs: dict[str, Cost] = {}
-        nodes = [self._search.size - self._size_before, self._search.size]
+        nodes = [self._search.size - self._size_before, self._search.size - self._size_at_first]
         count = len(self._layers)
         edges, rows = ([int(t[n]) for t in (self._tally - self._before, self._tally)] for n in (count + 3, count + 4))
         per_edge = self._splines.per_edge
@@ -272,32 +267,50 @@ class CompiledEngine:
         costs = {name: Cost(float(a), float(b)) for name, a, b in zip(names, last, total, strict=False)}
         return Costs("s", costs | self._readout.runtime())
 
-    def state_dict(self) -> dict[str, Any]:
-        """The rings, the cells' queues and the neighbour search."""
-        parts = {"search": self._search_arrays, "nodes": self._nodes, "cells": self._readout.cells}
-        arrays = {
-            f"{part}.{name}": torch.from_numpy(getattr(held, name).copy())
-            for part, held in parts.items()
-            for name in _STATE[part]
-        }
-        numbers = {"size": self._search.size, "held": self._search.held, "oldest": self._oldest}
-        return {**numbers, "arrays": arrays}
+    def held(self) -> tuple[np.ndarray, list[Tensor]]:
+        """The live nodes as events, and their features behind every layer.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state."""
-        self.reset()
-        arrays = state["arrays"]
-        capacity = len(arrays["nodes.pixel"])
-        if capacity > self._search.capacity:
-            self._grow(capacity)
-        self._search.size, self._search.held, self._oldest = state["size"], state["held"], state["oldest"]
-        parts = {"search": self._search.arrays, "nodes": self._nodes, "cells": self._readout.cells}
-        for key, values in arrays.items():
-            part, name = key.split(".")
-            getattr(parts[part], name)[...] = values.numpy()
-        self._readout.cells.touched[...] = True
-        self._size_before = self._search.size
-        self._hand_over()
+        Those of the last layer may be maxima over several nodes of a cell, see :mod:`.cells`; of what is live from here
+        on, such a maximum is the same.
+        """
+        self._check_weights()
+        search, capacity, size = self._search, self._search.capacity, self._search.size
+        last = int(search.node_t[(size - 1) & (capacity - 1)]) if size else 0
+        slots = np.arange(self._first_live(last), size) & (capacity - 1)
+        y, x = np.divmod(self._nodes.pixel[slots], search.stride)
+        events = make_events(
+            search.node_t[slots], x - search.margin, y - search.margin, self._nodes.features[slots] > 0
+        )
+        features = [
+            torch.from_numpy(ring[slots, : block.conv.out_channels])
+            for ring, (block, _) in zip(self._feature_rings()[1:], self._layers, strict=True)
+        ]
+        return events, features
+
+    def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
+        """Enter nodes whose features are known into the neighbour search and the cells."""
+        channels = [block.conv.out_channels for block, _ in self._layers]
+        features = check_features(features, channels, len(events), next(self._model.parameters()).dtype)
+        check_all_live(events["t"], self._graph)
+        if not len(events):
+            return
+        self._make_room(events["t"])
+        for ring, values in zip(self._feature_rings()[1:], features, strict=True):
+            ring[: len(values)] = 0
+            ring[: len(values), : values.shape[1]] = values.numpy()
+        done, self._oldest = append_events(events, 0, self._oldest, self._handles, self._zero, False)
+        assert done == len(events), "the rings are too small for the nodes that are live"
+        self._search.size = self._size_before = self._size_at_first = done
+        self._tally[:] = 0
+        self._readout.begin_update()
+
+    def _feature_rings(self) -> list[np.ndarray]:
+        """The features in front of the layers and behind each, ``[capacity, width]``, missing channels zeros."""
+        capacity, starts = self._search.capacity, np.cumsum([0, *self._table.widths])
+        return [
+            self._nodes.features[capacity * start : capacity * stop].reshape(capacity, stop - start)
+            for start, stop in pairwise(starts.tolist())
+        ]
 
 
 def _aligned(count: int, dtype: type) -> np.ndarray:

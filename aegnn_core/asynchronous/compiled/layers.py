@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.asynchronous.compiled.convolution import (
     activate,
@@ -14,11 +13,32 @@ from aegnn_core.asynchronous.compiled.convolution import (
     project,
 )
 from aegnn_core.asynchronous.compiled.vectors import broadcast, load, multiply_add, store
+from aegnn_core.machine_code import kernel
 
-__all__ = ["run_layer", "weigh_dense", "weigh_sparse"]
+__all__ = ["LAYER", "run_layer", "weigh_dense", "weigh_sparse"]
+
+#: A layer: its row widths, and where the rest of it begins in the flat arrays; -1 for what it does not have.
+LAYER = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "inputs",  # width of a row of features that it reads
+            "outputs",  # width of a row that it writes
+            "source",  # features that it reads
+            "target",  # features that it writes
+            "weight",  # in the constants: [rows of the sums, outputs]
+            "root",  # in the constants: [inputs, outputs]
+            "bias",  # in the constants: [outputs]
+            "scale",  # in the constants: [outputs], the norm's
+            "shift",  # in the constants: [outputs], the norm's
+            "skip",  # features that are added behind it
+            "skip_width",  # width of a row of those
+        )
+    ]
+)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def weigh_dense(edge, edge_class, fraction, share, rows, low, high, weight):
     """Write ``weight[edge] = share · (low[class] + fraction · high[class])``, all ``[rows]``, 4 or 8 of them."""
     at = edge * rows
@@ -33,7 +53,7 @@ def weigh_dense(edge, edge_class, fraction, share, rows, low, high, weight):
         store(weight, at, multiply_add(share, value4, zero4))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def weigh_sparse(edge, edge_class, position, share, times, slots, class_slot, class_weight, per_class, row, weight):
     """Write the rows on which an edge acts and how much; ``position`` is its place among the ``times`` time kernels.
 
@@ -57,7 +77,7 @@ def weigh_sparse(edge, edge_class, position, share, times, slots, class_slot, cl
     return kernel, later
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def run_layer(
     layer, batch, reach, counts, source, row, weight, per_edge, dense, skipped, rows, node, own, features, constants,
     sums, out,

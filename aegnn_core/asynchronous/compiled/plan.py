@@ -11,30 +11,11 @@ import torch
 from torch import nn
 
 from aegnn_core.asynchronous.compiled.convolution import LANES
+from aegnn_core.asynchronous.compiled.layers import LAYER
 from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.spline_kernels import spline_basis
 
-__all__ = ["LAYER", "LayerTable", "SplineTable", "flatten", "padded"]
-
-#: A layer: its row widths, and where the rest of it begins in the flat arrays; -1 for what it does not have.
-LAYER = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "inputs",  # width of a row of features that it reads
-            "outputs",  # width of a row that it writes
-            "source",  # features that it reads
-            "target",  # features that it writes
-            "weight",  # in the constants: [rows of the sums, outputs]
-            "root",  # in the constants: [inputs, outputs]
-            "bias",  # in the constants: [outputs]
-            "scale",  # in the constants: [outputs], the norm's
-            "shift",  # in the constants: [outputs], the norm's
-            "skip",  # features that are added behind it
-            "skip_width",  # width of a row of those
-        )
-    ]
-)
+__all__ = ["LayerTable", "SplineTable", "flatten", "padded"]
 
 
 def padded(channels: int) -> int:

@@ -161,6 +161,22 @@ class Readout:
             newest_source=np.full(grid.count * steps, -1, np.int64),
             step_number=step_number,
         )
+        self._forget_cells()
+        self._by_age: np.ndarray = np.zeros(0, self._dtype)
+        self._counts: np.ndarray = np.zeros(0, np.int32)
+        if self.by_age:
+            assert self._model.grid is not None
+            self._by_age = np.zeros((self._model.grid.ages, grid.count, width), self._dtype)
+        if self._model.counts is not None:
+            self._counts = np.zeros((len(self._model.counts.least_ages) + 1, 2, grid.count), np.int32)
+        self._count_image: np.ndarray = np.zeros(self._counts.shape, self._dtype)
+        self._tally = np.zeros((len(self.layers) + 2, 3), np.int64)
+        self.begin_update()
+
+    def _forget_cells(self) -> None:
+        """Take everything for changed, as if there had been no output yet."""
+        grid, steps = self.grid, len(self.grid.step)
+        self.cells.touched[:] = True
         low, high = self._splines.linear()
         self._voxels = VoxelGraph(
             step=grid.step,
@@ -179,16 +195,7 @@ class Readout:
         )
         self._held: Tensor | None = None
         self._held_for = (0, 0)
-        self._by_age: np.ndarray = np.zeros(0, self._dtype)
-        self._counts: np.ndarray = np.zeros(0, np.int32)
-        if self.by_age:
-            assert self._model.grid is not None
-            self._by_age = np.zeros((self._model.grid.ages, grid.count, width), self._dtype)
-        if self._model.counts is not None:
-            self._counts = np.zeros((len(self._model.counts.least_ages) + 1, 2, grid.count), np.int32)
-        self._count_image: np.ndarray = np.zeros(self._counts.shape, self._dtype)
-        self._tally = np.zeros((len(self.layers) + 2, 3), np.int64)
-        self.begin_update()
+        self._unfinished = False
 
     def begin_update(self) -> None:
         """From here on, costs belong to a new update."""
@@ -205,6 +212,9 @@ class Readout:
             final: where those begin.
         """
         begin = monotonic_ns()
+        if self._unfinished:  # the last output was interrupted: what it had marked as read was not followed up
+            self._forget_cells()
+        self._unfinished = True
         cells, voxels, mask = self.cells, self._voxels, len(nodes.pixel) - 1
         leaving = (oldest, first, mask, nodes.cell, cells.touched)
         touch_leaving(*leaving)
@@ -216,13 +226,12 @@ class Readout:
         pooling, behind = self._tally[-2:]
         pooling[_NANOSECONDS] += monotonic_ns() - begin
         if changed or self._held is None:
-            # An interruption from here on must not leave the answer to what was before.
-            self._held = None
             run_voxels(self._rules, voxels, self._batch, self._tally)
             begin = monotonic_ns()
             self._held, flops = self._behind()
             behind[_FLOPS] += flops
             behind[_NANOSECONDS] += monotonic_ns() - begin
+        self._unfinished = False
         return self._held.clone()
 
     @property

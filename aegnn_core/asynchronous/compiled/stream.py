@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import from_dtype, njit
+from numba import from_dtype
 
-from aegnn_core.asynchronous.compiled.caching import with_all_sources
 from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
-from aegnn_core.asynchronous.compiled.handles import array_at
-from aegnn_core.asynchronous.compiled.layers import run_layer, weigh_dense, weigh_sparse
-from aegnn_core.asynchronous.compiled.plan import LAYER
+from aegnn_core.asynchronous.compiled.layers import LAYER, run_layer, weigh_dense, weigh_sparse
+from aegnn_core.asynchronous.handles import array_at
 from aegnn_core.graph.build import edge_attributes
 from aegnn_core.graph.neighbors import SearchArrays, insert_and_search
+from aegnn_core.machine_code import kernel
 
 __all__ = ["RULE", "Batch", "Cells", "Nodes", "append_events", "first_live"]
 
@@ -99,7 +98,7 @@ class Batch(NamedTuple):
     sums: np.ndarray
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _describe_edges(first, batch, rule, node_t, nodes, neighbors, counts, source, row, weight):
     """Write where the edges into nodes ``first …`` come from, and the rows of the sums that they act on.
 
@@ -136,7 +135,7 @@ def _describe_edges(first, batch, rule, node_t, nodes, neighbors, counts, source
     return earliest, max(earliest, latest)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _note_edges(first, batch, mask, nodes, cells, neighbors, counts):
     """Remember for every pair of cells the youngest source of an edge between them."""
     center = len(cells.step_number) >> 1
@@ -155,7 +154,7 @@ def _note_edges(first, batch, mask, nodes, cells, neighbors, counts):
                 newest[n] = max(newest[n], number)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def first_live(oldest, size, time, window, max_nodes, node_t):
     """Number of the oldest node that is live at ``time`` [µs], if ``size`` nodes have come; at least ``oldest``."""
     mask = len(node_t) - 1
@@ -166,7 +165,7 @@ def first_live(oldest, size, time, window, max_nodes, node_t):
     return first
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _search_at(table, row):
     """Handles to a ``SearchArrays`` from a row of the table on."""
     return SearchArrays(
@@ -182,7 +181,7 @@ def _search_at(table, row):
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _nodes_at(table, row, kind):
     """Handles to ``Nodes``; ``kind`` is a float of the kernels' type."""
     return Nodes(
@@ -200,7 +199,7 @@ def _nodes_at(table, row, kind):
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _cells_at(table, row, kind):
     """Handles to ``Cells``."""
     return Cells(
@@ -216,7 +215,7 @@ def _cells_at(table, row, kind):
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _batch_at(table, row, kind):
     """Handles to a ``Batch``."""
     return Batch(
@@ -232,9 +231,8 @@ def _batch_at(table, row, kind):
     )
 
 
-@with_all_sources
-@njit(cache=True, nogil=True, error_model="numpy")
-def append_events(events, size, oldest, table, kind):
+@kernel(error_model="numpy")
+def append_events(events, size, oldest, table, kind, computes):
     """Take events into the graph and through the layers, some at a time.
 
     Args:
@@ -245,6 +243,7 @@ def append_events(events, size, oldest, table, kind):
             ``Cells`` and ``Batch``. The tally ``[layers + 5]`` is added to: nanoseconds of the search, of the splines,
             of every layer and of the cells, and the numbers of edges and of rows of sums.
         kind: a float of the kernels' type.
+        computes: otherwise the features of these nodes are in their slots already, but for the input.
 
     Returns:
         How many events were taken, fewer than there are if the rings cannot hold all live nodes; the new ``oldest``.
@@ -316,7 +315,7 @@ def append_events(events, size, oldest, table, kind):
         clock = now
 
         own, out = batch.own, batch.out
-        for n in range(len(layers)):
+        for n in range(len(layers) if computes else 0):
             run_layer(
                 layers[n], count, rule.max_neighbors, batch.counts, batch.source, batch.row, batch.weight,
                 rule.per_edge, rule.dense, earliest * rule.slots, (latest - earliest + 1) * rule.slots, batch.node, own,

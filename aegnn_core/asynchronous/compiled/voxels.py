@@ -9,12 +9,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from aegnn_core.asynchronous.compiled.caching import with_all_sources
 from aegnn_core.asynchronous.compiled.cells import read_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import run_layer, weigh_dense, weigh_sparse
+from aegnn_core.machine_code import kernel
 
 __all__ = [
     "VoxelGraph",
@@ -52,15 +51,14 @@ class VoxelGraph(NamedTuple):
     class_weight: np.ndarray
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def touch_leaving(oldest, first, mask, cell, touched):
     """Mark the cells of the nodes ``oldest … first - 1``, which are still in their queues but not live any more."""
     for number in range(oldest, first):
         touched[cell[number & mask]] = True
 
 
-@with_all_sources
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def read_cells(first, mask, nodes, cells, width, final, voxels, row):
     """Bring the features of the cells up to date with the live nodes, those numbered ``first`` or above.
 
@@ -90,7 +88,7 @@ def read_cells(first, mask, nodes, cells, width, final, voxels, row):
     return any_changed
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def read_edges(first, newest_source, voxels):
     """Bring the edges between cells up to date: there is one while its youngest source is live.
 
@@ -110,7 +108,7 @@ def read_edges(first, newest_source, voxels):
     return any_changed
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _reads_change(cell, voxels):
     """Whether what a cell's convolution reads has changed."""
     if not voxels.occupied[cell]:
@@ -123,8 +121,7 @@ def _reads_change(cell, voxels):
     return reads
 
 
-@with_all_sources
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def run_voxels(rules, voxels, batch, tally):
     """Run the layers on the cells that read a change; ``voxels.changed`` is then that of the last layer's features.
 
@@ -179,8 +176,7 @@ def run_voxels(rules, voxels, batch, tally):
         tally[n, 2] += nanoseconds() - clock
 
 
-@with_all_sources
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def pool_ages(first, size, least_ages, node_t, cell, features, final, width, pooled):
     """Maximum of the features of the nodes ``first … size - 1`` over each cell and part of the past.
 
@@ -210,8 +206,7 @@ def pool_ages(first, size, least_ages, node_t, cell, features, final, width, poo
             into[:] = row
 
 
-@with_all_sources
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def count_ages(first, size, least_ages, node_t, cell, polarity, counts, image, table):
     """Logarithms ``log(1 + n)`` of the numbers of the nodes ``first … size - 1``, per part, polarity and cell.
 
@@ -236,7 +231,7 @@ def count_ages(first, size, least_ages, node_t, cell, polarity, counts, image, t
         image[part, on, cell[slot]] = table[count] if count < len(table) else math.log1p(count)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def pool_cells(inside, parent, occupied, features, pooled):
     """Maximum of ``features [cells, C]`` over the occupied cells of each parent, to ``pooled [parents, C]``, zeros."""
     filled = np.zeros(len(pooled), np.bool_)

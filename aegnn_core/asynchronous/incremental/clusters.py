@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.graphs import EdgeBatch, Graph
 from aegnn_core.asynchronous.incremental.rows import NO_ROWS, Rows, RowSet
 from aegnn_core.asynchronous.incremental.values import RowValue
+from aegnn_core.machine_code import kernel
 
 __all__ = ["ClusterEdges", "ClusterGraph", "ClusterMaximum", "Grouping", "Members", "means"]
 
 _NONE = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _remove(slots, base, key, before, after, first, last, count):
     for slot in slots:
         k = key[slot]
@@ -34,7 +34,7 @@ def _remove(slots, base, key, before, after, first, last, count):
         key[slot] = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add(slots, keys, base, key, before, after, first, last, count):
     for i in range(len(slots)):
         slot, k = slots[i], keys[i]
@@ -49,7 +49,7 @@ def _add(slots, keys, base, key, before, after, first, last, count):
         key[slot] = k
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _maximum_lost(slots, keys, base, winner, rescan, touched, size):
     """Mark the clusters one of whose maxima a row holds that is gone or not what it was; append them to ``touched``."""
     for i in range(len(slots)):
@@ -66,7 +66,7 @@ def _maximum_lost(slots, keys, base, winner, rescan, touched, size):
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _maximum_raised(slots, key, base, x, out, winner, rescan, touched, size):
     """Compare changed rows with the maxima of clusters that still have theirs."""
     for slot in slots:
@@ -84,7 +84,7 @@ def _maximum_raised(slots, key, base, x, out, winner, rescan, touched, size):
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _maximum_anew(clusters, base, first, after, x, out, winner, rescan):
     """Look at all members of the clusters marked, and unmark all; returns how many members that were."""
     work = 0
@@ -106,7 +106,7 @@ def _maximum_anew(clusters, base, first, after, x, out, winner, rescan):
     return work
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def means(clusters, base, first, after, count, pos, out):
     """Mean positions of the nodes of ``clusters``, from ``pos [capacity, 3]`` into ``out [all clusters, 3]``."""
     for k in clusters:
@@ -222,7 +222,7 @@ class ClusterMaximum:
         return self.table.nbytes + self._winner.nbytes + self._rescan.nbytes + self._touched.nbytes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _count_edges(sources, targets, step, neighbors, multiplicity, length, changed, size):
     """Add ``step`` to the multiplicity of edges in the lists of their targets.
 
@@ -254,7 +254,7 @@ def _count_edges(sources, targets, step, neighbors, multiplicity, length, change
     return size, -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _lists(rows, neighbors, length, other, position):
     size = 0
     for i in range(len(rows)):

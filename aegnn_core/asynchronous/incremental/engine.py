@@ -14,6 +14,7 @@ from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.calling import call_on_graph
 from aegnn_core.asynchronous.costs import CostMeter, Costs
+from aegnn_core.asynchronous.failures import writes_weights
 from aegnn_core.asynchronous.incremental.cluster_pooling import follow_max_pooling
 from aegnn_core.asynchronous.incremental.convolution import (
     follow_aggregation,
@@ -35,7 +36,8 @@ from aegnn_core.asynchronous.incremental.values import (
     part_of,
 )
 from aegnn_core.asynchronous.layer_names import LayerNames
-from aegnn_core.asynchronous.sharing import constants_of, shared_copy
+from aegnn_core.asynchronous.saved_state import check_features
+from aegnn_core.asynchronous.sharing import Settings, constants_of, shared_copy
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import GraphNetwork
@@ -64,6 +66,7 @@ class IncrementalEngine:
             how = self._follow(module)
             if how:
                 self._followed[name] = f"{name or type(module).__name__} ({type(module).__name__}): {how}"
+        self._settings = Settings(model, self._copy)
         self._hops = sum(isinstance(module, SplineConv) for module in model.modules())
         parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         self._dtype = parameter.dtype
@@ -126,6 +129,7 @@ class IncrementalEngine:
         self._last: Any = None
         self._meter.reset()
 
+    @torch.inference_mode(False)  # its tensors are written to later, perhaps elsewhere
     def update(self, events: np.ndarray) -> None:
         """Enter the events into the graph. With ``expiry="readout"``, nodes are also computed before they are lost."""
         self._meter.begin_update()
@@ -148,7 +152,7 @@ class IncrementalEngine:
     def output(self, time: int) -> Tensor:
         """Run the forward on what changed since the last output."""
         store = self._store
-        changed_weights = self._weights.changed()
+        changed_weights = self._weights.changed() | self._settings.follow()
         if changed_weights:
             self._constants = constants_of(self._copy)
             self._nodes.forget()
@@ -168,6 +172,8 @@ class IncrementalEngine:
             self._drop()
         try:
             self._last = self._forward()
+            if self._weights.changed():
+                raise ValueError(writes_weights(self._model))
         except BaseException:
             self._drop()
             self._nodes.forget()
@@ -282,14 +288,14 @@ class IncrementalEngine:
         """Seconds by layer."""
         return self._meter.runtime()
 
-    def state_dict(self) -> dict[str, Any]:
-        """The graph; features are computed from it anew."""
-        return self._store.state_dict()
+    def held(self) -> tuple[np.ndarray, list[Tensor]]:
+        """The events of the graph; features are computed from it anew."""
+        return self._store.events(), []
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
         """Go on from the graph of another engine."""
-        self.reset()
-        self._store.load_state_dict(state)
+        check_features(features, [], len(events), self._dtype)
+        self._store.restore(events, origin)
 
 
 _STRAIGHT = ("aegnn_core.nn.", "torch.nn.modules.")

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 
 from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes
+from aegnn_core.machine_code import kernel
 
 __all__ = ["EventStore"]
 
 _SMALLEST_CAPACITY = 1 << 10
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _link(first, count, base, shift, neighbors, counts, out_first, out_last, out_next, out_count):
     """Enter the new edges into their sources' lists, which are in the order of the targets.
 
@@ -41,7 +41,7 @@ def _link(first, count, base, shift, neighbors, counts, out_first, out_last, out
             out_count[source] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _in_edges(rows, first, undirected, base, shift, neighbors, counts, out_first, out_next, source, target):
     """Edges from nodes at or behind slot ``first`` into ``rows [R]``: slots of the sources, positions in ``rows``."""
     size = 0
@@ -65,7 +65,7 @@ def _in_edges(rows, first, undirected, base, shift, neighbors, counts, out_first
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _readers(rows, first, undirected, base, shift, neighbors, counts, out_first, out_next, out):
     """Slots at or behind ``first`` of the nodes that edges lead to from ``rows [R]``, with repeats."""
     size = 0
@@ -88,7 +88,7 @@ def _readers(rows, first, undirected, base, shift, neighbors, counts, out_first,
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _out_edges(rows, first, undirected, base, shift, neighbors, counts, out_first, out_next, source, target):
     """Edges from ``rows [R]`` to nodes at or behind slot ``first``: slots of both ends."""
     size = 0
@@ -109,7 +109,7 @@ def _out_edges(rows, first, undirected, base, shift, neighbors, counts, out_firs
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _older_pairs(rows, first, base, shift, neighbors, counts, source, target):
     size = 0
     for slot in rows:
@@ -121,7 +121,7 @@ def _older_pairs(rows, first, base, shift, neighbors, counts, source, target):
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _younger_pairs(rows, last, base, shift, out_first, out_next, source, target):
     size = 0
     for slot in rows:
@@ -136,7 +136,7 @@ def _younger_pairs(rows, last, base, shift, out_first, out_next, source, target)
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _all_edges(first, last, undirected, base, shift, neighbors, counts, source, target):
     """All edges between slots ``first .. last - 1`` in the order of ``build_graph``."""
     size = 0
@@ -153,7 +153,7 @@ def _all_edges(first, last, undirected, base, shift, neighbors, counts, source, 
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _attributes(source, target, x, y, t, radius, time_scale, out):
     for e in range(len(source)):
         j, k = source[e], target[e]
@@ -161,7 +161,7 @@ def _attributes(source, target, x, y, t, radius, time_scale, out):
         out[e, 0], out[e, 1], out[e, 2] = u, v, w
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _degrees(rows, undirected, counts, out_count):
     """At most so many edges lead into the rows, and out of them."""
     into, out = 0, 0
@@ -173,7 +173,7 @@ def _degrees(rows, undirected, counts, out_count):
     return into, out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _first_younger(t, first, last, time):
     while first < last and t[first] <= time:
         first += 1
@@ -339,21 +339,20 @@ class EventStore:
         self._sensor = (_grown(self._sensor[0], width), _grown(self._sensor[1], height))
         self._search.cover(*self._sensor)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The nodes held, and the time that positions count from. Their edges follow from them."""
+    def events(self) -> np.ndarray:
+        """The nodes held. Their edges follow from them."""
         held = slice(self.held - self.base, self.size - self.base)
-        columns = {name: torch.from_numpy(getattr(self, name)[held].copy()) for name in ("t", "x", "y")}
-        return {**columns, "p": (self.features[held, 0] > 0).to(torch.uint8), "origin": self.origin}
+        return make_events(self.t[held], self.x[held], self.y[held], self.features[held, 0].numpy() > 0)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Insert the nodes of a state. To be called on an empty store.
+    def restore(self, events: np.ndarray, origin: int) -> None:
+        """Insert the nodes that another store held; this one is empty. Positions count time from ``origin`` [µs].
 
         Nodes before those held are not there to be neighbours; being older than all others they would only have come
         last among anyone's most recent neighbours, so that all edges between nodes held come out as they were.
         """
-        self.origin = state["origin"]
-        if len(state["t"]):
-            self.insert(make_events(*(state[name].numpy() for name in "txyp")))
+        if len(events):
+            self.origin = origin
+            self.insert(events)
 
     def memory(self) -> dict[str, int]:
         """Bytes held, by part."""

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.local_operations import Call
 from aegnn_core.asynchronous.incremental.rows import RowSet
 from aegnn_core.asynchronous.incremental.values import ConstantRows, OperationState, RowValue, WholeValue
+from aegnn_core.machine_code import kernel
 
 __all__ = ["Later", "Reduction", "find"]
 
@@ -35,7 +35,7 @@ class Later:
 Reduction = Callable[[OperationState], tuple[Any, bool, int]]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _reduce_blocks(table, start, stop, blocks, kind, out):
     """Reduce the rows in ``start .. stop - 1`` of every block in ``blocks [B]``: ``table [*, C]`` → ``out``."""
     work = 0

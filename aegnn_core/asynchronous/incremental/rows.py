@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
+
+from aegnn_core.machine_code import kernel
 
 __all__ = ["Buffer", "RowSet", "Rows"]
 
@@ -129,7 +130,7 @@ class RowSet:
         return self._seen.nbytes + self._position.nbytes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _collect(slots, mark, seen, out, size):
     """Append to ``out[:size]`` those slots that are not marked yet, and return the new size."""
     for slot in slots:
@@ -140,7 +141,7 @@ def _collect(slots, mark, seen, out, size):
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _localize(rows, slots, mark, seen, position, nodes, local):
     size = 0
     for slot in rows:

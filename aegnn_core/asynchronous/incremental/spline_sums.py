@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.asynchronous.compiled.vectors import broadcast, load, multiply_add, store
+from aegnn_core.machine_code import kernel
 
 __all__ = ["corner_weights", "sum_neighbors"]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def corner_weights(edge_attr, out):
     """Weights of all kernels per edge: ``edge_attr [E, dim]`` in [0, 1] in, ``out [E, 2^dim]``.
 
@@ -29,7 +29,7 @@ def corner_weights(edge_attr, out):
             corners *= 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _sum_row(zero, first, last, source, weight, kernels, at, features, lane, channels, scale, sums, to):
     """Four kernels from ``at`` on, and as many channels from ``lane`` on as ``zero`` has lanes."""
     a0, a1, a2, a3 = zero, zero, zero, zero
@@ -46,7 +46,7 @@ def _sum_row(zero, first, last, source, weight, kernels, at, features, lane, cha
     store(sums, to + 3 * channels, multiply_add(scale, a3, zero))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def sum_neighbors(starts, source, weight, kernels, features, channels, mean, sums):
     """Sums or means over the edges of every row, per kernel.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.events.decoders.decoder import TRIGGER_DTYPE, Decoder
+from aegnn_core.machine_code import kernel
 
 __all__ = ["Evt2Decoder"]
 
@@ -30,7 +30,7 @@ TIME_HIGH_JITTER = 10
 _NO_TIME = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode_evt2(
     words: np.ndarray, width: int, height: int, state: np.ndarray, events: np.ndarray, triggers: np.ndarray
 ) -> tuple[int, int, int, int, int]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.events.decoders.decoder import TRIGGER_DTYPE, Decoder
+from aegnn_core.machine_code import kernel
 
 __all__ = ["Evt3Decoder"]
 
@@ -43,7 +43,7 @@ _STATE = np.dtype(
 _INITIAL_STATE = np.array([(_NO_TIME, 0, 0, -1, -1, 0)], _STATE)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def most_events(words: np.ndarray) -> int:
     """Upper bound of the number of events in EVT3 ``words``."""
     bound = 0
@@ -58,7 +58,7 @@ def most_events(words: np.ndarray) -> int:
     return bound
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode_evt3(
     words: np.ndarray, width: int, height: int, state: np.ndarray, events: np.ndarray, triggers: np.ndarray
 ) -> tuple[int, int, int, int, int]:

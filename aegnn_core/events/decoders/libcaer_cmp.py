@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.events.decoders.decoder import NO_TRIGGERS, Decoder
+from aegnn_core.machine_code import kernel
 
 __all__ = ["LibcaerCmpDecoder"]
 
@@ -28,7 +28,7 @@ _STATE = np.dtype([("x", np.int64), ("y", np.int64), ("p", np.int64)])
 _INITIAL_STATE = np.array([(-1, -1, 0)], _STATE)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def most_events(words: np.ndarray) -> int:
     """Upper bound of the number of events in libcaer_cmp ``words``."""
     bound = 0
@@ -41,7 +41,7 @@ def most_events(words: np.ndarray) -> int:
     return bound
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode_libcaer_cmp(
     words: np.ndarray, width: int, height: int, base_us: int, state: np.ndarray, events: np.ndarray
 ) -> tuple[int, int, int, int]:

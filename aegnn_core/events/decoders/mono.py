@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.events.decoders.decoder import NO_EVENTS, NO_TRIGGERS, TRIGGER_DTYPE, Decoder
+from aegnn_core.machine_code import kernel
 
 __all__ = ["MonoDecoder", "TriggerDecoder"]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode_mono(
     words: np.ndarray, width: int, height: int, base_us: int, base_ns: int, events: np.ndarray
 ) -> tuple[int, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from aegnn_core.machine_code import kernel
 
 __all__ = ["OPACITY", "SOLID", "TEXTURE", "TEXTURE_GAIN", "TONE", "fill_backdrop", "paint_polygons"]
 
@@ -14,7 +15,7 @@ __all__ = ["OPACITY", "SOLID", "TEXTURE", "TEXTURE_GAIN", "TONE", "fill_backdrop
 TONE, OPACITY, TEXTURE, TEXTURE_GAIN, SOLID = range(5)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_backdrop(image, tile, affine):
     """Fill ``image [H, W]`` with a periodic ``tile [h, w]``, sampled at ``affine [2, 3] @ (x, y, 1)`` [texel]."""
     height, width = image.shape
@@ -26,7 +27,7 @@ def fill_backdrop(image, tile, affine):
             image[y, x] = _sample(tile, u, v, tile_height, tile_width)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def paint_polygons(image, owner, vertices, starts, styles, owners, frames, textures):
     """Paint rounded polygons in order, each over what is there, with coverage from the distance to the outline.
 
@@ -78,7 +79,7 @@ def paint_polygons(image, owner, vertices, starts, styles, owners, frames, textu
                     owner[y, x] = owners[k]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _distance(vertices, first, last, x, y):
     """Signed distance [px] of a point from the grown outline; negative inside."""
     inside = False
@@ -104,7 +105,7 @@ def _distance(vertices, first, last, x, y):
     return -nearest - reach if inside else nearest - reach
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sample(tile, u, v, height, width):
     """Bilinear value of a periodic tile at column u, row v [texel]."""
     left, top = math.floor(u), math.floor(v)

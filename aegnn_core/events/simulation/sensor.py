@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from aegnn_core.events.array import make_events
 from aegnn_core.events.filters import refractory_mask
+from aegnn_core.machine_code import kernel
 
 __all__ = ["EventSensor", "SensorModel"]
 
@@ -105,7 +105,7 @@ class EventSensor:
         return events[refractory_mask(events["t"], events["x"], events["y"], model.refractory_us, self._last)]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def threshold_crossings(before, after, start_us, stop_us, reference, on, off, leak_hz):
     """Find when each pixel's log intensity leaves the band around its reference level, which then moves to the edge.
 

@@ -1,0 +1,63 @@
+"""Compiled functions, and when those that are kept on disk are made anew.
+
+Numba keeps a compiled function until the file in which it stands changes. What it calls from other files is compiled
+into it, and would go on living in there. So every function that the package compiles is a :func:`kernel`: they are all
+made anew when any file with a kernel changes, or the version of the package or of Numba. Numba itself sees to it that
+code made for one processor does not run on another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numba
+
+__all__ = ["kernel", "kernel_sources"]
+
+_PACKAGE = Path(__file__).parent
+#: A file is one with kernels if it has either of these in it: what kernels take from other files has to be there too.
+_MARKS = (b"numba", b"aegnn_core.machine_code")
+
+
+def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Decorator ``@kernel`` or ``@kernel(error_model="numpy")``: compile without the interpreter's lock, keep on disk.
+
+    Args:
+        function: takes numbers and arrays. Of other files of the package, it may use what stands in a file with
+            kernels: functions, types and constants.
+        options: of ``numba.njit``.
+    """
+    if function is None:
+        return lambda decorated: kernel(decorated, **options)
+    compiled: Any = numba.njit(cache=True, nogil=True, **options)(function)
+    if compiled is not function:  # it is under NUMBA_DISABLE_JIT
+        compiled._cache._cache_file._source_stamp = _stamp()
+    return compiled
+
+
+def kernel_sources() -> list[Path]:
+    """All files of the package with kernels in them."""
+    return [file for file in sorted(_PACKAGE.rglob("*.py")) if any(mark in file.read_bytes() for mark in _MARKS)]
+
+
+@lru_cache(1)
+def _stamp() -> str:
+    """What all compiled code was made from."""
+    digest = hashlib.sha256(f"{numba.__version__} {_package_version()}\n".encode())
+    for file in kernel_sources():
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(_PACKAGE)} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _package_version() -> str:
+    try:
+        return version("aegnn_ros")
+    except PackageNotFoundError:  # run from its sources
+        return "none"

@@ -1,0 +1,191 @@
+"""A model that changes after it was made asynchronous is followed, or refused; it is never answered for as it was."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.nn import GCNConv, global_mean_pool
+
+from aegnn_core import GraphConfig, make_model_asynchronous, network
+from aegnn_core.asynchronous import ENGINES
+from tests.asynchronous.foreign import assert_same, crowd, randomized, reference
+from tests.nn.networks import randomize
+
+EVENTS = crowd(60)
+GRAPH = GraphConfig(max_neighbors=5)
+FOREIGN = ("incremental", "dense")
+
+
+class Net(nn.Module):
+    scale: float = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = GCNConv(1, 8), nn.Linear(8, 2)
+        self.factor = 1.0
+        self.offset = torch.zeros(2, dtype=torch.float64)
+
+    def forward(self, data: Data) -> Tensor:
+        x = self.conv(data.x, data.edge_index).relu()
+        return self.linear(global_mean_pool(x, data.batch)) * self.factor + self.offset
+
+
+def replaced_layer(model: Any) -> None:
+    model.linear = nn.Linear(8, 2).double()
+
+
+def added_layer(model: Any) -> None:
+    model.linear = nn.Sequential(model.linear, nn.ReLU())
+
+
+def written_data(model: Any) -> None:
+    model.linear.weight.data.mul_(-2)
+
+
+def one_element_of_the_data(model: Any) -> None:
+    model.conv.bias.data[3] += 1
+
+
+def other_data(model: Any) -> None:
+    model.linear.weight.data = torch.ones(2, 8, dtype=torch.float64)
+
+
+def other_parameter(model: Any) -> None:
+    model.linear.bias = nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+
+def numpy_view(model: Any) -> None:
+    model.linear.weight.detach().numpy()[0, 0] = 9
+
+
+def a_number(model: Any) -> None:
+    model.factor = 3.0
+
+
+def a_tensor(model: Any) -> None:
+    model.offset = torch.ones(2, dtype=torch.float64)
+
+
+CHANGES = [
+    replaced_layer, added_layer, written_data, one_element_of_the_data, other_data, other_parameter, numpy_view,
+    a_number, a_tensor,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("engine", FOREIGN)
+def test_a_change_is_followed_or_refused(engine: str, change: Callable[[Any], None]) -> None:
+    module = randomized(Net())
+    live = make_model_asynchronous(module, GRAPH, engine=engine)
+    live.update(EVENTS[:50])
+    live.output()
+    change(module)
+    if change in (replaced_layer, added_layer):
+        with pytest.raises(ValueError, match=r"layers of Net have been replaced .* call make_model_asynchronous anew"):
+            live.output()
+        return
+    assert_same(live.output(), reference(module, EVENTS[:50], live.graph))
+    live.update(EVENTS[50:])
+    assert_same(live.output(), reference(module, EVENTS, live.graph))
+
+
+@pytest.mark.parametrize("engine", ["compiled", "packet"])
+def test_engines_that_keep_features_refuse_weights_written_through_data(engine: str) -> None:
+    module = randomize(network("graph_res", dataset="nmnist", sensor=(12, 9)).double(), 0)
+    live = make_model_asynchronous(module, GRAPH, engine=engine)
+    live.update(EVENTS)
+    live.output()
+    module.event_blocks[1].conv.weight.data[0, 0, 0] += 1
+    with pytest.raises(ValueError, match=r"weights have changed .* reset\(\) first"):
+        live.output()
+    live.reset()
+    live.update(EVENTS)
+    assert_same(live.output(), reference(module, EVENTS, GRAPH))
+    module.head.layers = nn.Linear(512, 10, bias=False).double()
+    with pytest.raises(ValueError, match="layers of GraphNetwork have been replaced"):
+        live.output()
+
+
+class Remembers(Net):
+    """Its answer depends on how often it was called."""
+
+    def forward(self, data: Data) -> Tensor:
+        out = Net.forward(self, data)
+        self.factor += 1
+        self.offset = out.detach()
+        self.calls = getattr(self, "calls", 0) + 1
+        return out * self.calls
+
+
+@pytest.mark.parametrize("engine", FOREIGN)
+def test_no_answer_depends_on_an_earlier_one(engine: str) -> None:
+    module, first = randomized(Remembers()), randomized(Remembers())
+    live = make_model_asynchronous(module, GRAPH, engine=engine)
+    for stop in (20, 21, 50, 60):
+        live.update(EVENTS[len(live) : stop])
+        live.output()
+        again = randomized(Remembers())
+        assert_same(live.output(), reference(again, EVENTS[:stop], live.graph))
+    assert vars(module).keys() == vars(first).keys()
+    assert module.factor == 1
+
+
+class Counts(Net):
+    """Counts its calls in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, data: Data) -> Tensor:
+        self.calls += 1
+        return Net.forward(self, data) * self.calls
+
+
+@pytest.mark.parametrize("engine", FOREIGN)
+def test_a_forward_that_writes_its_buffers_is_refused(engine: str) -> None:
+    live = make_model_asynchronous(randomized(Counts()), GRAPH, engine=engine)
+    live.update(EVENTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match="forward of Counts writes into its own parameters or buffers"):
+            live.output()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_training_mode_afterwards_changes_neither_answers_nor_statistics(engine: str) -> None:
+    module = randomize(network("graph_res", dataset="nmnist", sensor=(12, 9)).double(), 0)
+    live = make_model_asynchronous(module, GRAPH, engine=engine)
+    live.update(EVENTS[:50])
+    live.output()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    module.train()
+    live.update(EVENTS[50:])
+    answer = live.output()
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert_same(answer, reference(module.eval(), EVENTS, GRAPH))
+
+
+class Doubled(type(network("graph_res", dataset="nmnist"))):  # type: ignore[misc]
+    """One of the package's networks with a forward of its own."""
+
+    def forward(self, data: Data) -> Tensor:
+        return 2 * super().forward(data)
+
+
+def test_a_network_with_a_forward_of_its_own_is_not_taken_for_the_packages() -> None:
+    module = randomize(network("graph_res", dataset="nmnist", sensor=(12, 9)).double(), 0)
+    module.__class__ = Doubled
+    hooked = randomize(network("graph_res", dataset="nmnist", sensor=(12, 9)).double(), 0)
+    hooked.head.register_forward_hook(lambda module, inputs, output: 3 * output)
+    for changed, reason in ((module, "found Doubled with its own"), (hooked, "found one on head")):
+        for engine in ("compiled", "packet"):
+            with pytest.raises(ValueError, match=reason):
+                make_model_asynchronous(changed, GRAPH, engine=engine)
+        live = make_model_asynchronous(changed, GRAPH)
+        live.update(EVENTS)
+        assert_same(live.output(), reference(changed, EVENTS, live.graph))

@@ -1,0 +1,312 @@
+"""What may happen to a live model between two events: it is saved, copied, interrupted, shared, and damaged."""
+
+import contextlib
+import copy
+import pickle
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch_geometric.data import Data
+from torch_geometric.nn import GCNConv, global_max_pool
+
+from aegnn_core import GraphConfig, LiveModel, build_graph, make_model_asynchronous, network
+from aegnn_core.asynchronous import ENGINES
+from aegnn_core.asynchronous.saved_state import digest_of
+from aegnn_core.events import make_events
+from tests.nn.networks import randomize
+
+GRAPH = GraphConfig(max_neighbors=6, window=40_000)
+
+
+def crowd(count: int, seed: int = 0) -> np.ndarray:
+    """Events all over a sensor of 12 x 9 px, within 90 ms."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 90_000, count))
+    return make_events(t, rng.integers(0, 12, count), rng.integers(0, 9, count), rng.integers(0, 2, count))
+
+
+EVENTS = crowd(160)
+
+
+def make_network(seed: int = 0, name: str = "graph_res") -> nn.Module:
+    return randomize(network(name, dataset="nmnist", sensor=(12, 9)).double(), seed)
+
+
+def made(engine: str, stop: int = 120, module: nn.Module | None = None) -> LiveModel:
+    """A live model after some events."""
+    live = make_model_asynchronous(module or make_network(), GRAPH, engine=engine)
+    for start in range(0, stop, 30):
+        live.update(EVENTS[start : min(start + 30, stop)])
+    return live
+
+
+def dense(module: nn.Module, events: np.ndarray) -> torch.Tensor:
+    with torch.no_grad():
+        return module(build_graph(events, GRAPH, dtype=torch.float64))
+
+
+def assert_goes_on(live: LiveModel, module: nn.Module, start: int = 120) -> None:
+    """It answers as the network does, now and after further events."""
+    torch.testing.assert_close(live.output(), dense(module, EVENTS[:start]), rtol=1e-9, atol=1e-9)
+    for stop in (start + 1, start + 20, len(EVENTS)):
+        live.update(EVENTS[start:stop])
+        start = stop
+        torch.testing.assert_close(live.output(), dense(module, EVENTS[:stop]), rtol=1e-9, atol=1e-9)
+
+
+# Damage
+
+
+def damaged(value: Any, rng: np.random.Generator) -> Any:
+    """Another value in its place."""
+    if isinstance(value, torch.Tensor):
+        kinds: list[Callable[[], Any]] = [
+            lambda: value[:-1],
+            lambda: value[None],
+            lambda: value.to(torch.float16),
+            lambda: torch.zeros(1, dtype=value.dtype).expand(value.shape),
+            lambda: value.numpy(),
+            lambda: nn.Parameter(value, requires_grad=False),
+            lambda: value.to_sparse(),
+            lambda: value.to("meta"),
+        ]
+        if value.is_floating_point():
+            kinds.append(lambda: torch.full_like(value, float("nan")))
+        else:
+            info = torch.iinfo(value.dtype)
+            kinds.append(lambda: torch.from_numpy(rng.integers(info.min, info.max, value.shape)).to(value.dtype))
+        return kinds[rng.integers(len(kinds))]()
+    if isinstance(value, list) and value and rng.random() < 0.7:
+        at = int(rng.integers(len(value)))
+        return [damaged(item, rng) if n == at else item for n, item in enumerate(value)]
+    others = [None, -1, 2**70, 1.5, "", "graph", [], {}, torch.zeros(3), True, value + 1 if type(value) is int else 0]
+    return others[rng.integers(len(others))]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_damaged_state_is_refused_and_the_old_one_stands(engine: str) -> None:
+    """Every part in turn becomes something else, and the digest of the whole is made anew, as by somebody who means it.
+
+    What is refused leaves the live model as it was. What is not (another polarity, a feature that is another number)
+    is a state that such an engine can have, and it goes on from it.
+    """
+    module = make_network()
+    rng = np.random.default_rng(0)
+    good = made(engine, module=module).state_dict()
+    live = made(engine, 60, module)
+    before = live.output()
+    messages = []
+    for name in sorted(good) * 12:
+        state = dict(good)
+        state[name] = damaged(state[name], rng)
+        if rng.random() < 0.1:
+            del state[name]
+        elif rng.random() < 0.1:
+            state["nodes.layers"] = torch.zeros(3)
+        with_digest = dict(state)
+        with contextlib.suppress(NotImplementedError, RuntimeError, TypeError):
+            with_digest["digest"] = digest_of({key: value for key, value in state.items() if key != "digest"})
+        for tampered in (state, with_digest):
+            try:
+                live.load_state_dict(tampered)
+            except ValueError as error:
+                messages.append(str(error))
+                assert len(live) == 60
+                assert torch.equal(live.output(), before)
+            else:
+                live.update(EVENTS[-1:])
+                live.output()
+                live = made(engine, 60, module)
+    assert len(messages) > 200
+    assert not [message for message in messages if not message.startswith("state") or len(message) > 1_000]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_was_changed_without_a_digest_is_refused(engine: str) -> None:
+    live = made(engine)
+    state = live.state_dict()
+    state["p"] = 1 - state["p"]
+    with pytest.raises(ValueError, match=r"state: it is damaged, its digest is not that of its content"):
+        live.load_state_dict(state)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_events_that_contradict_each_other_are_refused(engine: str) -> None:
+    live, state = made(engine), made(engine).state_dict()
+    cases = {
+        "order, but event": {"t": state["t"].flip(0)},
+        "below the sensor's 12 px": {"x": state["x"] + 12},
+        "y must not be negative": {"y": state["y"] - 9},
+        "polarity must be": {"p": state["p"] + 2},
+        "is not among those held": {"last_time": state["last_time"] + 1},
+        "events must be a whole number": {"events": len(state["t"]) - 1},
+        "first_time must be a whole number": {"first_time": int(state["t"][0]) + 1},
+    }
+    if engine in ("compiled", "packet"):
+        cases["events are not live any more"] = {
+            "t": torch.cat([state["t"][:1] - 50_000, state["t"][1:]]),
+            "first_time": -60_000,
+        }
+    for message, change in cases.items():
+        tampered = {**state, **change}
+        with pytest.raises(ValueError, match=message):
+            live.load_state_dict(tampered)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_empty_state_is_one_too(engine: str) -> None:
+    module = make_network()
+    state = make_model_asynchronous(module, GRAPH, engine=engine).state_dict()
+    live = made(engine, module=module)
+    live.load_state_dict(state)
+    assert len(live) == 0
+    live.update(EVENTS[:120])
+    assert_goes_on(live, module)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "packet"])
+def test_a_state_of_other_weights_than_its_features_cannot_be_saved(engine: str) -> None:
+    module = make_network()
+    live = made(engine, module=module)
+    randomize(module, 1)
+    with pytest.raises(ValueError, match="weights have changed"):
+        live.state_dict()
+
+
+@pytest.mark.parametrize("name", ["graph_res", "graph_wen", "graph_grid"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_network_goes_on_from_its_state(engine: str, name: str) -> None:
+    """Saved while the queues of the cells have both a front and a back, and loaded where other events were before."""
+    module = make_network(name=name)
+    live, other = made(engine, 150, module), made(engine, 30, module)
+    other.load_state_dict(live.state_dict())
+    assert_goes_on(other, module, 150)
+    assert_goes_on(live, module, 150)
+
+
+# Copies
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda live: pickle.loads(pickle.dumps(live))])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_copy_goes_its_own_way(engine: str, duplicate: Callable[[LiveModel], LiveModel]) -> None:
+    module = make_network()
+    live = made(engine, module=module)
+    other = duplicate(live)
+    assert other.graph == live.graph
+    other.update(make_events([95_000], [1], [1], [1]))
+    other.output()
+    assert_goes_on(live, module)
+    assert len(other) == 121
+
+
+class Foreign(nn.Module):
+    """A model that knows nothing of this package."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = GCNConv(1, 4)
+
+    def forward(self, data: Data) -> torch.Tensor:
+        return global_max_pool(self.conv(data.x, data.edge_index), data.batch, 1)
+
+
+@pytest.mark.parametrize("engine", ["incremental", "dense"])
+def test_a_copy_of_a_foreign_model_keeps_its_rule(engine: str) -> None:
+    live = made(engine, module=Foreign().double().eval())
+    other = copy.deepcopy(live)
+    assert other.graph.expiry == "graph"
+    torch.testing.assert_close(other.output(), live.output())
+
+
+# Interruptions and threads
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_interrupted_update_is_not_gone_on_from(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes when the engine has taken the events, and before the live model knows."""
+    module = make_network()
+    live = made(engine, module=module)
+    update = type(live.engine).update
+
+    def interrupted(self: Any, events: np.ndarray) -> None:
+        update(self, events)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(live.engine), "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            live.update(EVENTS[120:130])
+    for refused in (lambda: live.update(EVENTS[130:]), live.output, live.state_dict, lambda: copy.deepcopy(live)):
+        with pytest.raises(ValueError, match=r"did not come to its end.*reset\(\) first"):
+            refused()
+    live.reset()
+    live.update(EVENTS[:120])
+    assert_goes_on(live, module)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_interrupted_output_may_be_asked_for_again(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make_network()
+    live = made(engine, 90, module)
+    live.output()
+    live.update(EVENTS[90:120])
+    forward = type(module.head).forward
+    for place in ("layers", "head"):
+        with monkeypatch.context() as patch:
+
+            def interrupted(*args: Any) -> torch.Tensor:
+                signal.raise_signal(signal.SIGINT)
+                return forward(*args)
+
+            if place == "head":
+                patch.setattr(type(module.head), "forward", interrupted)
+            elif engine == "compiled":
+                patch.setattr("aegnn_core.asynchronous.compiled.readout.run_voxels", interrupted)
+            else:
+                continue
+            with pytest.raises(KeyboardInterrupt):
+                live.output()
+    assert_goes_on(live, module)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_threads_share_a_live_model(engine: str) -> None:
+    """Three threads bring events of one moment, in any order, and a fourth asks for answers meanwhile."""
+    module = make_network(name="graph_grid")
+    live = make_model_asynchronous(module, GRAPH, engine=engine)
+    events = make_events(np.zeros(48, int), *np.divmod(np.arange(48), 8), np.ones(48, int))
+    failures: list[BaseException] = []
+
+    def work(start: int) -> None:
+        try:
+            for k in range(start, 48, 3):
+                live.update(events[k : k + 1])
+                live.output()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(start,), daemon=True) for start in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not failures
+    assert len(live) == 48
+    assert bool(torch.isfinite(live.output()).all())
+
+
+def test_a_model_made_in_inference_mode_goes_on_outside() -> None:
+    for engine in ENGINES:
+        with torch.inference_mode():
+            module = make_network()
+            live = made(engine, module=module)
+            live.output()
+        assert_goes_on(live, module)

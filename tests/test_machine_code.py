@@ -1,0 +1,97 @@
+"""Compiled code that is kept on disk is never older than what it was made from."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import pytest
+
+import aegnn_core
+from aegnn_core import machine_code
+from aegnn_core.machine_code import kernel_sources
+
+PACKAGE = Path(aegnn_core.__file__).parent
+
+
+def test_a_change_two_files_away_is_seen(tmp_path: Path) -> None:
+    """A kernel calls one of another file, which calls one of a third, and that changes between two processes."""
+    package = tmp_path / "aegnn_core"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copy(PACKAGE / "machine_code.py", package)
+    head = "from aegnn_core.machine_code import kernel\n"
+    (package / "outer.py").write_text(
+        head + "from aegnn_core.middle import middle\n@kernel\ndef outer():\n    return 10 * middle()\n"
+    )
+    (package / "middle.py").write_text(
+        head + "from aegnn_core.inner import inner\n@kernel\ndef middle():\n    return inner() + 1\n"
+    )
+    printed = []
+    for value in (1, 1, 2):
+        (package / "inner.py").write_text(head + f"@kernel(error_model='numpy')\ndef inner():\n    return {value}\n")
+        # No .pyc either: one is out of date only if its source has another second or another size.
+        run = subprocess.run(
+            [sys.executable, "-B", "-c", "from aegnn_core.outer import outer as o; print(o(), *o.stats.cache_hits)"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        printed.append(run.stdout.split())
+    assert printed == [["20"], ["20", "()"], ["30"]], "value, and the signatures that came from the disk"
+
+
+@pytest.mark.parametrize("what", ["package", "numba"])
+def test_another_version_is_another_code(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stamp = machine_code._stamp.__wrapped__
+    before = stamp()
+    if what == "numba":
+        monkeypatch.setattr(numba, "__version__", "0.0")
+    else:
+        monkeypatch.setattr(machine_code, "version", lambda name: "0.0")
+    assert stamp() != before
+
+
+def test_all_compiled_functions_are_kernels() -> None:
+    compiled = {file for file in PACKAGE.rglob("*.py") if "njit" in file.read_text()}
+    assert compiled == {PACKAGE / "machine_code.py"}
+
+
+def test_kernels_use_nothing_that_is_not_among_their_sources() -> None:
+    sources = kernel_sources()
+    assert len(sources) > 20
+    for file in sources:
+        tree = ast.parse(file.read_text())
+        imported = {
+            alias.asname or alias.name: node.module
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aegnn_core")
+            for alias in node.names
+        }
+        made_of = {
+            target.id: _names(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        kernels = [node for node in tree.body if isinstance(node, ast.FunctionDef) and _is_kernel(node)]
+        used = set().union(*(_names(ast.Module(node.body, [])) for node in kernels))
+        used |= set().union(*(made_of.get(name, set()) for name in used))
+        for name in used & imported.keys():
+            assert PACKAGE.parent.joinpath(*imported[name].split(".")).with_suffix(".py") in sources, (
+                f"a kernel in {file.name} uses {name} of {imported[name]}"
+            )
+
+
+def _names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _is_kernel(function: ast.FunctionDef) -> bool:
+    return any("kernel" in _names(decorator) for decorator in function.decorator_list)
