@@ -119,6 +119,7 @@ class TrainingData(lightning.LightningDataModule):
 
 def _open_validation(settings: TrainSettings) -> EventDataset:
     try:
-        return open_dataset(settings.dataset, "validation", task=settings.task)
+        way: dict[str, Any] = {"sensor": settings.size, "downsampling": settings.downsampling}
+        return open_dataset(settings.dataset, "validation", task=settings.task, **way)
     except MissingFilesError as error:
         raise MissingFilesError(f"{error}; to train without validation, set validate_every to 0") from error

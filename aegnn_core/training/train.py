@@ -62,7 +62,8 @@ def train(settings: TrainSettings, run: Path, output: str | Path | None = None) 
     _check(settings, output)
     lightning.seed_everything(settings.seed, verbose=False)
     simulated = settings.dataset == "simulated"
-    dataset = None if simulated else open_dataset(settings.dataset, "training", task=settings.task)
+    way: dict[str, Any] = {"sensor": settings.size, "downsampling": settings.downsampling}
+    dataset = None if simulated else open_dataset(settings.dataset, "training", task=settings.task, **way)
     model = _new_model(settings, dataset, output.stem)
     last = run / LAST
     begun_at = read_checkpoint(last)["global_step"] if last.exists() else 0
@@ -117,6 +118,8 @@ def _new_model(settings: TrainSettings, dataset: EventDataset | None, name: str)
         if settings.dataset not in DATASETS:
             sensor = list(dataset.form.sensor)
             architecture |= {"dataset": _SIZES_OF_OTHERS, "sensor": sensor, "num_classes": len(labels)}
+        if dataset.downsampler is not None:
+            architecture["sensor"] = list(dataset.form.sensor)
         if settings.network == "graph_grid" and task == "recognition":
             architecture["dropout"] = _RECORDED_DROPOUT
     graph = settings.graph
