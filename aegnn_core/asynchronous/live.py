@@ -65,7 +65,7 @@ class Engine(Protocol):
         """Seconds by layer, the same way."""
 
     def held(self) -> tuple[np.ndarray, list[Tensor]]:
-        """The events on which answers still depend, and what cannot be computed from them, ``[N, channels]`` by layer."""
+        """The events on which answers depend, and what cannot be computed from them, ``[N, channels]`` by layer."""
 
     def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
         """Take the place of the engine that held these, of the same class, weights and graph. It has had no events yet.

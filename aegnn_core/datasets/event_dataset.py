@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aegnn_core.datasets.gen1 import GEN1
 from aegnn_core.datasets.ncaltech101 import NCALTECH101
@@ -21,7 +24,10 @@ from aegnn_core.datasets.recording import (
     Recording,
 )
 from aegnn_core.datasets.rosbag import ROSBAG, ROSBAG_SOURCE, rosbag_format
+from aegnn_core.events.array import EventStream
+from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
 from aegnn_core.events.files import read_events
+from aegnn_core.events.letterbox import Letterbox
 
 __all__ = ["DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "open_dataset"]
 
@@ -40,30 +46,68 @@ class EventDataset:
         split: ``"training"``, ``"validation"`` or ``"test"``.
         recordings: of that split.
         folder: of the data set.
+        downsampler: from the camera to the sensor of ``form``, where that is another one.
     """
 
-    def __init__(self, form: DatasetFormat, split: str, recordings: Sequence[Recording], folder: Path) -> None:
+    def __init__(
+        self,
+        form: DatasetFormat,
+        split: str,
+        recordings: Sequence[Recording],
+        folder: Path,
+        downsampler: Downsampler | None = None,
+    ) -> None:
         self.form, self.split, self.recordings, self.folder = form, split, recordings, folder
+        self.downsampler = downsampler
 
     def __len__(self) -> int:
         return len(self.recordings)
 
     def __getitem__(self, number: int) -> LabelledStream:
         recording = self.recordings[number]
-        stream = read_events(recording.events, *self.form.sensor)
+        camera = self.form.sensor if self.downsampler is None else self.downsampler.letterbox.camera
+        stream = read_events(recording.events, *camera)
         boxes = self.boxes(number)
         if boxes is not None:
             boxes["t"][boxes["t"] == AT_THE_END] = stream.events["t"][-1]
+        if self.downsampler is not None:
+            self.downsampler.reset()
+            stream = EventStream(self.downsampler(stream.events), *self.form.sensor)
         return LabelledStream(stream, recording.label, boxes)
 
     def only(self, number: int) -> EventDataset:
         """The data set of one recording."""
-        return EventDataset(self.form, self.split, [self.recordings[number]], self.folder)
+        return EventDataset(self.form, self.split, [self.recordings[number]], self.folder, self.downsampler)
+
+    def on_sensor(self, sensor: tuple[int, int], downsampling: str = DOWNSAMPLING[0]) -> EventDataset:
+        """The same recordings as a model for a smaller sensor gets them, events as well as boxes.
+
+        Args:
+            sensor: width and height [px].
+            downsampling: one of :data:`aegnn_core.events.DOWNSAMPLING`.
+
+        Raises:
+            ValueError: an unknown way, or a sensor that is not smaller in any direction.
+        """
+        letterbox = Letterbox(self.form.sensor, sensor)
+        downsampler = Downsampler(letterbox, downsampling)
+        if letterbox.camera == letterbox.model:
+            return self
+        if not letterbox.shrinks:
+            model, camera = ("{} x {} px".format(*size) for size in (letterbox.model, letterbox.camera))
+            raise ValueError(f"the recordings of {self.form.name} have {camera}, expected at least those of {model}")
+        form = replace(
+            self.form,
+            sensor=letterbox.model,
+            read_boxes=self.form.read_boxes and partial(_boxes_on_model, self.form.read_boxes, letterbox),
+            counts=self.form.counts and partial(_counts_on_camera, self.form.counts, letterbox.scale),
+        )
+        return EventDataset(form, self.split, self.recordings, self.folder, downsampler)
 
     def joined(self, other: EventDataset) -> EventDataset:
         """The recordings of both of two splits, these first."""
         recordings = [*self.recordings, *other.recordings]
-        return EventDataset(self.form, f"{self.split} and {other.split}", recordings, self.folder)
+        return EventDataset(self.form, f"{self.split} and {other.split}", recordings, self.folder, self.downsampler)
 
     def boxes(self, number: int) -> np.ndarray | None:
         """The boxes of a recording without its events, see :attr:`DatasetFormat.read_boxes`; None without boxes."""
@@ -76,7 +120,27 @@ class EventDataset:
         return f"EventDataset({self.form.name}, {self.split}, {len(self)} recordings)"
 
 
-def open_dataset(name: str, split: str, *, task: str, root: str | Path | None = None) -> EventDataset:
+def _boxes_on_model(
+    read_boxes: Callable[[Recording], np.ndarray], letterbox: Letterbox, recording: Recording
+) -> np.ndarray:
+    return letterbox.to_model(read_boxes(recording))
+
+
+def _counts_on_camera(
+    counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]], scale: float, w: np.ndarray, h: np.ndarray
+) -> NDArray[np.bool_]:
+    return counts(w * scale, h * scale)
+
+
+def open_dataset(
+    name: str,
+    split: str,
+    *,
+    task: str,
+    root: str | Path | None = None,
+    sensor: tuple[int, int] | None = None,
+    downsampling: str = DOWNSAMPLING[0],
+) -> EventDataset:
     """Find the recordings of a split, in the layout of the original download or of AEGNN.
 
     Args:
@@ -84,9 +148,13 @@ def open_dataset(name: str, split: str, *, task: str, root: str | Path | None = 
         split: ``"training"``, ``"validation"`` or ``"test"``.
         task: ``"recognition"`` or ``"detection"``: whether labels or boxes are needed.
         root: folder that holds a folder of the data set's name; by default ``AEGNN_DATA_DIR``.
+        sensor: width and height [px] of a model's sensor that the recordings are taken to, see
+            :meth:`EventDataset.on_sensor`; by default they stay on the camera's.
+        downsampling: how they are.
 
     Raises:
-        ValueError: an unknown data set or split, a data set without labels for the task, or no root.
+        ValueError: an unknown data set or split, a data set without labels for the task, no root, or a sensor that the
+            recordings' is smaller than.
         MissingFilesError: files are missing; the message says which and where they come from.
     """
     for what, value, known in (("data set", name, (*FORMATS, ROSBAG)), ("split", split, SPLITS)):
@@ -100,7 +168,8 @@ def open_dataset(name: str, split: str, *, task: str, root: str | Path | None = 
         form = rosbag_format(folder, split) if name == ROSBAG else FORMATS[name]
         if task not in form.tasks:
             raise ValueError(f"data set {name} has no labels for {task}, only for {', '.join(form.tasks)}")
-        return EventDataset(form, split, form.find(folder, split, task), folder)
+        dataset = EventDataset(form, split, form.find(folder, split, task), folder)
     except MissingFilesError as error:
         source = ROSBAG_SOURCE if name == ROSBAG else FORMATS[name].source
         raise MissingFilesError(f"data set {name}, split {split}: {error}; expected there: {source}") from error
+    return dataset if sensor is None else dataset.on_sensor(sensor, downsampling)

@@ -11,6 +11,8 @@ from typing import Any
 
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
 from aegnn_core.datasets.recording import SPLITS
+from aegnn_core.events.downsampling import DOWNSAMPLING
+from aegnn_core.events.letterbox import read_size
 from aegnn_core.graph.options import add_graph_options, graph_from_options, graph_options
 
 __all__ = ["add_preprocess_command"]
@@ -32,6 +34,15 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
     )
     parser.add_argument("--split", nargs="+", choices=("all", *SPLITS), default=["all"], help="one, several or all")
     parser.add_argument("--task", default="recognition", choices=("recognition", "detection"), help="what to learn")
+    parser.add_argument(
+        "--sensor",
+        metavar="WxH",
+        default=None,
+        help="sensor of the model, such as 160x120, where the camera has more pixels; the camera's if None",
+    )
+    parser.add_argument(
+        "--downsampling", choices=DOWNSAMPLING, default=DOWNSAMPLING[0], help="how events come to the model's sensor"
+    )
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes, 0 for none but this one")
     parser.add_argument(
         "--cluster",
@@ -57,7 +68,9 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--num-workers must be at least 0, found {arguments.num_workers}")
     graph = graph_from_options(arguments, DEFAULT_GRAPHS[arguments.task])
     splits = SPLITS if "all" in arguments.split else arguments.split
-    datasets = [open_dataset(arguments.dataset, split, task=arguments.task) for split in splits]
+    sensor = None if arguments.sensor is None else read_size(arguments.sensor)
+    way = {"sensor": sensor, "downsampling": arguments.downsampling}
+    datasets = [open_dataset(arguments.dataset, split, task=arguments.task, **way) for split in splits]
     for dataset in datasets:
         start = perf_counter()
         try:

@@ -77,7 +77,7 @@ class EventSamples:
             return EventSample(recording.stream.events, recording.label, None)
         assert recording.boxes is not None
         if moment == AT_THE_END:
-            moment = int(recording.stream.events["t"][-1])
+            moment = int(recording.boxes["t"].max())
         boxes = self.dataset.form.boxes_by_moment(recording.boxes)[moment]
         return EventSample(sample_events(recording.stream.events, moment, self.graph), recording.label, boxes)
 

@@ -65,6 +65,8 @@ def open_graphs(dataset: EventDataset, graph: GraphConfig, task: str, root: Path
     if missing:
         output = [] if root is None else ["--output", str(root)]
         command = ["aegnn", "preprocess", "--dataset", dataset.form.name, "--split", dataset.split, "--task", task]
+        if (downsampler := dataset.downsampler) is not None:
+            command += ["--sensor", "{}x{}".format(*dataset.form.sensor), "--downsampling", downsampler.way]
         raise MissingFilesError(
             f"{len(missing)} of {len(files)} recordings of {dataset.form.name}, {dataset.split}, have no stored graphs"
             f" of this rule, or have changed since; the first is {dataset.recordings[missing[0]].events}; make them by:"
@@ -87,7 +89,7 @@ def graph_folder(dataset: EventDataset, graph: GraphConfig, task: str, root: Pat
 
 def description(dataset: EventDataset, graph: GraphConfig, task: str) -> dict[str, Any]:
     """Everything that stored graphs depend on but the recordings, as plain values."""
-    return {
+    values = {
         "format": FORMAT_VERSION,
         "dataset": dataset.form.name,
         "task": task,
@@ -95,6 +97,13 @@ def description(dataset: EventDataset, graph: GraphConfig, task: str) -> dict[st
         "labels": list(dataset.form.labels),
         "graph": graph.to_dict(),
     }
+    if (downsampler := dataset.downsampler) is not None:
+        values |= {
+            "camera": list(downsampler.letterbox.camera),
+            "downsampling": downsampler.way,
+            "threshold": downsampler.threshold,
+        }
+    return values
 
 
 def graph_files(dataset: EventDataset, folder: Path) -> list[Path]:

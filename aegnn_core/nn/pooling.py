@@ -64,7 +64,8 @@ class _CompiledSegmentMax(torch.autograd.Function):
     def backward(ctx, grad_out):
         (winner,) = ctx.saved_tensors
         grad = grad_out.new_zeros(ctx.nodes, grad_out.shape[1])
-        grad.scatter_add_(0, winner.clamp(min=0), torch.where(winner >= 0, grad_out, 0))
+        if ctx.nodes:  # a batch of empty graphs has no winner
+            grad.scatter_add_(0, winner.clamp(min=0), torch.where(winner >= 0, grad_out, 0))
         return grad, None, None
 
 

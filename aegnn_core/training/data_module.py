@@ -130,14 +130,18 @@ def open_training(settings: TrainSettings) -> EventDataset:
     if settings.dataset == "ncars_scenes":
         splits = [open_dataset("ncars", split, task="recognition") for split in ("training", "validation")]
         return splits[0].joined(splits[1])
-    training = open_dataset(settings.dataset, "training", task=settings.task)
-    if not settings.use_validation:
-        return training
-    return training.joined(open_dataset(settings.dataset, "validation", task=settings.task))
+    training = _open_split(settings, "training")
+    return training.joined(_open_split(settings, "validation")) if settings.use_validation else training
+
+
+def _open_split(settings: TrainSettings, split: str) -> EventDataset:
+    return open_dataset(
+        settings.dataset, split, task=settings.task, sensor=settings.size, downsampling=settings.downsampling
+    )
 
 
 def _open_validation(settings: TrainSettings) -> EventDataset:
     try:
-        return open_dataset(settings.dataset, "validation", task=settings.task)
+        return _open_split(settings, "validation")
     except MissingFilesError as error:
         raise MissingFilesError(f"{error}; to train without validation, set validate_every to 0") from error

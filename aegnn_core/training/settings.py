@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
+from aegnn_core.events.downsampling import DOWNSAMPLING
+from aegnn_core.events.letterbox import read_size
 from aegnn_core.events.simulation import RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import NETWORKS
@@ -98,6 +100,12 @@ class TrainSettings:
     recordings: int | None = _setting(_COUNT, "learn behind --event-layers from so many, computed once", None)
     ages: int = _setting(_COUNT, "parts of the past whose events the network sees apart", 1)
     age: float = _setting(_POSITIVE, "length of each of these parts, in µs; the last has no end", 100_000.0)
+    sensor: str | None = _setting(
+        _TEXT, "sensor to learn for, such as 160x120, where recordings are of a camera with more pixels", None
+    )
+    downsampling: str = _setting(
+        _TEXT, "how events of such recordings come to it", DOWNSAMPLING[0], choices=DOWNSAMPLING
+    )
     preprocessed: bool = _setting(_SWITCH, "read graphs that aegnn preprocess has stored", False)
     ema: float | None = _setting(_DECAY, "keep an average of the weights with this decay, such as 0.999", None)
     validate_every: int = _setting(_NATURAL, "steps between validations, 0 for none", 500, resumable=True)
@@ -132,6 +140,8 @@ class TrainSettings:
                 # What only counts events needs no edges: the fewest there can be.
                 graph = replace(graph, radius=0.5, max_neighbors=1)
             object.__setattr__(self, "graph", graph)
+        if self.size is not None and self.dataset in SIMULATED:
+            raise ValueError(f"setting sensor is for recordings, found {self.sensor} with simulated scenes")
         if self.dataset in SIMULATED:
             if self.augmentation is not None:
                 raise ValueError("setting augmentation is for recordings, found it with simulated scenes")
@@ -141,6 +151,11 @@ class TrainSettings:
             raise ValueError(
                 f"setting augmentation: cut is for recognition, found {self.augmentation.cut} for detection"
             )
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height [px] of the sensor to learn for; None for the data set's own."""
+        return None if self.sensor is None else read_size(self.sensor, "setting sensor")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainSettings:

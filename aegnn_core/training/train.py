@@ -123,6 +123,8 @@ def _new_model(settings: TrainSettings, dataset: EventDataset | None, name: str)
         if settings.dataset not in DATASETS:
             sensor = list(dataset.form.sensor)
             architecture |= {"dataset": _SIZES_OF_OTHERS, "sensor": sensor, "num_classes": len(labels)}
+        if dataset.downsampler is not None:
+            architecture["sensor"] = list(dataset.form.sensor)
         if "dropout" in inspect.signature(NETWORKS[settings.network]).parameters and task == "recognition":
             architecture["dropout"] = _RECORDED_DROPOUT
     graph = settings.graph

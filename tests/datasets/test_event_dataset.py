@@ -8,8 +8,10 @@ import pytest
 from aegnn_core.datasets import EventDataset, MissingFilesError, ncars, nmnist, open_dataset
 from aegnn_core.datasets.gen1 import large_enough
 from aegnn_core.datasets.ncaltech101 import split_letters
-from aegnn_core.events import EventFormatError
-from tests.datasets.tiny_datasets import aer_bytes, annotation, dat_bytes, write
+from aegnn_core.datasets.samples import EventSamples
+from aegnn_core.events import Downsampler, EventFormatError, Letterbox
+from aegnn_core.graph import GraphConfig
+from tests.datasets.tiny_datasets import aer_bytes, annotation, dat_bytes, write, write_gen1, write_ncaltech101
 
 REAL = Path("../shared/data")
 
@@ -245,3 +247,40 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         open_dataset("gen1", "val", task="detection")
     with pytest.raises(ValueError, match="data set nmnist has no labels for detection, only for recognition"):
         open_dataset("nmnist", "test", task="detection")
+
+
+@pytest.mark.parametrize("way", ["integrate", "coordinates"])
+def test_recordings_can_be_taken_to_a_smaller_sensor_with_their_boxes(tmp_path: Path, way: str) -> None:
+    write_gen1(tmp_path, area=(16, 12))
+    options = {"task": "detection", "root": tmp_path}
+    whole = open_dataset("gen1", "training", **options)
+    small = open_dataset("gen1", "training", **options, sensor=(160, 120), downsampling=way)
+    letterbox = Letterbox((304, 240), (160, 120))
+    assert small.form.sensor == (160, 120)
+    for number in (1, 0, 1):  # one recording leaves nothing behind for the next
+        given, found = whole[number], small[number]
+        assert (found.stream.width, found.stream.height) == (160, 120)
+        expected = Downsampler(letterbox, way)(given.stream.events)
+        np.testing.assert_array_equal(found.stream.events, expected)
+        assert (0 < len(expected) < 900) == (way == "integrate")
+        np.testing.assert_array_equal(found.boxes, letterbox.to_model(given.boxes))
+        np.testing.assert_array_equal(small.only(number)[0].stream.events, expected)
+        # The same boxes count, though they have half as many pixels.
+        moments = {moment: len(boxes) for moment, boxes in whole.form.boxes_by_moment(given.boxes).items()}
+        assert {moment: len(boxes) for moment, boxes in small.form.boxes_by_moment(found.boxes).items()} == moments
+    assert whole.on_sensor((304, 240)) is whole
+    with pytest.raises(ValueError, match="the recordings of gen1 have 304 x 240 px, expected at least those of 305 x"):
+        whole.on_sensor((305, 241))
+    with pytest.raises(ValueError, match="unknown downsampling 'mean'"):
+        whole.on_sensor((160, 120), "mean")
+
+
+def test_the_box_at_the_end_stays_at_the_end_on_a_smaller_sensor(tmp_path: Path) -> None:
+    write_ncaltech101(tmp_path)
+    small = open_dataset("ncaltech101", "training", task="detection", root=tmp_path, sensor=(60, 45))
+    samples = EventSamples(small, GraphConfig(window=400_000), "detection")
+    assert len(samples) == len(small)
+    sample = samples[0]
+    assert sample.boxes is not None
+    assert len(sample.boxes) == 1
+    assert sample.boxes["w"][0] < 11

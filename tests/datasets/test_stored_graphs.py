@@ -33,6 +33,9 @@ from tests.datasets.tiny_datasets import (
 )
 from tests.graph.reference import graph_configs, streams
 
+#: Of the graphs of a larger camera.
+RULE = GraphConfig(max_neighbors=4, time_scale=1e-5, window=300_000)
+
 
 def assert_same(found: Data, expected: Data) -> None:
     assert found.keys() == expected.keys()
@@ -165,3 +168,23 @@ def test_a_file_that_is_not_whole_is_named(tmp_path: Path) -> None:
         file.write_bytes(content[:length])
         with pytest.raises(GraphFileError, match=rf"{file.name}: .*expected a whole file .*delete it, and aegnn prep"):
             [graphs[index] for index in range(10)]
+
+
+def test_graphs_of_a_larger_camera_are_those_of_the_models_sensor(tmp_path: Path) -> None:
+    write_gen1(tmp_path, area=(16, 12))
+    options = {"task": "detection", "root": tmp_path}
+    dataset = open_dataset("gen1", "training", **options, sensor=(152, 120))
+    with pytest.raises(MissingFilesError, match="--sensor 152x120 --downsampling integrate"):
+        open_graphs(dataset, RULE, "detection")
+    preprocess(dataset, RULE, "detection")
+    graphs = open_graphs(dataset, RULE, "detection")
+    assert len(graphs) == 6
+    columns = np.concatenate([data.pos[:, 0].numpy() for data in graphs])
+    assert 0 < len(columns) < 900
+    assert columns.max() < 8
+    for other in (
+        open_dataset("gen1", "training", **options),
+        open_dataset("gen1", "training", **options, sensor=(152, 120), downsampling="coordinates"),
+    ):
+        with pytest.raises(MissingFilesError):
+            open_graphs(other, RULE, "detection")

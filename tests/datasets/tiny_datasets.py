@@ -70,12 +70,15 @@ def write_ncaltech101(root: Path, split: str = "training") -> None:
         write(root / "ncaltech101" / "annotations" / name / "annotation_0003.bin", annotation(1, 2, 11 + label, 22))
 
 
-def write_gen1(root: Path, split: str = "training") -> None:
-    """Two recordings with boxes at 0.3 s, which is too early, at 0.6 s (one of them too small), 0.9 s and 5 s."""
+def write_gen1(root: Path, split: str = "training", area: tuple[int, int] = (304, 240)) -> None:
+    """Two recordings with boxes at 0.3 s, which is too early, at 0.6 s (one of them too small), 0.9 s and 5 s.
+
+    All events lie in ``area`` (width and height [px]).
+    """
     fields = [("ts", "u8"), *((name, "f4") for name in "xywh"), ("class_id", "u1"), ("confidence", "f4")]
     fields.append(("track_id", "u4"))
     for number in range(2):
-        write(root / "gen1" / split / f"{number}_td.dat", dat_bytes(*random_rows(number, 900, 1_000_000, 304, 240)))
+        write(root / "gen1" / split / f"{number}_td.dat", dat_bytes(*random_rows(number, 900, 1_000_000, *area)))
         rows = [(300_000, 1, 2, 60, 40, 0), (600_000, 1, 2, 60, 40, 1), (600_000, 3, 4, 8, 90, 0)]
         rows += [(900_000, 5, 6, 33.5, 44.5, 0), (900_000, 100, 90, 20, 50, 1), (5_000_000, 5, 6, 70, 80, 0)]
         np.save(root / "gen1" / split / f"{number}_bbox.npy", np.array([(*row, 1, 7) for row in rows], fields))

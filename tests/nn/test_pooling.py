@@ -107,6 +107,7 @@ def test_segment_max_has_the_gradient_of_the_maximum() -> None:
     segment = torch.tensor([0, 2, 2, 0, 4, 4, 4, 2, 0])
     assert torch.autograd.gradcheck(lambda x: segment_max(x, segment, 5), (x,))
     assert segment_max(x, segment, 5)[[1, 3]].abs().sum() == 0
+    assert torch.autograd.gradcheck(lambda x: segment_max(x, segment[:0], 5), (x[:0],))  # of no nodes at all
 
 
 def test_a_node_outside_the_sensor_is_refused() -> None:

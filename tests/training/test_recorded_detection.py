@@ -1,5 +1,6 @@
 """Detectors learn from the recordings of every data set with boxes, and from graphs that are stored."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,26 @@ def test_a_folder_of_bags_says_sensor_and_classes(data: Path, tmp_path: Path, ta
     live = make_model_asynchronous(model.network, model.graph)
     live.update(bag_stream(0).events)
     assert live.output().isfinite().all()
+
+
+@pytest.mark.parametrize("way", ["integrate", "coordinates"])
+def test_recordings_of_a_larger_camera_are_learned_from_on_the_models_sensor(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    for split in ("training", "validation", "test"):
+        write_gen1(data, split, (16, 12))
+    options = ["--config", "gen1", "--sensor", "152x120", "--downsampling", way, "--no-preprocessed"]
+    model = train(tmp_path / "gen1.safetensors", *options)
+    assert (model.width, model.height) == (152, 120)
+    assert (model.training["sensor"], model.training["downsampling"]) == ("152x120", way)
+    arguments = ["evaluate", str(tmp_path / "gen1.safetensors"), "--dataset", "gen1", "--downsampling", way]
+    assert main([*arguments, "--asynchronous", "--json", str(tmp_path / "out.json")]) == 0
+    rates = json.loads((tmp_path / "out.json").read_text())["rates"]
+    assert (rates["network_per_s"] < rates["camera_per_s"]) == (way == "integrate")
+    assert main(["train", *options, *SIZE, "--sensor", "1000x1000", "--output", str(tmp_path / "x.safetensors")]) == 2
+    assert (
+        "the recordings of gen1 have 304 x 240 px, expected at least those of 1000 x 1000 px" in capsys.readouterr().err
+    )
 
 
 def test_stored_graphs_are_trained_on(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
