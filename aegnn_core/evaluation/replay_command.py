@@ -24,6 +24,7 @@ def add_replay_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--output", type=Path, default=None, help="rosbag2 to write with the answers (mcap)")
     parser.add_argument("--period-ms", type=float, default=20.0, help="sensor time between answers")
     parser.add_argument("--score-threshold", type=float, default=0.3, help="least score of boxes in the rosbag2")
+    parser.add_argument("--topic", default=None, help="event topic of a recording that is a bag with several")
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
 
@@ -41,6 +42,7 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.output,
         period_us=round(1000 * arguments.period_ms),
         score_threshold=arguments.score_threshold,
+        topic=arguments.topic,
     )
     figures: dict[str, Any] = {"events": result.events, "answers": result.answers, "seconds": result.seconds}
     figures["us_per_event"] = 1e6 * result.seconds / result.events

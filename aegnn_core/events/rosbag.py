@@ -316,7 +316,10 @@ def _read(
                     message = next(messages, None)
                     if message is None:
                         break
-                    content = decode(message[2])
+                    try:
+                        content = decode(message[2])
+                    except EventFormatError as error:
+                        raise EventFormatError(f"{path}: {error}") from error
                 yield message[1], content
 
 
