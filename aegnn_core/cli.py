@@ -20,7 +20,7 @@ def _bag(arguments: argparse.Namespace) -> None:
     from aegnn_core.datasets.bag_conversion import convert_to_bag
 
     for recording in arguments.recording:
-        bag = convert_to_bag(recording, arguments.output, arguments.storage)
+        bag = convert_to_bag(recording, arguments.output, arguments.storage, arguments.topic)
         print(f"{bag.path}: {bag.events} events in {bag.packets} packets, boxes at {bag.labels} times")
 
 
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         "recording", type=Path, nargs="+", help="any recording of events, with boxes if of Gen1, N-Caltech101"
     )
     bag.add_argument("--output", type=Path, default=Path("."), help="folder that gets a bag per recording")
+    bag.add_argument("--topic", default=None, help="event topic of recordings that are bags with several")
     bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage of the bags")
     add_preprocess_command(commands, formatter)
     add_flops_command(commands, formatter)

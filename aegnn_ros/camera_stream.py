@@ -25,6 +25,11 @@ __all__ = ["CameraStream", "Readout", "Region", "StreamCounts"]
 #: Packets of a stream that goes on do not come further apart than this [s], and neither do its events.
 _LONGEST_PAUSE_S = 1.0
 
+#: Limits of one packet, far beyond any camera's: what is larger is malformed and must not fill the memory.
+_LARGEST_PACKET_BYTES = 1 << 24
+_MOST_EVENTS = 1 << 22
+_MOST_PIXELS = 1 << 24
+
 #: Left column and upper row [px], width and height [px] of a part of the sensor.
 Region = tuple[int, int, int, int]
 
@@ -125,6 +130,7 @@ class CameraStream:
         self._decoder: Decoder | None = None
         self._downsampler: Downsampler | None = None
         self._last_seq: int | None = None
+        self._refused: int | None = None  # number of the last packet that was malformed, of those so far
         self._forget_time()
 
     @property
@@ -246,6 +252,8 @@ class CameraStream:
     def resume(self) -> None:
         """Go on after a pause: a sequence that has gone on meanwhile is the same one."""
         self._last_seq = None
+        if self._decoder is not None:
+            self._decoder.lose(0)
 
     def look_at(self, region: Region | None) -> None:
         """Let the model look at another part of the sensor, with an empty graph."""
@@ -268,17 +276,21 @@ class CameraStream:
         self._empty_graph()
 
     def _follow_sequence(self, seq: int) -> None:
-        """A sequence that starts again means another recording or driver, with another clock."""
+        """A sequence that starts again means another recording or driver, with another clock; gaps are lost packets."""
         if self._last_seq is not None and seq < self._last_seq:
             self._decoder = None
             self._reset(f"packet number {seq} follows {self._last_seq}: the driver or the bag has started again")
+        elif self._last_seq is not None and seq > self._last_seq + 1 and self._decoder is not None:
+            self._decoder.lose(seq - self._last_seq - 1)
         self._last_seq = seq
 
     def _events_of(self, packet: EventPacket) -> np.ndarray:
         """The events of a packet as they are in it; as many as can be decoded where it is malformed."""
         camera = (packet.encoding, packet.width, packet.height)
         decoder = self._decoder
+        parts, count = [], 0
         try:
+            _check_limits(packet)
             if decoder is None or camera != self.camera:
                 decoder = make_decoder(*camera)
                 if self._model.native and decoder.width * decoder.height > MOST_PIXELS:
@@ -295,13 +307,18 @@ class CameraStream:
                 self._decoder = decoder
             malformed = decoder.counts.malformed
             payload = np.frombuffer(packet.events, np.uint8)
-            events = decoder.decode(payload, packet.time_base, packet.is_bigendian)
+            for part in decoder.decode_parts(payload, packet.time_base, packet.is_bigendian):
+                parts.append(part)
+                count += len(part)
+                if count > _MOST_EVENTS:
+                    decoder.lose(0)  # the rest of the packet
+                    raise EventFormatError(f"holds more than {_MOST_EVENTS} events")
         except EventFormatError as error:
             self._refuse(packet, str(error))
             return make_events(*np.empty((4, 0), np.int64))
         if decoder.counts.malformed > malformed:
             self._refuse(packet, decoder.counts.describe_malformed() + " so far")
-        return events
+        return parts[0] if len(parts) == 1 else np.concatenate([*parts, make_events(*np.empty((4, 0), np.int64))])
 
     def _in_order(self, events: np.ndarray, packet: EventPacket, stamp: int) -> np.ndarray:
         """Put up with small steps back in time; start again after a jump or a gap between packets."""
@@ -369,7 +386,9 @@ class CameraStream:
             self._waiting.append(events)
 
     def _refuse(self, packet: EventPacket, reason: str) -> None:
-        self.counts.packets_malformed += 1
+        if self._refused != self.counts.packets:
+            self.counts.packets_malformed += 1
+        self._refused = self.counts.packets
         self._on_malformed(f"packet {packet.seq} is malformed: {reason}")
 
     def _reset(self, reason: str) -> None:
@@ -397,3 +416,13 @@ class CameraStream:
         self._last_arrival = 0.0
         self._unread = self._expired = False
         self._empty_graph()
+
+
+def _check_limits(packet: EventPacket) -> None:
+    """Raise ``EventFormatError`` for a packet of no camera."""
+    if len(packet.events) > _LARGEST_PACKET_BYTES:
+        raise EventFormatError(f"has {len(packet.events)} bytes, expected at most {_LARGEST_PACKET_BYTES}")
+    if packet.width * packet.height > _MOST_PIXELS:
+        raise EventFormatError(
+            f"is of a sensor of {packet.width} x {packet.height} px, expected at most {_MOST_PIXELS} pixels"
+        )

@@ -35,7 +35,8 @@ class PacketQueue:
     """First in, first out, between the executor's thread and the worker's.
 
     Args:
-        capacity: bytes of encoded events that may wait; when more come, the oldest packets are thrown away.
+        capacity: bytes of encoded events that may wait; when more come, the oldest packets are thrown away, and so is
+            one that is larger by itself.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -52,13 +53,15 @@ class PacketQueue:
         return self._bytes
 
     def put(self, packet: EventPacket) -> int:
-        """Append a packet; returns how many old ones were thrown away for it."""
+        """Append a packet; returns how many were thrown away, it or old ones for it."""
+        if len(packet.events) > self._capacity:
+            return 1
         arrival = Arrival(packet, time.monotonic())
         dropped = 0
         with self._ready:
             self._arrivals.append(arrival)
             self._bytes += len(packet.events)
-            while self._bytes > self._capacity and len(self._arrivals) > 1:
+            while self._bytes > self._capacity:
                 self._bytes -= len(self._arrivals.popleft().packet.events)
                 dropped += 1
             if self._readout_behind is not None:

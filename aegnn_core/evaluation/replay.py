@@ -29,7 +29,7 @@ from aegnn_core.events.label_topics import (
     serialize_classes,
     serialize_label_info,
 )
-from aegnn_core.events.rosbag import LATCHED_QOS, is_bag, read_labels
+from aegnn_core.events.rosbag import BAG_SUFFIXES, LATCHED_QOS, is_bag, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel
 
 __all__ = ["Replay", "replay"]
@@ -38,7 +38,6 @@ __all__ = ["Replay", "replay"]
 _PREFIX = "/event_detector"
 #: The average precision takes all boxes from this score on.
 _LEAST_SCORE = 0.01
-_BAG_SUFFIXES = (".mcap", ".db3")
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ def replay(
     score_threshold: float = 0.3,
     downsampling: str = DOWNSAMPLING[0],
     model_sensor: str = MODEL_SENSORS[0],
+    topic: str | None = None,
 ) -> Replay:
     """Ask the live model every ``period_us`` of a recording, and whenever the recording says what is true.
 
@@ -86,6 +86,7 @@ def replay(
         score_threshold: least score of the boxes in the bag.
         downsampling: how events of a larger sensor come to the model's: ``"integrate"`` or ``"coordinates"``.
         model_sensor: ``"trained"``, or ``"camera"`` for a network that runs on the recording's own sensor.
+        topic: the event topic of a recording that is a bag with several.
 
     Raises:
         FileNotFoundError: there is no such recording.
@@ -98,8 +99,8 @@ def replay(
         raise ValueError(f"the period is {period_us} µs, expected a positive number")
     if output is not None and Path(output).exists():
         raise FileExistsError(f"{output}: exists already, expected the name of a new bag")
-    stream = read_events(recording)
-    offset, labels = _bag_clock_and_labels(recording, model)
+    stream = read_events(recording, topic=topic)
+    offset, labels = _bag_clock_and_labels(recording, model, topic)
     start, stop = int(stream.events["t"][0]), int(stream.events["t"][-1])
     truth = {(label.stamp - offset) // 1000: label for label in labels}
     moments = sorted({*range(start + period_us, stop, period_us), stop, *truth})
@@ -153,14 +154,14 @@ class _AnswerBag:
         self._writer.write(self._topic, stamp, serialize_boxes(stamp, shown, self._store))
 
 
-def _bag_clock_and_labels(recording: Path, model: TrainedModel) -> tuple[int, list[Label]]:
+def _bag_clock_and_labels(recording: Path, model: TrainedModel, topic: str | None) -> tuple[int, list[Label]]:
     """Host time of the sensor's time 0 [ns], and the labels that are for the model's task.
 
-    A recording that is not a rosbag2 has neither.
+    A recording that is not a bag has neither.
     """
-    if not is_bag(recording) and recording.suffix not in _BAG_SUFFIXES:
+    if not is_bag(recording) and recording.suffix not in BAG_SUFFIXES:
         return 0, []
-    offset = read_bag_camera(recording).clock_offset
+    offset = read_bag_camera(recording, topic).clock_offset
     labels = read_labels(recording, model.labels)
     if labels and (labels[0].boxes is None) != (model.task == "recognition"):
         kind = "classes" if labels[0].boxes is None else "boxes"

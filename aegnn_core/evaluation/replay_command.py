@@ -27,6 +27,7 @@ def add_replay_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--period-ms", type=float, default=20.0, help="sensor time between answers")
     parser.add_argument("--score-threshold", type=float, default=0.3, help="least score of boxes in the rosbag2")
     add_camera_options(parser)
+    parser.add_argument("--topic", default=None, help="event topic of a recording that is a bag with several")
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
 
@@ -46,6 +47,7 @@ def _run(arguments: argparse.Namespace) -> None:
         score_threshold=arguments.score_threshold,
         downsampling=arguments.downsampling,
         model_sensor=arguments.model_sensor,
+        topic=arguments.topic,
     )
     figures: dict[str, Any] = {"events": result.events, "events_downsampled": result.events_downsampled}
     figures |= {"answers": result.answers, "seconds": result.seconds}

@@ -11,7 +11,7 @@ from aegnn_core.events.decoders.evt3 import (
     ADDR_X,
     ADDR_Y,
     TIME_HIGH,
-    TIME_HIGH_JITTER,
+    TIME_HIGH_RANGE,
     TIME_LOW,
     VECT_12,
     VECT_BASE_X,
@@ -23,8 +23,8 @@ __all__ = ["EVT3_MAX_SIZE", "Evt3EncoderState", "encode_evt3"]
 #: Largest sensor side [px] that EVT3's 11-bit addresses can name.
 EVT3_MAX_SIZE = 1 << 11
 
-#: Largest step forward of TIME_HIGH that the decoder does not take for jitter: a longer gap is stated in several steps.
-_MAX_STEP = 4096 - TIME_HIGH_JITTER - 1
+#: Largest step forward of TIME_HIGH that the decoder takes for one: a longer gap is stated in several steps.
+_MAX_STEP = TIME_HIGH_RANGE // 2 - 1
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import cache, partial
 from itertools import chain
 from os import PathLike
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -22,6 +24,7 @@ from rosbags.typesys.store import Typestore
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES, decode_event_array
 from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
+from aegnn_core.events.file_kind import check_regular
 from aegnn_core.events.label_topics import (
     INFO_TYPE,
     LABEL_INFO_TOPIC,
@@ -34,6 +37,11 @@ from aegnn_core.events.label_topics import (
     serialize_label,
     serialize_label_info,
 )
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 __all__ = [
     "BAG_SUFFIXES",
@@ -53,7 +61,9 @@ __all__ = [
 ]
 
 EVENT_PACKET_TYPE = "event_camera_msgs/msg/EventPacket"
-EVENT_TYPES = (EVENT_PACKET_TYPE, *EVENT_ARRAY_TYPES)
+#: The same message under the name that it had until 2023, too.
+EVENT_PACKET_TYPES = (EVENT_PACKET_TYPE, "event_array_msgs/msg/EventArray")
+EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
 
 #: Fields of the message, in the order that its type hash demands.
 EVENT_PACKET_DEFINITION = """\
@@ -76,7 +86,17 @@ _MAX_EVENT_BYTES = 8
 #: A ROS 1 bag is one file.
 ROS1_SUFFIX = ".bag"
 
+_ROS1_FIRST_LINE = b"#ROSBAG V2.0\n"
+
 _METADATA = "metadata.yaml"
+_COMPRESSED_SUFFIX = ".zstd"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+#: What claims to pack better than this was made to fill the disk.
+_LARGEST_RATIO = 200
+_SMALL_BYTES = 1 << 26
+_BLOCK_BYTES = 1 << 20
+#: Of the largest metadata: of thousands of parts or topics.
+_METADATA_BYTES = 1 << 24
 _STORAGE_SUFFIXES = (".db3", ".mcap")
 #: Of bags that are files.
 BAG_SUFFIXES = (ROS1_SUFFIX, *_STORAGE_SUFFIXES)
@@ -131,8 +151,8 @@ class EventPacket:
 
 
 @cache
-def _typestore() -> Typestore:
-    store = get_typestore(Stores.ROS2_KILTED)
+def _typestore(release: Stores = Stores.ROS2_KILTED) -> Typestore:
+    store = get_typestore(release)
     store.register(get_types_from_msg(EVENT_PACKET_DEFINITION, EVENT_PACKET_TYPE))
     return store
 
@@ -146,7 +166,7 @@ def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> I
     """Read the event packets of a bag, in the order of their receipt.
 
     Args:
-        path: rosbag2 folder, or one of its ``.db3`` or ``.mcap`` files.
+        path: rosbag2 folder, one of its ``.db3`` or ``.mcap`` files, or a ROS 1 ``.bag`` file.
         topic: needed where the bag has several event topics.
 
     Raises:
@@ -155,9 +175,9 @@ def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> I
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder, expected a rosbag2 recording")
-    store = _typestore()
-    for received, message in _read(path, topic, (EVENT_PACKET_TYPE,), partial(_deserialize_packet, store)):
+        raise FileNotFoundError(f"{path}: no such file or folder, expected a bag of ROS 1 or ROS 2")
+    ros1 = path.suffix == ROS1_SUFFIX
+    for received, message in _read(path, topic, EVENT_PACKET_TYPES, partial(_deserialize_packet, ros1)):
         yield EventPacket(
             events=message.events,
             encoding=message.encoding,
@@ -234,7 +254,7 @@ def _messages(path: Path, topic: str) -> Iterator[tuple[Connection, bytes]]:
             readers = _open(path, stack)
         for reader in readers:
             own = [connection for connection in reader.connections if connection.topic == topic]
-            for connection, _, data in reader.messages(own) if own else ():
+            for connection, _, data in _messages_of(reader, own) if own else ():
                 yield connection, data
 
 
@@ -271,8 +291,10 @@ def event_topic_type(path: str | PathLike[str], topic: str | None = None) -> str
         return next(c.msgtype for c in connections if c.topic == chosen and c.msgtype in EVENT_TYPES)
 
 
-def _deserialize_packet(store: Typestore, data: bytes) -> Any:
-    return store.deserialize_cdr(data, EVENT_PACKET_TYPE)
+def _deserialize_packet(ros1: bool, data: bytes) -> Any:
+    if ros1:
+        return _typestore(Stores.ROS1_NOETIC).deserialize_ros1(data, EVENT_PACKET_TYPE)
+    return _typestore().deserialize_cdr(data, EVENT_PACKET_TYPE)
 
 
 _Content = TypeVar("_Content")
@@ -288,13 +310,16 @@ def _read(
             chosen = _choose_topic(path, [c for reader in readers for c in reader.connections], topic, types)
         for reader in readers:
             own = [c for c in reader.connections if c.topic == chosen and c.msgtype in types]
-            messages = iter(reader.messages(own)) if own else iter(())
+            messages = _messages_of(reader, own) if own else iter(())
             while True:
                 with _complete(path):
                     message = next(messages, None)
                     if message is None:
                         break
-                    content = decode(message[2])
+                    try:
+                        content = decode(message[2])
+                    except EventFormatError as error:
+                        raise EventFormatError(f"{path}: {error}") from error
                 yield message[1], content
 
 
@@ -312,9 +337,51 @@ def _complete(path: Path) -> Iterator[None]:
 
 def _open(path: Path, stack: ExitStack) -> list[Reader | Ros1Reader]:
     """Readers of a bag's parts, closed with the stack."""
+    check_regular(path)
+    for file in path.iterdir() if path.is_dir() else ():
+        check_regular(file)
     if path.suffix == ROS1_SUFFIX:
+        _check_ros1(path)
         return [stack.enter_context(Ros1Reader(path))]
-    return [stack.enter_context(Reader(part)) for part in _parts(path)]
+    parts = [_unpacked(part, stack) for part in _parts(path)]
+    readers = [stack.enter_context(Reader(part)) for part in parts]
+    # Their names count them, but as text: _10 comes before _2.
+    return sorted(readers, key=lambda reader: reader.start_time)
+
+
+def _unpacked(part: Path, stack: ExitStack) -> Path:
+    """A storage file as it is, or a copy without its compression that lives as long as the stack."""
+    if part.suffix != _COMPRESSED_SUFFIX:
+        return part
+    plain = Path(stack.enter_context(TemporaryDirectory()), part.stem)
+    most = _SMALL_BYTES + _LARGEST_RATIO * part.stat().st_size
+    with zstd.open(part, "rb") as packed, plain.open("wb") as file:
+        while block := packed.read(_BLOCK_BYTES):
+            if file.tell() + len(block) > most:
+                raise EventFormatError(
+                    f"{part}: unpacks to more than {most} bytes, expected events, which pack less well"
+                )
+            file.write(block)
+    return plain
+
+
+def _messages_of(
+    reader: Reader | Ros1Reader, connections: Sequence[Connection]
+) -> Iterator[tuple[Connection, int, bytes]]:
+    """Messages of the connections; those that a recorder has compressed one by one are unpacked.
+
+    The bag's metadata say so, which may be missing; no message begins like that by itself.
+    """
+    for connection, received, data in reader.messages(connections):
+        yield connection, received, zstd.decompress(data) if data[: len(_ZSTD_MAGIC)] == _ZSTD_MAGIC else data
+
+
+def _check_ros1(path: Path) -> None:
+    """Refuse what does not begin as a ROS 1 bag: a large file of something else is searched through at length."""
+    with path.open("rb") as file:
+        first = file.read(len(_ROS1_FIRST_LINE))
+    if first != _ROS1_FIRST_LINE:
+        raise EventFormatError(f"{path}: begins with {first!r}, expected {_ROS1_FIRST_LINE!r}")
 
 
 def _choose_topic(path: Path, connections: Iterable[Connection], topic: str | None, types: Sequence[str]) -> str:
@@ -326,7 +393,9 @@ def _choose_topic(path: Path, connections: Iterable[Connection], topic: str | No
         found = ", ".join(sorted({f"{c.topic} ({c.msgtype})" for c in connections})) or "no topic"
         raise EventFormatError(f"{path}: holds {found}, expected a topic of {' or '.join(types)}")
     if topic is None and len(topics) > 1:
-        raise EventFormatError(f"{path}: holds the event topics {', '.join(topics)}, expected one or a choice of one")
+        raise EventFormatError(
+            f"{path}: holds the event topics {', '.join(topics)}, expected one or a choice of one with topic="
+        )
     return topics[0] if topic is None else topic
 
 
@@ -339,14 +408,31 @@ def _parts(path: Path) -> list[Path]:
         return [path]
     if not (path / _METADATA).exists():
         return _storage_files(path)
-    metadata = yaml.safe_load((path / _METADATA).read_text("utf8"))["rosbag2_bagfile_information"]
+    metadata = _read_metadata(path / _METADATA)
     if metadata["storage_identifier"]:
         return [path]
     return [path / PurePath(name).name for name in metadata["relative_file_paths"]]
 
 
+def _read_metadata(file: Path) -> Any:
+    """What the metadata say; references within them, which could unfold without end, are refused."""
+    check_regular(file)
+    if file.stat().st_size > _METADATA_BYTES:
+        raise EventFormatError(f"{file}: has {file.stat().st_size} bytes, expected at most {_METADATA_BYTES}")
+    text = file.read_text("utf8")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
+        raise EventFormatError(f"{file}: has references (*), expected plain metadata of a rosbag2 recording")
+    return yaml.load(text, loader)["rosbag2_bagfile_information"]
+
+
 def _storage_files(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+    return sorted(file for file in path.iterdir() if _storage_suffix(file) in _STORAGE_SUFFIXES)
+
+
+def _storage_suffix(path: Path) -> str:
+    """The ending of a storage file's name, without that of its compression."""
+    return Path(path.stem).suffix if path.suffix == _COMPRESSED_SUFFIX else path.suffix
 
 
 def event_packets(

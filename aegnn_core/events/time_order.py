@@ -15,7 +15,10 @@ class TimeJumpError(ValueError):
 
     Attributes:
         index: the first event of the new time.
+        limit: how far time may step back [µs].
     """
+
+    limit = MAX_DISORDER_US
 
     def __init__(self, index: int, before: int, after: int) -> None:
         super().__init__(

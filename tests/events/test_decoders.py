@@ -35,7 +35,7 @@ def evt3_by_hand(words, width, height):
     """Events, unknown words, events outside and events without time or address of EVT3 words."""
     found, unknown, outside, unplaced = [], 0, 0, 0
     high = low = y = base = polarity = None
-    wraps = 0
+    doubt = False
     for word in map(int, words):
         code, low_bits = word >> 12, word & 0xFFF
         pixels = []
@@ -50,17 +50,21 @@ def evt3_by_hand(words, width, height):
             pixels = [(None if base is None else base + i, polarity) for i in range(size) if word >> i & 1]
             base = None if base is None else base + size
         elif code == 6:
-            low = low_bits if high is not None else None
+            low = low_bits if high is not None and not doubt else None
         elif code == 8:
-            wraps += high is not None and low_bits < high - 10
-            high = low_bits
-        elif code not in (7, 10, 14, 15):
+            step = 0 if high is None else (low_bits - high + 2048) % 4096 - 2048
+            if high is None or step >= -10 or doubt:
+                high = low_bits if high is None else high + step
+                low, doubt = None if doubt else low, False
+            else:
+                low, doubt, unknown = None, True, unknown + 1
+        elif code not in (7, 10, 14, 15) and word != 0x9999:
             unknown += 1
         for x, p in pixels:
             if low is None or y is None or x is None:
                 unplaced += 1
             elif x < width and y < height:
-                found.append((wraps * 2**24 + high * 4096 + low, x, y, p))
+                found.append((high * 4096 + low, x, y, p))
             else:
                 outside += 1
     return found, unknown, outside, unplaced
@@ -267,7 +271,7 @@ def test_evt3_leaves_out_events_whose_row_or_base_was_not_stated():
 def test_evt3_counts_wraps_and_takes_small_steps_back_for_jitter():
     decoder = Evt3Decoder(10, 10)
     at = lambda high, low: (0x8000 | high, 0x6000 | low, 0x0001, 0x2001)  # noqa: E731
-    steps = [(4090, 3), (4080, 0), (4095, 1), (0, 7), (4, 0), (0, 0), (4095, 0), (4084, 0)]
+    steps = [(4090, 3), (4080, 0), (4095, 1), (0, 7), (4, 0), (0, 0), (4095, 0), (3, 0)]
     times = decoder.decode(packed(*(word for step in steps for word in at(*step))))["t"].tolist()
     turn = 1 << 24
     assert times == [
@@ -277,8 +281,8 @@ def test_evt3_counts_wraps_and_takes_small_steps_back_for_jitter():
         turn + 7,
         turn + (4 << 12),
         turn,
-        turn + (4095 << 12),
-        2 * turn + (4084 << 12),  # eleven steps back
+        4095 << 12,  # jitter across the wrap
+        turn + (3 << 12),
     ]
 
 

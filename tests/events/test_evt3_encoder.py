@@ -81,7 +81,7 @@ def test_runs_of_pixels_become_vectors():
 
 
 def test_wide_gaps_are_stated_in_few_words():
-    assert words([1, 2], t=[0, 3600 * 10**6]) < 3600 // 16 + 10
+    assert words([1, 2], t=[0, 3600 * 10**6]) < 3600 // 8 + 10
 
 
 def test_no_events_are_no_words():

@@ -487,3 +487,42 @@ def test_processing_time_is_measured(detector: ReadyModel) -> None:
     stream = stream_of(detector)
     feed(stream, event_packets(recording(11)))
     assert 0 < stream.counts.processing_ns / stream.counts.events_processed < 1e7
+
+
+def test_a_packet_of_no_camera_costs_that_packet(detector: ReadyModel) -> None:
+    """Each of these asked for gigabytes."""
+    stream = stream_of(detector)
+    packets = list(event_packets(recording(15), 10_000))
+    everything = np.array([0x8000, 0x6000, 0x0001, 0x3800], "<u2").tobytes() + b"\xff\x4f" * 400_000
+    refused = [
+        replace(packets[1], seq=1, width=65535, height=65535),
+        replace(packets[2], seq=2, events=np.zeros((1 << 24) + 2, np.uint8)),
+        replace(packets[3], seq=3, width=4096, height=4096, events=np.frombuffer(everything, np.uint8)),
+    ]
+    feed(stream, [packets[0], *refused, replace(packets[4], seq=4)])
+    assert stream.counts.packets == 5
+    assert stream.counts.packets_malformed == 3
+    assert stream.camera == ("evt3", 160, 120)
+
+
+def test_a_packet_is_malformed_once_however_much_is_wrong_with_it(detector: ReadyModel) -> None:
+    reasons: list[str] = []
+    stream = stream_of(detector)
+    stream._on_malformed = reasons.append
+    words = np.array([[1 << 63 | 500 << 48, 0], [2_000_000_000, 0]], np.uint64).ravel()
+    packet = RecordedPacket(words.view(np.uint8), "mono", 160, 120, 1, 10**9, False, 0, "", 0)
+    feed(stream, [packet, replace(packet, seq=2)])
+    assert stream.counts.packets_malformed <= stream.counts.packets
+    assert len(reasons) >= stream.counts.packets_malformed
+
+
+def test_after_lost_packets_the_graph_goes_on_with_events_that_are_right(detector: ReadyModel) -> None:
+    source = recording(16)
+    packets = list(event_packets(source, 5_000))
+    stream = stream_of(detector)
+    lost = {3, 7, 8}
+    decoded = feed(stream, [packet for packet in packets if packet.seq not in lost])
+    assert stream.counts.resets == 0
+    known = set(map(tuple, source.events.tolist()))
+    assert known.issuperset(map(tuple, decoded.tolist()))
+    assert len(decoded) > 0.5 * len(source.events)

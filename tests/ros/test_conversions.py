@@ -68,3 +68,10 @@ def test_a_class_is_shown_as_text_in_its_colour() -> None:
     assert (marker.ns, marker.type, marker.text) == ("class", Marker.TEXT_VIEW_FACING, "car 0.90")
     assert (marker.pose.position.z, marker.action) == (1.0, Marker.ADD)
     assert [marker.color.r, marker.color.g, marker.color.b] == pytest.approx(np.array(class_color(0)) / 255)
+
+
+def test_a_stamp_beyond_ros_times_is_the_last_one() -> None:
+    last = conversions.time_message(2**31 * 10**9 - 1)
+    assert (last.sec, last.nanosec) == (2**31 - 1, 999_999_999)
+    assert conversions.time_message(2**31 * 10**9) == last
+    assert conversions.time_message(2**63) == last

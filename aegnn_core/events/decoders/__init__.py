@@ -6,11 +6,24 @@ from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.decoders.decoder import TRIGGER_DTYPE, Decoder, DecoderCounts
 from aegnn_core.events.decoders.evt2 import Evt2Decoder
 from aegnn_core.events.decoders.evt3 import Evt3Decoder
+from aegnn_core.events.decoders.evt4 import Evt4Decoder
+from aegnn_core.events.decoders.evt21 import Evt21Decoder, Evt21LegacyDecoder
 from aegnn_core.events.decoders.libcaer import LibcaerDecoder
 from aegnn_core.events.decoders.libcaer_cmp import LibcaerCmpDecoder
 from aegnn_core.events.decoders.mono import MonoDecoder, TriggerDecoder
 
-__all__ = ["PACKET_DECODERS", "TRIGGER_DTYPE", "Decoder", "DecoderCounts", "Evt2Decoder", "Evt3Decoder", "make_decoder"]
+__all__ = [
+    "PACKET_DECODERS",
+    "TRIGGER_DTYPE",
+    "Decoder",
+    "DecoderCounts",
+    "Evt2Decoder",
+    "Evt3Decoder",
+    "Evt4Decoder",
+    "Evt21Decoder",
+    "Evt21LegacyDecoder",
+    "make_decoder",
+]
 
 #: The decoders of ``event_camera_msgs/EventPacket``, keyed by the message's ``encoding``.
 PACKET_DECODERS: dict[str, type[Decoder]] = {

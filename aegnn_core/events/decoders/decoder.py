@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,9 @@ __all__ = ["TRIGGER_DTYPE", "Decoder", "DecoderCounts"]
 
 #: One edge on a trigger input of the camera: t [µs, sensor time], channel, p [1 = rising, 0 = falling].
 TRIGGER_DTYPE = np.dtype([("t", np.int64), ("channel", np.uint8), ("p", np.uint8)])
+
+#: Words decoded at once; with vectors of twelve pixels, 16 MB of events.
+_PART_WORDS = 100_000
 
 
 @dataclass
@@ -27,7 +31,9 @@ class DecoderCounts:
         outside_events: events that do not lie on the sensor; they are left out.
         trailing_bytes: bytes of partial words at the end of packets.
         unplaced_events: events met before the stream had said their time and address. A reader that joins a
-            running stream sees a few: they are left out, but nothing is wrong with the stream.
+            running stream sees a few, and so does one that has lost packets: they are left out, but nothing is wrong
+            with the packet.
+        lost_packets: packets that the sender has numbered and that did not come.
     """
 
     events: int = 0
@@ -36,6 +42,7 @@ class DecoderCounts:
     outside_events: int = 0
     trailing_bytes: int = 0
     unplaced_events: int = 0
+    lost_packets: int = 0
 
     @property
     def malformed(self) -> int:
@@ -50,6 +57,10 @@ class DecoderCounts:
             (self.trailing_bytes, "bytes of partial words"),
         )
         return ", ".join(f"{name}: {count}" for count, name in found if count)
+
+    def describe_lost(self) -> str:
+        """Say what was lost, for a log line."""
+        return f"lost packets: {self.lost_packets}, events without time or address: {self.unplaced_events}"
 
 
 class Decoder(ABC):
@@ -98,19 +109,57 @@ class Decoder(ABC):
         Returns:
             Structured array ``[N]`` of :data:`EVENT_DTYPE`; nanoseconds are rounded down to microseconds.
         """
+        parts = list(self.decode_parts(payload, time_base, is_bigendian))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else NO_EVENTS
+
+    def decode_parts(
+        self, payload: bytes | np.ndarray, time_base: int = 0, is_bigendian: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Decode one packet part by part, for callers that keep less than all of its events.
+
+        Vectors pack events a hundred times; a part is at most some tens of megabytes, however large the packet.
+
+        Args:
+            payload: as for :meth:`decode`, and so the others. ``triggers`` are the whole packet's after the last part.
+
+        Returns:
+            What :meth:`decode` returns, in parts; none for an empty packet.
+        """
         data = np.frombuffer(payload, np.uint8)
-        trailing = len(data) % self.word.itemsize
+        size = self.word.itemsize
+        trailing = len(data) % size
         stored = self.word.newbyteorder(">" if is_bigendian else "<")
-        # The copy makes every payload (read-only, unaligned, of the other byte order) one type for the compiled loops.
-        words = data[: len(data) - trailing].view(stored).astype(self.word)
-        events, self.triggers, unknown, outside, unplaced = self._decode_words(words, int(time_base))
-        self.counts.events += len(events)
-        self.counts.triggers += len(self.triggers)
-        self.counts.unknown_words += unknown
-        self.counts.outside_events += outside
+        stored_words = data[: len(data) - trailing].view(stored)
         self.counts.trailing_bytes += trailing
-        self.counts.unplaced_events += unplaced
-        return events
+        triggers: list[np.ndarray] = []
+        self.triggers = NO_TRIGGERS
+        self._begin_packet()
+        for start in range(0, len(stored_words), _PART_WORDS):
+            # The copy makes every payload (read-only, unaligned, of the other byte order) one type for the loops.
+            words = stored_words[start : start + _PART_WORDS].astype(self.word)
+            events, found, unknown, outside, unplaced = self._decode_words(words, int(time_base))
+            self.counts.events += len(events)
+            self.counts.triggers += len(found)
+            self.counts.unknown_words += unknown
+            self.counts.outside_events += outside
+            self.counts.unplaced_events += unplaced
+            triggers.append(found)
+            self.triggers = found if len(triggers) == 1 else np.concatenate(triggers)
+            yield events
+
+    def lose(self, packets: int) -> None:
+        """Packets were lost before the next one: leave out what depends on them until it has been stated anew.
+
+        Time goes on where it was; the events that are left out are counted as unplaced.
+        """
+        self.counts.lost_packets += packets
+        self._forget_lost()
+
+    def _begin_packet(self) -> None:  # noqa: B027 - only some encodings count times from the packet's start
+        """Forget what belongs to a packet alone."""
+
+    def _forget_lost(self) -> None:  # noqa: B027 - not every encoding has a state
+        """Forget what words that did not come may have changed."""
 
     def reset(self) -> None:  # noqa: B027 - not every encoding has a state
         """Forget times and addresses seen so far, as before the first packet; the counts go on."""

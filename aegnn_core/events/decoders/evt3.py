@@ -28,13 +28,22 @@ EXT_TRIGGER = 10
 OTHERS = 14
 CONTINUED_12 = 15
 
-#: A TIME_HIGH that steps back by up to this much is jitter, a larger step is the counter's wrap at 4096.
+#: Filler of cameras whose packets have a fixed size (Lucid); its code is of no other word.
+PADDING = 0x9999
+
+#: TIME_HIGH counts to here, then from 0. Steps are taken as the shorter way round.
+TIME_HIGH_RANGE = 1 << 12
+#: A TIME_HIGH that steps back by up to this much is jitter; a larger step back is a word that was damaged.
 TIME_HIGH_JITTER = 10
 
 # What has been seen of the clock: without both halves there is no time.
 _NO_TIME = 0
 _TIME_HIGH_SEEN = 1
 _TIME_KNOWN = 2
+# Words were lost: the next TIME_HIGH is ahead of the last one.
+_WORDS_LOST = 3
+# One of the last two TIME_HIGH was damaged: the next one counts, ahead or back.
+_IN_DOUBT = 4
 
 _STATE = np.dtype(
     [("clock", np.int64), ("high", np.int64), ("low", np.int64), ("y", np.int64), ("x", np.int64), ("p", np.int64)]
@@ -116,19 +125,28 @@ def decode_evt3(
             base_x = word & 0x7FF
             base_p = (word >> 11) & 1
         elif code == TIME_HIGH:
-            step = (word & 0xFFF) - (high & 0xFFF)
+            half = TIME_HIGH_RANGE // 2
+            step = ((word & 0xFFF) - high + half) % TIME_HIGH_RANGE - half
             if clock == _NO_TIME:
+                high = word & 0xFFF
                 clock = _TIME_HIGH_SEEN
-            elif step < -TIME_HIGH_JITTER:
-                step += 4096
-            high += step
+            elif step >= -TIME_HIGH_JITTER or clock == _IN_DOUBT:
+                high += step
+                if clock != _TIME_KNOWN:
+                    clock = _TIME_HIGH_SEEN
+            elif clock == _WORDS_LOST:
+                high += step + TIME_HIGH_RANGE
+                clock = _TIME_HIGH_SEEN
+            else:
+                clock = _IN_DOUBT
+                unknown += 1
         elif code == EXT_TRIGGER:
             if clock == _TIME_KNOWN:
                 triggers[n_triggers].t = (high << 12) | low
                 triggers[n_triggers].channel = (word >> 8) & 0xF
                 triggers[n_triggers].p = word & 1
                 n_triggers += 1
-        elif code != OTHERS and code != CONTINUED_4 and code != CONTINUED_12:
+        elif code != OTHERS and code != CONTINUED_4 and code != CONTINUED_12 and word != PADDING:
             unknown += 1
     state[0].clock, state[0].high, state[0].low = clock, high, low
     state[0].y, state[0].x, state[0].p = y, base_x, base_p
@@ -139,7 +157,9 @@ class Evt3Decoder(Decoder):
     """EVT3, from packets (``time_base`` is not used) and ``.raw`` files alike.
 
     Sensor time starts at the first TIME_HIGH of the stream (0 to 2^24 µs) and counts the wraps from there. Nothing is
-    emitted before a TIME_HIGH, then a TIME_LOW, and the addresses were seen.
+    emitted before a TIME_HIGH, then a TIME_LOW, and the addresses were seen, at the beginning and after a loss. A
+    TIME_HIGH that steps back by more than jitter was damaged, or the one before was: nothing is emitted until another
+    one says which.
     """
 
     encoding: ClassVar[str] = "evt3"
@@ -147,6 +167,13 @@ class Evt3Decoder(Decoder):
 
     def reset(self) -> None:
         self._state = _INITIAL_STATE.copy()
+
+    def _forget_lost(self) -> None:
+        """Time, row and vector base may have changed in words that did not come; only the clock's wraps are kept."""
+        state = self._state[0]
+        if state["clock"] != _NO_TIME:
+            state["clock"] = _WORDS_LOST
+        state["y"] = state["x"] = -1
 
     def _decode_words(self, words: np.ndarray, time_base: int) -> tuple[np.ndarray, np.ndarray, int, int, int]:
         events = np.empty(most_events(words), EVENT_DTYPE)

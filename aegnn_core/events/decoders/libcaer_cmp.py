@@ -23,9 +23,9 @@ ADDR_Y = 3
 VECT_BASE_Y = 4
 VECT_8 = 5
 
-_STATE = np.dtype([("x", np.int64), ("y", np.int64), ("p", np.int64)])
-#: x is the column, y and p belong to the vectors; -1: not seen.
-_INITIAL_STATE = np.array([(-1, -1, 0)], _STATE)
+_STATE = np.dtype([("x", np.int64), ("y", np.int64), ("p", np.int64), ("high", np.int64), ("low", np.int64)])
+#: x is the column, y and p belong to the vectors, -1: not seen; high and low are the time since the packet's start.
+_INITIAL_STATE = np.array([(-1, -1, 0, 0, 0)], _STATE)
 
 
 @kernel
@@ -45,13 +45,13 @@ def most_events(words: np.ndarray) -> int:
 def decode_libcaer_cmp(
     words: np.ndarray, width: int, height: int, base_us: int, state: np.ndarray, events: np.ndarray
 ) -> tuple[int, int, int, int]:
-    """Decode one packet's ``words`` into ``events``, carrying the addresses in ``state[0]`` on.
+    """Decode ``words`` of one packet into ``events``, carrying addresses and time in ``state[0]`` on.
 
     Returns:
         Numbers of events, unknown words, events outside the sensor and events without address.
     """
     x, base_y, base_p = state[0].x, state[0].y, state[0].p
-    high = low = np.int64(0)  # both start anew in every packet
+    high, low = state[0].high, state[0].low
     n_events = unknown = outside = unplaced = 0
     for i in range(len(words)):
         word = np.int64(words[i])
@@ -102,6 +102,7 @@ def decode_libcaer_cmp(
         else:
             unknown += 1
     state[0].x, state[0].y, state[0].p = x, base_y, base_p
+    state[0].high, state[0].low = high, low
     return n_events, unknown, outside, unplaced
 
 
@@ -113,6 +114,13 @@ class LibcaerCmpDecoder(Decoder):
 
     def reset(self) -> None:
         self._state = _INITIAL_STATE.copy()
+
+    def _begin_packet(self) -> None:
+        self._state["high"] = self._state["low"] = 0
+
+    def _forget_lost(self) -> None:
+        """Column and vector base may have changed in words that did not come; times begin anew in every packet."""
+        self.reset()
 
     def _decode_words(self, words: np.ndarray, time_base: int) -> tuple[np.ndarray, np.ndarray, int, int, int]:
         events = np.empty(most_events(words), EVENT_DTYPE)

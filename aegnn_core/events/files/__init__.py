@@ -2,74 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
 from aegnn_core.events.array import EventFormatError, EventStream
+from aegnn_core.events.file_kind import check_regular
+from aegnn_core.events.files.aedat import read_aedat
 from aegnn_core.events.files.aedat4 import read_aedat4
 from aegnn_core.events.files.aer40 import read_aer40
 from aegnn_core.events.files.bag import read_bag
+from aegnn_core.events.files.columns import TIME_UNITS
 from aegnn_core.events.files.dat import read_dat
 from aegnn_core.events.files.hdf5 import read_hdf5
 from aegnn_core.events.files.numpy_arrays import read_npy, read_npz
 from aegnn_core.events.files.raw import read_raw
-from aegnn_core.events.files.recording import Size
+from aegnn_core.events.files.recording import MAX_EVENTS, Reader, ReadOptions
 from aegnn_core.events.files.text import EVENTS_TEXT, read_text
 from aegnn_core.events.rosbag import is_bag
 
-__all__ = ["READERS", "read_events"]
+__all__ = ["MAX_EVENTS", "READERS", "read_events"]
 
 #: Readers by the file name's ending.
-READERS: dict[str, Callable[[Path, Size], EventStream]] = {
+READERS: dict[str, Reader] = {
     ".raw": read_raw,
     ".dat": read_dat,
     ".bin": read_aer40,
+    ".aedat": read_aedat,
     ".aedat4": read_aedat4,
     ".h5": read_hdf5,
     ".hdf5": read_hdf5,
     ".npy": read_npy,
     ".npz": read_npz,
     ".txt": read_text,
+    ".csv": read_text,
     ".mcap": read_bag,
     ".db3": read_bag,
     ".bag": read_bag,
 }
 
+#: Options that not every format has, by the readers that have them.
+_OPTIONS: dict[str, tuple[Reader, ...]] = {
+    "topic": (read_bag,),
+    "stream": (read_aedat, read_aedat4, read_hdf5),
+    "columns": (read_text, read_npy, read_npz, read_hdf5),
+    "time_unit": (read_text, read_npy, read_npz, read_hdf5),
+}
 
-def read_events(path: str | PathLike[str], width: int | None = None, height: int | None = None) -> EventStream:
+
+def read_events(
+    path: str | PathLike[str],
+    width: int | None = None,
+    height: int | None = None,
+    *,
+    topic: str | None = None,
+    stream: str | int | None = None,
+    columns: str | None = None,
+    time_unit: str | None = None,
+    max_events: int = MAX_EVENTS,
+) -> EventStream:
     """Read a recording of events, whatever its format.
 
-    Files: Prophesee ``.raw`` (EVT2, EVT3) and ``.dat``, AER-40 ``.bin`` (N-MNIST, N-Caltech101), ``.aedat4``, HDF5
-    (Prophesee, DSEC), ``.npy``, ``.npz``, text ``x y t p``, and rosbag2 ``.mcap`` and ``.db3`` and ROS 1 ``.bag`` with
-    a topic of ``event_camera_msgs/EventPacket`` (ROS 2 only), ``dvs_msgs/EventArray`` or
-    ``prophesee_event_msgs/EventArray``. Folders: rosbag2, and N-Cars with its ``events.txt``.
+    Files: Prophesee ``.raw`` (EVT2, EVT2.1, EVT3, EVT4) and ``.dat``, AER-40 ``.bin`` (N-MNIST, N-Caltech101),
+    ``.aedat`` (2.0, 3.1) and ``.aedat4``, HDF5 (:data:`aegnn_core.events.files.hdf5.LAYOUTS`), ``.npy``, ``.npz``, text
+    and ``.csv``, and rosbag2 ``.mcap`` and ``.db3`` and ROS 1 ``.bag`` with a topic of
+    ``event_camera_msgs/EventPacket`` or, as it was once called, ``event_array_msgs/EventArray``,
+    ``dvs_msgs/EventArray`` or ``prophesee_event_msgs/EventArray``. Folders: rosbag2, and N-Cars with its
+    ``events.txt``.
 
-    The formats that a camera wrote (``.raw``, ``.dat``, ``.bin``, bags) are read like a live stream: words that are
-    not defined or cut off and events outside the sensor are left out, events a little late are moved into time order,
-    and one warning says how many. The formats that store arrays must be flawless.
+    The formats that a camera wrote (``.raw``, ``.dat``, ``.bin``, ``.aedat``, bags) are read like a live stream: words
+    that are not defined or cut off and events outside the sensor are left out. In all formats, events a little late, or
+    single ones that are far too early, are moved into time order. One warning says how many.
 
     Args:
         path: file or folder.
         width: sensor width [px]; by default what the file states, otherwise the largest x plus one.
         height: sensor height [px]; likewise.
+        topic: the event topic of a bag that has several.
+        stream: the event stream of an AEDAT file that has several (its number), or the place of the events in an HDF5
+            file, such as ``"davis/right"``.
+        columns: order of the columns of a table of numbers, such as ``"txyp"``; by default found from the numbers.
+        time_unit: unit of the times of text, NumPy and HDF5 files, ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; by default
+            found from the numbers.
+        max_events: a recording of more events is refused before it fills the memory.
 
     Raises:
-        EventFormatError: a foreign, cut-off or empty recording; the message names the path, what was found and what was
-            expected.
+        EventFormatError: a foreign, damaged, too large or empty recording, or something else than a file or a folder;
+            the message names the path, what was found and what was expected.
         FileNotFoundError: nothing is there.
-        ValueError: the width or height asked for is not positive.
+        ValueError: an option that makes no sense, or none for this format.
     """
-    for name, side in (("width", width), ("height", height)):
-        if side is not None and side < 1:
-            raise ValueError(f"{path}: the {name} asked for is {side} px, expected a positive number")
     path = Path(path)
+    options = ReadOptions(width, height, topic, None if stream is None else str(stream), columns, time_unit, max_events)
+    _check_options(path, options)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder, expected a recording of events")
-    return _reader_of(path)(path, (width, height))
+    check_regular(path)
+    reader = _reader_of(path)
+    for name, readers in _OPTIONS.items():
+        if getattr(options, name) is not None and reader not in readers:
+            known = ", ".join(ending for ending, other in READERS.items() if other in readers)
+            raise ValueError(f"{path}: {name}={getattr(options, name)!r} is not for this format, only for {known}")
+    try:
+        return reader(path, options)
+    except MemoryError as error:
+        raise EventFormatError(
+            f"{path}: {path.stat().st_size} bytes do not fit into the memory, expected a smaller recording; max_events="
+            " sets a limit that is checked first"
+        ) from error
 
 
-def _reader_of(path: Path) -> Callable[[Path, Size], EventStream]:
+def _check_options(path: Path, options: ReadOptions) -> None:
+    for name in ("width", "height", "max_events"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            unit = "" if name == "max_events" else " px"
+            raise ValueError(f"{path}: the {name} asked for is {value}{unit}, expected a positive number")
+    if options.columns is not None and sorted(options.columns) != sorted("txyp"):
+        raise ValueError(f"{path}: columns={options.columns!r}, expected the letters t, x, y and p in their order")
+    if options.time_unit is not None and options.time_unit not in TIME_UNITS:
+        raise ValueError(f"{path}: time_unit={options.time_unit!r}, expected one of {', '.join(TIME_UNITS)}")
+
+
+def _reader_of(path: Path) -> Reader:
     if path.is_dir():
         if (path / EVENTS_TEXT).exists():
             return read_text

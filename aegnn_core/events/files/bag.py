@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.decoders import Decoder, DecoderCounts, make_decoder
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
-from aegnn_core.events.files.recording import Size, camera_stream, drop_outside, first_known
+from aegnn_core.events.files.recording import (
+    EventChunks,
+    ReadOptions,
+    Size,
+    camera_stream,
+    drop_outside,
+    first_known,
+)
 from aegnn_core.events.rosbag import event_topic_type, read_event_arrays, read_event_packets
 
 __all__ = ["BagCamera", "read_bag", "read_bag_camera"]
@@ -53,40 +58,44 @@ def read_bag_camera(path: Path, topic: str | None = None) -> BagCamera:
     raise EventFormatError(f"{path}: its event topic holds no events, expected at least one")
 
 
-def read_bag(path: Path, size: Size, topic: str | None = None) -> EventStream:
+def read_bag(path: Path, options: ReadOptions) -> EventStream:
     """All events of a bag's event topic, of packets or of arrays; the messages state the sensor's size.
+
+    Where packets are missing in between, which their numbers say, what cannot be placed behind them is left out, and a
+    warning says how much.
 
     Raises:
         EventFormatError: not a bag, no event topic or several, an encoding that is not known, messages that disagree on
             encoding or size, no events, or a jump back in time.
     """
-    if event_topic_type(path, topic) in EVENT_ARRAY_TYPES:
-        return _read_arrays(path, size, topic)
-    return _read_packets(path, size, topic)
+    if event_topic_type(path, options.topic) in EVENT_ARRAY_TYPES:
+        return _read_arrays(path, options)
+    return _read_packets(path, options)
 
 
-def _read_arrays(path: Path, size: Size, topic: str | None) -> EventStream:
-    chunks, counts, sensor = [], DecoderCounts(), size
-    for number, (events, width, height) in enumerate(read_event_arrays(path, topic)):
-        found = first_known(size, (width, height))
-        if number and found != sensor:
+def _read_arrays(path: Path, options: ReadOptions) -> EventStream:
+    chunks, counts = EventChunks(path, options), DecoderCounts()
+    sensor: Size | None = None
+    for number, (events, width, height) in enumerate(read_event_arrays(path, options.topic)):
+        found = first_known(options.size, (width, height))
+        if sensor is not None and found != sensor:
             raise EventFormatError(
                 f"{path}: message {number} is of {found[0]} x {found[1]} px,"
                 f" expected {sensor[0]} x {sensor[1]} px as before"
             )
         sensor = found
-        chunks.append(drop_outside(events, sensor, counts))
-    if not chunks:
+        chunks.add(drop_outside(events, sensor, counts))
+    if sensor is None:
         raise EventFormatError(f"{path}: its event topic holds no messages, expected at least one")
-    return camera_stream(path, np.concatenate(chunks), counts, sensor)
+    return camera_stream(path, chunks.together(), counts, sensor)
 
 
-def _read_packets(path: Path, size: Size, topic: str | None) -> EventStream:
+def _read_packets(path: Path, options: ReadOptions) -> EventStream:
     decoder: Decoder | None = None
-    chunks = []
-    for packet in read_event_packets(path, topic):
-        width = packet.width if size[0] is None else size[0]
-        height = packet.height if size[1] is None else size[1]
+    chunks, seq = EventChunks(path, options), None
+    for packet in read_event_packets(path, options.topic):
+        width = packet.width if options.width is None else options.width
+        height = packet.height if options.height is None else options.height
         if decoder is None:
             decoder = _decoder_for(path, packet.encoding, width, height)
         if (packet.encoding, width, height) != (decoder.encoding, decoder.width, decoder.height):
@@ -94,10 +103,14 @@ def _read_packets(path: Path, size: Size, topic: str | None) -> EventStream:
                 f"{path}: packet {packet.seq} is {packet.encoding!r} of {width} x {height} px,"
                 f" expected {decoder.encoding!r} of {decoder.width} x {decoder.height} px as before"
             )
-        chunks.append(decoder.decode(packet.events, packet.time_base, packet.is_bigendian))
+        if seq is not None and packet.seq > seq + 1:
+            decoder.lose(packet.seq - seq - 1)
+        seq = packet.seq
+        for part in decoder.decode_parts(packet.events, packet.time_base, packet.is_bigendian):
+            chunks.add(part)
     if decoder is None:
         raise EventFormatError(f"{path}: its event topic holds no packets, expected at least one")
-    return camera_stream(path, np.concatenate(chunks), decoder.counts, (decoder.width, decoder.height))
+    return camera_stream(path, chunks.together(), decoder.counts, (decoder.width, decoder.height))
 
 
 def _decoder_for(path: Path, encoding: str, width: int, height: int) -> Decoder:

@@ -1,4 +1,4 @@
-"""Columns of any integer kind into one event array, or the reason why not."""
+"""Columns of numbers into one event array: their order, their unit of time, and what an event cannot be."""
 
 from __future__ import annotations
 
@@ -8,31 +8,160 @@ from pathlib import Path
 import numpy as np
 
 from aegnn_core.events.array import EventFormatError, make_events
+from aegnn_core.events.files.recording import ReadOptions, warn_reader
 
-__all__ = ["events_from_columns"]
+__all__ = ["FIELD_NAMES", "ORDERS", "TIME_UNITS", "events_from_columns", "fields_by_name", "table_columns"]
+
+#: What the four columns are called in the formats of the field.
+FIELD_NAMES: dict[str, tuple[str, ...]] = {
+    "t": ("t", "ts", "timestamp", "timestamps", "time"),
+    "x": ("x", "xs"),
+    "y": ("y", "ys"),
+    "p": ("p", "ps", "pol", "polarity", "on"),
+}
+
+#: Orders of columns that tables without names have: Event Camera Dataset, v2e and E2VID; N-Cars; Metavision.
+ORDERS = ("txyp", "xytp", "xypt")
+
+#: Microseconds per unit.
+TIME_UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
+
+#: Later than this in microseconds is the year 5138; in nanoseconds since 1970 it is 1973.
+_EPOCH_NANOSECONDS = 10**17
+
+#: Recordings that last this long [µs] are rare, and so are quiet ones of this duration, or long ones of whole
+#: milliseconds: their times may be nanoseconds.
+_SUSPECT_US = 3_600_000_000
+_SUSPECT_QUIET_US = 100_000_000
+_QUIET_EVENTS_PER_S = 1000
+_SUSPECT_ROUND_US = 10_000_000
+
+#: Share of steps back in time that a column of times may have; every other column has about a half.
+_MOST_STEPS_BACK = 0.1
 
 
-def events_from_columns(path: Path, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Make the event array of four columns t [µs], x, y [px] and p (0 and 1, or −1 and 1).
+def fields_by_name(names: Mapping[str, str] | list[str]) -> dict[str, str] | None:
+    """Which of the names is t, x, y and p; None unless all four are there."""
+    by_lower = {str(name).strip().lower(): name for name in names}
+    found = {
+        field: next((by_lower[alias] for alias in aliases if alias in by_lower), None)
+        for field, aliases in FIELD_NAMES.items()
+    }
+    return {field: name for field, name in found.items() if name is not None} if all(found.values()) else None
+
+
+def table_columns(path: Path, table: np.ndarray, options: ReadOptions, default: str) -> dict[str, np.ndarray]:
+    """The columns of a table ``[N, 4]`` by name, in the order asked for, or the only one that the numbers allow.
+
+    Times are a column that hardly ever steps back, x and y whole numbers of pixels, and polarities 0 and 1, or −1
+    and 1. Where several orders fit, those count in which time passes, and of these the format's usual one.
+
+    Args:
+        path: the recording, for messages.
+        table: numbers of any kind.
+        options: with ``columns`` if the caller knows the order.
+        default: the usual order of the format.
 
     Raises:
-        EventFormatError: columns of unequal length or other than one-dimensional, not integers, or values that an event
+        EventFormatError: several orders fit and the usual one is not among them, or none.
+    """
+    if options.columns is not None:
+        return dict(zip(options.columns, table.T, strict=True))
+    fits = [order for order in (default, *ORDERS) if _fits(dict(zip(order, table.T, strict=True)))]
+    fits = list(dict.fromkeys(fits))
+    passing = [order for order in fits if len(table) and np.ptp(table[:, order.index("t")]) > 0]
+    fits = passing or fits
+    if len(fits) > 1 and default not in fits:
+        raise EventFormatError(
+            f"{path}: its columns can be {' or '.join(fits)}, expected one order; say which with columns="
+        )
+    order = default if not fits or default in fits else fits[0]
+    return dict(zip(order, table.T, strict=True))
+
+
+def _fits(columns: Mapping[str, np.ndarray]) -> bool:
+    t = columns["t"]
+    if not np.isfinite(t).all() or np.count_nonzero(np.diff(t) < 0) > _MOST_STEPS_BACK * max(len(t) - 1, 1):
+        return False
+    return _is_polarity(columns["p"]) and all(_are_pixels(columns[name]) for name in "xy")
+
+
+def _are_pixels(values: np.ndarray) -> bool:
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values % 1 == 0).all()):
+        return False
+    return len(values) == 0 or (values.min() >= 0 and values.max() <= np.iinfo(np.uint16).max)
+
+
+def _is_polarity(values: np.ndarray) -> bool:
+    return bool((values == 1).all() or ((values == 1) | (values == 0)).all() or (np.abs(values) == 1).all())
+
+
+def events_from_columns(path: Path, columns: Mapping[str, np.ndarray], options: ReadOptions) -> np.ndarray:
+    """Make the event array of four columns t, x, y [px] and p (0 and 1, or −1 and 1).
+
+    Times are in the unit asked for. Otherwise those with fractions are seconds, and whole numbers microseconds; after
+    1973 in nanoseconds since 1970 they are nanoseconds, and where that is likely for another reason a warning says so.
+
+    Raises:
+        EventFormatError: columns of unequal length or other than one-dimensional, not numbers, or values that an event
             cannot have.
     """
     shapes = {name: columns[name].shape for name in "txyp"}
     if len(set(shapes.values())) > 1 or columns["t"].ndim != 1:
         raise EventFormatError(f"{path}: columns have the shapes {shapes}, expected one length")
     for name in "txyp":
-        if columns[name].dtype.kind not in "iub":
-            raise EventFormatError(f"{path}: column {name} is of {columns[name].dtype}, expected integers")
+        if columns[name].dtype.kind not in "iubf":
+            raise EventFormatError(f"{path}: column {name} is of {columns[name].dtype}, expected numbers")
     if len(columns["t"]):
         for name in "xy":
-            low, high = int(columns[name].min()), int(columns[name].max())
+            values = columns[name]
+            if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values % 1 == 0).all()):
+                raise EventFormatError(f"{path}: column {name} has no whole numbers everywhere, expected pixels")
+            low, high = int(values.min()), int(values.max())
             if low < 0 or high > np.iinfo(np.uint16).max:
                 raise EventFormatError(f"{path}: column {name} spans {low} to {high}, expected 0 to 65535")
-        values = set(np.unique(columns["p"]).tolist())
-        if not (values <= {0, 1} or values <= {-1, 1}):
-            raise EventFormatError(
-                f"{path}: column p has the values {sorted(values)[:5]}, expected 0 and 1, or -1 and 1"
-            )
-    return make_events(columns["t"], columns["x"], columns["y"], columns["p"] > 0)
+        if not _is_polarity(columns["p"]):
+            found = np.unique(columns["p"]).tolist()[:5]
+            raise EventFormatError(f"{path}: column p has the values {found}, expected 0 and 1, or -1 and 1")
+    t = _microseconds(path, columns["t"], options)
+    return make_events(t, columns["x"], columns["y"], columns["p"] > 0)
+
+
+def _microseconds(path: Path, t: np.ndarray, options: ReadOptions) -> np.ndarray:
+    """Times as int64 [µs]."""
+    if t.dtype.kind == "f" and not np.isfinite(t).all():
+        raise EventFormatError(f"{path}: column t is not finite everywhere, expected times")
+    unit = options.time_unit
+    if unit is None:
+        latest = int(t.max()) if len(t) else 0
+        if t.dtype.kind == "f" and bool((t % 1).any()):
+            unit = "s"
+        else:
+            unit = "ns" if _EPOCH_NANOSECONDS < latest < np.iinfo(np.int64).max else "us"
+    if t.dtype.kind == "f":
+        scaled = np.rint(t * TIME_UNITS[unit])
+        if len(t) and (scaled.max() >= 2.0**63 or scaled.min() < -(2.0**63)):
+            raise EventFormatError(f"{path}: column t goes from {t.min()} to {t.max()} {unit}, expected 64 bits of µs")
+        times = scaled.astype(np.int64)
+    elif unit == "ns":
+        times = t.astype(np.int64) // 1000
+    else:
+        factor, bound = int(TIME_UNITS[unit]), np.iinfo(np.int64).max
+        if len(t) and (int(t.max()) > bound // factor or int(t.min()) < -bound // factor):
+            raise EventFormatError(f"{path}: column t goes from {t.min()} to {t.max()} {unit}, expected 64 bits of µs")
+        times = t.astype(np.int64) * factor
+    if options.time_unit is None and len(times):
+        _warn_of_unit(path, times, unit)
+    return times
+
+
+def _warn_of_unit(path: Path, t: np.ndarray, unit: str) -> None:
+    """Say that times are perhaps in another unit than they were taken for."""
+    duration = int(t.max()) - int(t.min())
+    quiet = duration > _SUSPECT_QUIET_US and len(t) < _QUIET_EVENTS_PER_S * duration // 1_000_000
+    whole = unit == "us" and duration > _SUSPECT_ROUND_US and not (t % 1000).any()
+    if duration > _SUSPECT_US or quiet or whole:
+        warn_reader(
+            f"{path}: {len(t)} events would last {duration / 1e6:.0f} s with times in {unit}; if they are nanoseconds,"
+            ' read it with time_unit="ns"'
+        )

@@ -1,24 +1,48 @@
-"""Prophesee ``.dat`` (N-Cars, Gen1): a text header, two bytes on the events, then pairs of 32-bit words."""
+"""Prophesee ``.dat`` (N-Cars, Gen1, 1 Mpx): a text header, two bytes on the events, then pairs of 32-bit words."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream, make_events
 from aegnn_core.events.decoders import DecoderCounts
 from aegnn_core.events.files.header import read_header, sensor_size
-from aegnn_core.events.files.recording import Size, camera_stream, drop_outside, first_known
+from aegnn_core.events.files.recording import (
+    ReadOptions,
+    camera_stream,
+    drop_outside,
+    first_known,
+    unwrapped,
+)
 
 __all__ = ["read_dat"]
 
 #: Event types of change detection: 2D events, and the same as newer software names them.
 _CD_TYPES = (0, 12)
 _EVENT_BYTES = 8
+_TIME_BITS = 32
 
 
-def read_dat(path: Path, size: Size) -> EventStream:
+class _Pixel(NamedTuple):
+    """Where the second word has what: x begins at bit 0."""
+
+    x_bits: int
+    y_bits: int
+
+    @property
+    def p_bit(self) -> int:
+        return self.x_bits + self.y_bits
+
+
+#: ATIS's files, and everything since.
+_VERSION_1 = _Pixel(9, 8)
+_VERSION_2 = _Pixel(14, 14)
+
+
+def read_dat(path: Path, options: ReadOptions) -> EventStream:
     """Read a ``.dat`` file; N-Cars' headers state no sensor size, so it is found from the events there.
 
     Raises:
@@ -27,7 +51,7 @@ def read_dat(path: Path, size: Size) -> EventStream:
     with path.open("rb") as file:
         header = read_header(file, path)
         layout = file.read(2)
-        payload = file.read()
+        start = file.tell()
     if len(layout) < 2:
         raise EventFormatError(f"{path}: ends after its header, expected two bytes with event type and event size")
     event_type, event_bytes = layout
@@ -36,10 +60,22 @@ def read_dat(path: Path, size: Size) -> EventStream:
             f"{path}: event type {event_type} of {event_bytes} bytes, expected type {_CD_TYPES[0]} or {_CD_TYPES[1]}"
             f" of {_EVENT_BYTES} bytes"
         )
-    count, trailing = divmod(len(payload), _EVENT_BYTES)
-    words = np.frombuffer(payload, "<u4", 2 * count).reshape(-1, 2)
+    count, trailing = divmod(path.stat().st_size - start, _EVENT_BYTES)
+    options.check_count(path, count)
+    words = np.fromfile(path, "<u4", 2 * count, offset=start).reshape(-1, 2)
     pixel = words[:, 1]
-    events = make_events(words[:, 0], pixel & 0x3FFF, (pixel >> 14) & 0x3FFF, (pixel >> 28) & 1)
-    size = first_known(size, sensor_size(header, path))
+    bits = _layout_of(header, pixel)
+    x, y = pixel & ((1 << bits.x_bits) - 1), (pixel >> bits.x_bits) & ((1 << bits.y_bits) - 1)
+    events = make_events(unwrapped(words[:, 0], _TIME_BITS), x, y, (pixel >> bits.p_bit) & 1)
+    size = first_known(options.size, sensor_size(header, path))
     counts = DecoderCounts(trailing_bytes=trailing)
     return camera_stream(path, drop_outside(events, size, counts), counts, size)
+
+
+def _layout_of(header: dict[str, str], pixel: np.ndarray) -> _Pixel:
+    """By the version in the header; without one, files that use no bit above version 1's and state no size are so."""
+    version = header.get("version", "").partition(".")[0]
+    if version.isdecimal():
+        return _VERSION_1 if int(version) < 2 else _VERSION_2
+    old = "width" not in header and len(pixel) > 0 and int(pixel.max()) >> (_VERSION_1.p_bit + 1) == 0
+    return _VERSION_1 if old else _VERSION_2

@@ -1,31 +1,65 @@
-"""HDF5, in the two common layouts: Prophesee's ``CD/events`` and DSEC's ``events/{t,x,y,p}``."""
+"""HDF5: the layouts of the field in one table, and sizes checked against the file before anything is read."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream
-from aegnn_core.events.files.columns import events_from_columns
-from aegnn_core.events.files.recording import Size, checked_stream, first_known
+from aegnn_core.events.files.columns import events_from_columns, fields_by_name
+from aegnn_core.events.files.ecf import ECF_FILTER, decode_ecf
+from aegnn_core.events.files.header import parse_geometry
+from aegnn_core.events.files.numpy_arrays import array_columns
+from aegnn_core.events.files.recording import EventChunks, ReadOptions, Size, checked_stream, first_known
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["read_hdf5"]
+__all__ = ["LAYOUTS", "Layout", "read_hdf5"]
 
 
-def read_hdf5(path: Path, size: Size) -> EventStream:
-    """Read an HDF5 file.
+class Layout(NamedTuple):
+    """Where the files of some source keep their events.
+
+    Attributes:
+        place: a group with a data set per column, or one data set: structured, or a table.
+        order: of the columns of a table.
+        source: whose layout this is.
+    """
+
+    place: str
+    order: str
+    source: str
+
+
+#: In the order in which they are looked for; of a pair of cameras the left one counts unless asked otherwise.
+LAYOUTS = (
+    Layout("CD/events", "xypt", "Metavision"),
+    Layout("events", "txyp", "DSEC, RVT's Gen1 and 1 Mpx, event_utils, v2e, TUM-VIE"),
+    Layout("davis/left/events", "xytp", "MVSEC"),
+    Layout("davis/right/events", "xytp", "MVSEC"),
+    Layout("prophesee/left", "txyp", "M3ED"),
+    Layout("prophesee/right", "txyp", "M3ED"),
+)
+
+#: Columns of events do not pack better than this, all four together; a file that claims so is damaged.
+_LARGEST_RATIO = 1000
+_SMALL_BYTES = 1 << 20
+
+
+def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
+    """Read an HDF5 file of one of the :data:`LAYOUTS`, compressed by what ``hdf5plugin`` has, or by Metavision's ECF.
 
     DSEC's ``t_offset`` is added to its times, as that data set's documentation asks. The sensor's size is taken from
-    attributes ``geometry`` ("640x480") or ``width`` and ``height`` of the file or the group, otherwise it is found from
-    the events.
+    what the sources call it: attributes ``geometry`` ("640x480"), ``width`` and ``height`` or ``sensor_resolution``
+    (height, width) of the file or the group, data sets ``width`` and ``height``, or ``calib/resolution`` (width,
+    height); otherwise it is found from the events.
 
     Raises:
-        EventFormatError: not HDF5, of another layout, compressed with a filter that is not installed, without events,
-            or with events that are not in order or not on the sensor.
+        EventFormatError: not HDF5, of another layout, damaged, compressed with a filter that is not installed, without
+            events, or with events whose time jumps or that are not on the sensor.
     """
     # A tenth of a second that only readers of HDF5 should pay. The second import registers the compression filters.
     import h5py
@@ -33,34 +67,115 @@ def read_hdf5(path: Path, size: Size) -> EventStream:
 
     try:
         with h5py.File(path, "r") as file:
-            if isinstance(file.get("CD/events"), h5py.Dataset):
-                table = file["CD/events"][()]
-                if not set("txyp") <= set(table.dtype.names or ()):
-                    raise EventFormatError(f"{path}: CD/events is of {table.dtype}, expected fields t, x, y, p")
-                columns = {name: table[name] for name in "txyp"}
-                stated_size = _stated_size(file, file["CD"])
-            elif isinstance(file.get("events"), h5py.Group) and set("txyp") <= set(file["events"]):
-                columns = {name: file["events"][name][()] for name in "txyp"}
-                if "t_offset" in file:
-                    columns["t"] = columns["t"].astype("int64") + int(file["t_offset"][()])
-                stated_size = _stated_size(file, file["events"])
+            layout = _layout_of(path, file, options.stream)
+            holder = file[layout.place]
+            if isinstance(holder, h5py.Group):
+                fields = fields_by_name(list(holder))
+                assert fields is not None
+                datasets = [holder[name] for name in fields.values()]
+                _check_sizes(path, datasets, options)
+                columns = {name: dataset[()] for name, dataset in zip(fields, datasets, strict=True)}
             else:
-                raise EventFormatError(
-                    f"{path}: holds {sorted(map(str, file))}, expected CD/events or events/t, x, y and p"
-                )
+                _check_sizes(path, [holder], options)
+                array = _ecf_events(path, holder, options) if _is_ecf(holder) else holder[()]
+                columns = array_columns(path, array, options, layout.order)
+            if "t_offset" in file:
+                columns["t"] = columns["t"].astype(np.int64) + int(file["t_offset"][()])
+            group = holder if isinstance(holder, h5py.Group) else holder.parent
+            stated = _stated_size(file, group, holder)
     except EventFormatError:
         raise
     except Exception as error:  # h5py raises errors of many kinds on a corrupt file
         raise EventFormatError(f"{path}: {error}, expected a complete HDF5 file with events") from error
-    return checked_stream(path, events_from_columns(path, columns), first_known(size, stated_size))
+    events = events_from_columns(path, columns, options)
+    return checked_stream(path, events, first_known(options.size, stated))
 
 
-def _stated_size(*holders: h5py.Group) -> Size:
-    """Width and height [px] in the attributes of the first of the groups that has them."""
-    for holder in holders:
-        geometry = re.fullmatch(r"(\d+)x(\d+)", str(holder.attrs.get("geometry", "")))
-        if geometry:
-            return int(geometry[1]), int(geometry[2])
-        if "width" in holder.attrs and "height" in holder.attrs:
-            return int(holder.attrs["width"]), int(holder.attrs["height"])
+def _layout_of(path: Path, file: h5py.File, stream: str | None) -> Layout:
+    """The layout that the file has, or the place asked for."""
+    found = [layout for layout in LAYOUTS if _holds_events(file, layout.place)]
+    if stream is not None:
+        wanted = stream.strip("/")
+        for layout in found:
+            if layout.place == wanted or layout.place.startswith(wanted + "/"):
+                return layout
+        if _holds_events(file, wanted):
+            return Layout(wanted, "txyp", "asked for")
+        known = ", ".join(layout.place for layout in found) or ", ".join(sorted(map(str, file)))
+        raise EventFormatError(f"{path}: has no events at {stream!r}, expected stream= one of {known}")
+    if not found:
+        known = ", ".join(layout.place for layout in LAYOUTS)
+        raise EventFormatError(
+            f"{path}: holds {sorted(map(str, file))}, expected events at {known}, or a place given with stream="
+        )
+    return found[0]
+
+
+def _holds_events(file: h5py.File, place: str) -> bool:
+    import h5py
+
+    found = file.get(place)
+    if isinstance(found, h5py.Group):
+        fields = fields_by_name(list(found))
+        return fields is not None and all(isinstance(found[name], h5py.Dataset) for name in fields.values())
+    return isinstance(found, h5py.Dataset)
+
+
+def _check_sizes(path: Path, datasets: list[h5py.Dataset], options: ReadOptions) -> None:
+    """Refuse data sets that cannot be in the file: nothing is allocated or read before."""
+    for dataset in datasets:
+        options.check_count(path, dataset.shape[0] if dataset.ndim else 1)
+    claimed = sum(dataset.size * dataset.dtype.itemsize for dataset in datasets)
+    stored = sum(dataset.id.get_storage_size() for dataset in datasets)
+    held = path.stat().st_size
+    if stored > held or claimed > _SMALL_BYTES + _LARGEST_RATIO * held:
+        raise EventFormatError(
+            f"{path}: states {claimed} bytes of events, {stored} of them packed, in a file of {held},"
+            " expected a complete HDF5 file"
+        )
+
+
+def _is_ecf(dataset: h5py.Dataset) -> bool:
+    plan = dataset.id.get_create_plist()
+    return plan.get_nfilters() == 1 and plan.get_filter(0)[0] == ECF_FILTER
+
+
+def _ecf_events(path: Path, dataset: h5py.Dataset, options: ReadOptions) -> np.ndarray:
+    """The events of a data set that Metavision's codec has compressed, chunk by chunk."""
+    chunks = EventChunks(path, options)
+    (length,), (size,) = dataset.shape, dataset.chunks
+    for start in range(0, length, size):
+        mask, packed = dataset.id.read_direct_chunk((start,))
+        if mask:
+            raise EventFormatError(f"{path}: chunk {start // size} is not packed with ECF, expected all to be")
+        try:
+            # The last chunk is filled up with events that are none.
+            events = decode_ecf(packed)[: length - start]
+        except EventFormatError as error:
+            raise EventFormatError(f"{path}: chunk {start // size}: {error}") from error
+        if len(events) != min(size, length - start):
+            raise EventFormatError(f"{path}: chunk {start // size} holds {len(events)} events, expected {size}")
+        chunks.add(events)
+    return chunks.together()
+
+
+def _stated_size(file: h5py.File, group: h5py.Group, holder: h5py.Group | h5py.Dataset) -> Size:
+    """Width and height [px], from whoever states them first."""
+    for owner in (holder, group, file):
+        attributes = owner.attrs
+        geometry = attributes.get("geometry")
+        if geometry is not None:
+            stated = parse_geometry(geometry.decode() if isinstance(geometry, bytes) else str(geometry))
+            if stated is not None:
+                return stated
+        if "width" in attributes and "height" in attributes:
+            return int(attributes["width"]), int(attributes["height"])
+        if "sensor_resolution" in attributes:
+            height, width = (int(side) for side in attributes["sensor_resolution"])
+            return width, height
+    if "width" in group and "height" in group:
+        return int(group["width"][()]), int(group["height"][()])
+    if "calib/resolution" in group:
+        width, height = (int(side) for side in group["calib/resolution"][()])
+        return width, height
     return None, None

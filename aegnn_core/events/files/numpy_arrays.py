@@ -1,61 +1,103 @@
-"""NumPy's ``.npy`` and ``.npz``: structured events, or columns t, x, y, p."""
+"""NumPy's ``.npy`` and ``.npz``: structured events, columns t, x, y, p, or a table of them."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream
-from aegnn_core.events.files.columns import events_from_columns
-from aegnn_core.events.files.recording import Size, checked_stream, first_known
+from aegnn_core.events.files.columns import events_from_columns, fields_by_name, table_columns
+from aegnn_core.events.files.recording import ReadOptions, checked_stream, first_known
 
-__all__ = ["read_npy", "read_npz"]
+__all__ = ["array_columns", "read_npy", "read_npz"]
+
+#: The one array of an ``.npz``: ours, N-ImageNet's, and NumPy's own name for an array without one.
+_EVENTS_NAMES = ("events", "event_data", "arr_0")
+_SIDES = ("width", "height")
+
+#: Events do not pack better than this; a file that claims so is damaged, or made to fill the memory.
+_LARGEST_RATIO = 200
+_SMALL_BYTES = 1 << 24
 
 
-def read_npy(path: Path, size: Size) -> EventStream:
-    """Read a structured array with fields t, x, y, p, or integers ``[N, 4]`` in this order, as PEDRo has them.
+def read_npy(path: Path, options: ReadOptions) -> EventStream:
+    """Read a structured array with fields t, x, y, p, or numbers ``[N, 4]``, by default in this order, as PEDRo has it.
 
     Raises:
         EventFormatError: not such a file, pickled objects, or events that are not in order or not on the sensor.
     """
-    return checked_stream(path, events_from_columns(path, _columns(path, _load(path)["events"])), size)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy and the libraries below it raise errors of a dozen kinds on a corrupt file
+        raise _unreadable(path, error) from error
+    columns = array_columns(path, array, options)
+    return checked_stream(path, events_from_columns(path, columns, options), options.size)
 
 
-def read_npz(path: Path, size: Size) -> EventStream:
-    """Read the arrays t, x, y and p, or one array ``events`` like that of an ``.npy``; width and height if present.
+def read_npz(path: Path, options: ReadOptions) -> EventStream:
+    """Read the arrays t, x, y and p, or one array like that of an ``.npy``; width and height if present.
+
+    The one array is called ``events``, ``event_data`` (N-ImageNet) or ``arr_0``.
 
     Raises:
         EventFormatError: as for :func:`read_npy`.
     """
-    arrays = _load(path)
-    if "events" in arrays:
-        columns = _columns(path, arrays["events"])
-    elif set("txyp") <= set(arrays):
-        columns = {name: arrays[name] for name in "txyp"}
-    else:
-        raise EventFormatError(f"{path}: holds the arrays {sorted(arrays)}, expected t, x, y and p, or events")
-    stated_size = (_side(path, arrays, "width"), _side(path, arrays, "height"))
-    return checked_stream(path, events_from_columns(path, columns), first_known(size, stated_size))
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """Every array in the file by its name, ``events`` for the one of an ``.npy``; never unpickled."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"events": loaded}
-    except Exception as error:  # NumPy and the libraries below it raise errors of a dozen kinds on a corrupt file
-        raise EventFormatError(f"{path}: {error}, expected a complete NumPy file without pickled objects") from error
+        _check_packing(path)
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file)
+            fields = fields_by_name(names)
+            events = next((name for name in _EVENTS_NAMES if name in names), None)
+            wanted = [events] if events else list(fields.values()) if fields else []
+            arrays = {name: file[name] for name in names if name in (*wanted, *_SIDES)}
+    except EventFormatError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if events is not None:
+        columns = array_columns(path, arrays[events], options)
+    elif fields is not None:
+        columns = {field: arrays[name] for field, name in fields.items()}
+    else:
+        raise EventFormatError(f"{path}: holds the arrays {sorted(names)}, expected t, x, y and p, or events")
+    stated = tuple(_side(path, arrays, name) for name in _SIDES)
+    size = first_known(options.size, (stated[0], stated[1]))
+    return checked_stream(path, events_from_columns(path, columns, options), size)
 
 
-def _columns(path: Path, array: np.ndarray) -> dict[str, np.ndarray]:
-    if array.dtype.names is not None and set("txyp") <= set(array.dtype.names):
-        return {name: array[name] for name in "txyp"}
-    if array.dtype.names is None and array.ndim == 2 and array.shape[1] == 4:
-        return dict(zip("txyp", array.T, strict=True))
+def array_columns(path: Path, array: np.ndarray, options: ReadOptions, default: str = "txyp") -> dict[str, np.ndarray]:
+    """The columns of a structured array, or of a table ``[N, 4]`` that is usually in the order ``default``.
+
+    Raises:
+        EventFormatError: an array of another shape or other fields, or an order that is not clear.
+    """
+    if array.dtype.names is not None:
+        fields = fields_by_name(list(array.dtype.names))
+        if fields is not None and array.ndim == 1:
+            options.check_count(path, len(array))
+            return {field: array[name] for field, name in fields.items()}
+    elif array.ndim == 2 and array.shape[1] == 4 and array.dtype.kind in "iuf":
+        options.check_count(path, len(array))
+        return table_columns(path, array, options, default)
     raise EventFormatError(
-        f"{path}: array of {array.dtype} {array.shape}, expected fields t, x, y, p or integers [N, 4] in this order"
+        f"{path}: array of {array.dtype} {array.shape}, expected fields t, x, y, p or numbers [N, 4] in this order"
     )
+
+
+def _check_packing(path: Path) -> None:
+    """Refuse an archive that would unpack to far more than events can."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > _SMALL_BYTES + _LARGEST_RATIO * path.stat().st_size:
+        raise EventFormatError(
+            f"{path}: {path.stat().st_size} bytes would unpack to {unpacked}, expected events, which pack less well"
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> EventFormatError:
+    return EventFormatError(f"{path}: {error}, expected a complete NumPy file without pickled objects")
 
 
 def _side(path: Path, arrays: dict[str, np.ndarray], name: str) -> int | None:

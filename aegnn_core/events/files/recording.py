@@ -1,20 +1,114 @@
-"""From decoded events to an event stream: what all file readers check and report in the same words."""
+"""From decoded events to an event stream: what all file readers are asked, check and report in the same words."""
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from aegnn_core.events.array import EventFormatError, EventStream, check_events
+from aegnn_core.events.array import EVENT_DTYPE, EventFormatError, EventStream, check_events
 from aegnn_core.events.decoders import DecoderCounts
 from aegnn_core.events.time_order import TimeJumpError, in_time_order
 
-__all__ = ["Size", "camera_stream", "checked_stream", "drop_outside", "first_known"]
+__all__ = [
+    "MAX_EVENTS",
+    "EventChunks",
+    "ReadOptions",
+    "Reader",
+    "Size",
+    "camera_stream",
+    "checked_stream",
+    "drop_outside",
+    "first_known",
+    "unwrapped",
+    "warn_reader",
+]
 
 #: Width and height [px], None where not known.
 Size = tuple[int | None, int | None]
+
+#: The largest recording that is read unless asked otherwise: 6.5 GB of events.
+MAX_EVENTS = 500_000_000
+
+#: Of this many events one may be at a time of its own, far from its neighbours, and counts as a fault of that event.
+_EVENTS_PER_STRAY = 1000
+
+_PACKAGE = __name__.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the caller of ``read_events`` knows that a recording may not say.
+
+    Attributes:
+        width: sensor width [px].
+        height: sensor height [px].
+        topic: the event topic of a bag that has several.
+        stream: the event stream of a file that has several.
+        columns: order of the columns of a table, such as ``"txyp"``.
+        time_unit: unit of the times of a table or array: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``.
+        max_events: a larger recording is refused.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    topic: str | None = None
+    stream: str | None = None
+    columns: str | None = None
+    time_unit: str | None = None
+    max_events: int = MAX_EVENTS
+
+    @property
+    def size(self) -> Size:
+        """Width and height [px]."""
+        return self.width, self.height
+
+    def check_count(self, path: Path, count: int) -> None:
+        """Raise ``EventFormatError`` where a recording states more events than are asked for."""
+        if count > self.max_events:
+            raise EventFormatError(
+                f"{path}: holds {count} events, expected at most {self.max_events}; if the recording is truly that"
+                " large, and memory is, read it with max_events="
+            )
+
+
+#: Reads one format.
+Reader = Callable[[Path, ReadOptions], EventStream]
+
+
+class EventChunks:
+    """Events as they come out of a file, part by part, up to as many as are asked for."""
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        self._path, self._options = path, options
+        self._chunks: list[np.ndarray] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, events: np.ndarray) -> None:
+        """Keep an array of ``EVENT_DTYPE``; ``EventFormatError`` where there are too many now."""
+        self._count += len(events)
+        self._options.check_count(self._path, self._count)
+        if len(events):
+            self._chunks.append(events)
+
+    def together(self) -> np.ndarray:
+        """All events as one array."""
+        return np.concatenate(self._chunks) if self._chunks else np.empty(0, EVENT_DTYPE)
+
+
+def warn_reader(message: str) -> None:
+    """Warn in the name of whoever called into this package."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def first_known(asked: Size, stated: Size) -> Size:
@@ -22,22 +116,39 @@ def first_known(asked: Size, stated: Size) -> Size:
     return stated[0] if asked[0] is None else asked[0], stated[1] if asked[1] is None else asked[1]
 
 
-def checked_stream(path: Path, events: np.ndarray, size: Size) -> EventStream:
-    """Make a stream of events that must be flawless: the formats that store arrays.
+def unwrapped(t: np.ndarray, bits: int) -> np.ndarray:
+    """Times ``[N]`` of a counter of so many bits, as int64 that goes on where the counter has started again.
+
+    A step back by more than half the counter's range is a wrap.
+    """
+    t = t.astype(np.int64)
+    wraps = np.cumsum(np.diff(t, prepend=t[:1]) < -(1 << (bits - 1)))
+    return t + (wraps << bits)
+
+
+def checked_stream(path: Path, events: np.ndarray, size: Size, flaws: list[str] | None = None) -> EventStream:
+    """Make a stream of events that lie on the sensor; what is wrong with their times is mended and said in one warning.
 
     Args:
         path: the recording, for messages.
         events: array of ``EVENT_DTYPE``.
         size: sensor size; the largest coordinate plus one where None.
+        flaws: what else the warning has to say.
 
     Raises:
-        EventFormatError: no events, not in time order, or not on the sensor.
+        EventFormatError: no events, time that jumps back, or events that are not on the sensor.
     """
     if len(events) == 0:
         raise EventFormatError(f"{path}: holds no events, expected at least one")
+    events, late = _ordered(path, events)
+    flaws = [*(flaws or []), *late]
+    if flaws:
+        warn_reader(f"{path}: {', '.join(flaws)}")
     width, height = (
         int(events[name].max()) + 1 if side is None else side for name, side in zip("xy", size, strict=True)
     )
+    if width < 1 or height < 1:
+        raise EventFormatError(f"{path}: sensor size is {width} x {height} px, expected a positive number each")
     try:
         check_events(events, width, height, source=str(path))
     except ValueError as error:
@@ -46,28 +157,48 @@ def checked_stream(path: Path, events: np.ndarray, size: Size) -> EventStream:
 
 
 def camera_stream(path: Path, events: np.ndarray, counts: DecoderCounts, size: Size) -> EventStream:
-    """Make a stream of events as a camera sent them.
-
-    What the decoder left out, and steps back in time within a camera's disorder, are reported in one warning.
+    """Make a stream of events as a camera sent them; what the decoder left out is reported in the one warning.
 
     Raises:
         EventFormatError: no events, or time jumps back further than a camera's disorder.
     """
     flaws = [counts.describe_malformed()] if counts.malformed else []
+    flaws += [counts.describe_lost()] if counts.lost_packets else []
     if len(events) == 0:
         found = ", ".join([*flaws, *([f"triggers: {counts.triggers}"] if counts.triggers else [])]) or "nothing"
         raise EventFormatError(f"{path}: holds no events, found {found}, expected at least one event")
+    return checked_stream(path, events, size, flaws)
+
+
+def _ordered(path: Path, events: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """The events in time order, and what had to be done for that.
+
+    Events a little late are lifted to the time before them. So are single ones that are far too early; single ones that
+    are far too late are left out, since everything behind them would be lifted. More than one of either in a thousand
+    is a jump of the clock.
+    """
+    flaws = []
+    stray = np.zeros(0, bool)
     try:
         ordered = in_time_order(events)
     except TimeJumpError as error:
-        raise EventFormatError(f"{path}: events must be in time order: {error}") from error
+        t = events["t"]
+        early = np.maximum.accumulate(t) - t > error.limit
+        late = t - np.minimum.accumulate(t[::-1])[::-1] > error.limit
+        stray = early if early.sum() <= late.sum() else late
+        if stray.sum() > len(events) // _EVENTS_PER_STRAY:
+            raise EventFormatError(f"{path}: events must be in time order: {error}") from error
+        if stray is late:
+            flaws.append(f"events far ahead of their neighbours, left out: {stray.sum()}")
+            events = events[~stray]
+            ordered = in_time_order(events)
+        else:
+            ordered = events.copy()
+            ordered["t"] = np.maximum.accumulate(t)
     if ordered is not events:
-        late = np.count_nonzero(ordered["t"] != events["t"])
-        flaws.append(f"late events, lifted to the time before them: {late}")
-    if flaws:
-        # Four frames up is who called read_events.
-        warnings.warn(f"{path}: {', '.join(flaws)}", stacklevel=4)
-    return checked_stream(path, ordered, size)
+        lifted = np.count_nonzero(ordered["t"] != events["t"])
+        flaws.append(f"late events, lifted to the time before them: {lifted}")
+    return ordered, flaws
 
 
 def drop_outside(events: np.ndarray, size: Size, counts: DecoderCounts) -> np.ndarray:

@@ -1,0 +1,92 @@
+"""The clock that EVT2, EVT2.1 and EVT4 share: words with the upper 28 bits of a time of 34."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aegnn_core.machine_code import kernel
+
+__all__ = [
+    "CLOCK_DTYPE",
+    "HIGH_MASK",
+    "IN_DOUBT",
+    "KNOWN",
+    "UNKNOWN",
+    "count_bits",
+    "emit_run",
+    "follow_clock",
+    "new_clock",
+]
+
+#: TIME_HIGH steps of 64 µs, wraps included, and what is known of them.
+CLOCK_DTYPE = np.dtype([("high", np.int64), ("known", np.int64)])
+
+# What has been seen of the clock: nothing, a TIME_HIGH, one that cannot be right after another.
+UNKNOWN = 0
+KNOWN = 1
+IN_DOUBT = 2
+
+_BITS = 28
+HIGH_MASK = (1 << _BITS) - 1
+
+#: A TIME_HIGH that steps back by up to this much is jitter.
+TIME_HIGH_JITTER = 10
+
+
+def new_clock() -> np.ndarray:
+    """A clock that has not been told a time yet, ``[1]`` of :data:`CLOCK_DTYPE`."""
+    return np.zeros(1, CLOCK_DTYPE)
+
+
+@kernel
+def follow_clock(clock: np.ndarray, stated: int) -> int:
+    """Take a TIME_HIGH; the time is in doubt after one that steps back by more than jitter, until the next one.
+
+    Which of the two was wrong is open then, so that the next one counts as it is. Returns the number of wrong words.
+    """
+    half = 1 << (_BITS - 1)
+    high = clock[0].high
+    step = (stated - high + half) % (1 << _BITS) - half
+    if clock[0].known == UNKNOWN:
+        clock[0].high, clock[0].known = stated, KNOWN
+    elif clock[0].known == IN_DOUBT or step >= -TIME_HIGH_JITTER:
+        clock[0].high, clock[0].known = high + step, KNOWN
+    else:
+        clock[0].known = IN_DOUBT
+        return 1
+    return 0
+
+
+@kernel
+def emit_run(
+    bits: int, t: int, x: int, y: int, p: int, width: int, height: int, events: np.ndarray, n: int
+) -> tuple[int, int]:
+    """Write an event at x + i for every bit i that is set, from ``events[n]`` on.
+
+    Returns:
+        Number of events in ``events``, and number of those left out because they are not on the sensor.
+    """
+    outside = 0
+    while bits:
+        if bits & 1:
+            if x < width and y < height:
+                events[n].t = t
+                events[n].x = x
+                events[n].y = y
+                events[n].p = p
+                n += 1
+            else:
+                outside += 1
+        bits >>= 1
+        x += 1
+    return n, outside
+
+
+@kernel
+def count_bits(bits: int) -> int:
+    """Number of bits that are set."""
+    count = 0
+    while bits:
+        bits &= bits - 1
+        count += 1
+    return count

@@ -1,0 +1,603 @@
+"""Layouts in which the field keeps its recordings: each written here by hand from its description, and read back."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from contextlib import suppress
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aegnn_core.events import EVENT_DTYPE, EventFormatError, make_events, read_events
+from aegnn_core.events.files.ecf import decode_ecf
+from aegnn_core.events.files.hdf5 import LAYOUTS
+from aegnn_core.events.files.header import parse_geometry
+
+
+def random_events(count=200, width=240, height=180, seed=1, step=900):
+    """Events whose coordinates are in no order, from some milliseconds after 0 on."""
+    rng = np.random.default_rng(seed)
+    t = 1164 + np.cumsum(rng.integers(0, step, count))
+    return make_events(
+        t, rng.integers(width, size=count), rng.integers(height, size=count), rng.integers(2, size=count)
+    )
+
+
+EVENTS = random_events()
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def assert_reads(path, events=EVENTS, size=None, **options):
+    stream = read_events(path, **options)
+    for name in "txyp":
+        np.testing.assert_array_equal(stream.events[name], events[name])
+    if size is not None:
+        assert (stream.width, stream.height) == size
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def text(order, unit=1.0, separator=" ", decimals=0):
+    number = {name: (lambda v: f"{v}") for name in "xyp"}
+    number["t"] = lambda v: f"{v * unit:.{decimals}f}"
+    return "".join(separator.join(number[name](int(event[name])) for name in order) + "\n" for event in EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "size"),
+    [
+        ("ecd.txt", text("txyp", 1e-6, decimals=9), None),
+        (
+            "v2e.txt",
+            "#!events.txt\n# Format is time, x, y, polarity\n" + text("txyp", 1e-6, decimals=6),
+            None,
+        ),
+        ("e2vid.txt", "346 260\n" + text("txyp", 1e-6, decimals=6), (346, 260)),
+        ("metavision.csv", text("xypt", separator=","), None),
+        ("metavision.csv", "% geometry:240x180\n" + text("xypt", separator=","), None),
+        ("named.csv", "x,y,p,t\n" + text("xypt", separator=","), None),
+        ("named.csv", "timestamp;x;y;polarity\n" + text("txyp", separator="; "), None),
+        ("named.csv", "p,t,x,y\n" + text("ptxy", separator=","), None),
+        ("ncars.txt", text("xytp"), None),
+        ("tabs.txt", text("txyp", separator="\t"), None),
+    ],
+)
+def test_text_says_its_order_and_unit_by_its_numbers(tmp_path, name, content, size):
+    (tmp_path / name).write_text(content)
+    assert_reads(tmp_path / name, size=size)
+
+
+def test_order_and_unit_of_text_can_be_told(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("3 4 5 1\n5 6 7 0\n")
+    assert read_events(path, columns="txyp", time_unit="ms").events.tolist() == [(3000, 4, 5, 1), (5000, 6, 7, 0)]
+    assert read_events(path, columns="xytp", time_unit="us").events.tolist() == [(5, 3, 4, 1), (7, 5, 6, 0)]
+    with pytest.raises(ValueError, match="columns='txy', expected the letters t, x, y and p in their order"):
+        read_events(path, columns="txy")
+    with pytest.raises(ValueError, match="time_unit='h', expected one of s, ms, us, ns"):
+        read_events(path, time_unit="h")
+
+
+def test_an_order_that_is_not_clear_wants_an_option(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("5,0,1,0\n6,0,1,1\n")
+    with pytest.raises(EventFormatError, match=r"a\.csv: its columns can be txyp or xypt, .* say which with columns="):
+        read_events(path)
+    assert read_events(path, columns="txyp").events.tolist() == [(5, 0, 1, 0), (6, 0, 1, 1)]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+def test_a_line_without_end_is_refused_at_once(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    with path.open("wb") as file:
+        file.truncate(10 << 30)
+    with pytest.raises(EventFormatError, match=rf"a\{suffix}: a line is longer than 4096 characters"):
+        read_events(path)
+
+
+# --- NumPy ------------------------------------------------------------------------------------------------------------
+
+
+def table(order, events=EVENTS):
+    return np.stack([events[name].astype(np.int64) for name in order], axis=1)
+
+
+@pytest.mark.parametrize("order", ["txyp", "xytp", "xypt"])
+@pytest.mark.parametrize("kind", [np.int64, np.float64, np.float32])
+def test_tables_in_npy_say_their_order(tmp_path, order, kind):
+    np.save(tmp_path / "a.npy", table(order).astype(kind))
+    assert_reads(tmp_path / "a.npy")
+
+
+def test_npy_with_times_in_seconds(tmp_path):
+    events = np.empty(len(EVENTS), [("timestamp", float), ("x", "u2"), ("y", "u2"), ("polarity", "i1")])
+    events["timestamp"], events["x"], events["y"] = EVENTS["t"] / 1e6, EVENTS["x"], EVENTS["y"]
+    events["polarity"] = 2 * EVENTS["p"].astype(int) - 1
+    np.save(tmp_path / "a.npy", events)
+    assert_reads(tmp_path / "a.npy")
+
+
+def test_n_imagenet(tmp_path):
+    events = np.empty(len(EVENTS), [("x", "u2"), ("y", "u2"), ("t", "u4"), ("p", "?")])
+    for name in "txyp":
+        events[name] = EVENTS[name]
+    np.savez(tmp_path / "a.npz", event_data=events)
+    assert_reads(tmp_path / "a.npz")
+
+
+def test_nanoseconds_are_read_as_such_when_told_and_warned_of_otherwise(tmp_path):
+    path = tmp_path / "a.npz"
+    columns = {name: EVENTS[name].astype(np.int64) for name in "xyp"}
+    np.savez(path, t=1000 * EVENTS["t"], **columns)
+    assert_reads(path, time_unit="ns")
+    with pytest.warns(UserWarning, match=r'a\.npz: .* if they are nanoseconds, read it with time_unit="ns"'):
+        read_events(path)
+    since_1970 = 1_700_000_000 * 10**6
+    np.savez(path, t=(since_1970 + EVENTS["t"]) * 1000 + 7, **columns)
+    assert (read_events(path).events["t"] == since_1970 + EVENTS["t"]).all()
+    np.savez(path, t=since_1970 + EVENTS["t"], **columns)
+    assert (read_events(path).events["t"] == since_1970 + EVENTS["t"]).all()
+
+
+def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, t=np.zeros(1 << 24, np.int64), **{name: np.zeros(1 << 24, np.uint8) for name in "xyp"})
+    with pytest.raises(EventFormatError, match=r"a\.npz: \d+ bytes would unpack to \d+, expected events"):
+        read_events(path)
+
+
+def test_an_npy_that_states_more_than_it_has_is_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, EVENTS)
+    path.write_bytes(path.read_bytes().replace(b"(200,)", b"(9999999999,)".ljust(6))[:4000])
+    with pytest.raises(EventFormatError, match=r"a\.npy: "):
+        read_events(path)
+
+
+# --- HDF5 -------------------------------------------------------------------------------------------------------------
+
+
+def write_group(group, events=EVENTS, names="txyp", **changed):
+    for name, own in zip("txyp", names.split() if " " in names else names, strict=True):
+        group[own] = changed.get(name, events[name])
+
+
+def test_rvt_states_its_size_in_data_sets_and_has_late_times(tmp_path):
+    path = tmp_path / "sorted_td.dat.h5"
+    late = EVENTS.copy()
+    late["t"][100] -= 1500
+    with h5py.File(path, "w") as file:
+        write_group(file.create_group("events"), late)
+        file["events/width"], file["events/height"] = 1280, 720
+    with pytest.warns(UserWarning, match="late events, lifted to the time before them: 1"):
+        stream = read_events(path)
+    assert (stream.width, stream.height) == (1280, 720)
+    assert stream.events["t"][100] == EVENTS["t"][99]
+
+
+def test_event_utils_has_seconds_and_a_resolution(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["sensor_resolution"] = (260, 346)
+        write_group(file.create_group("events"), names="ts xs ys ps", t=EVENTS["t"] / 1e6, p=EVENTS["p"].astype(bool))
+    assert_reads(path, size=(346, 260))
+
+
+def test_v2e_has_one_table(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["events"] = table("txyp").astype(np.uint32)
+    assert_reads(path)
+
+
+def test_mvsec_has_two_cameras_and_the_left_one_counts_unless_told(tmp_path):
+    path = tmp_path / "a.hdf5"
+    other = random_events(seed=2)
+    with h5py.File(path, "w") as file:
+        for side, events in (("left", EVENTS), ("right", other)):
+            matrix = table("xytp", events).astype(float)
+            matrix[:, 2] = 1_506_119_776 + matrix[:, 2] / 1e6
+            matrix[:, 3] = 2 * matrix[:, 3] - 1
+            file[f"davis/{side}/events"] = matrix
+    for options, events in (({}, EVENTS), ({"stream": "davis/left"}, EVENTS), ({"stream": "/davis/right"}, other)):
+        stream = read_events(path, **options)
+        np.testing.assert_allclose(stream.events["t"] - 1_506_119_776 * 10**6, events["t"], atol=1)
+        np.testing.assert_array_equal(stream.events["x"], events["x"])
+    with pytest.raises(EventFormatError, match=r"no events at 'middle', expected stream= one of davis/left/events, d"):
+        read_events(path, stream="middle")
+
+
+def test_m3ed_states_its_size_in_the_calibration(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for side in ("left", "right"):
+            write_group(file.create_group(f"prophesee/{side}"))
+            file[f"prophesee/{side}/calib/resolution"] = (1280, 720)
+            file[f"prophesee/{side}/ms_map_idx"] = np.zeros(5, int)
+    assert_reads(path, size=(1280, 720))
+    assert_reads(path, stream="prophesee/right")
+
+
+def test_every_layout_has_a_source_and_a_place_of_its_own():
+    assert len({layout.place for layout in LAYOUTS}) == len(LAYOUTS)
+    assert all(layout.source and sorted(layout.order) == sorted("txyp") for layout in LAYOUTS)
+
+
+def test_a_few_bytes_of_hdf5_do_not_claim_the_memory(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            file.create_dataset(f"events/{name}", (10**8,), np.int64, chunks=(1 << 16,), compression="gzip")
+    with pytest.raises(EventFormatError, match=r"a\.h5: states 3200000000 bytes of events, 0 of them packed"):
+        read_events(path)
+    with pytest.raises(EventFormatError, match=r"a\.h5: holds 100000000 events, expected at most 1000"):
+        read_events(path, max_events=1000)
+
+
+def test_a_sensor_without_pixels_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        write_group(file.create_group("events"))
+        file.attrs["geometry"] = "0x5"
+    with pytest.raises(EventFormatError, match=r"a\.h5: sensor size is 0 x 5 px"):
+        read_events(path)
+
+
+# --- ECF --------------------------------------------------------------------------------------------------------------
+
+
+def runs(values, size, bits):
+    """Values as a codec's runs: each above a count, or above all ones and then the count."""
+    packed, start, longest = b"", 0, (1 << bits) - 1
+    while start < len(values):
+        stop = start
+        while stop < len(values) and values[stop] == values[start] and stop - start < 65_535:
+            stop += 1
+        count = stop - start
+        word = values[start] << bits | min(count, longest)
+        packed += word.to_bytes(size, "little") + (count.to_bytes(2, "little") if count >= longest else b"")
+        start = stop
+    return packed
+
+
+def quartets(values, size):
+    """Four values of 6 x size bits in three words."""
+    packed, quarter = b"", 2 * size
+    for start in range(0, len(values), 4):
+        a, b, c, d = (*values[start : start + 4], 0, 0, 0)[:4]
+        low = lambda v, n: v & (1 << n * quarter) - 1  # noqa: E731
+        words = (
+            a << quarter | low(b, 1),
+            (b >> quarter) << 2 * quarter | low(c, 2),
+            (c >> 2 * quarter) << 3 * quarter | d,
+        )
+        packed += b"".join(word.to_bytes(size, "little") for word in words)
+    return packed
+
+
+def neighbours(x):
+    packed, i = b"", 0
+    while i < len(x):
+        base, mask, i = x[i], 0, i + 1
+        for k in range(5):
+            if i < len(x) and x[i] == base + k + 1:
+                mask, i = mask | 1 << (4 - k), i + 1
+        packed += (base << 5 | mask).to_bytes(2, "little")
+    return packed
+
+
+def times(t):
+    packed, now, i = int(t[0]).to_bytes(8, "little"), t[0], 0
+    while i < len(t):
+        step = t[i] - now
+        now = t[i]
+        if step >= 15:
+            while step:
+                packed += bytes([0xF0 | step & 15])
+                step >>= 4
+        count = 1
+        while i + count < len(t) and t[i + count] == now:
+            count += 1
+        packed += bytes([step << 4 | min(count, 15)]) + (count.to_bytes(2, "little") if count >= 15 else b"")
+        i += count
+    return packed
+
+
+def ecf(events, packing):
+    t, x, y, p = (events[name].astype(int).tolist() for name in "txyp")
+    flags = {"together": 2, "x with p": 1, "neighbours": 0}[packing]
+    header = (len(t) << 2 | flags).to_bytes(4, "little") + times(t)
+    if packing == "together":
+        return header + quartets([row << 12 | column << 1 | on for column, row, on in zip(x, y, p, strict=True)], 4)
+    if packing == "x with p":
+        return header + runs(y, 2, 5) + quartets([column << 1 | on for column, on in zip(x, p, strict=True)], 2)
+    return header + runs(y, 2, 5) + neighbours(x) + runs(p, 1, 7)
+
+
+@pytest.mark.parametrize("packing", ["together", "x with p", "neighbours"])
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, 14, 15, 16, 4095, 10**9]),
+            st.integers(0, 2047),
+            st.integers(0, 2047),
+            st.integers(0, 1),
+            st.integers(1, 200),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    start=st.integers(0, 2**40),
+)
+def test_ecf_chunks_decode_to_what_was_packed(packing, rows, start):
+    t, columns = start, []
+    for step, column, row, on, count in rows:
+        t += step
+        columns += [(t, min(column + k, 2047), row, on) for k in range(count)]
+    events = np.array(columns, EVENT_DTYPE)
+    np.testing.assert_array_equal(decode_ecf(ecf(events, packing)), events)
+
+
+@given(chunk=st.binary(min_size=0, max_size=200), count=st.integers(0, 100))
+def test_random_ecf_chunks_decode_or_are_refused(chunk, count):
+    for flags in range(4):
+        with suppress(EventFormatError):
+            assert len(decode_ecf((count << 2 | flags).to_bytes(4, "little") + chunk)) == count
+
+
+@pytest.mark.parametrize("packing", ["together", "x with p", "neighbours"])
+def test_metavision_files_are_read_without_their_codec(tmp_path, packing):
+    path, size = tmp_path / "a.hdf5", 64
+    layout = np.dtype({"names": list("xypt"), "formats": ["<u2", "<u2", "<i2", "<i8"], "offsets": [0, 2, 4, 8]})
+    with h5py.File(path, "w") as file:
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_chunk((size,))
+        plan.set_filter(0x8ECF, h5py.h5z.FLAG_OPTIONAL, ())
+        kind = h5py.h5t.py_create(layout, logical=True)
+        file.create_group("CD")
+        space = h5py.h5s.create_simple((len(EVENTS),))
+        dataset = h5py.h5d.create(file.id, b"CD/events", kind, space, plan)
+        for start in range(0, len(EVENTS), size):
+            chunk = np.zeros(size, EVENT_DTYPE)
+            part = EVENTS[start : start + size]
+            chunk[: len(part)], chunk["t"][len(part) :] = part, part["t"][-1]
+            dataset.write_direct_chunk((start,), ecf(chunk, packing))
+        file.attrs["geometry"] = "1280x720"
+    assert_reads(path, size=(1280, 720))
+    content = path.read_bytes()
+    first = content.index(ecf(EVENTS[:size], packing)[:12])
+    path.write_bytes(content[:first] + b"\xff\xff\xff\xff" + content[first + 4 :])
+    with pytest.raises(EventFormatError, match=r"a\.hdf5: chunk 0: an ECF chunk states \d+ events, expected at most"):
+        read_events(path)
+
+
+# --- RAW --------------------------------------------------------------------------------------------------------------
+
+
+def evt21(events, upper_first):
+    words = []
+    for t, x, y, p in events.tolist():
+        words += [(8 << 28 | t >> 6, 0), (p << 28 | (t & 63) << 22 | x << 11 | y, 1)]
+    order = (0, 1) if upper_first else (1, 0)
+    return b"".join(struct.pack("<2I", *(word[k] for k in order)) for word in words)
+
+
+def evt4(events):
+    words = []
+    for t, x, y, p in events.tolist():
+        words += [14 << 28 | t >> 6, (10 + p) << 28 | (t & 63) << 22 | x << 11 | y]
+    return struct.pack(f"<{len(words)}I", *words)
+
+
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [
+        ("% format EVT21;endianness=legacy;height=320;width=320\n% end\n", evt21(EVENTS, True)),
+        ("% format EVT21;height=320;width=320\n% end\n", evt21(EVENTS, False)),
+        ("% evt 2.1\n% geometry 320x320\n% endianness little\n% system_ID 49\n", evt21(EVENTS, False)),
+        ("% evt 2.1\n% geometry 320x320\n% system_ID 49\n", evt21(EVENTS, True)),
+        ("% format EVT4;height=320;width=320\n% end\n", evt4(EVENTS)),
+        ("% evt 4.0\n% geometry 320x320\n% end\n", evt4(EVENTS)),
+    ],
+)
+def test_evt21_in_both_byte_orders_and_evt4(tmp_path, header, payload):
+    path = tmp_path / "a.raw"
+    path.write_bytes(header.encode() + payload)
+    assert_reads(path, size=(320, 320))
+
+
+def test_runs_of_evt21_and_evt4_are_pixels_beside_each_other(tmp_path):
+    bits = 0x8000_0005
+    expected = [(64 + 3, 7 + k, 9, 1) for k in (0, 2, 31)]
+    base = (3 << 22) | 7 << 11 | 9
+    path = tmp_path / "a.raw"
+    for form, words in (
+        ("EVT21;endianness=legacy", [8 << 28 | 1, 0, 1 << 28 | base, bits]),
+        ("EVT4", [14 << 28 | 1, 0xFFFF_FFFF, 13 << 28 | base, bits, 6 << 28, 7 << 28]),
+    ):
+        path.write_bytes(
+            f"% format {form};width=50;height=50\n% end\n".encode() + struct.pack(f"<{len(words)}I", *words)
+        )
+        assert read_events(path).events.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1280x720", (1280, 720)),
+        ("1280X720", (1280, 720)),
+        ("1280 x 720", (1280, 720)),
+        ("1280*720", (1280, 720)),
+        ("1280×720", (1280, 720)),
+        ("1280, 720", (1280, 720)),
+        ("1280 720", (1280, 720)),
+        ("1280 px x 720 px", (1280, 720)),
+        ("wide", None),
+        ("1280", None),
+    ],
+)
+def test_a_geometry_may_be_spelt_in_any_way(text, size):
+    assert parse_geometry(text) == size
+
+
+@pytest.mark.parametrize(
+    ("header", "size"),
+    [
+        ("% evt 4.0\n% system_ID 49\n", (1280, 720)),
+        ("% evt 4.0\n% system_id 0x1C\n", (640, 480)),
+        ("% evt 4.0\n% system_ID 64\n", (320, 320)),
+        ("%evt 4.0\n%geometry: 640X480\n%end\n", (640, 480)),
+        ("% evt 4.0\n% Geometry 640 x 480\n% integrator Caméra\n% end\n", (640, 480)),
+    ],
+)
+def test_a_size_in_the_header_may_be_a_number_of_a_camera(tmp_path, header, size):
+    path = tmp_path / "a.raw"
+    for encoding in ("utf8", "latin1"):
+        path.write_bytes(header.encode(encoding) + evt4(EVENTS))
+        assert_reads(path, size=size)
+
+
+def test_padding_and_continued_words_are_no_flaws(tmp_path):
+    path = tmp_path / "a.raw"
+    words = [0x9999, 0x8000, 0x6005, 0x0003, 0xE123, 0xF001, 0x7002, 0x2801, 0x9999, 0x9999]
+    path.write_bytes(b"% evt 3.0\n% end\n" + struct.pack(f"<{len(words)}H", *words))
+    assert read_events(path).events.tolist() == [(5, 1, 3, 1)]
+
+
+# --- DAT, AER-40 ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", ["% Version 1\n", "% Data file containing TD events\n"])
+def test_dat_version_1_has_its_fields_elsewhere(tmp_path, header):
+    events = random_events(width=304, height=240)
+    words = np.empty((len(events), 2), "<u4")
+    x, y, p = (events[name].astype(np.uint32) for name in "xyp")
+    words[:, 0], words[:, 1] = events["t"], x | y << 9 | p << 17
+    path = tmp_path / "a.dat"
+    path.write_bytes(header.encode() + b"\x00\x08" + words.tobytes())
+    assert_reads(path, events)
+
+
+def test_dat_times_go_on_after_32_bits(tmp_path):
+    words = np.array([[2**32 - 10, 1], [5, 2], [7, 3]], "<u4")
+    path = tmp_path / "a.dat"
+    path.write_bytes(b"% Version 2\n\x00\x08" + words.tobytes())
+    assert read_events(path).events["t"].tolist() == [2**32 - 10, 2**32 + 5, 2**32 + 7]
+
+
+def test_aer40_overflow_marks_are_no_events_and_move_the_time(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes([10, 20, 128, 3, 232, 0, 240, 0, 0, 0, 11, 21, 0, 1, 0, 5, 240, 0, 0, 0, 12, 22, 0, 0, 9]))
+    assert read_events(path).events.tolist() == [(1000, 10, 20, 1), (8192 + 256, 11, 21, 0), (16384 + 9, 12, 22, 0)]
+
+
+# --- AEDAT ------------------------------------------------------------------------------------------------------------
+
+
+SMALL = random_events(width=128, height=128)
+
+
+def jaer(events, chip, address):
+    words = np.empty((len(events), 2), ">u4")
+    x, y, p = (events[name].astype(np.int64) for name in "xyp")
+    words[:, 0], words[:, 1] = address(x, y, p), events["t"]
+    return f"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n{chip}".encode() + words.tobytes()
+
+
+@pytest.mark.parametrize("chip", ["", "# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n"])
+def test_aedat_2_of_a_dvs128(tmp_path, chip):
+    path = tmp_path / "a.aedat"
+    path.write_bytes(jaer(SMALL, chip, lambda x, y, p: y << 8 | (127 - x) << 1 | (1 - p)))
+    assert_reads(path, SMALL, (128, 128))
+
+
+def test_aedat_2_of_a_davis(tmp_path):
+    path = tmp_path / "a.aedat"
+    chip = "# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n#End Of ASCII Header\r\n"
+    content = jaer(EVENTS, chip, lambda x, y, p: y << 22 | (239 - x) << 12 | p << 11)
+    frame_sample = struct.pack(">2I", 0x8000_1234, 1_000)
+    path.write_bytes(content + frame_sample)
+    assert_reads(path, size=(240, 180))
+    path.write_bytes(content.replace(b"DAVIS240C", b"Cochlea"))
+    with pytest.raises(EventFormatError, match=r"a\.aedat: is of the chip '.*Cochlea', expected one of dvs128"):
+        read_events(path)
+
+
+def caer(*packets, source="#Source 1: DVS128\r\n"):
+    content = f"#!AER-DAT3.1\r\n#Format: RAW\r\n{source}#Start-Time: 2017\r\n#!END-HEADER\r\n".encode()
+    for number, overflow, events in packets:
+        content += struct.pack("<2h6i", 1, number, 8, 4, overflow, len(events), len(events), len(events))
+        for t, x, y, p in events.tolist():
+            content += struct.pack("<Ii", x << 17 | y << 2 | p << 1 | 1, t)
+    return content
+
+
+def test_aedat_31_counts_overflows_and_leaves_out_other_packets(tmp_path):
+    path = tmp_path / "a.aedat"
+    special = struct.pack("<2h6i", 0, 1, 8, 4, 0, 1, 1, 1) + bytes(8)
+    path.write_bytes(caer((1, 0, SMALL)) + special + caer((1, 1, SMALL))[len(caer()) :])
+    later = SMALL.copy()
+    later["t"] += 1 << 31
+    assert_reads(path, np.concatenate([SMALL, later]), (128, 128))
+    path.write_bytes(caer((1, 0, SMALL), (1, 0, SMALL[-1:]))[:-3])
+    with pytest.warns(UserWarning, match="bytes of partial words: 5"):
+        assert_reads(path, SMALL)
+
+
+def test_aedat_31_of_two_cameras_wants_a_choice(tmp_path):
+    path = tmp_path / "a.aedat"
+    path.write_bytes(caer((1, 0, SMALL), (2, 0, EVENTS), source="#Source 1: DVS128\r\n#Source 2: DAVIS240C\r\n"))
+    with pytest.raises(EventFormatError, match=r"a\.aedat: holds events of the sources 1, 2, .* with stream="):
+        read_events(path)
+    assert_reads(path, EVENTS, (240, 180), stream=2)
+
+
+def test_other_versions_of_aedat_are_named(tmp_path):
+    path = tmp_path / "a.aedat"
+    path.write_bytes(b"#!AER-DAT4.0\r\n")
+    with pytest.raises(EventFormatError, match=r"is AEDAT 4\.0, expected .*rename the file to \.aedat4"):
+        read_events(path)
+    path.write_bytes(caer((1, 0, SMALL)).replace(b"RAW", b"SerializedTS"))
+    with pytest.raises(EventFormatError, match="is packed as SerializedTS, expected RAW"):
+        read_events(path)
+
+
+# --- all --------------------------------------------------------------------------------------------------------------
+
+
+def test_options_of_other_formats_are_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, EVENTS)
+    with pytest.raises(ValueError, match=r"a\.npy: topic='/events' is not for this format, only for \.mcap"):
+        read_events(path, topic="/events")
+
+
+def test_single_events_far_from_their_neighbours_do_not_spoil_a_recording(tmp_path):
+    path = tmp_path / "a.npy"
+    events = random_events(3000, step=100)
+    early = events.copy()
+    early["t"][1700] -= 99_000
+    np.save(path, early)
+    with pytest.warns(UserWarning, match="late events, lifted to the time before them: 1"):
+        stream = read_events(path)
+    assert stream.events["t"][1700] == events["t"][1699]
+    ahead = events.copy()
+    ahead["t"][1700] += 10_000_000
+    np.save(path, ahead)
+    with pytest.warns(UserWarning, match="events far ahead of their neighbours, left out: 1"):
+        assert_reads(path, np.delete(events, 1700))
+    ahead["t"][1700:1710] = ahead["t"][1700]
+    np.save(path, ahead)
+    with pytest.raises(EventFormatError, match="events must be in time order"):
+        read_events(path)
