@@ -50,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
-    model = load_model("scenes_detector")
+    model = load_model("scenes_graph_detector")
     live = make_model_asynchronous(model.network, model.graph)
     config = SceneConfig(duration_us=1_000_000)
     scenes = cycle([simulate_scene(seed, config).stream.events for seed in range(SCENES)])

@@ -118,12 +118,20 @@ def _with_whole_ages(architecture: dict[str, Any], graph: GraphConfig) -> dict[s
     return {**rest, "least_ages": [round(part * age) for part in range(1, architecture["ages"])]}
 
 
-def save_model(path: str | Path, model: TrainedModel) -> None:
-    """Write a model to ``path``, through a temporary file, so that a crash leaves the old one whole."""
+def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> None:
+    """Write a model to ``path``, through a temporary file, so that a crash leaves the old one whole.
+
+    Args:
+        path: ends in ``.safetensors``.
+        model: is computed with in single precision, whatever the file has.
+        half: write weights of 16 bits, for a file of half the size.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
+    if half:
+        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     part.write_bytes(save(weights, metadata={_KEY: json.dumps(describe(model))}))
     part.replace(path)
 

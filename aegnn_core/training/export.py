@@ -19,8 +19,10 @@ DESCRIPTION = "aegnn"
 _PREFIX = "network."
 
 
-def export_checkpoint(checkpoint: str | Path, output: str | Path) -> TrainedModel:
+def export_checkpoint(checkpoint: str | Path, output: str | Path, *, half: bool = False) -> TrainedModel:
     """Write the model of a Lightning checkpoint to ``output`` (``.safetensors``); of an average of weights, that one.
+
+    With ``half``, the file has weights of 16 bits.
 
     Raises:
         ValueError: no such file, not a checkpoint of a training of this package, or another ending of ``output``.
@@ -31,7 +33,7 @@ def export_checkpoint(checkpoint: str | Path, output: str | Path) -> TrainedMode
     state = read_checkpoint(checkpoint)
     weights = {name.removeprefix(_PREFIX): value for name, value in state["state_dict"].items()}
     model = restore(state[DESCRIPTION], weights, output)
-    save_model(output, model)
+    save_model(output, model, half=half)
     return model
 
 

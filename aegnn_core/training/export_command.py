@@ -17,10 +17,11 @@ def add_export_command(commands: Any, formatter: Any) -> None:
     parser.set_defaults(run=_run)
     parser.add_argument("checkpoint", type=Path, help="best.ckpt or last.ckpt in the folder of a run")
     parser.add_argument("--output", type=Path, required=True, help="model file to write (.safetensors)")
+    parser.add_argument("--half", action="store_true", help="weights of 16 bits, for a file of half the size")
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from aegnn_core.training.export import export_checkpoint
 
-    model = export_checkpoint(arguments.checkpoint, arguments.output)
+    model = export_checkpoint(arguments.checkpoint, arguments.output, half=arguments.half)
     print(f"{arguments.output}: {model.architecture['name']} for {model.task} after {model.training['steps']} steps")

@@ -107,13 +107,31 @@ def test_unknown_names_paths_and_devices_are_refused(tmp_path: Path, trained: Tr
         load_model(path, device="warp")
 
 
-@pytest.mark.parametrize("name", ["scenes_detector", "scenes_recognizer", "nmnist", "nmnist_anytime"])
+@pytest.mark.parametrize(
+    "name", ["scenes_detector", "scenes_graph_detector", "scenes_recognizer", "nmnist", "nmnist_anytime"]
+)
 def test_packaged_models_load_and_are_small(name: str) -> None:
     assert name in packaged_models()
     model = load_model(name)
     assert model.training["seed"] >= 0
     path = Path(__file__).parents[2] / "aegnn_core" / "weights" / f"{name}.safetensors"
-    assert path.stat().st_size < 2_000_000
+    assert path.stat().st_size < 2_500_000
+
+
+def test_files_with_ages_in_pixels_of_the_time_axis_have_them_in_microseconds() -> None:
+    model = load_model("nmnist")
+    assert model.network.grid.least_ages == (105_000, 210_000)
+    assert "age" not in model.architecture
+
+
+def test_weights_of_16_bits_take_half_the_room_and_are_nearly_the_same(trained: TrainedModel, tmp_path: Path) -> None:
+    save_model(tmp_path / "whole.safetensors", trained)
+    save_model(tmp_path / "half.safetensors", trained, half=True)
+    whole, half = (load_model(tmp_path / f"{name}.safetensors").network.state_dict() for name in ("whole", "half"))
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * (tmp_path / "whole.safetensors").stat().st_size
+    for name, value in whole.items():
+        assert half[name].dtype == value.dtype
+        torch.testing.assert_close(half[name], value, rtol=1e-3, atol=1e-6)
 
 
 def patch_of_events(seed: int, at: tuple[int, int]) -> np.ndarray:

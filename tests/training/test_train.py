@@ -1,6 +1,7 @@
 """Training learns, gives a model file that is ready for use, and refuses what it cannot do."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from aegnn_core.datasets.simulated import HELD_OUT_SEED, SimulatedRecordings, Si
 from aegnn_core.events.simulation import simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.training.augmentation import Augmentation
+from aegnn_core.training.data_module import open_training
 from aegnn_core.training.module import GraphLearner
 from aegnn_core.training.pooled_features import PooledFeatures
 from aegnn_core.training.recorded_samples import ChangedRecordings, RecordedSamples
 from aegnn_core.training.settings import TrainSettings, default_graph
 from aegnn_core.training.train import train
+from tests.datasets.tiny_datasets import write_ncars
 
 pytest.importorskip("lightning")
 
@@ -47,6 +50,61 @@ def test_a_few_steps_give_a_model_that_runs_live(tmp_path: Path, task: str, labe
     events = simulate_scene(0).stream.events[:500]
     live.update(events[(events["x"] < loaded.width) & (events["y"] < loaded.height)])
     assert loaded.network.class_scores(live.output()).shape == (1, labels)
+
+
+@pytest.mark.parametrize("task", ["detection", "recognition"])
+@pytest.mark.parametrize("name", ["histogram", "graph_histogram"])
+def test_networks_that_count_are_trained_like_others(tmp_path: Path, name: str, task: str) -> None:
+    options = {"least_ages": [10_000, 30_000]}
+    trained = train_(tmp_path / "tiny.safetensors", network=name, task=task, steps=2, scenes=1, options=options)
+    assert trained.network.counts.least_ages == (10_000, 30_000)
+    events = simulate_scene(0).stream.events[:4000]
+    events = events[(events["x"] < trained.width) & (events["y"] < trained.height)]
+    live = make_model_asynchronous(trained.network)
+    live.update(events)
+    with torch.no_grad():
+        difference = live.output() - trained.network(build_graph(events, trained.graph))
+    assert float(difference.abs().max()) < 1e-4
+    # What only counts has the fewest edges that there can be.
+    assert (trained.graph.max_neighbors == 1) == (name == "histogram")
+
+
+def test_street_scenes_are_learned_from_all_that_ncars_does_not_test_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path / "data"))
+    settings: dict[str, Any] = {"network": "histogram", "task": "detection", "dataset": "ncars_scenes", "scenes": 1}
+    with pytest.raises(MissingFilesError, match="data set ncars"):
+        train_(tmp_path / "none" / "x.safetensors", steps=1, **settings)
+    for split in ("training", "validation"):
+        write_ncars(tmp_path / "data", split)
+    trained = train_(tmp_path / "street.safetensors", steps=2, **settings)
+    assert (trained.labels, trained.width, trained.height) == (("car", "pedestrian"), 160, 120)
+    with pytest.raises(ValueError, match="ncars_scenes are for detection, found recognition"):
+        train_(tmp_path / "other" / "x.safetensors", steps=1, **{**settings, "task": "recognition"})
+
+
+def test_the_split_validation_can_be_learned_from(nmnist: Path) -> None:
+    settings = TrainSettings(
+        network="histogram", task="recognition", dataset="nmnist", use_validation=True, validate_every=0
+    )
+    assert len(open_training(settings)) == 20
+    with pytest.raises(ValueError, match="use_validation is for recordings and leaves none to validate on"):
+        train(replace(settings, validate_every=5), nmnist / "run", nmnist / "x.safetensors")
+
+
+def test_options_of_the_network_are_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = ["--steps", "1", "--batch-size", "1", "--num-workers", "0", "--validate-every", "0", "--scenes", "1"]
+    common = ["train", "graph_grid", "--task", "detection", *size, "--output", str(tmp_path / "tiny.safetensors")]
+    assert main([*common, "--option", "voxel=[4, 4]", "--option", "width=16"]) == 0
+    assert load_model(tmp_path / "tiny.safetensors").network.grid.size == (4.0, 4.0)
+    for option, message in (
+        ("voxel", "--option is 'voxel', expected NAME=VALUE"),
+        ("voxel=[4", "expected a value as in YAML"),
+        ("colour=3", "network graph_grid has no option colour, known are voxel, width"),
+    ):
+        assert main([*common, "--option", option]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_the_command_trains(tmp_path: Path) -> None:
@@ -96,12 +154,12 @@ def test_samples_are_fixed_by_the_seed_and_mirrored_boxes_follow_their_events() 
 
 def test_training_can_take_over_the_event_layers_of_a_model(tmp_path: Path) -> None:
     path = tmp_path / "tiny.safetensors"
-    taken = load_model("scenes_detector").network.event_blocks.state_dict()
-    common = {"event_layers": "scenes_detector"}
+    taken = load_model("scenes_graph_detector").network.event_blocks.state_dict()
+    common = {"event_layers": "scenes_graph_detector"}
     trained = train_(path, steps=2, **common)
     for name, value in trained.network.event_blocks.state_dict().items():
         assert torch.equal(value, taken[name]), name
-    assert trained.training["event_layers"] == "scenes_detector"
+    assert trained.training["event_layers"] == "scenes_graph_detector"
     untrained = network("graph_grid", dataset="simulated", sensor=(120, 100)).head.state_dict()
     assert not torch.equal(trained.network.head.state_dict()["linear.weight"], untrained["linear.weight"])
     with pytest.raises(ValueError, match="other shapes than the network's"):
@@ -113,9 +171,9 @@ def test_training_can_take_over_the_event_layers_of_a_model(tmp_path: Path) -> N
 def test_a_head_learns_from_features_that_are_computed_once(tmp_path: Path) -> None:
     """The figures would be those of new samples: features are the network's own, but for a shift and half precision."""
     path = tmp_path / "tiny.safetensors"
-    model = train_(path, steps=5, num_workers=1, batch_size=3, event_layers="scenes_detector", recordings=4)
+    model = train_(path, steps=5, num_workers=1, batch_size=3, event_layers="scenes_graph_detector", recordings=4)
     assert (model.training["recordings"], model.training["steps"]) == (4, 5)  # eight images: two passes
-    taken = load_model("scenes_detector").network.event_blocks.state_dict()
+    taken = load_model("scenes_graph_detector").network.event_blocks.state_dict()
     assert all(torch.equal(value, taken[name]) for name, value in model.network.event_blocks.state_dict().items())
     recordings = SimulatedRecordings(model.graph, seed=1, recordings=4)
     features = PooledFeatures(model.network, recordings, workers=0, shift=0)
