@@ -1,4 +1,4 @@
-"""Bags as they lie about: of ROS 1, under an older name, split, compressed, without metadata, of two cameras, hostile."""
+"""Bags as they lie about: of ROS 1, under an older name, split, compressed, of two cameras, and hostile ones."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_of_two_cameras_one_is_chosen_everywhere(tmp_path, capsys):
     other = make_stream(seed=2)
     path = write_packets(tmp_path / "stereo", topics=("/left/events", "/right/events"), streams=(STREAM, other))
     with pytest.raises(
-        EventFormatError, match="event topics /left/events, /right/events, .*a choice of one with topic="
+        EventFormatError, match=r"event topics /left/events, /right/events, .*a choice of one with topic="
     ):
         read_events(path)
     assert_reads(path, topic="/left/events")
