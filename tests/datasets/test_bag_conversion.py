@@ -76,3 +76,20 @@ def test_wrong_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "exists already" in capsys.readouterr().err
     assert main(["bag", str(tmp_path / "b.raw")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_boxes_of_another_camera_than_gen1s_are_left_out_and_its_events_are_not(tmp_path: Path) -> None:
+    """Files of Prophesee's 1 Mpx data set look like Gen1's, and their class numbers mean other things."""
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(1280, size=600), rng.integers(720, size=600)
+    words = np.stack([1000 * np.arange(600), x | y << 14], axis=1).astype("<u4")
+    header = b"% Version 2\n% Width 1280\n% Height 720\n\x0c\x08"
+    (tmp_path / "moorea_td.dat").write_bytes(header + words.tobytes())
+    fields = [("t", "u8"), *((name, "f4") for name in "xywh"), ("class_id", "u1"), ("track_id", "u4")]
+    np.save(tmp_path / "moorea_bbox.npy", np.array([(600_000, 1, 2, 50, 40, 5, 1)], fields))
+    with pytest.warns(UserWarning, match=r"its sensor of 1280 x 720 px is not that of gen1, .*_bbox\.npy are left out"):
+        bag = convert_to_bag(tmp_path / "moorea_td.dat", tmp_path / "bags")
+    assert (bag.events, bag.labels) == (600, 0)
+    stream = read_events(bag.path)
+    assert (stream.width, stream.height) == (1280, 720)
+    assert_array_equal(stream.events["x"], x)

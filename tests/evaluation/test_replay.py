@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import Reader, Writer
 
 from aegnn_core import build_graph, load_model
 from aegnn_core.cli import main
@@ -16,7 +16,12 @@ from aegnn_core.evaluation.replay import replay
 from aegnn_core.events import EventStream, Letterbox, event_packets, integrate, write_event_bag
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label, label_typestore
 from aegnn_core.events.rosbag import read_labels
+<<<<<<< HEAD
 from aegnn_core.events.simulation import SceneConfig, simulate_recognition, simulate_scene
+=======
+from aegnn_core.events.simulation import simulate_recognition, simulate_scene
+from tests.datasets.tiny_datasets import write_ros1_bag
+>>>>>>> h3
 
 SEED = 2_000_000
 OFFSET = 1_700_000_000_000_000_000
@@ -172,3 +177,30 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, capsys: pytest.Captu
         replay(tmp_path / "bag", model, tmp_path / "bag")
     assert main(["replay", str(tmp_path / "nothing")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_labels_of_ros_1_bags_count(tmp_path: Path) -> None:
+    sample = simulate_recognition(SEED)
+    stamp = 1000 * int(sample.stream.events["t"][-1])
+    write_ros1_bag(tmp_path / "a.bag", sample.stream, [Label(stamp, class_id=sample.label)])
+    result = replay(tmp_path / "a.bag", load_model("scenes_recognizer"), period_us=1_000_000)
+    assert result.labelled == 1
+    assert result.figures is not None
+
+
+def test_of_two_cameras_the_one_asked_for_is_replayed(tmp_path: Path) -> None:
+    sample = simulate_recognition(SEED)
+    write_event_bag(tmp_path / "left", sample.stream, topic="/left/events")
+    with Reader(tmp_path / "left") as reader, Writer(tmp_path / "both", version=9) as writer:
+        (own,) = reader.connections
+        topics = [
+            writer.add_connection(name, own.msgtype, msgdef=own.msgdef.data, rihs01=own.digest)
+            for name in ("/left/events", "/right/events")
+        ]
+        for number, (_, received, data) in enumerate(reader.messages()):
+            for topic in topics[: 1 if number else 2]:
+                writer.write(topic, received, data)
+    model = load_model("scenes_recognizer")
+    with pytest.raises(ValueError, match=r"/left/events, /right/events, .* choice of one with topic="):
+        replay(tmp_path / "both", model)
+    assert replay(tmp_path / "both", model, topic="/left/events", period_us=1_000_000).events == len(sample.stream)

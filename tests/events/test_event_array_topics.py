@@ -114,3 +114,12 @@ def test_flawed_bags_are_named(tmp_path: Path) -> None:
     path = write_bag(tmp_path / "outside", kind, [EVENTS], sizes=((240, 100),))
     with pytest.warns(UserWarning, match="outside"):
         assert len(read_events(path)) == 2
+
+
+def test_an_event_array_longer_than_its_message_names_its_bag(tmp_path: Path) -> None:
+    path = write_bag(tmp_path / "old.bag", EVENT_ARRAY_TYPES[0], [EVENTS])
+    content = path.read_bytes()
+    # The number of events stands behind the width of 240 px.
+    path.write_bytes(content.replace(b"\xf0\0\0\0\3\0\0\0", b"\xf0\0\0\0\0\0\0\x70"))
+    with pytest.raises(EventFormatError, match=r"old\.bag: an event array of 1879048192 events has \d+ bytes"):
+        read_events(path)
