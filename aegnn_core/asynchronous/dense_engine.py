@@ -64,6 +64,7 @@ class DenseEngine:
         if self._origin is not None:
             # Positions count time from the first event of all, which may have been dropped.
             times = self._events["t"][len(self._events) - len(data.pos) :]
+            data.t = torch.from_numpy(times - self._origin)
             data.pos[:, 2] = torch.from_numpy(self._graph.time_scale * (times - self._origin))
         self._settings.follow()
         self._weights.changed()

@@ -99,9 +99,9 @@ def build_graph(
 
     Returns:
         ``Data`` with ``x [N, 1]`` polarity ±1, ``pos [N, 3]`` = (x, y, β·(t - t of the first event)) in px,
-        ``edge_index [2, E]`` (row 0 source, row 1 target, in the order of the younger node) and ``edge_attr [E, 3]`` in
-        [0, 1]. With ``expiry="readout"`` all events are nodes and ``live [N]`` marks the live ones; with
-        ``expiry="graph"`` only the live nodes and the edges between them are there.
+        ``edge_index [2, E]`` (row 0 source, row 1 target, in the order of the younger node), ``edge_attr [E, 3]`` in
+        [0, 1] and ``t [N]``, whole µs since the first event. With ``expiry="readout"`` all events are nodes and ``live
+        [N]`` marks the live ones; with ``expiry="graph"`` only the live nodes and the edges between them are there.
 
     Raises:
         ValueError: not an event array, not in time order, or ``time`` before the last event.
@@ -167,7 +167,7 @@ def join_neighbors(
         pos=torch.from_numpy(pos),
         edge_index=torch.from_numpy(np.ascontiguousarray(edge_index[:, :size])),
         edge_attr=torch.from_numpy(edge_attr[:size]),
-        t=torch.from_numpy(t[first:].copy()),
+        t=torch.from_numpy(t[first:] - t[:1]),
     )
     if graph.expiry == "readout":
         data.live = torch.arange(count) >= live_from

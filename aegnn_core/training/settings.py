@@ -169,7 +169,7 @@ class TrainSettings:
         known = [item.name for item in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
             raise ValueError(f"unknown settings {', '.join(unknown)}; known are {', '.join(known)}")
-        if missing := [item.name for item in fields(cls) if item.default is MISSING and item.name not in values]:
+        if missing := [item.name for item in declared() if item.default is MISSING and item.name not in values]:
             raise ValueError(f"no value for the settings {', '.join(missing)}")
         plain = cls(**{name: value for name, value in values.items() if name not in _NESTED})
         for name in _NESTED:

@@ -13,7 +13,7 @@ from torch_geometric.nn import GCNConv, global_mean_pool
 from aegnn_core import GraphConfig, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
 from tests.asynchronous.foreign import assert_same, crowd, randomized, reference
-from tests.nn.networks import randomize
+from tests.nn.networks import randomize, taken_by
 
 EVENTS = crowd(60)
 GRAPH = GraphConfig(max_neighbors=5)
@@ -158,7 +158,7 @@ def test_a_forward_that_writes_its_buffers_is_refused(engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_training_mode_afterwards_changes_neither_answers_nor_statistics(engine: str) -> None:
-    module = randomize(network("graph_res", dataset="nmnist", sensor=(12, 9)).double(), 0)
+    module = randomize(network(taken_by(engine), dataset="nmnist", sensor=(12, 9)).double(), 0)
     live = make_model_asynchronous(module, GRAPH, engine=engine)
     live.update(EVENTS[:50])
     live.output()

@@ -21,7 +21,7 @@ from aegnn_core.asynchronous import ENGINES
 from aegnn_core.events import make_events, rescale
 from aegnn_core.nn.networks import GraphNetwork
 from tests.graph.reference import graph_configs, streams
-from tests.nn.networks import randomize
+from tests.nn.networks import randomize, taken_by
 
 SENSOR = (12, 9)
 NETWORKS = {
@@ -192,7 +192,7 @@ def test_live_equals_dense_on_real_recordings(shared_data: Path, engine: str, na
     directed = engine != "incremental"
     window = int(events["t"][-1] - events["t"][0]) // 3
     graph = GraphConfig(window=window, max_neighbors=16 if directed else 8, directed=directed)
-    module = make_network("graph_grid", 0, (160, 120))
+    module = make_network("histogram_ages" if engine == "counting" else "graph_grid", 0, (160, 120))
     live = make_model_asynchronous(module, graph, engine=engine)
     for start in range(0, len(events), 900):
         live.update(events[start : start + 900])
@@ -203,7 +203,7 @@ def test_live_equals_dense_on_real_recordings(shared_data: Path, engine: str, na
 def test_single_precision_is_exact_to_rounding(engine: str) -> None:
     events = crowd(900, 3)
     graph = GraphConfig(window=30_000)
-    module = make_network("graph_res", 0).float()
+    module = make_network(taken_by(engine), 0).float()
     live = make_model_asynchronous(module, graph, engine=engine)
     for start in range(0, 900, 71):
         live.update(events[start : start + 71])
@@ -252,24 +252,24 @@ def test_a_state_of_something_else_is_refused() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_weights_that_change_are_seen(engine: str) -> None:
-    events, module, graph = crowd(60), make_network("graph_res", 0), GraphConfig(max_neighbors=6)
+    events, module, graph = crowd(60), make_network(taken_by(engine), 0), GraphConfig(max_neighbors=6)
     live = make_model_asynchronous(module, graph, engine=engine)
     live.update(events[:50])
     live.output()
-    module.load_state_dict(make_network("graph_res", 1).state_dict())
+    module.load_state_dict(make_network(taken_by(engine), 1).state_dict())
     live.update(events[50:])
     try:
         live.output()
     except ValueError:  # says an engine that keeps no events
         return
     assert_equal(live.output(), dense(module, events, graph))
-    module.load_state_dict(make_network("graph_res", 2).state_dict())
+    module.load_state_dict(make_network(taken_by(engine), 2).state_dict())
     assert_equal(live.output(), dense(module, events, graph))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_costs_are_metered(engine: str) -> None:
-    events, module = crowd(60), make_network("graph_res", 0)
+    events, module = crowd(60), make_network(taken_by(engine), 0)
     live = make_model_asynchronous(module, GraphConfig(max_neighbors=6), engine=engine)
     live.update(events[:59])
     live.output()
@@ -282,7 +282,8 @@ def test_costs_are_metered(engine: str) -> None:
     assert 0 < flops.total.last < flops.total.total
     assert flops.total.total == first.total.total + flops.total.last
     assert 0 < runtime.total.last < runtime.total.total
-    conv = [cost for name, cost in flops.layers.items() if name.startswith("event_blocks.0")]
+    first_layer = "counts" if engine == "counting" else "event_blocks.0"
+    conv = [cost for name, cost in flops.layers.items() if name.startswith(first_layer)]
     assert sum(cost.last for cost in conv) > 0
     assert "total" in str(flops)
     live.reset()
@@ -292,7 +293,7 @@ def test_costs_are_metered(engine: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_reset_forgets(engine: str) -> None:
     events = make_events([5, 6, 7], [1, 2, 3], [1, 1, 1], [0, 1, 0])
-    module = make_network("graph_res", 0)
+    module = make_network(taken_by(engine), 0)
     live = make_model_asynchronous(module, engine=engine)
     live.update(events)
     live.reset()
@@ -315,7 +316,7 @@ BAD = [
 @pytest.mark.parametrize(("events", "message"), BAD)
 def test_bad_events_are_refused_and_the_state_is_kept(engine: str, events: np.ndarray, message: str) -> None:
     good = make_events([5, 10], [1, 2], [1, 1], [0, 1])
-    module = make_network("graph_res", 0)
+    module = make_network(taken_by(engine), 0)
     live = make_model_asynchronous(module, GraphConfig(), engine=engine)
     live.update(good)
     before = live.output()
@@ -361,7 +362,9 @@ def test_the_engine_is_chosen_and_shown() -> None:
         make_model_asynchronous(ours, GraphConfig(directed=False), engine="packet")
     with pytest.raises(ValueError, match="does not know which nodes are live"):
         make_model_asynchronous(Foreign().eval(), GraphConfig(window=5, expiry="readout"))
-    with pytest.raises(ValueError, match="unknown engine 'warp', known are auto, compiled, packet, incremental, dense"):
+    with pytest.raises(
+        ValueError, match="unknown engine 'warp', known are auto, counting, compiled, packet, incremental, dense"
+    ):
         make_model_asynchronous(ours, engine="warp")
 
 

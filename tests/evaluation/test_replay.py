@@ -16,12 +16,8 @@ from aegnn_core.evaluation.replay import replay
 from aegnn_core.events import EventStream, Letterbox, event_packets, integrate, write_event_bag
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label, label_typestore
 from aegnn_core.events.rosbag import read_labels
-<<<<<<< HEAD
 from aegnn_core.events.simulation import SceneConfig, simulate_recognition, simulate_scene
-=======
-from aegnn_core.events.simulation import simulate_recognition, simulate_scene
 from tests.datasets.tiny_datasets import write_ros1_bag
->>>>>>> h3
 
 SEED = 2_000_000
 OFFSET = 1_700_000_000_000_000_000

@@ -24,3 +24,8 @@ def randomize(module: GraphNetwork, seed: int) -> GraphNetwork:
             elif isinstance(part, (nn.Linear, nn.Conv2d)):
                 part.weight.copy_(torch.randn(part.weight.shape, generator=generator) / part.weight[0].numel() ** 0.5)
     return module
+
+
+def taken_by(engine: str) -> str:
+    """Name of a network that an engine takes: graph_res, but for the one that only counts."""
+    return "histogram" if engine == "counting" else "graph_res"

@@ -146,7 +146,7 @@ def test_a_detector_finds_the_same_on_sensors_of_any_size(engine: str) -> None:
     """Away from the rims, and moved by whole strides; neither size is a multiple of them."""
     found = []
     for sensor, at in (((301, 262), (112, 96)), ((346, 303), (144, 128))):
-        model = load_model("scenes_detector", sensor=sensor)
+        model = load_model("scenes_graph_detector", sensor=sensor)
         assert (model.width, model.height) == sensor
         live = make_model_asynchronous(model.network, engine=engine)
         live.update(patch_of_events(0, at))

@@ -14,7 +14,7 @@ TINY = {"network": "graph_grid", "task": "recognition"}
 @pytest.mark.parametrize("name", configurations())
 def test_packaged_configurations_are_valid_and_come_back_from_their_text(name: str, tmp_path: Path) -> None:
     settings = TrainSettings.from_dict(read_settings(name))
-    assert settings.dataset == name.removesuffix("_anytime")
+    assert settings.dataset == {"scenes_detector": "ncars_scenes"}.get(name, name.removesuffix("_anytime"))
     file = tmp_path / "again.yaml"
     file.write_text(str(settings))
     assert TrainSettings.from_dict(read_settings(file)) == settings
@@ -22,7 +22,9 @@ def test_packaged_configurations_are_valid_and_come_back_from_their_text(name: s
 
 
 def test_every_data_set_has_a_configuration() -> None:
-    assert configurations() == ["gen1", "ncaltech101", "ncars", "nmnist", "nmnist_anytime", "rosbag", "simulated"]
+    assert configurations() == [
+        "gen1", "ncaltech101", "ncars", "nmnist", "nmnist_anytime", "rosbag", "scenes_detector", "simulated",
+    ]  # fmt: skip
 
 
 def test_parts_that_are_not_said_are_those_of_the_data_set(tmp_path: Path) -> None:
@@ -126,9 +128,9 @@ def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for name in TrainSettings.__dataclass_fields__:
-        if name not in ("network", "graph", "augmentation"):
+        if name not in ("network", "graph", "augmentation", "options"):
             assert f"--{name.replace('_', '-')} " in text, name
     graph = ("--radius", "--max-neighbors", "--time-scale", "--window", "--max-nodes", "--undirected")
-    for option in (*graph, "--config", "--output", "--resume"):
+    for option in (*graph, "--config", "--output", "--resume", "--option"):
         assert f"{option} " in text, option
-    assert "one of gen1, ncaltech101, ncars, nmnist, nmnist_anytime, rosbag, simulated" in text
+    assert "one of gen1, ncaltech101, ncars, nmnist, nmnist_anytime, rosbag, scenes_detector, simulated" in text

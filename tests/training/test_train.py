@@ -188,7 +188,7 @@ def test_pooled_features_are_shifted_by_whole_cells() -> None:
     network_ = load_model("scenes_recognizer").network
     recordings = SimulatedRecordings(load_model("scenes_recognizer").graph, seed=2, recordings=1)
     (whole, _) = PooledFeatures(network_, recordings, workers=0, shift=0)[0]
-    features = PooledFeatures(network_, recordings, workers=0, shift=2)
+    features = PooledFeatures(network_, recordings, workers=0, shift=2 / whole.shape[2])
     padded = torch.nn.functional.pad(whole, (2, 2, 2, 2))
     rows, columns = whole.shape[1:]
     places = {

@@ -231,7 +231,6 @@ class IncrementalEngine:
         values: dict[str, Any] = {
             "x": StoredRows("x", nodes, lambda: (store.features, nodes.added)),
             "pos": StoredRows("pos", nodes, lambda: (store.pos, nodes.added)),
-            "t": StoredRows("t", nodes, lambda: (store.times, nodes.added)),
             "edge_index": EdgeIndex(graph),
             "edge_attr": EdgeAttributes(graph, 3, self._dtype),
         }
