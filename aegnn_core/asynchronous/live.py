@@ -314,7 +314,7 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
         graph = trained_for or GraphConfig()
     elif trained_for is not None:
         check_same_edges(trained_for, graph)
-    if not isinstance(model, GraphNetwork) and not graph.expiry_given:
+    if not isinstance(model, GraphNetwork) and graph.expiry is None:
         graph = replace(graph, expiry="graph")  # the model does not know that nodes may be there and not be live
     _check_evaluable(model)
     if engine not in ("auto", *ENGINES):

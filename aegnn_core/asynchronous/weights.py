@@ -26,6 +26,7 @@ class WeightsVersion:
         # The dictionaries, not the tensors in them: load_state_dict(assign=True) puts others there.
         self._tensors = [tensors for module in model.modules() for tensors in (module._parameters, module._buffers)]
         self._places: list[tuple[int, int]] = []
+        self._table = _table([])
         self._seen = 0
         self.changed()
 

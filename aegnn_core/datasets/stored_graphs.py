@@ -93,7 +93,7 @@ def description(dataset: EventDataset, graph: GraphConfig, task: str) -> dict[st
         "task": task,
         "sensor": list(dataset.form.sensor),
         "labels": list(dataset.form.labels),
-        "graph": graph.to_dict(),
+        "graph": graph.resolved().to_dict(),
     }
 
 

@@ -149,7 +149,7 @@ def join_neighbors(
     elif count and time < t[-1]:
         raise ValueError(f"time is {time} µs, before the last event at {t[-1]} µs")
     live_from = first_live(t, graph, time)
-    first = live_from if graph.expiry == "graph" else 0
+    first = live_from if graph.resolved_expiry == "graph" else 0
 
     counts, sources = neighbors
     size = int(counts[first:].sum()) * (1 if graph.directed else 2)
@@ -168,7 +168,7 @@ def join_neighbors(
         edge_index=torch.from_numpy(np.ascontiguousarray(edge_index[:, :size])),
         edge_attr=torch.from_numpy(edge_attr[:size]),
     )
-    if graph.expiry == "readout":
+    if graph.resolved_expiry == "readout":
         data.live = torch.arange(count) >= live_from
     return data
 

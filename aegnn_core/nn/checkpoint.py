@@ -160,10 +160,9 @@ def _load(path: Path, device: str | torch.device, graph: GraphConfig | None) -> 
     except ValueError as error:
         raise ValueError(f"{path} has an aegnn header that does not describe a model: {error!r}") from error
     model = restore(description, weights, path)
-    if graph is not None and graph != model.graph:
-        raise ValueError(
-            f"{path} was trained for another graph configuration: {_difference(model.graph, graph)} (model, expected)"
-        )
+    if graph is not None and graph.resolved() != model.graph.resolved():
+        difference = _difference(model.graph.resolved(), graph.resolved())
+        raise ValueError(f"{path} was trained for another graph configuration: {difference} (model, expected)")
     model.network.to(target)
     return model
 

@@ -143,8 +143,7 @@ class TrainSettings:
         graph, augmentation = (values.get(name) or {} for name in _NESTED)
         if graph:
             assert plain.graph is not None
-            defaults = {name: value for name, value in plain.graph.to_dict().items() if name != "expiry"}
-            plain = replace(plain, graph=GraphConfig.from_dict({**defaults, **graph}))
+            plain = replace(plain, graph=GraphConfig.from_dict({**plain.graph.to_dict(), **graph}))
         if augmentation:
             defaults = asdict(plain.augmentation or Augmentation())
             plain = replace(plain, augmentation=Augmentation.from_dict({**defaults, **augmentation}))

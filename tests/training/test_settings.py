@@ -1,5 +1,6 @@
 """Settings come from YAML, the command line and model files alike, and wrong ones are one clear sentence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def test_parts_that_are_not_said_are_those_of_the_data_set(tmp_path: Path) -> No
     assert settings.graph is not None
     default = default_graph("gen1", "detection")
     assert (settings.graph.radius, settings.graph.window) == (4.0, default.window)
-    assert (settings.graph.directed, settings.graph.expiry) == (False, "graph")
+    assert (settings.graph.directed, settings.graph.resolved_expiry) == (False, "graph")
+    assert replace(default_graph("simulated", "recognition"), directed=False).resolved_expiry == "graph"
     assert settings.augmentation is not None
     assert (settings.augmentation.crop, settings.augmentation.rotation, settings.augmentation.mirror) == (0.5, 0, True)
 

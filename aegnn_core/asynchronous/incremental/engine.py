@@ -80,7 +80,7 @@ class IncrementalEngine:
     @staticmethod
     def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
         """Why this engine cannot run the model on such a graph, or None."""
-        if graph.bounded and graph.expiry == "readout" and not isinstance(model, GraphNetwork):
+        if graph.bounded and graph.resolved_expiry == "readout" and not isinstance(model, GraphNetwork):
             return "the model does not know which nodes are live, choose expiry='graph'"
         tensors = [*model.parameters(), *model.buffers()]
         if elsewhere := next((t.device for t in tensors if t.device.type != "cpu"), None):
@@ -118,7 +118,7 @@ class IncrementalEngine:
         """Forget all events and costs."""
         sensor = self._model.sensor if isinstance(self._model, GraphNetwork) else None
         self._store = EventStore(self._graph, sensor, self._dtype)
-        readout = self._graph.expiry == "readout" and self._graph.bounded
+        readout = self._graph.resolved_expiry == "readout" and self._graph.bounded
         self._nodes = EventGraph(self._store, forgets=not readout)
         self._live = EventGraph(self._store, forgets=True) if readout else self._nodes
         self._tape = Tape()
@@ -231,7 +231,7 @@ class IncrementalEngine:
             "edge_index": EdgeIndex(graph),
             "edge_attr": EdgeAttributes(graph, 3, self._dtype),
         }
-        if self._graph.expiry == "readout" and self._live is self._nodes:
+        if self._graph.resolved_expiry == "readout" and self._live is self._nodes:
             values["live"] = ConstantRows("live", nodes, torch.tensor(True))
         return values
 
