@@ -82,6 +82,8 @@ class IncrementalEngine:
         """Why this engine cannot run the model on such a graph, or None."""
         if graph.bounded and graph.resolved_expiry == "readout" and not isinstance(model, GraphNetwork):
             return "the model does not know which nodes are live, choose expiry='graph'"
+        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+            return "it cannot look into what torch.jit has made of a module"
         tensors = [*model.parameters(), *model.buffers()]
         if elsewhere := next((t.device for t in tensors if t.device.type != "cpu"), None):
             return f"it works on the CPU, the model is on {elsewhere}"
