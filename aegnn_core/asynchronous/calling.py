@@ -56,7 +56,8 @@ def call_on_graph(model: nn.Module, data: Data) -> Any:
 def _parameters(model: nn.Module) -> dict[str, bool]:
     """What the forward takes by name, and whether it has to be given."""
     if isinstance(model, torch.jit.ScriptModule):
-        arguments = model.forward.schema.arguments[1:]
+        forward: Any = model.forward
+        arguments = forward.schema.arguments[1:]
         return {argument.name: not argument.has_default_value() for argument in arguments}
     parameters = inspect.signature(model.forward).parameters.values()
     return {p.name: p.default is p.empty for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}

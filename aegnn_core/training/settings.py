@@ -187,8 +187,8 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         raise ValueError(f"no configuration {str(source)!r}: expected a YAML file or one of {', '.join(packaged)}")
     try:
         values = yaml.load(file.read_text("utf8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{source} is not a YAML file: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ValueError(f"{source} is not a YAML file: {' '.join(str(error).split())[:500]}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{source} holds {type(values).__name__}, expected a mapping of settings to values")
     known = [item.name for item in fields(TrainSettings)]

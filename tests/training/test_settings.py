@@ -131,3 +131,9 @@ def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     for option in (*graph, "--config", "--output", "--resume"):
         assert f"{option} " in text, option
     assert "one of gen1, ncaltech101, ncars, nmnist, nmnist_anytime, rosbag, simulated" in text
+
+
+def test_a_configuration_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"deep\.yaml is not a YAML file"):
+        read_settings(tmp_path / "deep.yaml")
