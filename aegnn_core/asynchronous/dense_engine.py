@@ -37,7 +37,7 @@ class DenseEngine:
     @staticmethod
     def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
         """Why this engine cannot run the model on such a graph, or None."""
-        if graph.bounded and graph.expiry == "readout" and not isinstance(model, GraphNetwork):
+        if graph.bounded and graph.resolved_expiry == "readout" and not isinstance(model, GraphNetwork):
             return "the model does not know which nodes are live, choose expiry='graph'"
         return None
 
@@ -53,7 +53,7 @@ class DenseEngine:
         if self._origin is None:
             self._origin = int(events["t"][0])
         self._events = np.concatenate([self._events, events])
-        if self._graph.expiry == "graph":
+        if self._graph.resolved_expiry == "graph":
             times = self._events["t"]
             self._events = self._events[first_live(times, self._graph, int(times[-1])) :]
 

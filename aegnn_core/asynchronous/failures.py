@@ -59,6 +59,6 @@ def not_final(model: nn.Module, graph: GraphConfig) -> str | None:
             return f"it runs no hooks and no forward set on a module, found one on {name or kind.__name__}"
     if not graph.directed:
         return "in an undirected graph older nodes change"
-    if graph.bounded and graph.expiry != "readout":
+    if graph.bounded and graph.resolved_expiry != "readout":
         return "with expiry='graph' older nodes change"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch_geometric.nn.conv import MessagePassing
 
@@ -33,6 +34,8 @@ class LayerNames:
         self._stack: list[nn.Module] = []
         self.dense: dict[str, None] = {}
         for module in model.modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks
             module.register_forward_pre_hook(self._enter)
             module.register_forward_hook(self._leave)
 

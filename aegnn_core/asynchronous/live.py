@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.conv import MessagePassing
 
+from aegnn_core.asynchronous.calling import eager
 from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.costs import Costs
 from aegnn_core.asynchronous.counting_engine import CountingEngine
@@ -312,12 +314,13 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
         ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the
             graph's; an unknown engine, or one that cannot run this model exactly.
     """
-    trained_for = getattr(model, "graph", None)
+    model = eager(model)
+    trained_for = getattr(model, "graph", None)  # may be anything, a layer for example
     if graph is None:
-        graph = trained_for or GraphConfig()
-    elif trained_for is not None:
+        graph = trained_for if isinstance(trained_for, GraphConfig) else GraphConfig()
+    elif isinstance(trained_for, GraphConfig):
         check_same_edges(trained_for, graph)
-    if not isinstance(model, GraphNetwork) and not graph.expiry_given:
+    if not isinstance(model, GraphNetwork) and graph.expiry is None:
         graph = replace(graph, expiry="graph")  # the model does not know that nodes may be there and not be live
     _check_evaluable(model)
     if engine not in ("auto", *ENGINES):
@@ -329,6 +332,8 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
         if reason := kind.refusal(model, graph):
             reasons.append(f"{name}: {reason}")
             continue
+        if engine == "auto" and kind is DenseEngine:
+            warnings.warn(f"the whole model runs at every output, because {'; '.join(reasons)}", stacklevel=2)
         with _plain_tensors():
             return LiveModel(kind(model, graph), name, model, graph)
     raise ValueError(f"no engine can run this model exactly ({'; '.join(reasons)})")
@@ -348,9 +353,11 @@ def _check_evaluable(model: nn.Module) -> None:
         if isinstance(module, MessagePassing) and getattr(module, "cached", False):
             raise ValueError(f"{called} keeps the normalisation of the first graph: make it with cached=False")
     for name, parameter in model.state_dict().items():
+        if not isinstance(parameter, Tensor):
+            continue  # of quantised modules
         if isinstance(parameter, nn.UninitializedParameter):
             raise ValueError(f"parameter {name} has no shape yet: run the model once")
-        if parameter.device.type != "meta" and not bool(torch.isfinite(parameter).all()):
+        if parameter.device.type != "meta" and not parameter.is_quantized and not bool(torch.isfinite(parameter).all()):
             raise ValueError(f"parameter {name} holds values that are not finite")
 
 

@@ -73,9 +73,9 @@ def _live_edges(neighbors, counts, first, last, mask, edge_index):
 
 
 @kernel
-def _skip_old(node_t, mask, first, last, time):
-    """The first of the nodes ``first .. last - 1`` that is younger than ``time``, or ``last``."""
-    while first < last and node_t[first & mask] <= time:
+def _skip_old(node_t, mask, first, last, time, window):
+    """The first of the nodes ``first .. last - 1`` that is younger than ``window`` at ``time``, or ``last``."""
+    while first < last and time - node_t[first & mask] >= window:
         first += 1
     return first
 
@@ -113,8 +113,6 @@ class PacketEngine:
         self._costs = CostMeter()
         width, height = self._model.sensor
         capacity = _SMALLEST_CAPACITY
-        if self._graph.max_nodes is not None:
-            capacity = max(capacity, _power_of_two(self._graph.max_nodes + _EVENTS_AT_ONCE))
         self._search = NeighborSearch(self._graph, width, height, capacity)
         self._x = np.empty(capacity, np.int64)
         self._y = np.empty(capacity, np.int64)
@@ -332,7 +330,7 @@ class PacketEngine:
         first = max(self._first, 0 if graph.max_nodes is None else size - graph.max_nodes)
         if graph.window is None:
             return first
-        return _skip_old(self._search.node_t, self._search.capacity - 1, first, size, time - graph.window)
+        return _skip_old(self._search.node_t, self._search.capacity - 1, first, size, time, graph.window)
 
     def _reserve(self, nodes: int) -> None:
         """Make the rings hold at least that many nodes. Nothing has changed if there is no memory for it."""

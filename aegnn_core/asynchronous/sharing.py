@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+
+from aegnn_core.asynchronous.calling import eager
 
 __all__ = ["Layers", "Settings", "constants_of", "shared_copy"]
 
@@ -20,13 +23,29 @@ _OWN = frozenset(vars(nn.Module()))
 def shared_copy(model: _Module) -> _Module:
     """A copy whose modules are its own, and whose parameters, buffers and other tensors are the model's.
 
-    The dictionaries of parameters and buffers are shared too, so that weights which replace others are seen.
+    The dictionaries of parameters and buffers are shared too, so that weights which replace others are seen. Modules
+    that ``torch.compile`` made are those that it was given.
     """
     memo: dict[int, Any] = {}
     for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            memo[id(module)] = module  # a copy would have weights of its own
+            continue
         for shared in (module._parameters, module._buffers, *_tensors_in(vars(module))):
             memo[id(shared)] = shared
-    return copy.deepcopy(model, memo)
+    for module in model.modules():
+        if eager(module) is not module:
+            memo[id(module)] = copy.deepcopy(eager(module), memo)
+    twin = copy.deepcopy(model, memo)
+    for module in _parts(twin):
+        module._compiled_call_impl = None  # what Module.compile() sets
+    return twin
+
+
+def _parts(model: nn.Module) -> list[nn.Module]:
+    """All modules that Python runs, without those that ``torch.compile`` puts around others."""
+    run_by_python = (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
+    return [module for module in run_by_python if eager(module) is module]
 
 
 def constants_of(model: nn.Module) -> dict[int, Any]:
@@ -70,7 +89,7 @@ class Settings:
 
     def __init__(self, model: nn.Module, twin: nn.Module) -> None:
         self._pairs = []
-        for original, own in zip(model.modules(), twin.modules(), strict=True):
+        for original, own in zip(_parts(model), _parts(twin), strict=True):
             held = {name: value for name, value in vars(own).items() if name not in _OWN}
             self._pairs.append((vars(original), vars(own), held, len(vars(own))))
 

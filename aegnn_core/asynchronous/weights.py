@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,20 +89,30 @@ def architecture_digest(model: nn.Module) -> str:
     """A hash of the model's classes, settings as far as they print, and names and shapes of its weights."""
     digest = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__}\n{model!r}".encode())
     for name, value in model.state_dict().items():
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        kind = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        digest.update(f"{name} {kind}\n".encode())
     return digest.hexdigest()
 
 
 def weights_digest(model: nn.Module) -> str:
-    """A hash of the values of all parameters and buffers."""
+    """A hash of the values of all parameters and buffers, and of what else is in the model's state."""
     digest = hashlib.sha256()
-    for value in chain(model.parameters(), model.buffers()):
+    for value in chain(model.parameters(), model.buffers(), *_others(list(model.state_dict().values()))):
         digest.update(content_of(value))
     return digest.hexdigest()
+
+
+def _others(state: Any) -> Iterator[list[Tensor]]:
+    """The tensors in what modules keep besides tensors, such as the weights of quantised layers."""
+    for value in state:
+        if isinstance(value, tuple):
+            yield [part for part in value if isinstance(part, Tensor)]
 
 
 def content_of(tensor: Tensor) -> bytes:
     """The elements of a tensor, whatever its type."""
     if not tensor.numel():
         return b""
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -29,9 +29,9 @@ from safetensors.numpy import save
 from torch_geometric.data import Data
 
 from aegnn_core.datasets.samples import EventSample, corners_of, with_boxes, with_label
-from aegnn_core.events.array import make_events
+from aegnn_core.events.array import check_events, make_events
 from aegnn_core.graph import GraphConfig
-from aegnn_core.graph.build import Neighbors, find_neighbors, join_neighbors
+from aegnn_core.graph.build import Neighbors, check_neighbors, find_neighbors, join_neighbors
 
 __all__ = ["FORMAT_VERSION", "PART_SUFFIX", "GraphFileError", "read_graph", "write_graphs"]
 
@@ -116,25 +116,35 @@ def read_graph(path: Path, number: int, graph: GraphConfig) -> Data:
 
     Raises:
         FileNotFoundError: there is no such file.
-        GraphFileError: the file is not whole, or has fewer graphs.
+        GraphFileError: the file is not whole, has fewer graphs, or neighbours that the rule does not give.
     """
     try:
         with safe_open(path, framework="np") as file:
             return _read(file, number, graph)
-    except SafetensorError as error:
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise GraphFileError(
-            f"{path}: {error}, expected a whole file of at least {number + 1} graphs; delete it, and aegnn preprocess"
-            " makes it again"
+            f"{path}: {str(error)[:300]}, expected a whole file of at least {number + 1} graphs; delete it, and aegnn"
+            " preprocess makes it again"
         ) from error
 
 
 def _read(file: Any, number: int, graph: GraphConfig) -> Data:
-    def section(name: str, begin: int, end: int) -> np.ndarray:
-        return file.get_slice(name)[begin:end] if begin < end else np.empty(0, np.uint8)
+    def section(name: str, begin: int, end: int, kind: str = "u") -> np.ndarray:
+        if begin == end:
+            return np.empty((0, 4) if name == "corners" else 0, np.uint8)
+        values = file.get_slice(name)[begin:end]
+        shape = (end - begin, 4) if name == "corners" else (end - begin,)
+        if values.shape != shape or values.dtype.kind != kind:
+            raise ValueError(f"{name} is {values.dtype} {list(values.shape)} where {list(shape)} numbers should be")
+        return values
 
     def bounds(of: str) -> tuple[int, int]:
-        begin, end = file.get_slice(f"{of}_offsets")[number : number + 2]
-        return int(begin), int(end)
+        begin, end = file.get_slice(f"{of}_offsets")[number : number + 2].tolist()
+        if not 0 <= begin <= end:
+            raise ValueError(f"graph {number} has its {of}s from {begin} to {end}")
+        return begin, end
 
     first, last = bounds("event")
     count = last - first
@@ -142,11 +152,20 @@ def _read(file: Any, number: int, graph: GraphConfig) -> Data:
     offsets = file.get_slice("event_offsets")[: number + 1]
     byte = int((-(-np.diff(offsets) // 8)).sum())
     p = np.unpackbits(section("p", byte, byte + -(-count // 8)), count=count)
+    if len(counts) and counts.max() > graph.max_neighbors:
+        raise ValueError(f"an event has {counts.max()} neighbours, the graph rule gives up to {graph.max_neighbors}")
     counts = counts.astype(np.int32)
     back = section("back", *bounds("neighbor"))
-    sources = np.repeat(np.arange(count, dtype=np.int32), counts) - back.astype(np.int32)
-    data = join_neighbors(make_events(t, x, y, p), Neighbors(counts, sources), graph)
+    if int(counts.sum()) != len(back):
+        raise ValueError(f"the events have {counts.sum()} neighbours, found {len(back)}")
+    sources = np.repeat(np.arange(count), counts) - back.astype(np.int64)
+    if len(sources) and not 0 <= sources.min() <= sources.max() < count:
+        raise ValueError(f"neighbours are events {sources.min()} to {sources.max()} of {count}")
+    sources = sources.astype(np.int32)
+    events, neighbors = check_events(make_events(t, x, y, p)), Neighbors(counts, sources)
+    check_neighbors(events, neighbors, graph)
+    data = join_neighbors(events, neighbors, graph)
     if "label" in file.keys():  # noqa: SIM118
         return with_label(data, int(section("label", number, number + 1)[0]))
     begin, end = bounds("box")
-    return with_boxes(data, section("corners", begin, end), section("classes", begin, end))
+    return with_boxes(data, section("corners", begin, end, "f"), section("classes", begin, end))

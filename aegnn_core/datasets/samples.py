@@ -108,7 +108,7 @@ def sample_events(events: np.ndarray, moment: int, graph: GraphConfig) -> np.nda
     """
     t = events["t"]  # which np.searchsorted would copy, every time
     last = bisect_right(t, moment)
-    first, more = 0, 0 if graph.expiry == "graph" else 1
+    first, more = 0, 0 if graph.resolved_expiry == "graph" else 1
     if graph.max_nodes is not None:
         first = max(first, last - graph.max_nodes - more * graph.max_nodes // 2)
     if graph.window is not None:

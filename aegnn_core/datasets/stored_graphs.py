@@ -95,7 +95,7 @@ def description(dataset: EventDataset, graph: GraphConfig, task: str) -> dict[st
         "task": task,
         "sensor": list(dataset.form.sensor),
         "labels": list(dataset.form.labels),
-        "graph": graph.to_dict(),
+        "graph": graph.resolved().to_dict(),
     }
     if (downsampler := dataset.downsampler) is not None:
         values |= {

@@ -59,10 +59,10 @@ def flops_per_event(
     graph = GraphConfig(directed=directed, max_nodes=window)
     events = stream.events
     dense = make_model_asynchronous(network, graph, engine="dense")
-    dense.update(events[-window:] if graph.expiry == "graph" else events)
+    dense.update(events[-window:] if graph.resolved_expiry == "graph" else events)
     dense.output()
     whole = dense.flops().total.last
-    if graph.expiry == "readout":
+    if graph.resolved_expiry == "readout":
         whole *= window / len(events)  # the dense graph has the nodes since the reset
 
     live = make_model_asynchronous(network, graph, engine=engine)

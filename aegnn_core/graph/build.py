@@ -10,10 +10,19 @@ from torch_geometric.data import Data
 
 from aegnn_core.events.array import check_events
 from aegnn_core.graph.config import GraphConfig
-from aegnn_core.graph.neighbors import NeighborSearch
+from aegnn_core.graph.neighbors import FOREVER, NeighborSearch
 from aegnn_core.machine_code import kernel
 
-__all__ = ["Neighbors", "build_graph", "edge_attributes", "find_neighbors", "first_live", "join_neighbors", "most_live"]
+__all__ = [
+    "Neighbors",
+    "build_graph",
+    "check_neighbors",
+    "edge_attributes",
+    "find_neighbors",
+    "first_live",
+    "join_neighbors",
+    "most_live",
+]
 
 _FLOAT = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -127,6 +136,47 @@ def find_neighbors(events: np.ndarray, graph: GraphConfig) -> Neighbors:
     return Neighbors(counts, sources)
 
 
+@kernel
+def _first_foreign(t, x, y, counts, sources, reach2, time_scale, longest, max_nodes):
+    """The first node with a neighbour that the rule does not give it, or one twice; -1 if there is none."""
+    n = 0
+    for k in range(len(t)):
+        for i in range(counts[k]):
+            j = np.int64(sources[n + i])
+            if j < 0 or j >= k or k - j >= max_nodes or t[k] - t[j] > longest:
+                return k
+            dx, dy, dt = float(x[k] - x[j]), float(y[k] - y[j]), time_scale * float(t[k] - t[j])
+            if dx * dx + dy * dy + dt * dt > reach2:
+                return k
+            for other in range(i):
+                if sources[n + other] == j:
+                    return k
+        n += counts[k]
+    return -1
+
+
+def check_neighbors(events: np.ndarray, neighbors: Neighbors, graph: GraphConfig) -> None:
+    """Raise ``ValueError`` unless the neighbours of events are ones that the rule allows, so that they may be joined.
+
+    Whether there should be others beside them is not looked for.
+    """
+    counts, sources = neighbors
+    t, x, y = _columns(events)
+    if len(counts) != len(t) or (len(counts) and (counts.min() < 0 or counts.max() > graph.max_neighbors)):
+        raise ValueError(
+            f"expected up to {graph.max_neighbors} neighbours for each of {len(t)} events, found up to"
+            f" {counts.max(initial=0)} for {len(counts)}"
+        )
+    if int(counts.sum()) != len(sources):
+        raise ValueError(f"the events have {counts.sum()} neighbours, found {len(sources)}")
+    youth = FOREVER if graph.window is None else graph.window - 1
+    longest = min(youth, FOREVER if graph.time_horizon is None else graph.time_horizon)
+    most = FOREVER if graph.max_nodes is None else graph.max_nodes
+    k = _first_foreign(t, x, y, counts, sources, graph.radius**2, graph.time_scale, longest, most)
+    if k >= 0:
+        raise ValueError(f"event {k} has a neighbour that the graph rule does not give it")
+
+
 def join_neighbors(
     events: np.ndarray,
     neighbors: Neighbors,
@@ -149,7 +199,7 @@ def join_neighbors(
     elif count and time < t[-1]:
         raise ValueError(f"time is {time} µs, before the last event at {t[-1]} µs")
     live_from = first_live(t, graph, time)
-    first = live_from if graph.expiry == "graph" else 0
+    first = live_from if graph.resolved_expiry == "graph" else 0
 
     counts, sources = neighbors
     size = int(counts[first:].sum()) * (1 if graph.directed else 2)
@@ -169,7 +219,7 @@ def join_neighbors(
         edge_attr=torch.from_numpy(edge_attr[:size]),
         t=torch.from_numpy(t[first:] - t[:1]),
     )
-    if graph.expiry == "readout":
+    if graph.resolved_expiry == "readout":
         data.live = torch.arange(count) >= live_from
     return data
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import yaml
@@ -11,6 +11,16 @@ import yaml
 __all__ = ["GraphConfig", "check_same_edges"]
 
 EXPIRY_RULES = ("readout", "graph")
+
+#: The largest values, by name. The time of a search grows with the area of the radius, memory with the neighbours, and
+#: sums of two times have to fit 64 bits.
+_LARGEST = {
+    "radius": 100,
+    "max_neighbors": 1024,
+    "time_horizon": 1 << 62,
+    "window": 1 << 62,
+    "max_nodes": 1 << 62,
+}
 
 
 @dataclass(frozen=True)
@@ -21,15 +31,15 @@ class GraphConfig:
     recent earlier live nodes with ``dx² + dy² + (time_scale · dt)² <= radius²`` (float64, from integer px and µs).
 
     Attributes:
-        radius: reach of an edge [px].
-        max_neighbors: most neighbours per node; the most recent are kept.
+        radius: reach of an edge [px], at most 100.
+        max_neighbors: most neighbours per node, at most 1024; the most recent are kept.
         time_scale: β, how many pixels one microsecond is worth [px/µs].
         directed: edges run from past to present only; otherwise the same pairs both ways.
         time_horizon: longest time an edge may span [µs], None for what the radius allows.
         window: a node is live while it is younger than this [µs], None for ever.
         max_nodes: a node is live while it is among this many last nodes, None for all.
-        expiry: what the end of a node's life does. ``"readout"`` (default if directed): it leaves the pooling, what it
-            passed on stays. ``"graph"`` (default if undirected): it leaves with all its edges.
+        expiry: what the end of a node's life does. ``"readout"``: it leaves the pooling, what it passed on stays.
+            ``"graph"``: it leaves with all its edges. None, the default, leaves that to :attr:`resolved_expiry`.
 
     Raises:
         ValueError: a value is out of its range; the message says which one is right.
@@ -54,27 +64,27 @@ class GraphConfig:
             value = getattr(self, name)
             if value is None and name != "max_neighbors":
                 continue
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, (int, float))
-                or value != value
-                or value % 1
-                or value < 1
-            ):
+            whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
+            if not whole or value < 1:
                 raise ValueError(f"graph: {name} must be a whole number of at least 1, found {value!r}")
             object.__setattr__(self, name, int(value))
+        for name, largest in _LARGEST.items():
+            value = getattr(self, name)
+            if value is not None and value > largest:
+                raise ValueError(f"graph: {name} must be at most {largest}, found {value!r}")
         if not isinstance(self.directed, bool):
             raise ValueError(f"graph: directed must be true or false, found {self.directed!r}")
-        object.__setattr__(self, "_expiry_given", self.expiry is not None)
-        if self.expiry is None:
-            object.__setattr__(self, "expiry", "readout" if self.directed else "graph")
-        if self.expiry not in EXPIRY_RULES:
+        if self.expiry is not None and self.expiry not in EXPIRY_RULES:
             raise ValueError(f"graph: expiry must be one of {', '.join(EXPIRY_RULES)}, found {self.expiry!r}")
 
     @property
-    def expiry_given(self) -> bool:
-        """Whether ``expiry`` was said, and not chosen by ``directed``."""
-        return self._expiry_given  # type: ignore[attr-defined]
+    def resolved_expiry(self) -> str:
+        """``expiry``, or where that is None ``"readout"`` for directed edges and ``"graph"`` for others."""
+        return self.expiry or ("readout" if self.directed else "graph")
+
+    def resolved(self) -> GraphConfig:
+        """The same rule with ``expiry`` said: rules that say and that leave open the same are equal then."""
+        return replace(self, expiry=self.resolved_expiry)
 
     @property
     def bounded(self) -> bool:

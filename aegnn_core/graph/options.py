@@ -56,8 +56,6 @@ def graph_from_options(arguments: argparse.Namespace, default: GraphConfig) -> G
     given = {name: value for name, value in vars(arguments).items() if name in (*_OPTIONS, "expiry")}
     if hasattr(arguments, "undirected"):
         given["directed"] = False
-    if not default.expiry_given:
-        given.setdefault("expiry", None)
     return replace(default, **given)
 
 
@@ -69,8 +67,8 @@ def graph_options(graph: GraphConfig) -> list[str]:
         options += [_flag(name), _NO_LIMIT if value is None else str(value)]
     if not graph.directed:
         options.append("--undirected")
-    if graph.expiry_given:
-        options += ["--expiry", str(graph.expiry)]
+    if graph.expiry is not None:
+        options += ["--expiry", graph.expiry]
     return options
 
 

@@ -15,12 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from aegnn_core.graph.config import GraphConfig
-from aegnn_core.nn.networks import NETWORKS, GraphNetwork, network
+from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network
 
 __all__ = ["TrainedModel", "describe", "for_sensor", "load_model", "packaged_models", "restore", "save_model"]
 
 _KEY = "aegnn"
 _VERSION = 1
+#: Columns and rows of the largest sensor.
+_MAX_SIDE = 4096
+_LONGEST_LABEL = 100
 _WEIGHTS = resources.files("aegnn_core") / "weights"
 
 
@@ -89,24 +92,89 @@ def restore(description: dict[str, Any], weights: dict[str, torch.Tensor], path:
     Raises:
         ValueError: a description of no model, of another format version, or of a model that the weights do not fit.
     """
+    version = description.get("version") if isinstance(description, dict) else None
+    if version is not None and repr(version) != repr(_VERSION):
+        raise ValueError(f"{path} has format version {repr(version)[:50]}, this package reads {_VERSION}")
     try:
-        if (version := description["version"]) == _VERSION:
-            trained_for = GraphConfig.from_dict(description["graph"])
-            architecture = _with_whole_ages(description["architecture"], trained_for)
-            module = network(**architecture)
-            labels, training = tuple(description["labels"]), dict(description["training"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has an aegnn header that does not describe a model: {error!r}") from error
-    if version != _VERSION:
-        raise ValueError(f"{path} has format version {version!r}, this package reads {_VERSION}")
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        # torch says every parameter on a line of its own; the first one tells enough.
-        reason = "; ".join(str(error).split("\n")[1:2]).strip()
-        raise ValueError(f"{path} does not fit its own architecture {description['architecture']}: {reason}") from error
+        if version is None:
+            raise KeyError("version")
+        trained_for = GraphConfig.from_dict(description["graph"])
+        architecture = _with_whole_ages(dict(description["architecture"]), trained_for)
+        training = dict(description["training"])
+        with torch.device("meta"):  # takes no memory, whatever it says
+            planned = network(**architecture)
+        _check_extent(planned)
+        labels = _checked_labels(description["labels"], architecture)
+    except _NOT_A_MODEL as error:
+        reason = f"{repr(error)[:300]}"
+        raise ValueError(f"{path} has an aegnn header that does not describe a model: {reason}") from error
+    if misfit := _misfit(planned, weights):
+        raise ValueError(f"{path} does not fit its own architecture {str(architecture)[:300]}: {misfit}")
+    module = network(**architecture)
+    module.load_state_dict(weights)
     module.graph = trained_for
     return TrainedModel(module, trained_for, labels, path.stem, architecture, training)
+
+
+#: What comes of it when values of any kind are taken for an architecture.
+_NOT_A_MODEL = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+
+
+def _check_extent(module: GraphNetwork) -> None:
+    """Raise ``ValueError`` if a network is for a sensor, or has a grid, that no memory could hold."""
+    width, height = module.sensor
+    if max(width, height) > _MAX_SIDE:
+        raise ValueError(f"sensor is {width} x {height} px, at most {_MAX_SIDE} a side")
+    for pooling in (*module.poolings, module.grid, module.counts):
+        if pooling is None:
+            continue
+        columns, rows = pooling.shape
+        if columns * rows > _MAX_SIDE**2:
+            raise ValueError(f"a grid of {columns} x {rows} cells, at most {_MAX_SIDE**2} in all")
+
+
+def _checked_labels(labels: Any, architecture: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the classes.
+
+    Raises:
+        ValueError: they are not one short text, without control characters, for each class.
+    """
+    classes = architecture.get("num_classes")
+    if classes is None:
+        classes = DATASETS[architecture["dataset"]].classes[architecture.get("task", "recognition")]
+    if not isinstance(labels, (list, tuple)) or len(labels) != classes:
+        found = len(labels) if isinstance(labels, (list, tuple)) else type(labels).__name__
+        raise ValueError(f"labels must be a list of one for each of the {classes} classes, found {found}")
+    for label in labels:
+        if not isinstance(label, str) or not 1 <= len(label) <= _LONGEST_LABEL or not label.isprintable():
+            raise ValueError(
+                f"a label must be a printable text of 1 to {_LONGEST_LABEL} characters, found {repr(label)[:50]}"
+            )
+    return tuple(labels)
+
+
+def _misfit(module: GraphNetwork, weights: dict[str, Any]) -> str | None:
+    """Why weights are not those of a network, or None if they may be."""
+    expected = module.state_dict()
+    if missing := sorted(expected.keys() - weights.keys()):
+        return f"{len(missing)} parameters are missing, {missing[0]} for one"
+    if unknown := sorted(map(str, weights.keys() - expected.keys())):
+        return f"{len(unknown)} parameters are unknown, {unknown[0][:100]} for one"
+    for name, wanted in expected.items():
+        value = weights[name]
+        if not isinstance(value, torch.Tensor):
+            return f"{name} is {type(value).__name__}, expected a tensor"
+        if value.shape != wanted.shape:
+            return f"{name} is {list(value.shape)}, expected {list(wanted.shape)}"
+        if value.layout != torch.strided or value.is_quantized:
+            return f"{name} is {value.layout} {value.dtype}, expected plain numbers"
+        if value.is_floating_point() != wanted.is_floating_point() or value.is_complex():
+            return f"{name} is {value.dtype}, expected {wanted.dtype}"
+        if wanted.is_floating_point() and not bool(torch.isfinite(value).all()):
+            return f"{name} holds values that are not finite"
+        if name.endswith("running_var") and bool((value < 0).any()):
+            return f"{name} is a variance, found {value.min().item():g}"
+    return None
 
 
 def _with_whole_ages(architecture: dict[str, Any], graph: GraphConfig) -> dict[str, Any]:
@@ -125,8 +193,15 @@ def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> 
         path: ends in ``.safetensors``.
         model: is computed with in single precision, whatever the file has.
         half: write weights of 16 bits, for a file of half the size.
+
+    Raises:
+        ValueError: :func:`load_model` would not take it: ``path`` does not end in ``.safetensors``, or the labels are
+            not one for each class.
     """
     path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"a model file must end in .safetensors, found {path}")
+    _checked_labels(model.labels, model.architecture)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
@@ -218,13 +293,12 @@ def _load(path: Path, device: str | torch.device, graph: GraphConfig | None) -> 
         )
     try:
         description = json.loads(metadata[_KEY])
-    except ValueError as error:
-        raise ValueError(f"{path} has an aegnn header that does not describe a model: {error!r}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has an aegnn header that does not describe a model: {repr(error)[:300]}") from error
     model = restore(description, weights, path)
-    if graph is not None and graph != model.graph:
-        raise ValueError(
-            f"{path} was trained for another graph configuration: {_difference(model.graph, graph)} (model, expected)"
-        )
+    if graph is not None and graph.resolved() != model.graph.resolved():
+        difference = _difference(model.graph.resolved(), graph.resolved())
+        raise ValueError(f"{path} was trained for another graph configuration: {difference} (model, expected)")
     model.network.to(target)
     return model
 

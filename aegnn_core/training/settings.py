@@ -178,8 +178,7 @@ class TrainSettings:
         graph, augmentation = (values.get(name) or {} for name in _NESTED)
         if graph:
             assert plain.graph is not None
-            defaults = {name: value for name, value in plain.graph.to_dict().items() if name != "expiry"}
-            plain = replace(plain, graph=GraphConfig.from_dict({**defaults, **graph}))
+            plain = replace(plain, graph=GraphConfig.from_dict({**plain.graph.to_dict(), **graph}))
         if augmentation:
             defaults = asdict(plain.augmentation or Augmentation())
             plain = replace(plain, augmentation=Augmentation.from_dict({**defaults, **augmentation}))
@@ -223,8 +222,8 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         raise ValueError(f"no configuration {str(source)!r}: expected a YAML file or one of {', '.join(packaged)}")
     try:
         values = yaml.load(file.read_text("utf8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{source} is not a YAML file: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ValueError(f"{source} is not a YAML file: {' '.join(str(error).split())[:500]}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{source} holds {type(values).__name__}, expected a mapping of settings to values")
     known = [item.name for item in fields(TrainSettings)]

@@ -148,7 +148,7 @@ def test_a_layer_equals_itself_on_the_whole_graph(name: str, rule: str) -> None:
     seed=st.integers(0, 5),
 )
 def test_any_layer_on_any_graph(name: str, events: np.ndarray, graph: GraphConfig, sizes: list[int], seed: int) -> None:
-    if graph.bounded and graph.expiry == "readout":
+    if graph.bounded and graph.resolved_expiry == "readout":
         graph = GraphConfig(**{**graph.to_dict(), "expiry": "graph"})
     if not len(events):
         return

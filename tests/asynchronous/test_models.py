@@ -172,7 +172,7 @@ class AsData(nn.Module):
     sizes=st.lists(st.sampled_from([1, 1, 1, 7, 20]), max_size=12),
 )
 def test_any_model_on_any_graph(name: str, events: np.ndarray, graph: GraphConfig, sizes: list[int]) -> None:
-    if graph.bounded and graph.expiry == "readout":
+    if graph.bounded and graph.resolved_expiry == "readout":
         graph = GraphConfig(**{**graph.to_dict(), "expiry": "graph"})
     if len(events):
         follow(randomized(MODELS[name]()), graph, events, [1, *sizes])

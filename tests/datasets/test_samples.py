@@ -29,7 +29,7 @@ def test_the_events_of_a_moment_hold_all_that_are_live_then(
     assert_array_equal(chosen, past[len(past) - len(chosen) :])
     live = live_nodes(past, graph, time)
     assert len(chosen) >= len(live)
-    if graph.expiry == "graph":
+    if graph.resolved_expiry == "graph":
         assert len(chosen) == len(live)
     else:
         longest = int(1.5 * graph.window) + 1 if graph.window is not None else None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 from torch_geometric.data import Data
 
 from aegnn_core import GraphConfig
@@ -188,3 +189,59 @@ def test_graphs_of_a_larger_camera_are_those_of_the_models_sensor(tmp_path: Path
     ):
         with pytest.raises(MissingFilesError):
             open_graphs(other, RULE, "detection")
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_a_tampered_file_is_refused_by_name_or_gives_a_graph_of_the_rule(tmp_path: Path, boxes: bool) -> None:
+    """One number, or one array, becomes another: what is read obeys the rule, or is refused."""
+    graph = GraphConfig(max_neighbors=4, window=50_000)
+    rng = np.random.default_rng(0)
+    events = make_events(np.sort(rng.integers(0, 90_000, 60)), *rng.integers(0, 9, (2, 60)), rng.integers(0, 2, 60))
+    label = None if boxes else 3
+    found = np.ones(3, BOX_DTYPE) if boxes else None
+    path = tmp_path / "graphs.safetensors"
+    write_graphs(path, [EventSample(part, label, found) for part in (events, events[:30])], graph)
+    good = load_file(path)
+    refused = 0
+    for name in [*good, "back", "counts", "t", "event_offsets", "neighbor_offsets"] * 12:
+        arrays = {key: value.copy() for key, value in good.items()}
+        kind = rng.integers(5)
+        if kind < 3 and arrays[name].size:
+            at = rng.integers(arrays[name].size)
+            info = np.iinfo(arrays[name].dtype) if arrays[name].dtype.kind != "f" else None
+            other = rng.integers(info.min, info.max, dtype=arrays[name].dtype) if info else np.nan
+            arrays[name].flat[at] = [0, other, arrays[name].flat[at] + 1][kind]
+        elif kind == 3:
+            arrays[name] = arrays[name][:-1]
+        else:
+            arrays[name] = arrays[name].astype([np.float64, np.int8][rng.integers(2)])
+        save_file(arrays, path)
+        for number in range(2):
+            try:
+                data = read_graph(path, number, graph)
+            except GraphFileError as error:
+                refused += 1
+                message = str(error)
+            else:
+                message = path.name
+                assert (
+                    0 <= data.edge_index.numpy().min(initial=0) <= data.edge_index.numpy().max(initial=0) < len(data.x)
+                )
+                assert bool((data.edge_index[0] < data.edge_index[1]).all())
+                assert bool((data.edge_attr >= 0).all() & (data.edge_attr <= 1).all())
+            assert path.name in message
+    assert refused > 50
+
+
+def test_a_neighbour_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    graph = GraphConfig()
+    path = tmp_path / "graphs.safetensors"
+    events = make_events(np.arange(5), np.arange(5), np.zeros(5), np.ones(5))
+    write_graphs(path, [EventSample(events, 0, None)], graph)
+    good = load_file(path)
+    for value, message in ((0, "event 1 has a neighbour"), (2, "neighbours are events -1 to 3 of 5")):
+        back = good["back"].copy()
+        back[0] = value
+        save_file({**good, "back": back}, path)
+        with pytest.raises(GraphFileError, match=rf"graphs\.safetensors: {message}"):
+            read_graph(path, 0, graph)

@@ -37,7 +37,7 @@ def edges_by_rule(events: np.ndarray, graph: GraphConfig, time: int | None = Non
     if time is None:
         time = int(events["t"][-1]) if len(events) else 0
     first = 0
-    if graph.expiry == "graph":
+    if graph.resolved_expiry == "graph":
         live = live_nodes(events, graph, time)
         first = live[0] if live else len(events)
     edges = set()

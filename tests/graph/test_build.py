@@ -27,7 +27,7 @@ def test_edges_are_those_of_the_rule(events: np.ndarray, graph: GraphConfig, lat
     data = build_graph(events, graph, time=time)
     assert edge_set(data) == edges_by_rule(events, graph, time)
     live = live_nodes(events, graph, time)
-    if graph.expiry == "readout":
+    if graph.resolved_expiry == "readout":
         assert torch.nonzero(data.live)[:, 0].tolist() == live
         assert data.num_nodes == len(events)
     else:

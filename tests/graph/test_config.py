@@ -1,5 +1,7 @@
 """A graph configuration checks itself, and says which value would be right."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -19,6 +21,12 @@ from aegnn_core.graph import GraphConfig
         ("time_horizon", 0),
         ("window", -5),
         ("max_nodes", True),
+        ("max_nodes", 2**63),
+        ("max_nodes", float("inf")),
+        ("window", 2**63),
+        ("time_horizon", 10**30),
+        ("radius", 101),
+        ("max_neighbors", 10**6),
         ("directed", 1),
         ("expiry", "never"),
     ],
@@ -29,8 +37,19 @@ def test_wrong_values_are_refused_by_name(field: str, value: object) -> None:
 
 
 def test_expiry_follows_the_direction() -> None:
-    assert GraphConfig(directed=True).expiry == "readout"
-    assert GraphConfig(directed=False).expiry == "graph"
+    assert GraphConfig(directed=True).resolved_expiry == "readout"
+    assert GraphConfig(directed=False).resolved_expiry == "graph"
+    assert GraphConfig(directed=False, expiry="readout").resolved_expiry == "readout"
+
+
+def test_what_is_left_open_stays_open() -> None:
+    """Equal rules behave alike, and another direction brings another expiry."""
+    assert GraphConfig().expiry is None
+    assert GraphConfig() != GraphConfig(expiry="readout")
+    assert GraphConfig().resolved() == GraphConfig(expiry="readout")
+    assert replace(GraphConfig(window=5), directed=False).resolved_expiry == "graph"
+    assert replace(GraphConfig(expiry="readout"), directed=False).resolved_expiry == "readout"
+    assert GraphConfig.from_dict(GraphConfig().to_dict()).expiry is None
 
 
 def test_it_survives_a_dictionary_and_prints_as_yaml() -> None:

@@ -1,5 +1,6 @@
 """Settings come from YAML, the command line and model files alike, and wrong ones are one clear sentence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ def test_parts_that_are_not_said_are_those_of_the_data_set(tmp_path: Path) -> No
     assert settings.graph is not None
     default = default_graph("gen1", "detection")
     assert (settings.graph.radius, settings.graph.window) == (4.0, default.window)
-    assert (settings.graph.directed, settings.graph.expiry) == (False, "graph")
+    assert (settings.graph.directed, settings.graph.resolved_expiry) == (False, "graph")
+    assert replace(default_graph("simulated", "recognition"), directed=False).resolved_expiry == "graph"
     assert settings.augmentation is not None
     assert (settings.augmentation.crop, settings.augmentation.rotation, settings.augmentation.mirror) == (0.5, 0, True)
 
@@ -134,3 +136,9 @@ def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     for option in (*graph, "--config", "--output", "--resume", "--option"):
         assert f"{option} " in text, option
     assert "one of gen1, ncaltech101, ncars, nmnist, nmnist_anytime, rosbag, scenes_detector, simulated" in text
+
+
+def test_a_configuration_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"deep\.yaml is not a YAML file"):
+        read_settings(tmp_path / "deep.yaml")

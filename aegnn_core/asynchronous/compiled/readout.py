@@ -63,10 +63,10 @@ class CellGrid:
         pos = torch.cartesian_prod(torch.arange(height), torch.arange(width)).flip(1).to(dtype)
         column, row = (index.numpy() for index in cells_of(pos, pooling.size, pooling.shape))
         image = self._number(column, row).astype(np.int32).reshape(height, width)
-        # An edge reaches as far to each side as the margin is wide.
-        widened = np.pad(image, reach, mode="edge")
-        around = np.lib.stride_tricks.sliding_window_view(widened, (2 * reach + 1, 2 * reach + 1))
-        self.at_border = np.pad((around != image[:, :, None, None]).any((2, 3)), reach).ravel()
+        # An edge reaches as far to each side as the margin is wide; columns and rows of cells never fall again.
+        sides = [np.pad(line, reach, mode="edge") for line in (column[:width], row[::width])]
+        across, down = (line[2 * reach :] != line[: len(line) - 2 * reach] for line in sides)
+        self.at_border = np.pad(down[:, None] | across, reach).ravel()
         self.of_pixel = np.pad(image, reach, constant_values=-1).ravel()
         inside = np.arange(self.rows * self.columns)
         self.inside = self._number(inside % self.columns, inside // self.columns)

@@ -159,8 +159,7 @@ def first_live(oldest, size, time, window, max_nodes, node_t):
     """Number of the oldest node that is live at ``time`` [µs], if ``size`` nodes have come; at least ``oldest``."""
     mask = len(node_t) - 1
     first = max(oldest, size - max_nodes)
-    limit = time - window
-    while first < size and node_t[first & mask] <= limit:
+    while first < size and time - node_t[first & mask] >= window:
         first += 1
     return first
 

@@ -66,7 +66,7 @@ _ORDINARY = (
     aggr.SumAggregation, aggr.MeanAggregation, aggr.MaxAggregation, aggr.MinAggregation, aggr.MulAggregation,
     aggr.VarAggregation, aggr.StdAggregation, aggr.SoftmaxAggregation, aggr.PowerMeanAggregation,
  aggr.MultiAggregation, aggr.DegreeScalerAggregation,
-    aggr.LSTMAggregation, FusedAggregation, nn.LSTM, nn.GRUCell,
+    FusedAggregation, nn.GRUCell,
 )  # fmt: skip
 
 

@@ -80,8 +80,10 @@ class IncrementalEngine:
     @staticmethod
     def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
         """Why this engine cannot run the model on such a graph, or None."""
-        if graph.bounded and graph.expiry == "readout" and not isinstance(model, GraphNetwork):
+        if graph.bounded and graph.resolved_expiry == "readout" and not isinstance(model, GraphNetwork):
             return "the model does not know which nodes are live, choose expiry='graph'"
+        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+            return "it cannot look into what torch.jit has made of a module"
         tensors = [*model.parameters(), *model.buffers()]
         if elsewhere := next((t.device for t in tensors if t.device.type != "cpu"), None):
             return f"it works on the CPU, the model is on {elsewhere}"
@@ -121,7 +123,7 @@ class IncrementalEngine:
         """Forget all events and costs."""
         sensor = self._model.sensor if isinstance(self._model, GraphNetwork) else None
         self._store = EventStore(self._graph, sensor, self._dtype)
-        readout = self._graph.expiry == "readout" and self._graph.bounded
+        readout = self._graph.resolved_expiry == "readout" and self._graph.bounded
         self._nodes = EventGraph(self._store, forgets=not readout)
         self._live = EventGraph(self._store, forgets=True) if readout else self._nodes
         self._tape = Tape()
@@ -234,7 +236,7 @@ class IncrementalEngine:
             "edge_index": EdgeIndex(graph),
             "edge_attr": EdgeAttributes(graph, 3, self._dtype),
         }
-        if self._graph.expiry == "readout" and self._live is self._nodes:
+        if self._graph.resolved_expiry == "readout" and self._live is self._nodes:
             values["live"] = ConstantRows("live", nodes, torch.tensor(True))
         return values
 

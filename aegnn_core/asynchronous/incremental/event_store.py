@@ -10,6 +10,7 @@ import torch
 from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes
+from aegnn_core.graph.neighbors import FOREVER
 from aegnn_core.machine_code import kernel
 
 __all__ = ["EventStore"]
@@ -174,8 +175,8 @@ def _degrees(rows, undirected, counts, out_count):
 
 
 @kernel
-def _first_younger(t, first, last, time):
-    while first < last and t[first] <= time:
+def _first_younger(t, first, last, time, window):
+    while first < last and time - t[first] >= window:
         first += 1
     return first
 
@@ -247,8 +248,8 @@ class EventStore:
             first = max(first, self.size - lives * self.graph.max_nodes)
         if self.graph.window is None:
             return first
-        oldest = time - lives * self.graph.window
-        return self.base + _first_younger(self.t, first - self.base, self.size - self.base, oldest)
+        window = min(lives * self.graph.window, FOREVER)
+        return self.base + _first_younger(self.t, first - self.base, self.size - self.base, time, window)
 
     def drop(self, first: int) -> None:
         """Nodes before number ``first`` will not be asked for again."""

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from aegnn_core.asynchronous.incremental.values import EdgeValue, RowCount, RowValue, Value
 
-__all__ = ["IN_PLACE", "SEVERAL_RESULTS", "SHAPES", "VIEWS", "Call", "local_form", "parameter_of", "sizes_key"]
+__all__ = ["IN_PLACE", "SAME", "SEVERAL_RESULTS", "SHAPES", "VIEWS", "Call", "local_form", "parameter_of", "sizes_key"]
 
 _NAMESPACES = (torch, Tensor, functional, torch.special, torch._C._nn)
 
@@ -82,6 +82,11 @@ def _elementwise(call: Call, dim: int) -> bool:
         elif _rank(tensor) == most and tensor.shape[0] != 1:
             return False
     return all(not isinstance(a, (tuple, list)) for a in call.args)
+
+
+def _where(call: Call, dim: int) -> bool:
+    """With a condition alone, it returns which elements fulfil it."""
+    return len(call.args) + len(call.kwargs) > 1 and _elementwise(call, dim)
 
 
 def _only_first(call: Call, dim: int) -> bool:
@@ -242,7 +247,7 @@ for _rule, _names in (
         """add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod pow float_power square
         sqrt rsqrt exp exp2 expm1 log log1p log2 log10 sin cos tan asin acos atan atan2 arctan2 sinh cosh tanh asinh
         acosh atanh sigmoid logit erf erfc abs absolute neg negative positive reciprocal sign sgn floor ceil round trunc
-        frac clamp clamp_min clamp_max clip minimum maximum fmin fmax hypot where eq ne lt le gt ge isnan isinf
+        frac clamp clamp_min clamp_max clip minimum maximum fmin fmax hypot eq ne lt le gt ge isnan isinf
         isfinite logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor
         nan_to_num lerp addcmul addcdiv masked_fill xlogy sinc deg2rad rad2deg logaddexp heaviside expand_as view_as
         relu relu6 elu selu celu gelu silu mish leaky_relu hardtanh hardsigmoid hardswish hardshrink softshrink
@@ -256,6 +261,7 @@ for _rule, _names in (
         """to type float double half bfloat16 int long bool detach clone contiguous alias requires_grad_ type_as
         zeros_like ones_like full_like empty_like""",
     ),
+    (_where, "where"),
     (_only_first, "linear prelu conv1d conv2d conv3d max_pool1d avg_pool1d adaptive_avg_pool1d group_norm"),
     (_product, "matmul mm __matmul__"),
     (_along(1), "amax amin mean var std all any median logsumexp argmax argmin"),
@@ -289,6 +295,9 @@ for _name, _default in (("chunk", 0), ("split", 0), ("tensor_split", 0), ("unbin
         _RULES[_function] = _along(1 if _name == "unbind" else 2, _default)
 _RULES[torch.linalg.norm] = _along(2)
 _RULES[torch.linalg.vector_norm] = _along(2)
+
+#: Functions that give the same tensor, as long as neither type nor place change.
+SAME = frozenset(_functions("to type long contiguous clone detach alias cpu type_as"))
 
 #: Functions that take the new shape of a tensor.
 SHAPES = frozenset(_functions("view reshape expand"))

@@ -18,6 +18,7 @@ from aegnn_core.asynchronous.incremental import reductions
 from aegnn_core.asynchronous.incremental.graphs import RowEdges
 from aegnn_core.asynchronous.incremental.local_operations import (
     IN_PLACE,
+    SAME,
     SEVERAL_RESULTS,
     SHAPES,
     VIEWS,
@@ -292,6 +293,8 @@ class Forward(TorchFunctionMode):
         func, args = call.func, call.args
         first = args[0] if args else None
         if isinstance(first, EdgeIndex):
+            if func in SAME and _keeps(call):
+                return self.track(first)
             if func is _AT and isinstance(args[1], int) and args[1] in (0, 1):
                 return self.track(first.end(args[1]))
             if func in (Tensor.unbind, torch.unbind, Tensor.__iter__) and args[1:] in ((), (0,)) and not call.kwargs:
@@ -621,6 +624,15 @@ class Forward(TorchFunctionMode):
         if type(result).__module__ == "torch.return_types":
             return type(result)([wrap(leaf) for leaf in result])
         return _replaced(result, wrap)
+
+
+def _keeps(call: Call) -> bool:
+    """Whether a function that may give another type or place does not: it is tried on nothing."""
+    nothing = lambda leaf: torch.empty(0, dtype=leaf.dtype) if isinstance(leaf, Value) else leaf  # noqa: E731
+    with torch._C.DisableTorchFunction():
+        before = nothing(call.args[0])
+        after = call.func(*_replaced(call.args, nothing), **_replaced(call.kwargs, nothing))
+    return isinstance(after, Tensor) and (after.dtype, after.device) == (before.dtype, before.device)
 
 
 def _corner_weights(attributes: Tensor) -> Tensor:
