@@ -275,7 +275,8 @@ def test_a_recogniser_keeps_its_voxels_on_another_sensor() -> None:
 @pytest.mark.parametrize("task", ["recognition", "detection"])
 def test_a_network_with_weights_for_places_stays_on_its_sensor(tmp_path: Path, task: str) -> None:
     architecture = {"name": "graph_res", "dataset": "simulated", "task": task}
-    save_model(tmp_path / "flat.safetensors", TrainedModel(network(**architecture), GRAPH, ("a",), "x", architecture))
+    labels = ("a", "b", "c")[: 3 if task == "recognition" else 2]
+    save_model(tmp_path / "flat.safetensors", TrainedModel(network(**architecture), GRAPH, labels, "x", architecture))
     assert load_model(tmp_path / "flat.safetensors", sensor=(160, 120)).width == 160
     with pytest.raises(ValueError, match=r"model flat has a fully connected head.* a sensor of 320 x 240 px"):
         load_model(tmp_path / "flat.safetensors", sensor=(320, 240))
