@@ -1,5 +1,6 @@
 """Fixtures that tests of every part use: real recordings, and a ROS network of the test's own."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,11 @@ from aegnn_ros.ros_domain import claim_ros_domain
 torch.set_num_threads(1)  # the tests' tensors are small; threads would only wait for each other
 settings.register_profile("aegnn", deadline=None)  # the first example of a test may compile Numba kernels
 settings.load_profile("aegnn")
+
+
+# A background job of a shell ignores Ctrl-C, and what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

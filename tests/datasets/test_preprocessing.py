@@ -97,7 +97,7 @@ def test_the_command_stores_once_and_says_what_it_did(
     assert capsys.readouterr().out.count("built now 0 of them with 0 events") == 3
     (description,) = (tmp_path / "nmnist" / "processed").glob("nmnist-recognition-*/graph.json")
     found = json.loads(description.read_text())
-    assert found["graph"] == {**GRAPH.to_dict(), "radius": 4.0}
+    assert found["graph"] == {**GRAPH.resolved().to_dict(), "radius": 4.0}
     assert (found["dataset"], found["task"], found["sensor"]) == ("nmnist", "recognition", [34, 34])
     (tmp_path / "nmnist" / "test").rename(tmp_path / "nmnist" / "elsewhere")
     assert main(arguments) == 2
