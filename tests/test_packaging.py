@@ -75,7 +75,11 @@ def imported(folder: Path) -> set[str]:
                 names.update(alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 names.add(node.module.partition(".")[0])
-    return names - sys.stdlib_module_names - {"aegnn_core", "aegnn_ros"}
+    return names - sys.stdlib_module_names - NEWER_STDLIB - {"aegnn_core", "aegnn_ros"}
+
+
+#: Of the standard library since Python 3.14, imported only there.
+NEWER_STDLIB = {"compression"}
 
 
 def required(*purposes: str) -> set[str]:
