@@ -66,10 +66,6 @@ def test_core_imports_where_ros_and_lightning_are_not_installed() -> None:
     run(sys.executable, "-c", BLOCK_IMPORTS.format(absent=absent), cwd=ROOT)
 
 
-#: Of the standard library of later versions of Python only.
-_LATER = {"compression"}
-
-
 def imported(folder: Path) -> set[str]:
     """Names of the foreign top-level packages that Python files below a folder import, wherever in the file."""
     names: set[str] = set()
@@ -79,7 +75,11 @@ def imported(folder: Path) -> set[str]:
                 names.update(alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 names.add(node.module.partition(".")[0])
-    return names - sys.stdlib_module_names - {"aegnn_core", "aegnn_ros"} - _LATER
+    return names - sys.stdlib_module_names - NEWER_STDLIB - {"aegnn_core", "aegnn_ros"}
+
+
+#: Of the standard library since Python 3.14, imported only there.
+NEWER_STDLIB = {"compression"}
 
 
 def required(*purposes: str) -> set[str]:

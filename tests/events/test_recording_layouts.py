@@ -245,6 +245,16 @@ def test_a_few_bytes_of_hdf5_do_not_claim_the_memory(tmp_path):
         read_events(path, max_events=1000)
 
 
+def test_chunks_that_are_missing_are_not_taken_for_events(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            dataset = file.create_dataset(f"events/{name}", data=EVENTS[name], chunks=(1,), maxshape=(None,))
+            dataset.resize((200_000,))
+    with pytest.raises(EventFormatError, match=r"a\.h5: /events/t has 200 of its 200000 chunks, expected a complete"):
+        read_events(path)
+
+
 def test_a_sensor_without_pixels_is_refused_by_name(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:

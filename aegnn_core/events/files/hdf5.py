@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -132,6 +133,20 @@ def _check_sizes(path: Path, datasets: list[h5py.Dataset], options: ReadOptions)
         raise EventFormatError(
             f"{path}: states {claimed} bytes of events, {stored} of them packed, in a file of {held},"
             " expected a complete HDF5 file"
+        )
+    for dataset in datasets:
+        _check_chunks(path, dataset)
+
+
+def _check_chunks(path: Path, dataset: h5py.Dataset) -> None:
+    """Refuse a data set of which chunks are missing: they would be read one by one, as events that are all zero."""
+    if dataset.chunks is None:
+        return
+    needed = math.prod(-(-side // chunk) for side, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    found = dataset.id.get_num_chunks()
+    if found < needed:
+        raise EventFormatError(
+            f"{path}: {dataset.name} has {found} of its {needed} chunks, expected a complete HDF5 file"
         )
 
 
