@@ -10,6 +10,7 @@ from aegnn_core.asynchronous import ENGINES
 from aegnn_core.drawing import EventSurface
 from aegnn_core.events import check_events, encode_evt3, make_events
 from aegnn_core.events.array import EVENT_DTYPE, LONGEST_STREAM_US
+from tests.nn.networks import taken_by
 
 DIRECT = {"t": "i8", "x": "i4", "y": "i4", "p": "i1"}
 
@@ -40,7 +41,7 @@ def test_off_may_be_minus_one() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_off_may_be_minus_one_in_every_engine(engine: str) -> None:
-    module = network("graph_res", dataset="nmnist").double()
+    module = network(taken_by(engine), dataset="nmnist").double()
     outputs = []
     for events in (SIGNED, PLAIN):
         live = make_model_asynchronous(module, GraphConfig(), engine=engine)

@@ -209,9 +209,9 @@ def test_a_network_runs_on_the_cameras_own_sensor_where_it_is_to(detector: Ready
 def test_a_network_is_not_made_for_a_sensor_that_no_camera_has(detector: ReadyModel) -> None:
     log = Log()
     stream = stream_of(replace(detector, native=True), log)
-    feed(stream, [replace(libcaer([10], 0), width=60_000, height=60_000)])
+    feed(stream, [replace(libcaer([10], 0), width=4_000, height=4_000)])
     assert stream.counts.packets_malformed == 1
-    assert "its sensor of 60000 x 60000 px is too large for a network of that size" in log.malformed[0]
+    assert "its sensor of 4000 x 4000 px is too large for a network of that size" in log.malformed[0]
     feed(stream, [libcaer([20], 1)])
     assert stream.counts.events_processed == 1
 
