@@ -122,7 +122,7 @@ class LiveModel:
         self._lock = threading.RLock()
         self._unfinished = False
         self._first_time = self._last_time = 0
-        self._extent = 0, 0
+        self._on_sensor, self._extent = self._sensor[0] is not None, (0, 0)
         self._events = 0
 
     def update(self, events: np.ndarray) -> None:
@@ -140,7 +140,7 @@ class LiveModel:
         if len(events) == 0:
             return
         times = events["t"]
-        first, last = int(times[0]), int(times[-1])
+        first, last = times.item(0), times.item(-1)
         with self._lock:
             if self._unfinished:
                 raise ValueError(UNFINISHED)
@@ -153,7 +153,7 @@ class LiveModel:
                 )
             elif last - self._first_time > LONGEST_STREAM_US:
                 raise ValueError(f"events: {too_long(self._first_time, last)}: reset() starts anew")
-            extent = self._reach_with(events, *self._extent)
+            extent = self._extent if self._on_sensor else self._reach_with(events, *self._extent)
             # Whatever ends the engine's work early may leave half of the packet behind.
             self._unfinished = True
             try:
@@ -167,7 +167,7 @@ class LiveModel:
 
     def _reach_with(self, events: np.ndarray, width: int, height: int) -> tuple[int, int]:
         """Width and height [px] over which the stream reaches with further events, where the model does not say."""
-        if self._sensor[0] is None and len(events):
+        if not self._on_sensor and len(events):
             width, height = max(width, int(events["x"].max()) + 1), max(height, int(events["y"].max()) + 1)
             check_extent(width, height)
         return width, height
