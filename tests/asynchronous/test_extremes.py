@@ -14,6 +14,7 @@ from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, networ
 from aegnn_core.asynchronous import ENGINES
 from aegnn_core.events import make_events
 from aegnn_core.events.array import LONGEST_STREAM_US
+from aegnn_core.nn.networks import NETWORKS
 from tests.nn.networks import randomize
 
 DAY_US = 86_400 * 10**6
@@ -40,6 +41,12 @@ def make_network(kind: str = "graph_res") -> nn.Module:
     if kind == "foreign":
         return randomize(Foreign().double(), 0).eval()
     return randomize(network(kind, dataset="nmnist", sensor=SENSOR).double(), 0)
+
+
+def network_for(engine: str, graph: GraphConfig) -> nn.Module:
+    """One of the package's networks that the engine takes."""
+    modules = (make_network(kind) for kind in NETWORKS)
+    return next(module for module in modules if ENGINES[engine].refusal(module, graph) is None)
 
 
 def answers(engine: str, module: nn.Module, graph: GraphConfig, first: int) -> list[torch.Tensor]:
@@ -75,7 +82,7 @@ RULES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_answers_do_not_depend_on_the_clock(engine: str, rule: str) -> None:
-    for kind in ("graph_res", "foreign"):
+    for kind in (*NETWORKS, "foreign"):
         graph, module = GraphConfig(**RULES[rule]), make_network(kind)
         if kind == "foreign":
             graph = GraphConfig(**{**graph.to_dict(), "expiry": "graph"})
@@ -89,7 +96,8 @@ def test_answers_do_not_depend_on_the_clock(engine: str, rule: str) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_gap_of_years_is_a_gap_like_any_other(engine: str) -> None:
-    module, graph = make_network("graph_grid"), GraphConfig(window=30_000)
+    graph = GraphConfig(window=30_000)
+    module = network_for(engine, graph)
     events = np.concatenate([crowd(0), crowd(LONGEST_STREAM_US // 2)])
     live = make_model_asynchronous(module, graph, engine=engine)
     for start in range(0, 120, 30):
@@ -101,7 +109,7 @@ def test_a_gap_of_years_is_a_gap_like_any_other(engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_stream_beyond_what_differences_hold_is_refused(engine: str) -> None:
-    live = make_model_asynchronous(make_network(), GraphConfig(), engine=engine)
+    live = make_model_asynchronous(network_for(engine, GraphConfig()), GraphConfig(), engine=engine)
     live.update(crowd(-(10**6)))
     before = live.output()
     for refused in (lambda: live.update(crowd(LONGEST_STREAM_US)), lambda: live.output(LONGEST_STREAM_US)):
@@ -138,9 +146,8 @@ def test_far_corners_of_no_sensor_are_refused(engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_limits_that_are_not_reached_take_no_memory(engine: str) -> None:
-    module, graph = make_network(), GraphConfig(max_nodes=10**9)
-    if ENGINES[engine].refusal(module, graph):
-        pytest.skip("not for this engine")
+    graph = GraphConfig(max_nodes=10**9)
+    module = network_for(engine, graph)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     live = make_model_asynchronous(module, graph, engine=engine)
     live.update(crowd(0))
