@@ -31,6 +31,7 @@ from aegnn_core.asynchronous.sharing import Layers
 from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
 from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long
 from aegnn_core.graph import GraphConfig, check_same_edges
+from aegnn_core.graph.neighbors import check_extent
 from aegnn_core.nn.networks import GraphNetwork
 
 __all__ = ["ENGINES", "Engine", "LiveModel", "make_model_asynchronous"]
@@ -123,6 +124,7 @@ class LiveModel:
         self._lock = threading.RLock()
         self._unfinished = False
         self._first_time = self._last_time = 0
+        self._on_sensor, self._extent = self._sensor[0] is not None, (0, 0)
         self._events = 0
 
     def update(self, events: np.ndarray) -> None:
@@ -140,7 +142,7 @@ class LiveModel:
         if len(events) == 0:
             return
         times = events["t"]
-        first, last = int(times[0]), int(times[-1])
+        first, last = times.item(0), times.item(-1)
         with self._lock:
             if self._unfinished:
                 raise ValueError(UNFINISHED)
@@ -153,6 +155,7 @@ class LiveModel:
                 )
             elif last - self._first_time > LONGEST_STREAM_US:
                 raise ValueError(f"events: {too_long(self._first_time, last)}: reset() starts anew")
+            extent = self._extent if self._on_sensor else self._reach_with(events, *self._extent)
             # Whatever ends the engine's work early may leave half of the packet behind.
             self._unfinished = True
             try:
@@ -160,9 +163,16 @@ class LiveModel:
             except NoRoomError:
                 self._unfinished = False
                 raise
-            self._last_time = last
+            self._last_time, self._extent = last, extent
             self._events += len(events)
             self._unfinished = False
+
+    def _reach_with(self, events: np.ndarray, width: int, height: int) -> tuple[int, int]:
+        """Width and height [px] over which the stream reaches with further events, where the model does not say."""
+        if not self._on_sensor and len(events):
+            width, height = max(width, int(events["x"].max()) + 1), max(height, int(events["y"].max()) + 1)
+            check_extent(width, height)
+        return width, height
 
     def output(self, time: int | None = None) -> Tensor:
         """The network's output for the events so far, a batch of one.
@@ -201,6 +211,7 @@ class LiveModel:
                 self.engine.reset()
             self._events = 0
             self._first_time = self._last_time = 0
+            self._extent = 0, 0
             self._unfinished = False
 
     def flops(self) -> Costs:
@@ -260,6 +271,7 @@ class LiveModel:
                     found, wanted = (text.strip("'")[:length] for text in (found, repr(expected)))
                     raise ValueError(f"state: it is for another {name}, {found}, expected {wanted}")
             events = events_of(state, self._sensor)
+            extent = self._reach_with(events, 0, 0)
             count = check_number("events", state["events"], len(events), 2**62)
             first = check_number("first_time", state["first_time"], -(2**63), int(events["t"][0]) if count else 0)
             last = check_number("last_time", state["last_time"], first, first + LONGEST_STREAM_US)
@@ -273,6 +285,7 @@ class LiveModel:
             self._unfinished = True
             self.engine = engine
             self._events, self._first_time, self._last_time = count, first, last
+            self._extent = extent
             self._unfinished = False
 
     def __reduce__(self) -> tuple[Any, ...]:

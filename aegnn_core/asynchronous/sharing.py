@@ -65,7 +65,7 @@ class Layers:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._children = [module._modules for module in model.modules()]
+        self._children = [module._modules for module in model.modules() if module._modules]
         self._seen = self._look()
 
     def check(self) -> None:

@@ -20,43 +20,45 @@ __all__ = ["WeightsVersion", "architecture_digest", "content_of", "weights_diges
 class WeightsVersion:
     """Sees cheaply that parameters or buffers of a model were written to, replaced or moved since the last look.
 
-    On the CPU their content is read, so that it does not matter who wrote, and how; elsewhere torch's count of changes
-    tells, which does not count what is written through ``.data``.
+    Where they lie in memory one after the other, on the CPU, their content is read, so that it does not matter who
+    wrote, and how. Of others torch's count of changes tells, which leaves out what is written through ``.data``.
     """
 
     def __init__(self, model: nn.Module) -> None:
+        held = (tensors for module in model.modules() for tensors in (module._parameters, module._buffers))
         # The dictionaries, not the tensors in them: load_state_dict(assign=True) puts others there.
-        self._tensors = [tensors for module in model.modules() for tensors in (module._parameters, module._buffers)]
-        self._places: list[tuple[int, int]] = []
-        self._table = _table([])
-        self._seen = 0
+        self._tensors: list[dict[str, Any]] = [tensors for tensors in held if len(tensors)]
+        self._places: list[int] = []
+        self._table, self._counted = _read_apart([])
+        self._seen: tuple[int, list[int]] = 0, []
         self.changed()
 
     def changed(self) -> bool:
         """Whether anything changed since the last call, or since this was made."""
-        tensors = chain.from_iterable(tensors.values() for tensors in self._tensors)
-        present = [tensor for tensor in tensors if tensor is not None]
-        places = [(_version(tensor), tensor.data_ptr()) for tensor in present]
+        places = [one.data_ptr() for tensors in self._tensors for one in tensors.values() if one is not None]
         moved = places != self._places
         if moved:
-            self._places, self._table = places, _table(present)
-        seen = _content(self._table)
+            present = [one for tensors in self._tensors for one in tensors.values() if one is not None]
+            self._places = places
+            self._table, self._counted = _read_apart(present)
+        seen = _content(self._table), [tensor._version for tensor in self._counted]
         before, self._seen = self._seen, seen
         return moved or seen != before
 
 
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+def _read_apart(tensors: list[Tensor]) -> tuple[np.ndarray, list[Tensor]]:
+    """Where the content of tensors is, and the tensors whose content cannot be read in place.
 
-
-def _table(tensors: list[Tensor]) -> np.ndarray:
-    """Where the content of tensors is: address and number of words of eight bytes, then of the bytes that are left."""
-    rows = []
+    For each of the former there are two rows: address and number of its words of eight bytes, and of the bytes left.
+    """
+    rows, others = [], []
     for tensor in tensors:
         if tensor.device.type == "cpu" and tensor.layout == torch.strided and tensor.is_contiguous():
             size = tensor.numel() * tensor.element_size()
             rows += [(tensor.data_ptr(), size // 8), (tensor.data_ptr() + size // 8 * 8, size % 8)]
-    return np.array(rows, np.int64).reshape(-1, 2)
+        elif not tensor.is_inference():
+            others.append(tensor)
+    return np.array(rows, np.int64).reshape(-1, 2), others
 
 
 @kernel

@@ -7,14 +7,17 @@ within the radius, so the cost depends on what happened around it and never on t
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.machine_code import kernel
 
-__all__ = ["FOREVER", "NeighborSearch", "SearchArrays", "insert_and_search"]
+__all__ = ["FOREVER", "MAX_PIXELS", "NeighborSearch", "SearchArrays", "check_extent", "insert_and_search"]
+
+#: Most pixels of an image in which neighbours are searched; two numbers are kept for each.
+MAX_PIXELS = 1 << 25
 
 #: Stands for "no limit" where the kernels take a duration [µs].
 FOREVER = 2**62
@@ -160,15 +163,23 @@ def insert_and_search(
 class SearchArrays(NamedTuple):
     """The arrays of a :class:`NeighborSearch`, as :func:`insert_and_search` describes them."""
 
-    head: np.ndarray
-    span: np.ndarray
-    previous: np.ndarray
-    node_t: np.ndarray
-    offsets: np.ndarray
-    reach_us: np.ndarray
-    chain_node: np.ndarray
-    chain_reach: np.ndarray
-    candidates: np.ndarray
+    head: Annotated[np.ndarray, np.int64]
+    span: Annotated[np.ndarray, np.int64]
+    previous: Annotated[np.ndarray, np.int64]
+    node_t: Annotated[np.ndarray, np.int64]
+    offsets: Annotated[np.ndarray, np.int64]
+    reach_us: Annotated[np.ndarray, np.int64]
+    chain_node: Annotated[np.ndarray, np.int64]
+    chain_reach: Annotated[np.ndarray, np.int64]
+    candidates: Annotated[np.ndarray, np.int64]
+
+
+def check_extent(width: int, height: int) -> None:
+    """Raise ``ValueError`` if neighbours cannot be searched on a sensor of that size [px]."""
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"events: they reach over {width} x {height} px, neighbours can be searched among {MAX_PIXELS} pixels"
+        )
 
 
 class NeighborSearch:
@@ -185,6 +196,7 @@ class NeighborSearch:
     def __init__(self, graph: GraphConfig, width: int, height: int, capacity: int) -> None:
         if capacity < 1 or capacity & (capacity - 1):
             raise ValueError(f"capacity must be a power of two, found {capacity}")
+        check_extent(width, height)
         self.graph = graph
         self.margin = int(np.floor(graph.radius))
         self.stride = width + 2 * self.margin

@@ -1,6 +1,7 @@
 """Every kernel of the compiled engine does what a few lines of NumPy do."""
 
 from collections import deque
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from aegnn_core.asynchronous.compiled.convolution import (
 )
 from aegnn_core.asynchronous.compiled.head import fold_norms
 from aegnn_core.asynchronous.compiled.plan import SplineTable
-from aegnn_core.asynchronous.handles import array_at, handles
+from aegnn_core.asynchronous.handles import KIND, addresses, array_at, first_rows, handles, parts_at
 from aegnn_core.nn import network
 from aegnn_core.nn.spline import SplineConv
 from tests.nn.networks import randomize
@@ -188,9 +189,46 @@ def test_compiled_code_reads_arrays_by_their_handles() -> None:
         return array_at(table, 0, np.int16)[2], array_at(table, 1, kind).sum(), len(array_at(table, 2, np.bool_))
 
     arrays = [np.arange(5, dtype=np.int16), np.ones((2, 3)), np.zeros(0, np.bool_)]
-    assert read(handles(arrays), 0.0) == (2, 6.0, 0)
+    assert read(addresses(arrays), 0.0) == (2, 6.0, 0)
     with pytest.raises(ValueError, match="must be contiguous"):
-        handles([np.ones((4, 4))[:, 1]])
+        addresses([np.ones((4, 4))[:, 1]])
+
+
+class Numbers(NamedTuple):
+    whole: Annotated[np.ndarray, np.int16]
+    floats: Annotated[np.ndarray, KIND]
+
+
+class Flags(NamedTuple):
+    flags: Annotated[np.ndarray, np.bool_]
+    more: Annotated[np.ndarray, KIND]
+
+
+FIRST, SECOND = first_rows((Numbers, Flags))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_compiled_code_reads_named_tuples_as_they_are_declared(dtype: type) -> None:
+    @njit
+    def read(table, kind):
+        numbers, flags = parts_at(table, FIRST, Numbers, kind), parts_at(table, SECOND, Flags, kind)
+        return numbers.whole[2], numbers.floats.sum(), flags.flags[0], flags.more[1], len(flags.more)
+
+    numbers = Numbers(np.arange(5, dtype=np.int16), np.ones(3, dtype))
+    flags = Flags(np.ones(1, bool), np.array([0.5, 1.5], dtype))
+    assert read(handles((numbers, flags), (Numbers, Flags), dtype), dtype(0)) == (2, 3.0, True, 1.5, 2)
+    with pytest.raises(TypeError, match="expected Numbers, found Flags"):
+        handles((flags, numbers), (Numbers, Flags), dtype)
+    with pytest.raises(TypeError, match=r"Numbers\.whole must be int16, found int64"):
+        handles((numbers._replace(whole=np.arange(5)), flags), (Numbers, Flags), dtype)
+
+
+def test_a_field_has_to_say_what_its_elements_are() -> None:
+    class Silent(NamedTuple):
+        values: np.ndarray
+
+    with pytest.raises(TypeError, match="field values of Silent does not say what its elements are"):
+        handles((Silent(np.ones(1)),), (Silent,), np.float64)
 
 
 def test_compiled_code_reads_the_clock() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten
 from aegnn_core.asynchronous.compiled.readout import Readout, make_batch
-from aegnn_core.asynchronous.compiled.stream import RULE, Nodes, append_events, first_live
+from aegnn_core.asynchronous.compiled.stream import RULE, TABLE, Frame, Nodes, append_events, first_live
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, Costs
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
@@ -152,9 +152,9 @@ class CompiledEngine:
         rule["per_class"], rule["per_edge"] = splines.slot.shape[1], splines.per_edge
         rule["reads_edges"], rule["queues"] = self._model.reads_edges, not self._readout.by_age
         self._search_arrays = search.arrays
-        self._handles = handles(
-            [self._rule, self._tally, *self._search_arrays, *self._nodes, *self._readout.cells, *self._batch]
-        )
+        frame = Frame(self._rule, self._tally)
+        parts = (frame, self._search_arrays, self._nodes, self._readout.cells, self._batch)
+        self._handles = handles(parts, TABLE, self._dtype)
 
     def update(self, events: np.ndarray) -> None:
         """Take the events through the layers."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
-from numba import from_dtype
 
 from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import LAYER, run_layer, weigh_dense, weigh_sparse
-from aegnn_core.asynchronous.handles import array_at
+from aegnn_core.asynchronous.handles import KIND, first_rows, parts_at
 from aegnn_core.graph.build import edge_attributes
 from aegnn_core.graph.neighbors import SearchArrays, insert_and_search
 from aegnn_core.machine_code import kernel
 
-__all__ = ["RULE", "Batch", "Cells", "Nodes", "append_events", "first_live"]
+__all__ = ["RULE", "TABLE", "Batch", "Cells", "Frame", "Nodes", "append_events", "first_live"]
 
 #: Scalars of the graph rule, the sensor and the network, for compiled code.
 RULE = np.dtype(
@@ -41,7 +40,11 @@ RULE = np.dtype(
 )
 
 
-_RULE, _LAYER = from_dtype(RULE), from_dtype(LAYER)
+class Frame(NamedTuple):
+    """The ``rule [1]``, and the ``tally`` of what the work costs, see :func:`append_events`."""
+
+    rule: Annotated[np.ndarray, RULE]
+    tally: Annotated[np.ndarray, np.int64]
 
 
 class Nodes(NamedTuple):
@@ -52,17 +55,17 @@ class Nodes(NamedTuple):
     ``SplineTable``; ``step_class`` gives the class of an edge from the step between its pixels.
     """
 
-    pixel: np.ndarray
-    cell: np.ndarray
-    link: np.ndarray
-    features: np.ndarray
-    layers: np.ndarray
-    constants: np.ndarray
-    step_class: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    class_slot: np.ndarray
-    class_weight: np.ndarray
+    pixel: Annotated[np.ndarray, np.int32]
+    cell: Annotated[np.ndarray, np.int32]
+    link: Annotated[np.ndarray, np.int32]
+    features: Annotated[np.ndarray, KIND]
+    layers: Annotated[np.ndarray, LAYER]
+    constants: Annotated[np.ndarray, KIND]
+    step_class: Annotated[np.ndarray, np.int32]
+    low: Annotated[np.ndarray, KIND]
+    high: Annotated[np.ndarray, KIND]
+    class_slot: Annotated[np.ndarray, np.int32]
+    class_weight: Annotated[np.ndarray, KIND]
 
 
 class Cells(NamedTuple):
@@ -73,29 +76,34 @@ class Cells(NamedTuple):
     node with an edge from the cell that lies a step away; ``step_number`` counts the steps.
     """
 
-    of_pixel: np.ndarray
-    at_border: np.ndarray
-    front_oldest: np.ndarray
-    back_newest: np.ndarray
-    back_oldest: np.ndarray
-    back_maximum: np.ndarray
-    touched: np.ndarray
-    newest_source: np.ndarray
-    step_number: np.ndarray
+    of_pixel: Annotated[np.ndarray, np.int32]
+    at_border: Annotated[np.ndarray, np.bool_]
+    front_oldest: Annotated[np.ndarray, np.int64]
+    back_newest: Annotated[np.ndarray, np.int64]
+    back_oldest: Annotated[np.ndarray, np.int64]
+    back_maximum: Annotated[np.ndarray, KIND]
+    touched: Annotated[np.ndarray, np.bool_]
+    newest_source: Annotated[np.ndarray, np.int64]
+    step_number: Annotated[np.ndarray, np.int64]
 
 
 class Batch(NamedTuple):
     """Buffers for as many nodes as go through the layers together: their neighbours, and see ``run_layer``."""
 
-    neighbors: np.ndarray
-    counts: np.ndarray
-    source: np.ndarray
-    row: np.ndarray
-    weight: np.ndarray
-    node: np.ndarray
-    own: np.ndarray
-    out: np.ndarray
-    sums: np.ndarray
+    neighbors: Annotated[np.ndarray, np.int64]
+    counts: Annotated[np.ndarray, np.int64]
+    source: Annotated[np.ndarray, np.uint32]
+    row: Annotated[np.ndarray, np.int32]
+    weight: Annotated[np.ndarray, KIND]
+    node: Annotated[np.ndarray, np.int64]
+    own: Annotated[np.ndarray, KIND]
+    out: Annotated[np.ndarray, KIND]
+    sums: Annotated[np.ndarray, KIND]
+
+
+#: What the table of handles is made of, in this order.
+TABLE = (Frame, SearchArrays, Nodes, Cells, Batch)
+_FRAME, _SEARCH, _NODES, _CELLS, _BATCH = first_rows(TABLE)
 
 
 @kernel(error_model="numpy")
@@ -165,72 +173,6 @@ def first_live(oldest, size, time, window, max_nodes, node_t):
 
 
 @kernel(error_model="numpy")
-def _search_at(table, row):
-    """Handles to a ``SearchArrays`` from a row of the table on."""
-    return SearchArrays(
-        array_at(table, row, np.int64),
-        array_at(table, row + 1, np.int64),
-        array_at(table, row + 2, np.int64),
-        array_at(table, row + 3, np.int64),
-        array_at(table, row + 4, np.int64),
-        array_at(table, row + 5, np.int64),
-        array_at(table, row + 6, np.int64),
-        array_at(table, row + 7, np.int64),
-        array_at(table, row + 8, np.int64),
-    )
-
-
-@kernel(error_model="numpy")
-def _nodes_at(table, row, kind):
-    """Handles to ``Nodes``; ``kind`` is a float of the kernels' type."""
-    return Nodes(
-        array_at(table, row, np.int32),
-        array_at(table, row + 1, np.int32),
-        array_at(table, row + 2, np.int32),
-        array_at(table, row + 3, kind),
-        array_at(table, row + 4, _LAYER),
-        array_at(table, row + 5, kind),
-        array_at(table, row + 6, np.int32),
-        array_at(table, row + 7, kind),
-        array_at(table, row + 8, kind),
-        array_at(table, row + 9, np.int32),
-        array_at(table, row + 10, kind),
-    )
-
-
-@kernel(error_model="numpy")
-def _cells_at(table, row, kind):
-    """Handles to ``Cells``."""
-    return Cells(
-        array_at(table, row, np.int32),
-        array_at(table, row + 1, np.bool_),
-        array_at(table, row + 2, np.int64),
-        array_at(table, row + 3, np.int64),
-        array_at(table, row + 4, np.int64),
-        array_at(table, row + 5, kind),
-        array_at(table, row + 6, np.bool_),
-        array_at(table, row + 7, np.int64),
-        array_at(table, row + 8, np.int64),
-    )
-
-
-@kernel(error_model="numpy")
-def _batch_at(table, row, kind):
-    """Handles to a ``Batch``."""
-    return Batch(
-        array_at(table, row, np.int64),
-        array_at(table, row + 1, np.int64),
-        array_at(table, row + 2, np.uint32),
-        array_at(table, row + 3, np.int32),
-        array_at(table, row + 4, kind),
-        array_at(table, row + 5, np.int64),
-        array_at(table, row + 6, kind),
-        array_at(table, row + 7, kind),
-        array_at(table, row + 8, kind),
-    )
-
-
-@kernel(error_model="numpy")
 def append_events(events, size, oldest, table, kind, computes):
     """Take events into the graph and through the layers, some at a time.
 
@@ -238,21 +180,20 @@ def append_events(events, size, oldest, table, kind, computes):
         events: structured ``[N]``, checked.
         size: nodes so far.
         oldest: number of the oldest that is in the cells.
-        table: handles to the rule ``[1]``, to the tally, and to the arrays of the ``SearchArrays``, ``Nodes``,
-            ``Cells`` and ``Batch``. The tally ``[layers + 5]`` is added to: nanoseconds of the search, of the splines,
-            of every layer and of the cells, and the numbers of edges and of rows of sums.
+        table: handles to the arrays of :data:`TABLE`. The tally ``[layers + 5]`` is added to: nanoseconds of the
+            search, of the splines, of every layer and of the cells, and the numbers of edges and of rows of sums.
         kind: a float of the kernels' type.
         computes: otherwise the features of these nodes are in their slots already, but for the input.
 
     Returns:
         How many events were taken, fewer than there are if the rings cannot hold all live nodes; the new ``oldest``.
     """
-    rule = array_at(table, 0, _RULE)[0]
-    tally = array_at(table, 1, np.int64)
-    search = _search_at(table, 2)
-    nodes = _nodes_at(table, 11, kind)
-    cells = _cells_at(table, 22, kind)
-    batch = _batch_at(table, 31, kind)
+    frame = parts_at(table, _FRAME, Frame, kind)
+    rule, tally = frame.rule[0], frame.tally
+    search = parts_at(table, _SEARCH, SearchArrays, kind)
+    nodes = parts_at(table, _NODES, Nodes, kind)
+    cells = parts_at(table, _CELLS, Cells, kind)
+    batch = parts_at(table, _BATCH, Batch, kind)
     node_t = search.node_t
     capacity = len(node_t)
     mask = capacity - 1
