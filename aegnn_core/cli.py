@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from aegnn_core.datasets.preprocess_command import add_preprocess_command
+from aegnn_core.datasets.simulate_command import add_simulate_command
 from aegnn_core.evaluation.evaluate_command import add_evaluate_command
 from aegnn_core.evaluation.flops_command import add_flops_command
 from aegnn_core.evaluation.replay_command import add_replay_command
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     bag.add_argument("--output", type=Path, default=Path("."), help="folder that gets a bag per recording")
     bag.add_argument("--topic", default=None, help="event topic of recordings that are bags with several")
     bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage of the bags")
+    add_simulate_command(commands, formatter)
     add_preprocess_command(commands, formatter)
     add_flops_command(commands, formatter)
     return parser
