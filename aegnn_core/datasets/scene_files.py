@@ -38,9 +38,7 @@ class SceneFile:
     boxes: int
 
 
-def write_scenes(
-    output: str | Path, form: str, seed: int, scenes: int, config: SceneConfig = SceneConfig()
-) -> Iterator[SceneFile]:
+def write_scenes(output: str | Path, form: str, seed: int, scenes: int, config: SceneConfig) -> Iterator[SceneFile]:
     """Write the scenes with the seeds ``seed, seed + 1, …`` as ``scene_<seed>``, one whenever the next is asked for.
 
     A bag has the boxes on ``/labels`` and the names of the classes on ``/label_info``. A file has the boxes in
