@@ -32,13 +32,16 @@ def _parser(doctor_alone: bool) -> argparse.ArgumentParser:
 
 
 def _add_commands(commands: Any, formatter: Any) -> None:
+    from aegnn_core.datasets.label_command import add_label_command
     from aegnn_core.datasets.preprocess_command import add_preprocess_command
     from aegnn_core.datasets.simulate_command import add_simulate_command
+    from aegnn_core.evaluation.benchmark_command import add_benchmark_command
     from aegnn_core.evaluation.evaluate_command import add_evaluate_command
     from aegnn_core.evaluation.flops_command import add_flops_command
     from aegnn_core.evaluation.replay_command import add_replay_command
     from aegnn_core.training.export_command import add_export_command
     from aegnn_core.training.train_command import add_train_command
+    from aegnn_core.viewing.view_command import add_view_command
 
     add_train_command(commands, formatter)
     add_export_command(commands, formatter)
@@ -56,8 +59,11 @@ def _add_commands(commands: Any, formatter: Any) -> None:
     bag.add_argument("--topic", default=None, help="event topic of recordings that are bags with several")
     bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage of the bags")
     add_simulate_command(commands, formatter)
+    add_label_command(commands, formatter)
+    add_view_command(commands, formatter)
     add_preprocess_command(commands, formatter)
     add_flops_command(commands, formatter)
+    add_benchmark_command(commands, formatter)
 
 
 def main(arguments: list[str] | None = None) -> int:
