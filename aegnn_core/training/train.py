@@ -19,7 +19,7 @@ from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network
 from aegnn_core.training.checkpoint_files import WholeCheckpoints
-from aegnn_core.training.data_module import TrainingData, open_training
+from aegnn_core.training.data_module import TrainingData, learns_from_counts, open_training
 from aegnn_core.training.export import export_checkpoint, read_checkpoint
 from aegnn_core.training.interruption import StopOnInterrupt
 from aegnn_core.training.loggers import make_logger
@@ -150,7 +150,8 @@ def _take_event_layers(module: GraphNetwork, graph: GraphConfig, source: Trained
 
 
 def _learner(settings: TrainSettings, model: TrainedModel, dataset: EventDataset | None) -> GraphLearner:
-    learn = GraphLearner if settings.recordings is None else HeadLearner
+    head_only = settings.recordings is not None or learns_from_counts(settings, model)
+    learn = HeadLearner if head_only else GraphLearner
     if dataset is None:
         return learn(model, settings.learning_rate, settings.steps)
     return learn(model, settings.learning_rate, settings.steps, _RECORDED_LABEL_SMOOTHING, dataset.form.counts)

@@ -20,7 +20,7 @@ from aegnn_core.training.augmentation import Augmentation
 from aegnn_core.training.data_module import open_training
 from aegnn_core.training.module import GraphLearner
 from aegnn_core.training.pooled_features import PooledFeatures
-from aegnn_core.training.recorded_samples import ChangedRecordings, RecordedSamples
+from aegnn_core.training.recorded_samples import ChangedRecordings, CountedSamples, RecordedSamples
 from aegnn_core.training.settings import TrainSettings, default_graph
 from aegnn_core.training.train import train
 from tests.datasets.tiny_datasets import write_ncars
@@ -245,6 +245,37 @@ def test_recorded_samples_change_each_time(nmnist: Path) -> None:
     assert torch.equal(samples[7].pos, one.pos)
     (same,) = [RecordedSamples(EventSamples(dataset, graph, "recognition"), None)[7]]
     assert torch.equal(same.pos, build_graph(dataset[7].stream.events, graph).pos)
+
+
+@pytest.mark.parametrize("window", [None, 100_000])
+def test_counted_samples_are_what_the_head_sees_of_their_graphs(nmnist: Path, window: int | None) -> None:
+    dataset = open_dataset("nmnist", "training", task="recognition")
+    graph = replace(default_graph("nmnist", "recognition"), window=window)
+    samples = RecordedSamples(EventSamples(dataset, graph, "recognition"), Augmentation())
+    module = network("histogram", dataset="nmnist", least_ages=[20_000, 80_000])
+    counted = CountedSamples(samples, module, graph)
+    module.head = torch.nn.Identity()
+    for number in (0, 7):
+        torch.manual_seed(number)
+        expected = module(samples[number])[0]
+        torch.manual_seed(number)
+        image, label = counted[number]
+        assert torch.equal(image, expected)
+        assert (int(label), len(counted)) == (int(samples[number].y), len(samples))
+    with pytest.raises(ValueError, match="only counts events"):
+        CountedSamples(samples, network("graph_grid", dataset="nmnist"), graph)
+
+
+def test_a_recogniser_that_counts_is_trained_without_graphs(nmnist: Path) -> None:
+    path = nmnist / "tiny.safetensors"
+    options = {"crop": [16, 16], "widths": [4, 4, 4]}
+    common: dict[str, Any] = {"network": "histogram", "dataset": "nmnist", "options": options}
+    more = {"steps": 3, "validate_every": 2, "validation_samples": 5, "precision": "bf16-mixed"}
+    trained = train_(path, **common, **more).network
+    torch.manual_seed(1)
+    untrained = network("histogram", dataset="nmnist", **options)
+    assert not torch.allclose(trained.head.linear.weight, untrained.head.linear.weight, atol=1e-3)
+    assert load_model(path).training["validation/accuracy"] >= 0
 
 
 def test_a_head_learns_from_recordings_that_were_changed_once(nmnist: Path) -> None:
