@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +17,9 @@ from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.training.augmentation import Augmentation
 
 __all__ = ["ChangedRecordings", "ChangedStoredGraphs", "CountedSamples", "RecordedSamples"]
+
+#: More events of a cell than this are taken for this many.
+_COUNTED = 1 << 16
 
 
 class RecordedSamples(Dataset[Data]):
@@ -60,6 +65,7 @@ class CountedSamples(Dataset[tuple[Tensor, Tensor]]):
             raise ValueError("samples are counted for a network that only counts events, found one with other layers")
         assert network.counts is not None
         self._samples, self._counts, self._graph = samples, network.counts, graph
+        self._logarithms = np.log1p(np.arange(_COUNTED, dtype=np.float32))
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -67,12 +73,15 @@ class CountedSamples(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         sample = self._samples.changed(number)
         t = sample.events["t"].astype(np.int64)
-        live = sample.events[first_live(t, self._graph, int(t[-1]) if len(t) else 0) :]
-        place = torch.from_numpy(np.stack([live["x"], live["y"]], 1).astype(np.float32))
-        polarity = torch.from_numpy(np.where(live["p"] > 0, np.float32(1), np.float32(-1))[:, None])
-        batch = torch.zeros(len(live), dtype=torch.long)
-        image = self._counts(polarity, place, batch, 1, torch.from_numpy(live["t"].astype(np.int64)))
-        return image[0], torch.tensor(sample.label)
+        first = first_live(t, self._graph, int(t[-1]) if len(t) else 0)
+        live, age = sample.events[first:], t[-1:] - t[first:]
+        (width, height), (columns, rows) = self._counts.size, self._counts.shape
+        column, row = np.floor_divide(live["x"], width).astype(int), np.floor_divide(live["y"], height).astype(int)
+        channel = 2 * np.searchsorted(self._counts.least_ages, age, "right") + (live["p"] > 0)
+        shape = (self._counts.channels, rows, columns)
+        counts = np.bincount((channel * rows + row) * columns + column, minlength=math.prod(shape))
+        image = self._logarithms[np.minimum(counts, _COUNTED - 1)]
+        return torch.from_numpy(image.reshape(shape)), torch.tensor(sample.label)
 
 
 class ChangedStoredGraphs(Dataset[Data]):
