@@ -99,7 +99,8 @@ class TrainingData(lightning.LightningDataModule):
         if self._settings.preprocessed:
             graphs = open_graphs(dataset, self._model.graph, self._settings.task)
             return ChangedStoredGraphs(graphs, augmentation, dataset.form.sensor)
-        return RecordedSamples(EventSamples(dataset, self._model.graph, self._settings.task), augmentation)
+        samples = EventSamples(dataset, self._model.graph, self._settings.task, self._settings.in_memory)
+        return RecordedSamples(samples, augmentation)
 
     def _graph_loader(self, samples: Dataset[Any], **options: Any) -> DataLoader:
         workers = self._settings.num_workers
@@ -119,7 +120,7 @@ class TrainingData(lightning.LightningDataModule):
             changed = SimulatedRecordings(model.graph, settings.seed, recordings)
         else:
             assert settings.augmentation is not None
-            samples = EventSamples(self._training, model.graph, settings.task)
+            samples = EventSamples(self._training, model.graph, settings.task, settings.in_memory)
             changed = ChangedRecordings(samples, settings.augmentation, settings.seed, recordings)
         features = PooledFeatures(model.network, changed, settings.num_workers, _LARGEST_SHIFT)
         return DataLoader(features, settings.batch_size, shuffle=True)

@@ -124,6 +124,9 @@ class TrainSettings:
     devices: int = _setting(_COUNT, "GPUs, or processes on the CPU, per machine", 1, resumable=True)
     num_nodes: int = _setting(_COUNT, "machines", 1, resumable=True)
     num_workers: int = _setting(_NATURAL, "processes per device that simulate or read", 1, resumable=True)
+    in_memory: bool = _setting(
+        _SWITCH, "keep recordings in memory once they are read, every process for itself", False, resumable=True
+    )
     logger: str = _setting(_TEXT, "what keeps the curves", "tensorboard", choices=LOGGERS, resumable=True)
     graph: GraphConfig | None = None
     augmentation: Augmentation | None = None
