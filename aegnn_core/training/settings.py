@@ -93,6 +93,7 @@ class TrainSettings:
     learning_rate: float = _setting(_POSITIVE, "highest learning rate", 4e-3)
     seed: int = _setting(_NATURAL, "of weights and samples", 1)
     event_layers: str | None = _setting(_TEXT, "model whose layers on events to take over as they are", None)
+    start_from: str | None = _setting(_TEXT, "model whose weights to begin with, of the same network", None)
     scenes: int | None = _setting(
         _COUNT, "different simulated scenes, looked at again and again; new ones if not", None
     )

@@ -168,6 +168,19 @@ def test_training_can_take_over_the_event_layers_of_a_model(tmp_path: Path) -> N
         train_(tmp_path / "other" / "x.safetensors", steps=1, graph=GraphConfig(radius=2.0), **common)
 
 
+def test_training_can_begin_with_the_weights_of_a_model(tmp_path: Path) -> None:
+    options = {"least_ages": [20_000], "widths": [4, 4, 4, 4, 4]}
+    common: dict[str, Any] = {"network": "histogram", "task": "detection", "scenes": 1, "options": options}
+    first = train_(tmp_path / "first" / "model.safetensors", **common, steps=2)
+    start = str(tmp_path / "first" / "model.safetensors")
+    second = train_(tmp_path / "second" / "model.safetensors", **common, steps=2, start_from=start, learning_rate=1e-7)
+    trained = dict(second.network.named_parameters())
+    for name, value in first.network.named_parameters():
+        torch.testing.assert_close(trained[name], value, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="start_from: the weights of model are of another network"):
+        train_(tmp_path / "third" / "model.safetensors", **{**common, "options": {}}, steps=2, start_from=start)
+
+
 def test_a_head_learns_from_features_that_are_computed_once(tmp_path: Path) -> None:
     """The figures would be those of new samples: features are the network's own, but for a shift and half precision."""
     path = tmp_path / "tiny.safetensors"
