@@ -1,9 +1,10 @@
-"""Fixtures that tests of every part use: real recordings, and a ROS network of the test's own."""
+"""What tests of every part use: recordings, a ROS network of the test's own, and how they run in several processes."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,32 @@ settings.load_profile("aegnn")
 # A background job of a shell ignores Ctrl-C, and what the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the tests: each file is one's, and one has all that start nodes.
+
+    So modules make their fixtures once, and no two tests that watch the time of nodes disturb each other.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/ros" if file.startswith("tests/ros/") else file
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let a test that measures real time run again when it fails, which the summary shows."""
+    for item in items:
+        if mark := item.get_closest_marker("real_time"):
+            if not mark.kwargs.get("reason"):
+                raise pytest.UsageError(f'{item.nodeid}: real_time wants a reason: real_time(reason="...")')
+            if config.pluginmanager.hasplugin("rerunfailures"):
+                item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(scope="session")
