@@ -11,6 +11,7 @@ import torch
 from hypothesis import settings
 
 from aegnn_ros.ros_domain import claim_ros_domain
+from tests.recordings import REAL, make_recording
 
 torch.set_num_threads(1)  # the tests' tensors are small; threads would only wait for each other
 settings.register_profile("aegnn", deadline=None)  # the first example of a test may compile Numba kernels
@@ -51,10 +52,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real recordings beside the repository; tests that need it are skipped where it is absent."""
-    folder = Path(__file__).parents[2] / "shared" / "data"
-    if not folder.is_dir():
+    if not REAL.is_dir():
         pytest.skip("real recordings are not at ../shared/data")
-    return folder
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def made_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for recordings that tests make."""
+    return tmp_path_factory.mktemp("recordings")
+
+
+@pytest.fixture
+def recording(request: pytest.FixtureRequest, made_recordings: Path) -> Path:
+    """A recording, made or real, by the name that :func:`tests.recordings.recordings` gives a test."""
+    name = request.param
+    return make_recording(made_recordings, name) if name.startswith("made/") else REAL / name
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,14 +31,10 @@ MADE_BAGS = {
 }
 
 
-def recordings(*names: str) -> list[object]:
-    """Parameters of a test, one for each name in :data:`REAL`; those that are not there are skipped."""
-    return [
-        pytest.param(name, marks=pytest.mark.skipif(not (REAL / name).exists(), reason="no real recordings at ../shared"))
-        if not name.startswith("made/")
-        else name
-        for name in names
-    ]
+def recordings(*names: str) -> list[Any]:
+    """Parameters of a test, for the fixture ``recording``: those that are made, and real ones, skipped where absent."""
+    absent = pytest.mark.skipif(not REAL.is_dir(), reason="real recordings are not at ../shared/data")
+    return [name if name.startswith("made/") else pytest.param(name, marks=absent) for name in names]
 
 
 def street(size: tuple[int, int], duration_us: int = 20_000) -> EventStream:
@@ -45,14 +42,20 @@ def street(size: tuple[int, int], duration_us: int = 20_000) -> EventStream:
     return simulate_scene(7, replace(SceneConfig(), duration_us=duration_us).for_camera(size)).stream
 
 
-def make_recordings(folder: Path) -> None:
-    """Write what :data:`MADE_RAW` and :data:`MADE_BAGS` name below the folder."""
-    (folder / "made").mkdir()
-    small = street((160, 120), 100_000)
-    header = f"% evt 3.0\n% format EVT3;height={small.height};width={small.width}\n% end\n"
-    (folder / MADE_RAW).write_bytes(header.encode() + encode_evt3(small.events))
-    for name, (encoding, size) in MADE_BAGS.items():
-        write_event_bag(folder / name, camera_packets(street(size), encoding))
+def make_recording(folder: Path, name: str) -> Path:
+    """Write the recording of this name below the folder, where it is not there yet."""
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    if path.exists():
+        return path
+    if name == MADE_RAW:
+        stream = street((160, 120), 100_000)
+        header = f"% evt 3.0\n% format EVT3;height={stream.height};width={stream.width}\n% end\n"
+        path.write_bytes(header.encode() + encode_evt3(stream.events))
+    else:
+        encoding, size = MADE_BAGS[name]
+        write_event_bag(path, camera_packets(street(size), encoding))
+    return path
 
 
 def camera_packets(stream: EventStream, encoding: str, packet_us: int = 1_000) -> Iterator[EventPacket]:
