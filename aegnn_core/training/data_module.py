@@ -147,7 +147,12 @@ def open_training(settings: TrainSettings) -> EventDataset:
 
 def _open_split(settings: TrainSettings, split: str) -> EventDataset:
     return open_dataset(
-        settings.dataset, split, task=settings.task, sensor=settings.size, downsampling=settings.downsampling
+        settings.dataset,
+        split,
+        task=settings.task,
+        sensor=settings.size,
+        downsampling=settings.downsampling,
+        topic=settings.topic,
     )
 
 
