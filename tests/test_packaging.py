@@ -24,7 +24,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
-import aegnn_core
+from aegnn_core import *
 """
 
 
@@ -53,7 +53,7 @@ def run(*command: str, cwd: Path, **variables: str) -> str:
 
 
 def test_importing_the_core_pulls_in_neither_ros_nor_lightning() -> None:
-    show = "import sys, aegnn_core; print(*{name.partition('.')[0] for name in sys.modules})"
+    show = "from aegnn_core import *; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
 
     loaded = run(sys.executable, "-c", show, cwd=ROOT).split()
 
