@@ -12,6 +12,7 @@ from aegnn_core.evaluation.flops_command import add_flops_command
 from aegnn_core.evaluation.replay_command import add_replay_command
 from aegnn_core.training.export_command import add_export_command
 from aegnn_core.training.train_command import add_train_command
+from aegnn_core.version import __version__
 
 __all__ = ["main"]
 
@@ -27,6 +28,7 @@ def _bag(arguments: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(prog="aegnn", description="Asynchronous, event-based graph neural networks.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True)
 
     add_train_command(commands, formatter)
