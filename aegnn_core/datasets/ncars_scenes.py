@@ -1,8 +1,8 @@
 """Street scenes to learn detection from: real cars and backgrounds of N-Cars on a canvas, beside simulated scenes.
 
 N-Cars (Sironi et al., CVPR 2018) has recordings of 100 ms, cut out around a car or somewhere else, of which the corner
-lies at the origin. Here several of them are put on one sensor, smaller or larger, mirrored, faster or slower. Half of
-the cars drive by, and half are turned a little. Where a car was put is where its box is at the end.
+lies at the origin. Here several of them are put on one sensor, smaller or larger, mirrored, faster or slower. Where a
+car was put is where its box is.
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ _CAR = CLASSES.index("car")
 _CAR_WIDTH, _BACKGROUND_WIDTH = (14.0, 80.0), (20.0, 110.0)
 #: How many of each there are at most; the speed changes by up to this factor.
 _MOST_CARS, _MOST_BACKGROUNDS, _SPEED = 3, 6, 1.7
-#: Half of the cars are turned by up to so many degrees. Half drive by, at up to so many of their lengths and heights a
-#: second, while crops of N-Cars go with their cars.
-_LARGEST_TURN, _DRIVING = 18.0, (3.0, 1.0)
 #: Cars do not overlap by more than this share of the smaller one, and are on the canvas with at least that share.
 _LARGEST_OVERLAP, _LEAST_SHARE = 0.2, 0.6
 #: Shot noise is up to so many events per pixel and second; smaller boxes [px] are left out.
@@ -117,7 +114,7 @@ def compose_street(
     placed = [noise, *(_put(events, _BACKGROUND_WIDTH, sensor, memory_us, rng)[0] for events in backgrounds)]
     corners: list[np.ndarray] = []
     for events in cars:
-        put, place = _put(_turned(events, rng), _CAR_WIDTH, sensor, memory_us, rng, _DRIVING)
+        put, place = _put(events, _CAR_WIDTH, sensor, memory_us, rng)
         inside = np.clip(place, 0, [*sensor, *sensor])
         if _area(inside) < _LEAST_SHARE * _area(place) or any(_overlap(inside, c) > _LARGEST_OVERLAP for c in corners):
             continue
@@ -161,18 +158,10 @@ def tile_scenes(samples: list[EventSample], config: SceneConfig) -> EventSample:
 
 
 def _put(
-    events: np.ndarray,
-    widths: tuple[float, float],
-    sensor: tuple[int, int],
-    end: int,
-    rng: np.random.Generator,
-    driving: tuple[float, float] = (0.0, 0.0),
+    events: np.ndarray, widths: tuple[float, float], sensor: tuple[int, int], end: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A recording at a random place and of a random width, its last event at ``end``; and its corners ``[4]`` [px].
-
-    Half of those with largest speeds for ``driving`` [widths/s, heights/s] come to this place from elsewhere.
-    """
-    side = _side(events)
+    """A recording at a random place and of a random width, its last event at ``end``; and its corners ``[4]`` [px]."""
+    side = np.array([int(events["x"].max()) + 1, int(events["y"].max()) + 1]) if len(events) else np.ones(2, int)
     # Larger than they are, recordings would have holes.
     width = min(np.exp(rng.uniform(*np.log(widths))), side[0])
     size = np.maximum(1, np.rint(side * width / side[0])).astype(int)
@@ -183,32 +172,11 @@ def _put(
     letterbox = Letterbox((int(side[0]), int(side[1])), (int(size[0]), int(size[1])))
     small = integrate(events, letterbox) if letterbox.shrinks else project(events, letterbox)
     speed = np.exp(rng.uniform(-1, 1) * np.log(_SPEED))
-    age = np.rint((int(events["t"][-1] if len(events) else 0) - small["t"]) / speed).astype(np.int64)
-    velocity = rng.uniform(-1, 1, 2) * driving * size * rng.integers(2)
-    place = np.stack([small["x"], small["y"]], 1) + corner - np.rint(age[:, None] * 1e-6 * velocity)
-    seen = (place >= 0).all(1) & (place < sensor).all(1) & (age < end)
-    x, y = place[seen].astype(np.int64).T
-    return make_events(end - age[seen], x, y, small["p"][seen]), np.concatenate([corner, corner + size])
-
-
-def _side(events: np.ndarray) -> np.ndarray:
-    """Width and height ``[2]`` [px] of the crop that events lie in; at least 1."""
-    return np.array([int(events[name].max(initial=0)) + 1 for name in "xy"])
-
-
-def _turned(events: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Half of the time, events turned about the middle of their crop, in a crop around what was the ellipse in it."""
-    if rng.integers(2):
-        return events
-    angle = np.deg2rad(rng.uniform(-_LARGEST_TURN, _LARGEST_TURN))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    side = _side(events)
-    turned_side = np.maximum(1, np.rint(np.sqrt((turn**2) @ side**2))).astype(int)
-    place = np.stack([events["x"], events["y"]], 1) - (side - 1) / 2
-    place = np.rint(place @ turn.T + (turned_side - 1) / 2).astype(np.int64)
-    seen = ((place >= 0) & (place < turned_side)).all(1)
-    x, y = place[seen].T
-    return make_events(events["t"][seen], x, y, events["p"][seen])
+    last = int(events["t"][-1]) if len(events) else 0
+    t = end - np.rint((last - small["t"]) / speed).astype(np.int64)
+    x, y = small["x"].astype(np.int64) + corner[0], small["y"].astype(np.int64) + corner[1]
+    seen = (x >= 0) & (y >= 0) & (x < sensor[0]) & (y < sensor[1]) & (t > 0)
+    return make_events(t[seen], x[seen], y[seen], small["p"][seen]), np.concatenate([corner, corner + size])
 
 
 def _noise(sensor: tuple[int, int], end: int, rng: np.random.Generator) -> np.ndarray:
