@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from aegnn_core.version import __version__
+
+with warnings.catch_warnings(), suppress(ImportError):  # what is missing is said by whoever needs it
+    # torch_geometric compiles two classes by it as it is imported, and nobody here can change that.
+    warnings.filterwarnings("ignore", r"`torch\.jit\.script` is")
+    import torch_geometric.nn  # noqa: F401
 
 if TYPE_CHECKING:
     from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
@@ -15,6 +24,7 @@ __all__ = [
     "EventStream",
     "GraphConfig",
     "LiveModel",
+    "__version__",
     "build_graph",
     "load_model",
     "make_model_asynchronous",

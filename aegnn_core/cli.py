@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aegnn_core.doctor_command import add_doctor_command
+from aegnn_core.version import __version__
 
 __all__ = ["main"]
 
@@ -24,6 +25,7 @@ def _parser(doctor_alone: bool) -> argparse.ArgumentParser:
     """The parser of all commands, or of the one that works where packages are missing."""
     formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(prog="aegnn", description="Asynchronous, event-based graph neural networks.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True)
     add_doctor_command(commands, formatter)
     if not doctor_alone:
