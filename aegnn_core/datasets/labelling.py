@@ -15,6 +15,7 @@ from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera
+from aegnn_core.events.label_topics import DetectedBox
 from aegnn_core.events.rosbag import (
     BAG_SUFFIXES,
     EventPacket,
@@ -75,7 +76,8 @@ def label_bag(
     Raises:
         FileExistsError: the bag exists already.
         FileNotFoundError: there is no such recording.
-        ValueError: not a readable bag, no such topic, no boxes of the classes, or nothing that is clear.
+        ValueError: not a readable bag, no such topic, boxes from another time than the events, none of the classes, or
+            nothing that is clear.
     """
     recording = Path(recording)
     if not recording.exists():
@@ -85,7 +87,9 @@ def label_bag(
     camera = read_bag_camera(recording, topic)
     images = read_detections(recording, detections)
     sensor, homography = (camera.width, camera.height), np.eye(3) if homography is None else homography
-    images = [(stamp + offset_ns, map_boxes(boxes, homography, sensor)) for stamp, boxes in images]
+    images = [(stamp + offset_ns, boxes) for stamp, boxes in images]
+    images = _while_events_come(recording, images, _packets(recording, topic, camera.clock_offset))
+    images = [(stamp, map_boxes(boxes, homography, sensor)) for stamp, boxes in images]
     found = Counter(box.class_name for _, boxes in images for box in boxes)
     classes = classes or {name: (name,) for name in sorted(found)}
     numbers = {theirs: number for number, names in enumerate(classes.values()) for theirs in names}
@@ -110,6 +114,22 @@ def label_bag(
     )
     boxes = Counter(int(n) for label in labelling.labels if label.boxes is not None for n in label.boxes["class_id"])
     return LabelledBag(path, packets, labelling, {name: boxes[number] for number, name in enumerate(classes)})
+
+
+def _while_events_come(
+    recording: Path, images: list[tuple[int, list[DetectedBox]]], packets: Iterable[EventPacket]
+) -> list[tuple[int, list[DetectedBox]]]:
+    """The images between the first and the last packet: of other times nobody knows what the events were."""
+    stamps = [packet.stamp for packet in packets]
+    first, last = min(stamps), max(stamps)
+    during = [image for image in images if first <= image[0] <= last]
+    if not during:
+        found = f"from {images[0][0] / 1e9:.3f} to {images[-1][0] / 1e9:.3f} s" if images else "none at all"
+        raise EventFormatError(
+            f"{recording}: events are stamped from {first / 1e9:.3f} to {last / 1e9:.3f} s, detections {found};"
+            " expected some at the same time, on one clock"
+        )
+    return during
 
 
 def _packets(recording: Path, topic: str | None, clock_offset: int) -> Iterable[EventPacket]:

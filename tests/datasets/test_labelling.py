@@ -90,7 +90,9 @@ def recorded(path: Path, boxes: dict[int, list[tuple[float, float, int]]]) -> Ev
 
 
 def test_the_command_makes_a_bag_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stream = recorded(tmp_path / "drive", {0: [(0, 0.9, 2)], 40: [(8, 0.8, 2), (90, 0.9, 56)], 80: [(16, 0.3, 2)]})
+    stream = recorded(
+        tmp_path / "drive", {0: [(0, 0.9, 2)], 40: [(8, 0.8, 2), (90, 0.9, 56)], 80: [(16, 0.3, 2)], 120: []}
+    )
     np.savetxt(tmp_path / "half.txt", np.diag([0.5, 0.5, 1.0]))
     label = ["label", str(tmp_path / "drive"), "--detections", "/detector/boxes", "--output", str(tmp_path / "out")]
     options = ["--classes", "car=2,7", "pedestrian=0", "--homography", str(tmp_path / "half.txt"), "--period-ms", "20"]
@@ -114,6 +116,10 @@ def test_the_command_makes_a_bag_to_train_on(tmp_path: Path, capsys: pytest.Capt
         ([*label[:3], "/boxes"], "has no topic /boxes, only /detector/boxes (vision_msgs/msg/Detection2DArray)"),
         ([*label[:3], "/event_camera/events"], "its messages are event_camera_msgs/msg/EventPacket"),
         ([*label, "--classes", "cat"], "that lie on the sensor are of 2, expected some of cat"),
+        (
+            [*label, "--offset-ms", "50000"],
+            "to 0.095 s, detections from 50.000 to 50.120 s; expected some at",
+        ),
         ([*label, "--score", "0.1"], "scores are 0.25 (doubtful) and 0.1 (certain)"),
         ([*label, "--max-gap-ms", "1"], "none of the 3 messages of /detector/boxes is clear enough"),
         (["label", str(tmp_path / "half.txt"), "--detections", "/b"], "is no bag"),
