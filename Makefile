@@ -16,7 +16,7 @@ help:
 	@echo "make lint             check style and types"
 	@echo "make setup            bring .venv up to date, nothing else"
 	@echo "make clean            remove .venv and everything built or cached"
-	@echo "PYTHON=python3.12 make ... chooses the Python of .venv: 3.10 to 3.13"
+	@echo "PYTHON=python3.12 make ... chooses the Python of .venv: 3.11 to 3.13, later ones without ROS"
 
 setup:
 	@scripts/setup.sh
