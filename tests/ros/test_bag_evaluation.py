@@ -20,7 +20,7 @@ from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import write_event_bag
 from aegnn_ros.bag_evaluation import main
 from aegnn_ros.conversions import nanoseconds, time_message
-from tests.ros.conftest import Conversation, conversation, start_player
+from tests.ros.conftest import PATIENT, Conversation, conversation, start_player
 
 CAR = np.array([(10, 20, 30, 40, 0)], LABEL_DTYPE)
 
@@ -96,7 +96,7 @@ def test_a_bag_that_loops_at_twice_its_speed_drives_a_node_in_sim_time(
     write_event_bag(tmp_path / "bag", packets)
     begin_ns, end_ns = packets[0].stamp, packets[-1].received
     parameters = {"model": str(models["detection"]), "use_sim_time": True, "score_threshold": 0.0, "max_detections": 5}
-    with conversation(parameters) as talk:
+    with conversation(parameters | PATIENT) as talk:
         assert talk.configure(), talk.process.log()
         talk.activate()
         player = start_player(tmp_path / "bag", "--rate", 2, "--loop")
@@ -122,7 +122,7 @@ def test_a_clock_that_jumps_in_sim_time_resets_the_graph_once_and_results_go_on(
 ) -> None:
     """Another bag is played after the first, an hour later, and then the first again."""
     parameters = {"model": str(models["detection"]), "use_sim_time": True, "score_threshold": 0.0, "max_detections": 5}
-    with conversation(parameters) as talk:
+    with conversation(parameters | PATIENT) as talk:
         clock = talk.node.create_publisher(Clock, "/clock", 1)
         assert talk.configure(), talk.process.log()
         talk.activate()

@@ -57,6 +57,8 @@ def stamp_s(message: Detection2DArray) -> float:
 
 @pytest.mark.real_time(reason="results come at a rate")
 def test_a_recording_gives_messages_on_every_topic(detector: Conversation, packets: list[RecordedPacket]) -> None:
+    detector.settle()
+    detector.forget()
     begin = time.time()
     detector.play(packets)
     detector.wait(lambda: all(detector.received[topic] for topic in OUTPUTS))
