@@ -24,7 +24,8 @@ def test_packaged_configurations_are_valid_and_come_back_from_their_text(name: s
 
 def test_every_data_set_has_a_configuration() -> None:
     assert configurations() == [
-        "gen1", "ncaltech101", "ncars", "nmnist", "nmnist_anytime", "rosbag", "scenes_detector", "simulated",
+        "1mpx", "dsec_det", "dvs_gesture", "gen1", "ncaltech101", "ncars", "nmnist", "nmnist_anytime", "rosbag",
+        "scenes_detector", "simulated",
     ]  # fmt: skip
 
 
