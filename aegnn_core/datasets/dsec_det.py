@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aegnn_core.datasets.prophesee import read_box_table
+from aegnn_core.datasets.boxes_file import read_boxes_file
 from aegnn_core.datasets.recording import DatasetFormat, MissingFilesError, Recording, require_files
 
 __all__ = ["DSEC_DET", "drives"]
@@ -67,7 +67,7 @@ def _with_boxes(events: Path) -> Recording | None:
 def _read_boxes(recording: Recording) -> np.ndarray:
     """The boxes, in the time of the events behind their offset."""
     assert recording.boxes is not None
-    return read_box_table(recording.boxes, _LABELS)
+    return read_boxes_file(recording.boxes, _LABELS)
 
 
 DSEC_DET = DatasetFormat(

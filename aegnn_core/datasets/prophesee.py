@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aegnn_core.datasets.recording import BOX_DTYPE, DatasetFormat, MissingFilesError, Recording, require_files
-from aegnn_core.events.array import EventFormatError
+from aegnn_core.datasets.boxes_file import read_boxes_file
+from aegnn_core.datasets.recording import DatasetFormat, MissingFilesError, Recording, require_files
 
-__all__ = ["large_enough", "prophesee_format", "read_box_table"]
+__all__ = ["large_enough", "prophesee_format"]
 
 _FOLDERS = {"training": "train", "validation": "val", "test": "test"}
 _EVENTS, _BOXES = ("_td.dat", "_td.dat.h5"), "_bbox.npy"
@@ -55,31 +55,6 @@ def large_enough(diagonal: float, side: float, w: np.ndarray, h: np.ndarray) -> 
     return (w * w + h * h >= diagonal**2) & (w >= side) & (h >= side)
 
 
-def read_box_table(path: Path, labels: Sequence[str]) -> np.ndarray:
-    """Boxes ``[M]`` of :data:`BOX_DTYPE` by time, from a structured array with ts or t, x, y, w, h, class_id, track_id.
-
-    Raises:
-        EventFormatError: not such a file, or a class without a label.
-    """
-    try:
-        table = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise EventFormatError(f"{path}: {error}, expected a NumPy array of boxes") from error
-    names = table.dtype.names or ()
-    time = "ts" if "ts" in names else "t"  # older and newer files
-    expected = (time, "x", "y", "w", "h", "class_id", "track_id")
-    if not set(expected) <= set(names):
-        raise EventFormatError(f"{path}: fields {', '.join(names) or 'none'}, expected {', '.join(expected)}")
-    unknown = set(table["class_id"].tolist()) - set(range(len(labels)))
-    if unknown:
-        known = ", ".join(f"{number} ({label})" for number, label in enumerate(labels))
-        raise EventFormatError(f"{path}: class_id {min(unknown)}, expected {known}")
-    boxes = np.empty(len(table), BOX_DTYPE)
-    for field, name in zip(BOX_DTYPE.names or (), expected, strict=True):
-        boxes[field] = table[name]
-    return boxes[np.argsort(boxes["t"], kind="stable")]
-
-
 def _find(folder: Path, split: str, task: str) -> Sequence[Recording]:
     places = [folder / split, folder / _FOLDERS[split]]
     place = next((place for place in places if place.is_dir()), places[-1])
@@ -107,4 +82,4 @@ def _with_boxes(events: Path) -> Recording | None:
 
 def _read_boxes(labels: Sequence[str], recording: Recording) -> np.ndarray:
     assert recording.boxes is not None
-    return read_box_table(recording.boxes, labels)
+    return read_boxes_file(recording.boxes, labels)

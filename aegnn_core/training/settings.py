@@ -94,6 +94,7 @@ class TrainSettings:
     learning_rate: float = _setting(_POSITIVE, "highest learning rate", 4e-3)
     seed: int = _setting(_NATURAL, "of weights and samples", 1)
     event_layers: str | None = _setting(_TEXT, "model whose layers on events to take over as they are", None)
+    start_from: str | None = _setting(_TEXT, "model whose weights to begin with, of the same network", None)
     scenes: int | None = _setting(
         _COUNT, "different simulated scenes, looked at again and again; new ones if not", None
     )
@@ -126,6 +127,9 @@ class TrainSettings:
     devices: int = _setting(_COUNT, "GPUs, or processes on the CPU, per machine", 1, resumable=True)
     num_nodes: int = _setting(_COUNT, "machines", 1, resumable=True)
     num_workers: int = _setting(_NATURAL, "processes per device that simulate or read", 1, resumable=True)
+    in_memory: bool = _setting(
+        _SWITCH, "keep recordings in memory once they are read, every process for itself", False, resumable=True
+    )
     logger: str = _setting(_TEXT, "what keeps the curves", "tensorboard", choices=LOGGERS, resumable=True)
     graph: GraphConfig | None = None
     augmentation: Augmentation | None = None

@@ -23,8 +23,7 @@ from tests.datasets.tiny_datasets import (
     write_ncaltech101,
     write_one_megapixel,
 )
-
-REAL = Path("../shared/data")
+from tests.recordings import REAL
 
 
 def rows(dataset: EventDataset, number: int) -> list[tuple[int, ...]]:

@@ -53,17 +53,6 @@ ASK_AGAIN_S = 15.0
 
 Parameters = dict[str, str | int | float]
 
-#: Packets are sent as cameras send them, best effort and in real time: a machine with other work may be late once.
-TRIES = 2
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let a test of nodes that fails run again, which the summary shows."""
-    if config.pluginmanager.hasplugin("rerunfailures"):
-        for item in items:
-            if Path(__file__).parent in item.path.parents:
-                item.add_marker(pytest.mark.flaky(reruns=TRIES - 1))
-
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

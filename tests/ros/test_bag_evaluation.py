@@ -35,10 +35,12 @@ def test_boxes_in_a_bag_give_precision_latency_and_share_per_rate(
 ) -> None:
     labels = [Label(stamp, boxes=CAR) for stamp in range(0, 1_000_000_000, 20_000_000)]
     write_event_bag(tmp_path / "bag", packets, labels=labels)
-    run = evaluate(tmp_path / "bag", "--model", models["detection"], "--rates", 2, 4, "--output", tmp_path / "out")
+    options = ["--rates", 2, 4, "--downsampling", "coordinates", "--output", tmp_path / "out"]
+    run = evaluate(tmp_path / "bag", "--model", models["detection"], *options)
     assert run.returncode == 0, run.stderr
     report = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert [row["rate"] for row in report["rates"]] == [2.0, 4.0]
+    assert (report["downsampling"], report["model_sensor"]) == ("coordinates", "trained")
     for row in report["rates"]:
         assert (row["packets"], row["packets_lost"]) == (len(packets), 0)
         assert row["events"] == 20_000

@@ -105,8 +105,9 @@ def _byte_order(
     start = file.tell()
     words = file.read(_TRIED)
     file.seek(start)
-    other = Evt21Decoder if usual is Evt21LegacyDecoder else Evt21LegacyDecoder
-    return min((usual, other), key=lambda make: _nonsense(make(*sides), words))
+    orders: list[type[Evt21Decoder]] = [Evt21Decoder, Evt21LegacyDecoder]
+    orders.sort(key=lambda order: order is not usual)
+    return min(orders, key=lambda order: _nonsense(order(*sides), words))
 
 
 def _nonsense(decoder: Decoder, words: bytes) -> float:
