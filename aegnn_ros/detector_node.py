@@ -64,8 +64,6 @@ class EventDetector(LifecycleNode):
     # While it is active.
     _worker: DetectionWorker
     _events: Subscription[Any]
-    _calibration: Subscription[CameraInfo]
-    _camera_info: CameraInfo | None
     _result_timer: Timer | None
     _active_state: LifecycleState
 
@@ -81,6 +79,11 @@ class EventDetector(LifecycleNode):
         self.create_service(
             Trigger, "~/reload_model", self._on_reload_model, callback_group=MutuallyExclusiveCallbackGroup()
         )
+        self._camera_info: CameraInfo | None = None
+        self._camera: CameraModel | None = None
+        # Before there is a topic of a message package that was built here: those leave an error behind in rcutils, of
+        # which the next subscription to another package's message would write a page.
+        self.create_subscription(CameraInfo, "~/camera_info", self._on_camera_info, qos_profile_sensor_data)
         self._enabled = True
         self.create_service(SetBool, "~/enable", self._on_enable)
         # Monitors want to hear of a node in any state, and whether ROS time goes on or not.
@@ -150,10 +153,6 @@ class EventDetector(LifecycleNode):
             self._events = self.create_subscription(
                 EventPacket, "~/events", self._on_packet, qos, qos_overriding_options=overrides
             )
-        self._camera_info = None
-        self._calibration = self.create_subscription(
-            CameraInfo, "~/camera_info", self._on_camera_info, qos_profile_sensor_data
-        )
         self._result_timer = None
         self._active = True
         self._set_result_timer()
@@ -194,7 +193,6 @@ class EventDetector(LifecycleNode):
         if self._active:
             self._active = False
             self.destroy_subscription(self._events)
-            self.destroy_subscription(self._calibration)
             if self._result_timer is not None:
                 self.destroy_timer(self._result_timer)
             self._worker.stop()
@@ -284,7 +282,6 @@ class EventDetector(LifecycleNode):
         old, outputs = self._stream.model.trained, self._outputs
         if (old.labels, old.task) != (model.trained.labels, model.trained.task):
             self._outputs = self._outputs_of(model)
-            self._outputs.camera = outputs.camera
             if self._active:
                 self._outputs.activate(self._active_state)
         if self._active:
@@ -298,7 +295,9 @@ class EventDetector(LifecycleNode):
         self._log_model(model)
 
     def _outputs_of(self, model: ReadyModel) -> DetectorOutputs:
-        return DetectorOutputs(self, model.trained.labels, model.trained.task == "detection")
+        outputs = DetectorOutputs(self, model.trained.labels, model.trained.task == "detection")
+        outputs.camera = self._camera
+        return outputs
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Pause or go on without a change of state: while paused, packets are neither decoded nor counted as lost."""
@@ -338,7 +337,9 @@ class EventDetector(LifecycleNode):
             )
             return
         if camera is not None:
-            self._camera_info, self._outputs.camera = info, camera
+            self._camera_info, self._camera = info, camera
+            if self._configured:
+                self._outputs.camera = camera
 
     def _camera_info_like(self, info: CameraInfo) -> bool:
         """Whether a message says what the last one said: a camera repeats it all the time."""
