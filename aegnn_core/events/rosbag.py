@@ -360,7 +360,9 @@ def _complete(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         kind = "ROS 1 bag" if path.suffix == ROS1_SUFFIX else "rosbag2 recording"
-        raise EventFormatError(f"{path}: {type(error).__name__}: {error}, expected a complete {kind}") from error
+        # What a recorder leaves that was killed; rosbags wants the index at the end.
+        cure = "; mcap recover saves what is whole of a file that is cut off" if "magic" in str(error) else ""
+        raise EventFormatError(f"{path}: {type(error).__name__}: {error}, expected a complete {kind}{cure}") from error
 
 
 def _open(path: Path, stack: ExitStack) -> list[Reader | Ros1Reader]:

@@ -14,8 +14,8 @@ from aegnn_core.events.array import EVENT_DTYPE
 
 __all__ = ["Augmentation", "default_augmentation"]
 
-#: Data sets whose classes a mirror leaves as they are; not so digits and letters.
-_MIRRORED = ("ncars", "ncaltech101", "gen1")
+#: Data sets whose classes a mirror leaves as they are; not so digits, letters and gestures of one hand.
+_MIRRORED = ("ncars", "ncaltech101", "gen1", "1mpx", "dsec_det")
 
 #: A box is given up when less than this share of it is left in the picture, or a side of less than so many pixels.
 _LEAST_SHARE, _LEAST_SIDE_PX = 0.25, 2.0

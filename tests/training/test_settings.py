@@ -28,8 +28,8 @@ _DATASETS = {"scenes_detector": "ncars_scenes", "ncars_graph_res": "ncars", "nmn
 
 def test_every_data_set_has_a_configuration() -> None:
     assert configurations() == [
-        "gen1", "ncaltech101", "ncars", "ncars_graph_res", "nmnist", "nmnist_anytime", "rosbag",
-        "scenes_detector", "simulated",
+        "1mpx", "dsec_det", "dvs_gesture", "gen1", "ncaltech101", "ncars", "ncars_graph_res", "nmnist",
+        "nmnist_anytime", "rosbag", "scenes_detector", "simulated",
     ]  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_settings_that_have_no_default_are_asked_for() -> None:
         ("- steps", "holds list, expected a mapping of settings to values"),
         ("steps: [3", "is not a YAML file: while parsing a flow sequence"),
         ("stepz: 3\n7: 8", "has unknown settings 7, stepz; known are network"),
-        (None, "no configuration '.*': expected a YAML file or one of gen1, ncaltech101"),
+        (None, "no configuration '.*': expected a YAML file or one of 1mpx, dsec_det"),
     ],
 )
 def test_files_without_settings_are_refused(text: str | None, message: str, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def read_npy(path: Path, options: ReadOptions) -> EventStream:
 def read_npz(path: Path, options: ReadOptions) -> EventStream:
     """Read the arrays t, x, y and p, or one array like that of an ``.npy``; width and height if present.
 
-    The one array is called ``events``, ``event_data`` (N-ImageNet) or ``arr_0``.
+    The one array is called ``events``, ``event_data`` (N-ImageNet) or ``arr_0``, or is the only one.
 
     Raises:
         EventFormatError: as for :func:`read_npy`.
@@ -50,6 +50,8 @@ def read_npz(path: Path, options: ReadOptions) -> EventStream:
             names = list(file)
             fields = fields_by_name(names)
             events = next((name for name in _EVENTS_NAMES if name in names), None)
+            if events is None and len(names) == 1:
+                events = names[0]
             wanted = [events] if events else list(fields.values()) if fields else []
             arrays = {name: file[name] for name in names if name in (*wanted, *_SIDES)}
     except EventFormatError:
@@ -68,14 +70,16 @@ def read_npz(path: Path, options: ReadOptions) -> EventStream:
 
 
 def array_columns(path: Path, array: np.ndarray, options: ReadOptions, default: str = "txyp") -> dict[str, np.ndarray]:
-    """The columns of a structured array, or of a table ``[N, 4]`` that is usually in the order ``default``.
+    """The columns of a structured array, or of a table ``[N, 4]`` or ``[4, N]``, usually in the order ``default``.
 
     Raises:
         EventFormatError: an array of another shape or other fields, or an order that is not clear.
     """
+    if array.ndim == 2 and array.shape[0] == 4 != array.shape[1]:
+        array = array.T
     if array.dtype.names is not None:
         fields = fields_by_name(list(array.dtype.names))
-        if fields is not None and array.ndim == 1:
+        if fields is not None and (array.ndim == 1 or array.shape[1:] == (1,)):
             options.check_count(path, len(array))
             return {field: array[name] for field, name in fields.items()}
     elif array.ndim == 2 and array.shape[1] == 4 and array.dtype.kind in "iuf":
