@@ -104,6 +104,10 @@ def read_events(
             raise ValueError(f"{path}: {name}={getattr(options, name)!r} is not for this format, only for {known}")
     try:
         return reader(path, options)
+    except EventFormatError:
+        raise
+    except ValueError as error:  # numbers that no event can have
+        raise EventFormatError(f"{path}: {error}") from error
     except MemoryError as error:
         raise EventFormatError(
             f"{path}: {path.stat().st_size} bytes do not fit into the memory, expected a smaller recording; max_events="
