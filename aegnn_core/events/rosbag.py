@@ -334,7 +334,9 @@ def _complete(path: Path) -> Iterator[None]:
         kind = "ROS 1 bag" if path.suffix == ROS1_SUFFIX else "rosbag2 recording"
         # rosbags asks for as many bytes as a record states, and finds only then that the file has no such record.
         cause = None if isinstance(error, MemoryError) else error
-        found = f"{type(error).__name__}: {error}" if cause else "a record states more bytes than the memory has"
+        found = (
+            f"{type(error).__name__}: {str(error)[:300]}" if cause else "a record states more bytes than the memory has"
+        )
         raise EventFormatError(f"{path}: {found}, expected a complete {kind}") from cause
 
 
