@@ -7,12 +7,13 @@ export AMENT_PREFIX_PATH := $(CURDIR)/.venv
 
 VENV := .venv/bin
 
-.PHONY: help setup demo evaluate test lint clean
+.PHONY: help setup demo evaluate test fuzz lint clean
 
 help:
 	@echo "make demo [BAG=path]  simulate a recording (or take a bag), detect objects in it through ROS 2, save demo.png"
 	@echo "make evaluate BAG=path  play a bag at x1 to x10, measure latency and, with labels, precision: evaluation.json, .png"
 	@echo "make test             check style and types, run all tests"
+	@echo "make fuzz [MINUTES=20] [SEED=n]  damaged packets, files, states and models: nothing may crash, hang or be misread"
 	@echo "make lint             check style and types"
 	@echo "make setup            bring .venv up to date, nothing else"
 	@echo "make clean            remove .venv and everything built or cached"
@@ -36,6 +37,9 @@ lint: setup
 # One process has the tests that start nodes, which wait most of the time, and the other one the rest.
 test: lint
 	$(VENV)/python -m pytest --numprocesses=2
+
+fuzz: setup
+	$(VENV)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv build install log dist *.egg-info interfaces/build interfaces/*.egg-info

@@ -554,7 +554,7 @@ def network(
     """
     for what, value, known in (("network", name, NETWORKS), ("data set", dataset, DATASETS), ("task", task, TASKS)):
         if value not in known:
-            raise ValueError(f"unknown {what} {value!r}, known are {', '.join(known)}")
+            raise ValueError(f"unknown {what} {repr(value)[:300]}, known are {', '.join(known)}")
     size = DATASETS[dataset]
     if num_classes is None:
         if task not in size.classes:

@@ -64,9 +64,9 @@ class Augmentation:
         for name, value in asdict(self).items():
             if name in ("mirror", "invert"):
                 if not isinstance(value, bool):
-                    raise ValueError(f"augmentation: {name} must be true or false, found {value!r}")
+                    raise ValueError(f"augmentation: {name} must be true or false, found {repr(value)[:300]}")
             elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise ValueError(f"augmentation: {name} must be a number of at least 0, found {value!r}")
+                raise ValueError(f"augmentation: {name} must be a number of at least 0, found {repr(value)[:300]}")
         for name in ("drop", "crop", "cut"):
             if getattr(self, name) > 1:
                 raise ValueError(f"augmentation: {name} must be a share of at most 1, found {getattr(self, name)}")

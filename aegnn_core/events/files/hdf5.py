@@ -88,7 +88,7 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
     except EventFormatError:
         raise
     except Exception as error:  # h5py raises errors of many kinds on a corrupt file
-        raise EventFormatError(f"{path}: {error}, expected a complete HDF5 file with events") from error
+        raise EventFormatError(f"{path}: {str(error)[:300]}, expected a complete HDF5 file with events") from error
     events = events_from_columns(path, columns, options)
     return checked_stream(path, events, first_known(options.size, stated))
 

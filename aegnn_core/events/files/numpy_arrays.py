@@ -32,6 +32,8 @@ def read_npy(path: Path, options: ReadOptions) -> EventStream:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy and the libraries below it raise errors of a dozen kinds on a corrupt file
         raise _unreadable(path, error) from error
+    if not isinstance(array, np.ndarray):
+        raise EventFormatError(f"{path}: is an archive of arrays, expected one array; rename the file to .npz")
     columns = array_columns(path, array, options)
     return checked_stream(path, events_from_columns(path, columns, options), options.size)
 
@@ -101,7 +103,7 @@ def _check_packing(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> EventFormatError:
-    return EventFormatError(f"{path}: {error}, expected a complete NumPy file without pickled objects")
+    return EventFormatError(f"{path}: {str(error)[:300]}, expected a complete NumPy file without pickled objects")
 
 
 def _side(path: Path, arrays: dict[str, np.ndarray], name: str) -> int | None:

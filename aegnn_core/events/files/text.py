@@ -188,7 +188,9 @@ def _table(path: Path, preface: _Preface, lines: Iterator[str], options: ReadOpt
     except EventFormatError:
         raise
     except ValueError as error:
-        raise EventFormatError(f"{path}: {error}, expected four numbers a line, x y t p or another order") from error
+        raise EventFormatError(
+            f"{path}: {str(error)[:300]}, expected four numbers a line, x y t p or another order"
+        ) from error
     if table.size and table.shape[1] != _NUMBERS:
         raise EventFormatError(f"{path}: {table.shape[1]} numbers a line, expected four, such as x y t p")
     return table.reshape(-1, _NUMBERS)
