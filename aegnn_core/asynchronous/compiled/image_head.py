@@ -303,7 +303,7 @@ class ImageHead:
         dtype: of the weights.
 
     Raises:
-        NotImplementedError, AttributeError, TypeError: the head does anything else with its image.
+        NotImplementedError: the head does anything else with its image; or what it raises itself at what is no tensor.
     """
 
     description = "compiled, changed pixels only"
