@@ -17,7 +17,7 @@ help:
 	@echo "make lint             check style and types"
 	@echo "make setup            bring .venv up to date, nothing else"
 	@echo "make clean            remove .venv and everything built or cached"
-	@echo "PYTHON=python3.12 make ... chooses the Python of .venv: 3.10 to 3.13"
+	@echo "PYTHON=python3.12 make ... chooses the Python of .venv: 3.11 to 3.13, later ones without ROS"
 
 setup:
 	@scripts/setup.sh
@@ -34,8 +34,9 @@ lint: setup
 	$(VENV)/python -m ruff format --check .
 	$(VENV)/python -m mypy aegnn_core aegnn_ros
 
+# One process has the tests that start nodes, which wait most of the time, and the other one the rest.
 test: lint
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest --numprocesses=2
 
 fuzz: setup
 	$(VENV)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

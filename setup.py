@@ -5,20 +5,23 @@ from xml.etree import ElementTree
 
 from setuptools import setup
 
-manifest = ElementTree.parse("package.xml").getroot()
+# Not the working directory: `colcon build --symlink-install` runs a link to this file elsewhere.
+ROOT = Path(__file__).resolve().parent
+
+manifest = ElementTree.parse(ROOT / "package.xml").getroot()
 name = manifest.findtext("name")
 maintainer = manifest.find("maintainer")
 
 
 def requirements(purpose: str) -> list[str]:
     """The lines of `requirements/<purpose>.txt` that are not comments."""
-    lines = Path("requirements", f"{purpose}.txt").read_text().splitlines()
+    lines = (ROOT / "requirements" / f"{purpose}.txt").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def files(pattern: str) -> list[str]:
     """Paths of the files that match, relative to this folder."""
-    return sorted(str(path) for path in Path().glob(pattern) if path.is_file())
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.is_file())
 
 
 setup(
@@ -28,9 +31,9 @@ setup(
     maintainer=maintainer.text,
     maintainer_email=maintainer.get("email"),
     license=manifest.findtext("license"),
-    python_requires=">=3.10,<3.14",  # colcon cannot read what setuptools makes of this line in setup.cfg
+    python_requires=">=3.11",  # colcon cannot read what setuptools makes of this line in setup.cfg
     install_requires=requirements("runtime"),
-    extras_require={purpose: requirements(purpose) for purpose in ("train", "wandb", "cluster", "test")},
+    extras_require={purpose: requirements(purpose) for purpose in ("train", "wandb", "view", "cluster", "test")},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{name}"]),
         (f"share/{name}", ["package.xml"]),

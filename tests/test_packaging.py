@@ -6,12 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from catkin_pkg.package import Package, parse_package
+
+import aegnn_core
+from aegnn_core.cli import main
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +28,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
-import aegnn_core
+from aegnn_core import *
 """
 
 
@@ -35,13 +39,10 @@ def manifest() -> Package:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what git tracks or would track, so that nothing is built inside the working tree."""
-    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
-    copy = tmp_path_factory.mktemp("workspace") / "src" / "aegnn_ros"
-    for name in filter(None, listed):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name)
+    """A copy, with or without git, so that nothing is built inside the working tree; in a path with a space."""
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
+    copy = tmp_path_factory.mktemp("a workspace") / "src" / "aegnn_ros"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", *ignored))
     return copy
 
 
@@ -53,7 +54,7 @@ def run(*command: str, cwd: Path, **variables: str) -> str:
 
 
 def test_importing_the_core_pulls_in_neither_ros_nor_lightning() -> None:
-    show = "import sys, aegnn_core; print(*{name.partition('.')[0] for name in sys.modules})"
+    show = "from aegnn_core import *; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
 
     loaded = run(sys.executable, "-c", show, cwd=ROOT).split()
 
@@ -94,14 +95,18 @@ def canonical(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
+#: Packages of extras that no set-up installs, by the distribution that would bring them under another name.
+NOT_INSTALLED = {"rerun": ["rerun-sdk"]}
+
+
 def undeclared(imports: Iterable[str], declared: set[str]) -> set[str]:
     """The imported packages that no declared distribution or ROS package provides."""
-    providers = packages_distributions()
+    providers = {**NOT_INSTALLED, **packages_distributions()}
     return {name for name in imports if declared.isdisjoint({name, *map(canonical, providers.get(name, []))})}
 
 
 def test_core_imports_only_what_its_requirements_declare() -> None:
-    assert undeclared(imported(ROOT / "aegnn_core"), required("runtime", "train", "wandb", "cluster")) == set()
+    assert undeclared(imported(ROOT / "aegnn_core"), required("runtime", "train", "wandb", "view", "cluster")) == set()
 
 
 def test_node_and_launch_files_import_only_what_manifest_and_requirements_declare(manifest: Package) -> None:
@@ -126,6 +131,35 @@ def test_manifest_is_valid_and_asks_for_an_ament_python_build(manifest: Package)
     assert warnings == []
     assert manifest.package_format == 3
     assert manifest.get_build_type() == "ament_python"
+
+
+def test_manifest_is_the_one_source_of_the_version(manifest: Package, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+
+    assert aegnn_core.__version__ == manifest.version
+    assert capsys.readouterr().out == f"aegnn {manifest.version}\n"
+
+
+def test_setup_finds_its_files_through_a_link_from_another_folder(manifest: Package, tmp_path: Path) -> None:
+    """As ``colcon build --symlink-install`` runs it."""
+    (tmp_path / "setup.py").symlink_to(ROOT / "setup.py")
+
+    assert run(sys.executable, "setup.py", "--version", cwd=tmp_path).split() == [manifest.version]
+
+
+@pytest.mark.slow
+def test_a_wheel_can_be_built_from_the_source_distribution(checkout: Path, tmp_path: Path) -> None:
+    build = "from setuptools.build_meta import __legacy__ as backend; print(backend.build_{}({!r}))"
+    sdist = run(sys.executable, "-c", build.format("sdist", str(tmp_path)), cwd=checkout).split()[-1]
+    shutil.unpack_archive(tmp_path / sdist, tmp_path)
+    unpacked = tmp_path / sdist.removesuffix(".tar.gz")
+
+    wheel = run(sys.executable, "-c", build.format("wheel", str(tmp_path)), cwd=unpacked).split()[-1]
+
+    names = set(zipfile.ZipFile(tmp_path / wheel).namelist())
+    assert {"aegnn_core/weights/scenes_detector.safetensors", "aegnn_ros/event_detector.py"} <= names
+    assert any(name.endswith("share/aegnn_ros/launch/detect.launch.py") for name in names)
 
 
 def test_colcon_finds_one_ament_python_package(checkout: Path) -> None:
@@ -168,11 +202,11 @@ def test_colcon_installs_the_packages_with_types_weights_and_configurations(inst
 
 @pytest.mark.slow
 def test_executables_run_from_a_sourced_workspace(installed: Path) -> None:
-    sourced = f"source {installed.parent}/setup.bash && "
+    sourced = f"source '{installed.parent}/setup.bash' && "
 
     where = run("bash", "-c", f"{sourced} command -v aegnn && aegnn --help", cwd=installed)
     node = subprocess.run(
-        ["bash", "-c", f"{sourced} {installed}/lib/aegnn_ros/event_detector --ros-args --params-file absent.yaml"],
+        ["bash", "-c", f"{sourced} '{installed}'/lib/aegnn_ros/event_detector --ros-args --params-file absent.yaml"],
         capture_output=True,
         text=True,
     )
