@@ -51,13 +51,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+#: The purpose, in requirements/ and as an extra, of packages that not everybody has; runtime.txt has all others.
+_PURPOSES = {"lightning": "train", "tensorboard": "train", "wandb": "wandb", "distributed": "cluster"}
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; errors in the input are one sentence and exit status 2."""
+    """Run the command line; errors in the input, and a missing package, are one sentence and exit status 2."""
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
     except (ValueError, OSError) as error:
         print(f"aegnn: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        if missing == "aegnn_core":
+            raise
+        purpose = _PURPOSES.get(missing, "runtime")
+        print(
+            f"aegnn: this command needs the Python package {missing}: pip install -r requirements/{purpose}.txt",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         return 130

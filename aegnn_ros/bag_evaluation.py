@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends this ends the node with it
     try:
         _evaluate(parsed, Console())
-    except (NodeProcessError, TimeoutError) as error:
+    except NodeProcessError as error:
         print(f"evaluate_bag: {error}", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=parsed.json)
     try:
         figures = _run(parsed, console)
-    except (NodeProcessError, TimeoutError) as error:
+    except NodeProcessError as error:
         print(f"aegnn_demo: {error}", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:

@@ -4,8 +4,11 @@ import csv
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+pytest.importorskip("lightning")
+
+import numpy as np
 import torch
 import yaml
 from PIL import Image
