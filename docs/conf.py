@@ -1,4 +1,4 @@
-"""Sphinx's configuration of the documentation: these pages, and the reference that the docstrings make (`make docs`)."""
+"""Sphinx's configuration: `make docs` makes a site of these pages and of the docstrings."""
 
 import sys
 from pathlib import Path

@@ -38,11 +38,9 @@ class ProgressLines(lightning.Callback):
         if not due or not trainer.is_global_zero or step == self._told_step:
             return
         rate = self._samples * (step - self._told_step) / max(now - self._told, 1e-9)
-        left = (self._steps - step) * (now - self._begun) / (step - self._begun_at)
+        left = timedelta(seconds=round((self._steps - step) * (now - self._begun) / (step - self._begun_at)))
         loss = float(trainer.callback_metrics["loss"])
-        _say(
-            f"step {step} of {self._steps}, loss {loss:.4g}, {rate:.3g} samples/s, {timedelta(seconds=round(left))} left"
-        )
+        _say(f"step {step} of {self._steps}, loss {loss:.4g}, {rate:.3g} samples/s, {left} left")
         self._told, self._told_step = now, step
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
