@@ -16,6 +16,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from event_camera_msgs.msg import EventPacket
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
@@ -100,10 +101,17 @@ class BagRunner:
 
     Attributes:
         node: does the talking; further subscriptions may be added to it.
+
+    Raises:
+        OSError: ROS cannot start, for want of a folder for its log for example.
     """
 
     def __init__(self, task: str = "detection") -> None:
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        except rclpy_implementation.RCLError as error:
+            rclpy.try_shutdown()
+            raise OSError(f"ROS cannot start: {error}; ROS_LOG_DIR names a folder that its log can go to") from None
         self.node = Node("bag_run")
         self._run, self._begun = BagRun(), 0
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, 10)

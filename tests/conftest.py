@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ settings.load_profile("aegnn")
 collect_ignore = [] if find_spec("rclpy") else ["ros"]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say what has been left out, as skipped tests are listed."""
     if collect_ignore:
         terminalreporter.write_line("SKIPPED tests/ros: ROS 2 is not installed")
