@@ -35,8 +35,9 @@ lint: setup
 	$(VENV)/python -m ruff format --check .
 	$(VENV)/python -m mypy aegnn_core aegnn_ros
 
+# One process has the tests that start nodes, which wait most of the time, and the other one the rest.
 test: lint
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest --numprocesses=2
 
 docs: setup
 	$(VENV)/python -m pip install --quiet --constraint requirements/constraints.txt --requirement requirements/docs.txt

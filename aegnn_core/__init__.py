@@ -1,17 +1,24 @@
 """Asynchronous, event-based graph neural networks (AEGNN): the core, without ROS."""
 
-import warnings
+from __future__ import annotations
 
-with warnings.catch_warnings():
+import warnings
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aegnn_core.version import __version__
+
+with warnings.catch_warnings(), suppress(ImportError, OSError):  # what is missing is said by whoever needs it
     # torch_geometric compiles two classes by it as it is imported, and nobody here can change that.
     warnings.filterwarnings("ignore", r"`torch\.jit\.script` is")
     import torch_geometric.nn  # noqa: F401
 
-from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
-from aegnn_core.events import EventStream, read_events
-from aegnn_core.graph import GraphConfig, build_graph
-from aegnn_core.nn import load_model, network, save_model
-from aegnn_core.version import __version__
+if TYPE_CHECKING:
+    from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
+    from aegnn_core.events import EventStream, read_events
+    from aegnn_core.graph import GraphConfig, build_graph
+    from aegnn_core.nn import load_model, network, save_model
 
 __all__ = [
     "EventStream",
@@ -25,3 +32,28 @@ __all__ = [
     "read_events",
     "save_model",
 ]
+
+#: Where each name is defined. It is imported when it is asked for, so that `aegnn doctor` runs where torch is missing.
+_HOMES = {
+    "LiveModel": "asynchronous",
+    "make_model_asynchronous": "asynchronous",
+    "EventStream": "events",
+    "read_events": "events",
+    "GraphConfig": "graph",
+    "build_graph": "graph",
+    "load_model": "nn",
+    "network": "nn",
+    "save_model": "nn",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

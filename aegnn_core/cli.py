@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from aegnn_core.datasets.preprocess_command import add_preprocess_command
-from aegnn_core.evaluation.evaluate_command import add_evaluate_command
-from aegnn_core.evaluation.flops_command import add_flops_command
-from aegnn_core.evaluation.replay_command import add_replay_command
-from aegnn_core.training.export_command import add_export_command
-from aegnn_core.training.train_command import add_train_command
+from aegnn_core.doctor_command import add_doctor_command
 from aegnn_core.version import __version__
 
 __all__ = ["main"]
@@ -25,11 +21,29 @@ def _bag(arguments: argparse.Namespace) -> None:
         print(f"{bag.path}: {bag.events} events in {bag.packets} packets, boxes at {bag.labels} times")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(doctor_alone: bool) -> argparse.ArgumentParser:
+    """The parser of all commands, or of the one that works where packages are missing."""
     formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(prog="aegnn", description="Asynchronous, event-based graph neural networks.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True)
+    add_doctor_command(commands, formatter)
+    if not doctor_alone:
+        _add_commands(commands, formatter)
+    return parser
+
+
+def _add_commands(commands: Any, formatter: Any) -> None:
+    from aegnn_core.datasets.label_command import add_label_command
+    from aegnn_core.datasets.preprocess_command import add_preprocess_command
+    from aegnn_core.datasets.simulate_command import add_simulate_command
+    from aegnn_core.evaluation.benchmark_command import add_benchmark_command
+    from aegnn_core.evaluation.evaluate_command import add_evaluate_command
+    from aegnn_core.evaluation.flops_command import add_flops_command
+    from aegnn_core.evaluation.replay_command import add_replay_command
+    from aegnn_core.training.export_command import add_export_command
+    from aegnn_core.training.train_command import add_train_command
+    from aegnn_core.viewing.view_command import add_view_command
 
     add_train_command(commands, formatter)
     add_export_command(commands, formatter)
@@ -46,36 +60,46 @@ def _parser() -> argparse.ArgumentParser:
     bag.add_argument("--output", type=Path, default=Path("."), help="folder that gets a bag per recording")
     bag.add_argument("--topic", default=None, help="event topic of recordings that are bags with several")
     bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage of the bags")
+    add_simulate_command(commands, formatter)
+    add_label_command(commands, formatter)
+    add_view_command(commands, formatter)
     add_preprocess_command(commands, formatter)
     add_flops_command(commands, formatter)
-    return parser
+    add_benchmark_command(commands, formatter)
 
 
 #: The purpose, in requirements/ and as an extra, of packages that not everybody has; runtime.txt has all others.
-_PURPOSES = {"lightning": "train", "tensorboard": "train", "wandb": "wandb", "distributed": "cluster"}
+_PURPOSES = {
+    "lightning": "train",
+    "tensorboard": "train",
+    "wandb": "wandb",
+    "distributed": "cluster",
+    "rerun": "view",
+    "av": "view",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; errors in the input, and a missing package, are one sentence and exit status 2."""
-    parsed = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        parsed.run(parsed)
-    except (ValueError, OSError) as error:
-        print(f"aegnn: {error}", file=sys.stderr)
-        return 2
+        parsed = _parser(doctor_alone=given[:1] == ["doctor"]).parse_args(given)
+        return parsed.run(parsed) or 0
     except ModuleNotFoundError as error:
-        missing = str(error.name).partition(".")[0]
-        if missing == "aegnn_core":
+        if (error.name or "").startswith("aegnn_"):
             raise
-        purpose = _PURPOSES.get(missing, "runtime")
+        package = str(error.name).partition(".")[0]
+        file = f"requirements/{_PURPOSES.get(package, 'runtime')}.txt"
         print(
-            f"aegnn: this command needs the Python package {missing}: pip install -r requirements/{purpose}.txt",
+            f"aegnn: the Python package {package} is missing: pip install -r {file}; aegnn doctor says what to do",
             file=sys.stderr,
         )
         return 2
+    except (ValueError, OSError) as error:
+        print(f"aegnn: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 if __name__ == "__main__":

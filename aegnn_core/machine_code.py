@@ -4,6 +4,9 @@ Numba keeps a compiled function until the file in which it stands changes. What 
 into it, and would go on living in there. So every function that the package compiles is a :func:`kernel`: they are all
 made anew when any file with a kernel changes, or the version of the package or of Numba. Numba itself sees to it that
 code made for one processor does not run on another.
+
+Several processes may compile at once, and may be killed while they do: what they leave on disk is code that says what
+it is of, so that it is never taken for other code.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import IndexDataCacheFile
 
 __all__ = ["kernel", "kernel_sources"]
 
@@ -36,8 +40,26 @@ def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
         return lambda decorated: kernel(decorated, **options)
     compiled: Any = numba.njit(cache=True, nogil=True, **options)(function)
     if compiled is not function:  # it is under NUMBA_DISABLE_JIT
-        compiled._cache._cache_file._source_stamp = _stamp()
+        cache = compiled._cache
+        cache._cache_file = _KernelFile(cache._cache_path, cache._impl.filename_base, _stamp())
     return compiled
+
+
+class _KernelFile(IndexDataCacheFile):
+    """Where the code of one kernel is kept: an index that names a data file for each signature.
+
+    Numba writes the index first and reuses the names of data files. So the data of a name may be older than the index,
+    or of another signature that another process has compiled at the same time.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        super().save(key, (self._source_stamp, key, data))
+
+    def load(self, key: Any) -> Any:
+        if (found := super().load(key)) is None:
+            return None
+        *made_of, data = found
+        return data if made_of == [self._source_stamp, key] else None
 
 
 def kernel_sources() -> list[Path]:

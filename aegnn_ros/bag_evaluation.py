@@ -19,6 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aegnn_core.evaluation import average_precision
+from aegnn_core.evaluation.camera_options import add_camera_options
 from aegnn_core.events.label_topics import LABEL_TOPIC, Label
 from aegnn_core.events.rosbag import read_event_packets, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rates", type=float, nargs="+", default=list(RATES), help="how many times as fast as recorded"
     )
+    add_camera_options(parser)
     parser.add_argument("--max-latency-ms", type=float, default=50.0, help="latency budget of the node")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder for evaluation.json and evaluation.png")
     return parser
@@ -117,6 +119,8 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
     parameters = {
         "model": parsed.model,
         "device": parsed.device,
+        "downsampling": parsed.downsampling,
+        "model_sensor": parsed.model_sensor,
         "score_threshold": _PUBLISHED_SCORE,
         "max_latency_ms": parsed.max_latency_ms,
     }
@@ -139,6 +143,8 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
         "bag": str(parsed.bag),
         "model": model.name,
         "device": parsed.device,
+        "downsampling": parsed.downsampling,
+        "model_sensor": parsed.model_sensor,
         "max_latency_ms": parsed.max_latency_ms,
         "rates": [asdict(row) for row in rows],
     }

@@ -90,7 +90,7 @@ class EventDetector(LifecycleNode):
         """Load the model and compile what it runs; with wrong settings say so and stay unconfigured."""
         settings = self._settings
         try:
-            model = prepare_model(settings.model, settings.device, settings.native)
+            model = prepare_model(settings.model, settings.device, settings.native, settings.bound)
         except (ValueError, RuntimeError, OSError) as error:
             self._failure = f"cannot configure: {error}"
             self.get_logger().error(self._failure)
@@ -238,7 +238,7 @@ class EventDetector(LifecycleNode):
 
         def load() -> None:
             try:
-                loaded.set_result(prepare_model(settings.model, settings.device, settings.native))
+                loaded.set_result(prepare_model(settings.model, settings.device, settings.native, settings.bound))
             except Exception as error:  # the caller of the service is told
                 loaded.set_exception(error)
 
@@ -347,6 +347,8 @@ class EventDetector(LifecycleNode):
             f" on {model.device}, trained for {trained.width} x {trained.height} px"
             + (", runs on the camera's sensor" if model.native else "")
         )
+        if model.warning:
+            self.get_logger().warning(model.warning)
 
     def _log_malformed(self, reason: str) -> None:
         self.get_logger().warning(reason, throttle_duration_sec=_LOG_PERIOD_S)

@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_ros.camera_stream import Region
+from aegnn_ros.ready_model import MAX_NODES, Bound
 
 __all__ = ["Change", "DetectorParameters", "check_changes", "declare_parameters", "read_parameters"]
 
@@ -51,6 +52,18 @@ class DetectorParameters:
         "Sensor that the network runs on: the one that it was trained for, to which events of the camera are"
         " downsampled, or the camera's own, for networks whose layers are the same in every place",
         choices=("trained", "camera"),
+        change=Change.MODEL,
+    )
+    max_nodes: int = _parameter(
+        MAX_NODES,
+        "Most events in the graph of a model that says neither a window nor max_nodes itself; the oldest leave",
+        limits=(1, 10_000_000),
+        change=Change.MODEL,
+    )
+    window_ms: float = _parameter(
+        0.0,
+        "How long an event stays in the graph of such a model [ms], in place of max_nodes; 0: max_nodes counts",
+        limits=(0.0, 3_600_000.0),
         change=Change.MODEL,
     )
     frame_id: str = _parameter(
@@ -126,6 +139,11 @@ class DetectorParameters:
     def native(self) -> bool:
         """Whether the network runs on the camera's own sensor."""
         return self.model_sensor == "camera"
+
+    @property
+    def bound(self) -> Bound:
+        """What bounds the graph of a model that has no bound of its own."""
+        return Bound(self.max_nodes, round(1000 * self.window_ms) or None)
 
     @property
     def region(self) -> Region | None:

@@ -14,18 +14,47 @@ from aegnn_core.events.decoders import PACKET_DECODERS, make_decoder
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
 from aegnn_core.events.filters import refractory_period
 from aegnn_core.events.letterbox import Letterbox
+from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model
 from aegnn_ros.thinning import UpdateCost
 
-__all__ = ["MOST_PIXELS", "ReadyModel", "on_sensor", "prepare_model", "wait_for_device"]
+__all__ = ["MAX_NODES", "MOST_PIXELS", "Bound", "ReadyModel", "on_sensor", "prepare_model", "wait_for_device"]
 
 #: A network that runs on the camera's own sensor keeps a state per pixel; no event camera has so many.
 MOST_PIXELS = 1 << 22
+
+#: Events in the graph of a model without a bound of its own, unless asked otherwise: about two recordings of N-MNIST.
+MAX_NODES = 10_000
 
 #: Sizes of the updates from which their cost is found, and how often each is measured.
 _FEW, _MANY, _REPEATS = 64, 2048, 5
 #: Of the events in these updates: mean time between two [µs], and side of the square that they lie in [px].
 _PERIOD_US, _PATCH_PX = 2, 32
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What bounds the graph of a model that was trained on whole recordings; a camera's stream has no end.
+
+    Attributes:
+        max_nodes: this many last events are live, where there is no window.
+        window: an event is live while it is younger than this [µs].
+    """
+
+    max_nodes: int = MAX_NODES
+    window: int | None = None
+
+    def rule(self, graph: GraphConfig) -> GraphConfig:
+        """The graph rule with this bound."""
+        return replace(graph, window=self.window, max_nodes=None if self.window else self.max_nodes)
+
+    def warning(self, name: str) -> str:
+        """What to say of the model ``name``."""
+        kept = f"of the last {1e-3 * self.window:g} ms" if self.window else f"that came last, {self.max_nodes} of them"
+        return (
+            f"model {name} was trained without a window or max_nodes, on whole recordings: its graph has the events"
+            f" {kept}; the parameters window_ms and max_nodes change that"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +67,7 @@ class ReadyModel:
         cost: of an update.
         device: where it runs.
         native: whether it runs on the sensor of the camera that it follows, see :func:`on_sensor`.
+        warning: what its user has to know; empty for nothing.
     """
 
     trained: TrainedModel
@@ -45,6 +75,7 @@ class ReadyModel:
     cost: UpdateCost
     device: str
     native: bool = False
+    warning: str = ""
 
 
 def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
@@ -60,13 +91,14 @@ def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
     return replace(model, trained=trained, live=live)
 
 
-def prepare_model(source: str, device: str, native: bool = False) -> ReadyModel:
+def prepare_model(source: str, device: str, native: bool = False, bound: Bound | None = None) -> ReadyModel:
     """Load a model and run everything a few times, so that no compilation and first-time cost meets the first packets.
 
     Args:
         source: name of a packaged model, or path of a .safetensors file.
         device: such as ``cpu`` or ``cuda:0``.
         native: whether it is to run on the sensor of the camera that it will follow.
+        bound: of its graph, where the model has neither a window nor max_nodes.
 
     Raises:
         ValueError: no such model or device, not a model file, or a network that cannot run on any sensor.
@@ -78,6 +110,10 @@ def prepare_model(source: str, device: str, native: bool = False) -> ReadyModel:
             f"model {trained.name} has a fully connected head, with weights for every place of its {trained.width} x"
             f" {trained.height} px: it cannot run on the camera's sensor, expected model_sensor trained"
         )
+    warning = ""
+    if not trained.graph.bounded:
+        bound = bound or Bound()
+        trained, warning = replace(trained, graph=bound.rule(trained.graph)), bound.warning(trained.name)
     live = make_model_asynchronous(trained.network, graph=trained.graph)
     few, many = (_busy_events(trained, count) for count in (_FEW, _MANY))
     seconds = {}
@@ -102,7 +138,8 @@ def prepare_model(source: str, device: str, native: bool = False) -> ReadyModel:
     for encoding in PACKET_DECODERS:
         make_decoder(encoding, trained.width, trained.height).decode(bytes(8))
     per_event = max(seconds[_MANY] - seconds[_FEW], 1e-9) / (_MANY - _FEW)
-    return ReadyModel(trained, live, UpdateCost(max(0.0, seconds[_FEW] - _FEW * per_event), per_event), device, native)
+    cost = UpdateCost(max(0.0, seconds[_FEW] - _FEW * per_event), per_event)
+    return ReadyModel(trained, live, cost, device, native, warning)
 
 
 def wait_for_device(device: str) -> None:

@@ -16,6 +16,8 @@ ARGUMENTS = {
     "labels": ("/labels", "topic with true boxes (Detection2DArray) or classes (Classification), if there is one"),
     "model": ("scenes_detector", "name of a packaged model, or path of a .safetensors file"),
     "device": ("cpu", "where the network runs"),
+    "downsampling": ("integrate", "how events of a camera with more pixels come to the model's, or coordinates"),
+    "model_sensor": ("trained", "run the network on the sensor that it was trained for, or on the camera's"),
     "rates": ("1 2 5 10", "how many times as fast as recorded"),
     "output": (".", "folder for evaluation.json and evaluation.png"),
 }
@@ -24,7 +26,8 @@ ARGUMENTS = {
 def evaluation(context: LaunchContext) -> list[Action]:
     """The command."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS)}
-    options = [part for name in ("labels", "model", "device", "output") for part in (f"--{name}", value[name])]
+    named = ("labels", "model", "device", "downsampling", "model_sensor", "output")
+    options = [part for name in named for part in (f"--{name.replace('_', '-')}", value[name])]
     if value["topic"]:
         options += ["--topic", value["topic"]]
     return [

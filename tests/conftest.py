@@ -1,4 +1,4 @@
-"""Fixtures that tests of every part use: real recordings, and a ROS network of the test's own."""
+"""What tests of every part use: recordings, a ROS network of the test's own, and how they run in several processes."""
 
 import signal
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from aegnn_ros.ros_domain import OTHER_DISCOVERY, claim_ros_domain
+from tests.recordings import REAL, make_recording
 
 torch.set_num_threads(1)  # the tests' tensors are small; threads would only wait for each other
 settings.register_profile("aegnn", deadline=None)  # the first example of a test may compile Numba kernels
@@ -33,13 +34,51 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the tests: each file is one's, and one has all that start nodes.
+
+    So modules make their fixtures once, and no two tests that watch the time of nodes disturb each other.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/ros" if file.startswith("tests/ros/") else file
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let a test that measures real time run again when it fails, which the summary shows."""
+    for item in items:
+        if mark := item.get_closest_marker("real_time"):
+            if not mark.kwargs.get("reason"):
+                raise pytest.UsageError(f'{item.nodeid}: real_time wants a reason: real_time(reason="...")')
+            if config.pluginmanager.hasplugin("rerunfailures"):
+                item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real recordings beside the repository; tests that need it are skipped where it is absent."""
-    folder = Path(__file__).parents[2] / "shared" / "data"
-    if not folder.is_dir():
+    if not REAL.is_dir():
         pytest.skip("real recordings are not at ../shared/data")
-    return folder
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def made_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for recordings that tests make."""
+    return tmp_path_factory.mktemp("recordings")
+
+
+@pytest.fixture
+def recording(request: pytest.FixtureRequest, made_recordings: Path) -> Path:
+    """A recording, made or real, by the name that :func:`tests.recordings.recordings` gives a test."""
+    name = request.param
+    return make_recording(made_recordings, name) if name.startswith("made/") else REAL / name
 
 
 @contextmanager

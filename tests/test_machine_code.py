@@ -46,6 +46,35 @@ def test_a_change_two_files_away_is_seen(tmp_path: Path) -> None:
     assert printed == [["20"], ["20", "()"], ["30"]], "value, and the signatures that came from the disk"
 
 
+def kernel_file(folder: Path, stamp: str = "new") -> machine_code._KernelFile:
+    return machine_code._KernelFile(str(folder), "kernel", stamp)
+
+
+def test_two_processes_that_compile_at_once_do_not_run_each_others_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find the index without an entry, give their signatures the same name, and one is late with its code."""
+    late, other = kernel_file(tmp_path), kernel_file(tmp_path)
+    save_data = late._save_data
+    monkeypatch.setattr(other, "_load_index", dict)
+    monkeypatch.setattr(late, "_save_data", lambda name, data: (other.save("float64", "code b"), save_data(name, data)))
+    late.save("float32", "code a")
+    assert kernel_file(tmp_path).load("float32") in (None, "code a")
+    assert kernel_file(tmp_path).load("float64") in (None, "code b")
+    for signature, code in (("float32", "code a"), ("float64", "code b")):
+        kernel_file(tmp_path).save(signature, code)
+    assert [kernel_file(tmp_path).load(name) for name in ("float32", "float64")] == ["code a", "code b"]
+
+
+def test_a_process_that_dies_while_it_saves_leaves_no_old_code_under_a_new_index(tmp_path: Path) -> None:
+    kernel_file(tmp_path, "old").save("float32", "old code")
+    dying = kernel_file(tmp_path)
+    dying._save_index({"float32": dying._data_name(1)})
+    assert kernel_file(tmp_path).load("float32") is None
+    kernel_file(tmp_path).save("float32", "new code")
+    assert kernel_file(tmp_path).load("float32") == "new code"
+
+
 @pytest.mark.parametrize("what", ["package", "numba"])
 def test_another_version_is_another_code(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stamp = machine_code._stamp.__wrapped__

@@ -24,7 +24,7 @@ from aegnn_core.datasets.recording import (
     Recording,
 )
 from aegnn_core.datasets.rosbag import ROSBAG, ROSBAG_SOURCE, rosbag_format
-from aegnn_core.events.array import EventStream
+from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
 from aegnn_core.events.files import read_events
 from aegnn_core.events.letterbox import Letterbox
@@ -66,7 +66,9 @@ class EventDataset:
     def __getitem__(self, number: int) -> LabelledStream:
         recording = self.recordings[number]
         camera = self.form.sensor if self.downsampler is None else self.downsampler.letterbox.camera
-        stream = read_events(recording.events, *camera)
+        stream = read_events(recording.events, *camera, topic=recording.topic)
+        if recording.span is not None:
+            stream = replace(stream, events=_within(recording, stream.events))
         boxes = self.boxes(number)
         if boxes is not None:
             boxes["t"][boxes["t"] == AT_THE_END] = stream.events["t"][-1]
@@ -120,6 +122,18 @@ class EventDataset:
         return f"EventDataset({self.form.name}, {self.split}, {len(self)} recordings)"
 
 
+def _within(recording: Recording, events: np.ndarray) -> np.ndarray:
+    """The events of the recording's part of its file."""
+    assert recording.span is not None
+    first, last = recording.span
+    begin, end = np.searchsorted(events["t"], first), np.searchsorted(events["t"], last, side="right")
+    if begin == end:
+        raise EventFormatError(
+            f"{recording.events}: has no events from {first} to {last} µs, expected some in a part with a label"
+        )
+    return events[begin:end]
+
+
 def _boxes_on_model(
     read_boxes: Callable[[Recording], np.ndarray], letterbox: Letterbox, recording: Recording
 ) -> np.ndarray:
@@ -140,6 +154,7 @@ def open_dataset(
     root: str | Path | None = None,
     sensor: tuple[int, int] | None = None,
     downsampling: str = DOWNSAMPLING[0],
+    topic: str | None = None,
 ) -> EventDataset:
     """Find the recordings of a split, in the layout of the original download or of AEGNN.
 
@@ -151,21 +166,24 @@ def open_dataset(
         sensor: width and height [px] of a model's sensor that the recordings are taken to, see
             :meth:`EventDataset.on_sensor`; by default they stay on the camera's.
         downsampling: how they are.
+        topic: the event topic of bags that have several; for ``"rosbag"``.
 
     Raises:
-        ValueError: an unknown data set or split, a data set without labels for the task, no root, or a sensor that the
-            recordings' is smaller than.
+        ValueError: an unknown data set or split, a data set without labels for the task, no root, a topic for something
+            else than bags, or a sensor that the recordings' is smaller than.
         MissingFilesError: files are missing; the message says which and where they come from.
     """
     for what, value, known in (("data set", name, (*FORMATS, ROSBAG)), ("split", split, SPLITS)):
         if value not in known:
             raise ValueError(f"unknown {what} {value!r}, known are {', '.join(known)}")
+    if topic is not None and name != ROSBAG:
+        raise ValueError(f"an event topic is for bags, found {topic!r} with the data set {name}")
     root = os.environ.get(DATA_DIR_VARIABLE) if root is None else root
     if not root:
         raise ValueError(f"{DATA_DIR_VARIABLE} is not set, expected the folder that holds the folder {name}")
     folder = Path(root).absolute() / name  # of which other machines of a cluster know what it means
     try:
-        form = rosbag_format(folder, split) if name == ROSBAG else FORMATS[name]
+        form = rosbag_format(folder, split, topic) if name == ROSBAG else FORMATS[name]
         if task not in form.tasks:
             raise ValueError(f"data set {name} has no labels for {task}, only for {', '.join(form.tasks)}")
         dataset = EventDataset(form, split, form.find(folder, split, task), folder)

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aegnn_core.datasets.recording import BOX_DTYPE, DatasetFormat, MissingFilesError, Recording, require_files
+from aegnn_core.datasets.boxes_file import read_boxes_file
+from aegnn_core.datasets.recording import DatasetFormat, MissingFilesError, Recording, require_files
 from aegnn_core.events.array import EventFormatError
 
 __all__ = ["GEN1", "large_enough"]
@@ -54,22 +55,11 @@ def _with_boxes(events: Path) -> Recording | None:
 def _read_boxes(recording: Recording) -> np.ndarray:
     path = recording.boxes
     assert path is not None
-    try:
-        table = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise EventFormatError(f"{path}: {error}, expected a NumPy array of boxes") from error
-    names = table.dtype.names or ()
-    time = "ts" if "ts" in names else "t"  # older files have t
-    expected = (time, "x", "y", "w", "h", "class_id", "track_id")
-    if not set(expected) <= set(names):
-        raise EventFormatError(f"{path}: fields {', '.join(names) or 'none'}, expected {', '.join(expected)}")
-    unknown = set(table["class_id"].tolist()) - set(range(len(_LABELS)))
+    boxes = read_boxes_file(path)
+    unknown = set(boxes["class_id"].tolist()) - set(range(len(_LABELS)))
     if unknown:
         raise EventFormatError(f"{path}: class_id {min(unknown)}, expected 0 (car) or 1 (pedestrian)")
-    boxes = np.empty(len(table), BOX_DTYPE)
-    for field, name in zip(BOX_DTYPE.names or (), expected, strict=True):
-        boxes[field] = table[name]
-    return np.sort(boxes, order="t", kind="stable")
+    return boxes
 
 
 GEN1 = DatasetFormat(

@@ -43,6 +43,7 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
     parser.add_argument(
         "--downsampling", choices=DOWNSAMPLING, default=DOWNSAMPLING[0], help="how events come to the model's sensor"
     )
+    parser.add_argument("--topic", default=None, help="event topic of bags that have several")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes, 0 for none but this one")
     parser.add_argument(
         "--cluster",
@@ -69,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> None:
     graph = graph_from_options(arguments, DEFAULT_GRAPHS[arguments.task])
     splits = SPLITS if "all" in arguments.split else arguments.split
     sensor = None if arguments.sensor is None else read_size(arguments.sensor)
-    way = {"sensor": sensor, "downsampling": arguments.downsampling}
+    way: dict[str, Any] = {"sensor": sensor, "downsampling": arguments.downsampling, "topic": arguments.topic}
     datasets = [open_dataset(arguments.dataset, split, task=arguments.task, **way) for split in splits]
     for dataset in datasets:
         start = perf_counter()

@@ -53,11 +53,15 @@ class Recording:
         events: file or folder that :func:`aegnn_core.events.read_events` reads.
         label: its class, None where it has only boxes.
         boxes: file with its boxes, None where it has only a label.
+        topic: the event topic of a bag, None for its only one.
+        span: first and last time [µs] of a part of the file, None for all of it.
     """
 
     events: Path
     label: int | None = None
     boxes: Path | None = None
+    topic: str | None = None
+    span: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,13 @@ _NAMES_FILE = "labels.txt"
 _Value = TypeVar("_Value")
 
 
-def rosbag_format(folder: Path, split: str) -> DatasetFormat:
+def rosbag_format(folder: Path, split: str, topic: str | None = None) -> DatasetFormat:
     """The labels, the sensor and the task of the bags of a split.
+
+    Args:
+        folder: that holds a folder per split.
+        split: one of them.
+        topic: the event topic of bags that have several.
 
     Raises:
         MissingFilesError: there are no bags.
@@ -42,7 +47,7 @@ def rosbag_format(folder: Path, split: str) -> DatasetFormat:
             its labels or the names of its classes, or nothing says what these are.
     """
     bags = _bags(folder / split)
-    cameras = [read_bag_camera(bag) for bag in bags]
+    cameras = [read_bag_camera(bag, topic) for bag in bags]
     sensor = _same(bags, "the sensor's width and height are", [(camera.width, camera.height) for camera in cameras])
     kind = _same(bags, "the type of its labels is", [_label_type(bag) for bag in bags])
     file = folder / _NAMES_FILE
@@ -61,7 +66,7 @@ def rosbag_format(folder: Path, split: str) -> DatasetFormat:
         sensor=sensor,
         tasks=("detection" if kind == BOXES_TYPE else "recognition",),
         source=ROSBAG_SOURCE,
-        find=partial(_find, names),
+        find=partial(_find, names, topic),
         read_boxes=partial(_read_boxes, names),
     )
 
@@ -89,11 +94,11 @@ def _same(bags: Sequence[Path], what: str, values: Sequence[_Value]) -> _Value:
     return values[0]
 
 
-def _find(names: tuple[str, ...], folder: Path, split: str, task: str) -> Sequence[Recording]:
+def _find(names: tuple[str, ...], topic: str | None, folder: Path, split: str, task: str) -> Sequence[Recording]:
     bags = _bags(folder / split)
     if task == "detection":
-        return [Recording(bag, boxes=bag) for bag in bags]
-    return [Recording(bag, _class_of(bag, names)) for bag in bags]
+        return [Recording(bag, boxes=bag, topic=topic) for bag in bags]
+    return [Recording(bag, _class_of(bag, names), topic=topic) for bag in bags]
 
 
 def _class_of(bag: Path, names: tuple[str, ...]) -> int:
@@ -109,7 +114,7 @@ def _class_of(bag: Path, names: tuple[str, ...]) -> int:
 def _read_boxes(names: tuple[str, ...], recording: Recording) -> np.ndarray:
     """The boxes of a bag in the sensor's time; nothing follows an object, so all have the track number 0."""
     bag = recording.events
-    offset = read_bag_camera(bag).clock_offset
+    offset = read_bag_camera(bag, recording.topic).clock_offset
     parts = [np.empty(0, BOX_DTYPE)]
     for label in read_labels(bag, names):
         assert label.boxes is not None

@@ -47,32 +47,35 @@ class EventSamples:
 
     For recognition a sample is a recording with all its events. For detection it is a moment with boxes that count, see
     :meth:`aegnn_core.datasets.recording.DatasetFormat.boxes_by_moment`, with the events of :func:`sample_events`. The
-    recording that was read last stays in memory, so ask for samples of one recording after each other.
+    recording that was read last stays in memory, so ask for samples of one recording after each other, or let all stay.
 
     Args:
         dataset: recordings, opened for the task.
         graph: the rule, which says how far back the events of a moment reach.
         task: ``"recognition"`` or ``"detection"``.
+        in_memory: keep all recordings that have been read, 13 bytes an event.
 
     Raises:
         ValueError: the recordings have no labels for the task.
     """
 
-    def __init__(self, dataset: EventDataset, graph: GraphConfig, task: str) -> None:
-        self.dataset, self.graph, self.task = dataset, graph, task
+    def __init__(self, dataset: EventDataset, graph: GraphConfig, task: str, in_memory: bool = False) -> None:
+        self.dataset, self.graph, self.task, self._in_memory = dataset, graph, task, in_memory
         self._places = [
             (number, moment) for number in range(len(dataset)) for moment in sample_moments(dataset, number, task)
         ]
-        self._read: tuple[int, LabelledStream] | None = None
+        self._read: dict[int, LabelledStream] = {}
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> EventSample:
         number, moment = self._places[index]
-        if self._read is None or self._read[0] != number:
-            self._read = number, self.dataset[number]
-        recording = self._read[1]
+        if number not in self._read:
+            if not self._in_memory:
+                self._read.clear()
+            self._read[number] = self.dataset[number]
+        recording = self._read[number]
         if self.task == "recognition":
             return EventSample(recording.stream.events, recording.label, None)
         assert recording.boxes is not None

@@ -63,10 +63,13 @@ def open_graphs(dataset: EventDataset, graph: GraphConfig, task: str, root: Path
     files = graph_files(dataset, graph_folder(dataset, graph, task, root))
     missing = [number for number, file in enumerate(files) if not file.exists()]
     if missing:
+        topic = dataset.recordings[missing[0]].topic
         output = [] if root is None else ["--output", str(root)]
         command = ["aegnn", "preprocess", "--dataset", dataset.form.name, "--split", dataset.split, "--task", task]
         if (downsampler := dataset.downsampler) is not None:
             command += ["--sensor", "{}x{}".format(*dataset.form.sensor), "--downsampling", downsampler.way]
+        if topic is not None:
+            command += ["--topic", topic]
         raise MissingFilesError(
             f"{len(missing)} of {len(files)} recordings of {dataset.form.name}, {dataset.split}, have no stored graphs"
             f" of this rule, or have changed since; the first is {dataset.recordings[missing[0]].events}; make them by:"
@@ -116,7 +119,8 @@ def graph_files(dataset: EventDataset, folder: Path) -> list[Path]:
             for source in sources
             for file in _files(source)
         ]
-        digest = _digest([recording.label, sorted(states)])
+        part = [value for value in (recording.topic, recording.span) if value is not None]
+        digest = _digest([recording.label, sorted(states), *part])
         files.append(folder / dataset.split / f"{recording.events.stem}-{digest}.safetensors")
     return files
 

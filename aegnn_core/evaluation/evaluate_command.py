@@ -39,6 +39,7 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
         help="simulated, or ncars, nmnist, ncaltech101, gen1, rosbag below AEGNN_DATA_DIR",
     )
     parser.add_argument("--split", default="test", help="training, validation or test; not for simulated")
+    parser.add_argument("--topic", default=None, help="event topic of bags that have several")
     parser.add_argument("--samples", type=int, default=200, help="simulated scenes or recordings")
     parser.add_argument("--seed", type=int, default=1_000_000, help="of the first of them")
     parser.add_argument(
@@ -130,7 +131,8 @@ def _recordings(arguments: argparse.Namespace, task: str) -> LabelledRecordings:
         return simulated_moments(task, arguments.samples, arguments.seed, camera=camera)
     if camera is not None:
         raise ValueError(f"--camera is for simulated scenes, the recordings of {arguments.dataset} have their own")
-    return dataset_moments(open_dataset(arguments.dataset, arguments.split, task=task), task)
+    dataset = open_dataset(arguments.dataset, arguments.split, task=task, topic=arguments.topic)
+    return dataset_moments(dataset, task)
 
 
 def _save_plots(

@@ -29,7 +29,9 @@ from aegnn_core.events.label_topics import (
     INFO_TYPE,
     LABEL_INFO_TOPIC,
     LABEL_TOPIC,
+    DetectedBox,
     Label,
+    deserialize_boxes,
     deserialize_label,
     deserialize_label_info,
     deserialize_ros1_label,
@@ -53,6 +55,7 @@ __all__ = [
     "event_topic_type",
     "is_bag",
     "read_class_names",
+    "read_detections",
     "read_event_arrays",
     "read_event_packets",
     "read_labels",
@@ -218,6 +221,31 @@ def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topi
         if label is not None:
             labels.append(label)
     return sorted(labels, key=lambda label: label.stamp)
+
+
+def read_detections(path: str | PathLike[str], topic: str) -> list[tuple[int, list[DetectedBox]]]:
+    """Stamp [ns] and boxes of every message of a topic of ``vision_msgs/Detection2DArray``, in the order of the stamps.
+
+    Args:
+        path: ROS 1 ``.bag`` file, rosbag2 folder, or one of its ``.db3`` or ``.mcap`` files.
+        topic: the topic's name.
+
+    Raises:
+        EventFormatError: not a readable bag, or no such topic of this type.
+    """
+    path = Path(path)
+    types = topic_types(path)
+    if topic not in types:
+        known = ", ".join(f"{name} ({kind})" for name, kind in sorted(types.items())) or "no topics"
+        raise EventFormatError(f"{path}: has no topic {topic}, only {known}")
+    found = []
+    for connection, data in _messages(path, topic):
+        definition = connection.msgdef.data if path.suffix == ROS1_SUFFIX else None
+        try:
+            found.append(deserialize_boxes(connection.msgtype, data, definition))
+        except EventFormatError as error:
+            raise EventFormatError(f"{path}: topic {topic}: {error}") from error
+    return sorted(found, key=lambda message: message[0])
 
 
 def read_class_names(path: str | PathLike[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
+from aegnn_core.nn.cropped_head import CroppedHead
 from aegnn_core.nn.detection import GridPrediction, decode_grid, suppress
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling, grid_shape
 
@@ -59,6 +60,9 @@ _SMALL_SENSOR = 64
 #: Features, and residual blocks, of the head on an image of one pixel a cell.
 _PYRAMID_WIDTHS = (32, 48, 64, 96, 128)
 _PYRAMID_DEPTHS = (0, 1, 2, 1)
+
+#: Features of the head on a picture cut out.
+_CROPPED_WIDTHS = (24, 48, 96)
 
 #: Columns and rows of AEGNN's detection grid.
 _DETECTION_GRID = (8, 6)
@@ -168,6 +172,11 @@ class GraphNetwork(nn.Module):
     def reads_edges(self) -> bool:
         """Whether :meth:`readout` needs the edges between live nodes."""
         return len(self.poolings) > 0
+
+    @property
+    def only_counts(self) -> bool:
+        """Whether the head sees the numbers of events and nothing else."""
+        return self.counts is not None and self.grid is None and not len(self.event_blocks) and not self.reads_edges
 
     @property
     def needs_times(self) -> bool:
@@ -439,13 +448,17 @@ def _histogram(
     dim: int,
     voxel: tuple[int, int] = (1, 1),
     least_ages: Sequence[int] = (),
-    widths: Sequence[int] = _PYRAMID_WIDTHS,
+    widths: Sequence[int] | None = None,
     depths: Sequence[int] = _PYRAMID_DEPTHS,
     dropout: float = 0.0,
+    crop: Sequence[int] | None = None,
 ) -> GraphNetwork:
-    """No graph at all: events counted per pixel, polarity and part of the past, and ordinary convolutions."""
+    """No graph at all: events counted per pixel, polarity and part of the past, and ordinary convolutions.
+
+    With ``crop``, columns and rows of a picture, a recogniser looks at the rectangle that holds the events.
+    """
     counts = CountPooling(size.sensor, (float(voxel[0]), float(voxel[1])), least_ages)
-    head = _image_head(counts.channels, task, classes, widths, depths, dropout)
+    head = _image_head(counts.channels, task, classes, widths, depths, dropout, crop)
     return GraphNetwork(size.sensor, task, dim, [], [], None, head, counts)
 
 
@@ -458,9 +471,10 @@ def _graph_histogram(
     least_ages: Sequence[int] = (),
     channels: Sequence[int] = (8, 16, 16),
     feature_ages: Sequence[int] = (),
-    widths: Sequence[int] = _PYRAMID_WIDTHS,
+    widths: Sequence[int] | None = None,
     depths: Sequence[int] = _PYRAMID_DEPTHS,
     dropout: float = 0.0,
+    crop: Sequence[int] | None = None,
 ) -> GraphNetwork:
     """The histogram, and in every cell beside it the largest features that spline convolutions find in its events.
 
@@ -473,7 +487,7 @@ def _graph_histogram(
     blocks: list[nn.Module] = [
         ConvBlock(inputs, outputs, dim=dim, kernel_size=2) for inputs, outputs in pairwise((1, *channels))
     ]
-    head = _image_head(features + counts.channels, task, classes, widths, depths, dropout)
+    head = _image_head(features + counts.channels, task, classes, widths, depths, dropout, crop)
     first = next(module for module in head.modules() if isinstance(module, nn.Conv2d))
     with torch.no_grad():
         first.weight[:, :features] = 0
@@ -481,9 +495,20 @@ def _graph_histogram(
 
 
 def _image_head(
-    channels: int, task: str, classes: int, widths: Sequence[int], depths: Sequence[int], dropout: float
+    channels: int,
+    task: str,
+    classes: int,
+    widths: Sequence[int] | None,
+    depths: Sequence[int],
+    dropout: float,
+    crop: Sequence[int] | None,
 ) -> nn.Module:
-    """The head of both tasks for an image of one pixel a cell."""
+    """The heads for an image of one pixel a cell."""
+    if crop is not None:
+        if task != "recognition":
+            raise ValueError(f"crop is for recognition, found {list(crop)} for {task}")
+        return CroppedHead(channels, crop, widths or _CROPPED_WIDTHS, classes, dropout)
+    widths = widths or _PYRAMID_WIDTHS
     if task == "detection":
         return _PyramidHead(channels, widths, depths, 5 + classes)
     return nn.Sequential(_conv(channels, widths[0], stride=2), _ClassHead(widths[0], widths[1], classes, dropout))

@@ -19,11 +19,11 @@ from aegnn_core.datasets.stored_graphs import open_graphs
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.training.loader_process import start_loader_process
 from aegnn_core.training.pooled_features import PooledFeatures
-from aegnn_core.training.recorded_samples import ChangedRecordings, ChangedStoredGraphs, RecordedSamples
-from aegnn_core.training.settings import TrainSettings
+from aegnn_core.training.recorded_samples import ChangedRecordings, ChangedStoredGraphs, CountedSamples, RecordedSamples
+from aegnn_core.training.settings import SIMULATED, TrainSettings
 from aegnn_core.training.validation_samples import HeldOutScenes, NumberedGraphs
 
-__all__ = ["TrainingData", "open_training"]
+__all__ = ["TrainingData", "learns_from_counts", "open_training"]
 
 #: By how much pooled features are shifted at most, as a share of the grid's columns.
 _LARGEST_SHIFT = 0.05
@@ -72,7 +72,11 @@ class TrainingData(lightning.LightningDataModule):
             else:
                 samples = SimulatedSamples(settings.task, graph, self._seed, scenes=settings.scenes)
             return self._graph_loader(samples)
-        return self._graph_loader(self._recorded_samples(self._training), shuffle=True)
+        recorded = self._recorded_samples(self._training)
+        if learns_from_counts(self._settings, self._model):
+            assert isinstance(recorded, RecordedSamples)
+            recorded = CountedSamples(recorded, self._model.network, self._model.graph)
+        return self._graph_loader(recorded, shuffle=True)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """Batches of the same graphs each time, numbered; nothing if there are no validations."""
@@ -89,15 +93,16 @@ class TrainingData(lightning.LightningDataModule):
         # A generator of its own, so that the training's random numbers are those of a training without validation.
         return self._graph_loader(NumberedGraphs(samples, settings.validation_samples), generator=torch.Generator())
 
-    def _recorded_samples(self, dataset: EventDataset) -> Dataset[Data]:
+    def _recorded_samples(self, dataset: EventDataset) -> Dataset[Any]:
         augmentation = self._settings.augmentation
         assert augmentation is not None
         if self._settings.preprocessed:
             graphs = open_graphs(dataset, self._model.graph, self._settings.task)
             return ChangedStoredGraphs(graphs, augmentation, dataset.form.sensor)
-        return RecordedSamples(EventSamples(dataset, self._model.graph, self._settings.task), augmentation)
+        samples = EventSamples(dataset, self._model.graph, self._settings.task, self._settings.in_memory)
+        return RecordedSamples(samples, augmentation)
 
-    def _graph_loader(self, samples: Dataset[Data], **options: Any) -> DataLoader:
+    def _graph_loader(self, samples: Dataset[Any], **options: Any) -> DataLoader:
         workers = self._settings.num_workers
         return DataLoader(
             samples,
@@ -115,10 +120,16 @@ class TrainingData(lightning.LightningDataModule):
             changed = SimulatedRecordings(model.graph, settings.seed, recordings)
         else:
             assert settings.augmentation is not None
-            samples = EventSamples(self._training, model.graph, settings.task)
+            samples = EventSamples(self._training, model.graph, settings.task, settings.in_memory)
             changed = ChangedRecordings(samples, settings.augmentation, settings.seed, recordings)
         features = PooledFeatures(model.network, changed, settings.num_workers, _LARGEST_SHIFT)
         return DataLoader(features, settings.batch_size, shuffle=True)
+
+
+def learns_from_counts(settings: TrainSettings, model: TrainedModel) -> bool:
+    """Whether a recogniser of recordings only counts their events, so that its head is all there is to train."""
+    recorded = settings.dataset not in SIMULATED and not settings.preprocessed
+    return recorded and settings.task == "recognition" and model.network.only_counts
 
 
 def open_training(settings: TrainSettings) -> EventDataset:
@@ -136,7 +147,12 @@ def open_training(settings: TrainSettings) -> EventDataset:
 
 def _open_split(settings: TrainSettings, split: str) -> EventDataset:
     return open_dataset(
-        settings.dataset, split, task=settings.task, sensor=settings.size, downsampling=settings.downsampling
+        settings.dataset,
+        split,
+        task=settings.task,
+        sensor=settings.size,
+        downsampling=settings.downsampling,
+        topic=settings.topic,
     )
 
 

@@ -1,16 +1,25 @@
-"""Samples of a data set to train with: changed at random, then made a graph, or from graphs that are stored."""
+"""Samples of a data set to train with: changed at random, then made a graph or counted, or from stored graphs."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
-from aegnn_core.datasets.samples import EventSamples, labelled_graph
+from aegnn_core.datasets.samples import EventSample, EventSamples, labelled_graph
+from aegnn_core.graph import GraphConfig
+from aegnn_core.graph.build import first_live
+from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.training.augmentation import Augmentation
 
-__all__ = ["ChangedRecordings", "ChangedStoredGraphs", "RecordedSamples"]
+__all__ = ["ChangedRecordings", "ChangedStoredGraphs", "CountedSamples", "RecordedSamples"]
+
+#: More events of a cell than this are taken for this many.
+_COUNTED = 1 << 16
 
 
 class RecordedSamples(Dataset[Data]):
@@ -30,10 +39,49 @@ class RecordedSamples(Dataset[Data]):
         return len(self._samples)
 
     def __getitem__(self, number: int) -> Data:
+        return labelled_graph(self.changed(number), self._samples.graph)
+
+    def changed(self, number: int) -> EventSample:
+        """A sample before it becomes a graph."""
         sample = self._samples[number]
-        if self._augmentation is not None:
-            sample = self._augmentation(sample, self._samples.dataset.form.sensor, _random_numbers())
-        return labelled_graph(sample, self._samples.graph)
+        if self._augmentation is None:
+            return sample
+        return self._augmentation(sample, self._samples.dataset.form.sensor, _random_numbers())
+
+
+class CountedSamples(Dataset[tuple[Tensor, Tensor]]):
+    """The images ``[C, rows, columns]`` that the head of a recogniser without layers on events sees, and labels ``[]``.
+
+    They are what the network makes of the samples' graphs, without the graphs.
+
+    Args:
+        samples: of a data set, changed at random.
+        network: without layers on events.
+        graph: the rule, which says which events are live.
+    """
+
+    def __init__(self, samples: RecordedSamples, network: GraphNetwork, graph: GraphConfig) -> None:
+        if not network.only_counts:
+            raise ValueError("samples are counted for a network that only counts events, found one with other layers")
+        assert network.counts is not None
+        self._samples, self._counts, self._graph = samples, network.counts, graph
+        self._logarithms = np.log1p(np.arange(_COUNTED, dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        sample = self._samples.changed(number)
+        t = sample.events["t"].astype(np.int64)
+        first = first_live(t, self._graph, int(t[-1]) if len(t) else 0)
+        live, age = sample.events[first:], t[-1:] - t[first:]
+        (width, height), (columns, rows) = self._counts.size, self._counts.shape
+        column, row = np.floor_divide(live["x"], width).astype(int), np.floor_divide(live["y"], height).astype(int)
+        channel = 2 * np.searchsorted(self._counts.least_ages, age, "right") + (live["p"] > 0)
+        shape = (self._counts.channels, rows, columns)
+        counts = np.bincount((channel * rows + row) * columns + column, minlength=math.prod(shape))
+        image = self._logarithms[np.minimum(counts, _COUNTED - 1)]
+        return torch.from_numpy(image.reshape(shape)), torch.tensor(sample.label)
 
 
 class ChangedStoredGraphs(Dataset[Data]):

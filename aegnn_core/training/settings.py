@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
+from aegnn_core.datasets.rosbag import ROSBAG
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.events.simulation import RECOGNITION_SCENE
@@ -93,6 +94,7 @@ class TrainSettings:
     learning_rate: float = _setting(_POSITIVE, "highest learning rate", 4e-3)
     seed: int = _setting(_NATURAL, "of weights and samples", 1)
     event_layers: str | None = _setting(_TEXT, "model whose layers on events to take over as they are", None)
+    start_from: str | None = _setting(_TEXT, "model whose weights to begin with, of the same network", None)
     scenes: int | None = _setting(
         _COUNT, "different simulated scenes, looked at again and again; new ones if not", None
     )
@@ -106,6 +108,7 @@ class TrainSettings:
     downsampling: str = _setting(
         _TEXT, "how events of such recordings come to it", DOWNSAMPLING[0], choices=DOWNSAMPLING
     )
+    topic: str | None = _setting(_TEXT, "event topic of bags that have several, such as /left/events", None)
     preprocessed: bool = _setting(_SWITCH, "read graphs that aegnn preprocess has stored", False)
     ema: float | None = _setting(_DECAY, "keep an average of the weights with this decay, such as 0.999", None)
     validate_every: int = _setting(_NATURAL, "steps between validations, 0 for none", 500, resumable=True)
@@ -124,6 +127,9 @@ class TrainSettings:
     devices: int = _setting(_COUNT, "GPUs, or processes on the CPU, per machine", 1, resumable=True)
     num_nodes: int = _setting(_COUNT, "machines", 1, resumable=True)
     num_workers: int = _setting(_NATURAL, "processes per device that simulate or read", 1, resumable=True)
+    in_memory: bool = _setting(
+        _SWITCH, "keep recordings in memory once they are read, every process for itself", False, resumable=True
+    )
     logger: str = _setting(_TEXT, "what keeps the curves", "tensorboard", choices=LOGGERS, resumable=True)
     graph: GraphConfig | None = None
     augmentation: Augmentation | None = None
@@ -142,6 +148,8 @@ class TrainSettings:
             object.__setattr__(self, "graph", graph)
         if self.size is not None and self.dataset in SIMULATED:
             raise ValueError(f"setting sensor is for recordings, found {self.sensor} with simulated scenes")
+        if self.topic is not None and self.dataset != ROSBAG:
+            raise ValueError(f"setting topic is for the data set {ROSBAG}, found {self.topic} with {self.dataset}")
         if self.dataset in SIMULATED:
             if self.augmentation is not None:
                 raise ValueError("setting augmentation is for recordings, found it with simulated scenes")

@@ -20,7 +20,7 @@ from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network
 from aegnn_core.training.checkpoint_files import WholeCheckpoints
-from aegnn_core.training.data_module import TrainingData, open_training
+from aegnn_core.training.data_module import TrainingData, learns_from_counts, open_training
 from aegnn_core.training.export import export_checkpoint, read_checkpoint
 from aegnn_core.training.interruption import StopOnInterrupt
 from aegnn_core.training.loggers import make_logger
@@ -55,9 +55,9 @@ def train(settings: TrainSettings, run: Path, output: str | Path | None = None) 
         output: the file to write (``.safetensors``); by default ``model.safetensors`` in ``run``.
 
     Raises:
-        ValueError: an unknown network, data set or task, ``event_layers`` of another shape or graph, ``recordings``
-            without event layers that stay as they are or for a network whose other layers are more than a head, or
-            settings that contradict each other.
+        ValueError: an unknown network, data set or task, ``start_from`` or ``event_layers`` of another shape or graph,
+            ``recordings`` without event layers that stay as they are or for a network whose other layers are more than
+            a head, or settings that contradict each other.
         MissingFilesError: the data set is not there, or not all of it.
         TrainingStopped: somebody pressed Ctrl-C; the run can go on.
     """
@@ -136,9 +136,24 @@ def _new_model(settings: TrainSettings, dataset: EventDataset | None, name: str)
     architecture |= settings.options
     module = network(**architecture)
     module.train()
+    if settings.start_from is not None:
+        _take_weights(module, graph, load_model(settings.start_from))
     if settings.event_layers is not None:
         _take_event_layers(module, graph, load_model(settings.event_layers))
     return TrainedModel(module, graph, labels, name, architecture, settings.to_dict())
+
+
+def _take_weights(module: GraphNetwork, graph: GraphConfig, source: TrainedModel) -> None:
+    """Begin with all weights of a model of the same layers."""
+    if len(module.event_blocks):
+        check_same_edges(source.graph, graph)
+    try:
+        module.load_state_dict(source.network.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"start_from: the weights of {source.name} are of another network, expected one with the same network,"
+            f" options and number of classes: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
 def _take_event_layers(module: GraphNetwork, graph: GraphConfig, source: TrainedModel) -> None:
@@ -152,7 +167,8 @@ def _take_event_layers(module: GraphNetwork, graph: GraphConfig, source: Trained
 
 
 def _learner(settings: TrainSettings, model: TrainedModel, dataset: EventDataset | None) -> GraphLearner:
-    learn = GraphLearner if settings.recordings is None else HeadLearner
+    head_only = settings.recordings is not None or learns_from_counts(settings, model)
+    learn = HeadLearner if head_only else GraphLearner
     if dataset is None:
         return learn(model, settings.learning_rate, settings.steps)
     return learn(model, settings.learning_rate, settings.steps, _RECORDED_LABEL_SMOOTHING, dataset.form.counts)

@@ -22,6 +22,7 @@ from aegnn_core.events import make_events, rescale
 from aegnn_core.nn.networks import GraphNetwork
 from tests.graph.reference import graph_configs, streams
 from tests.nn.networks import randomize, taken_by
+from tests.recordings import recordings
 
 SENSOR = (12, 9)
 NETWORKS = {
@@ -183,10 +184,14 @@ def test_memory_is_bounded_by_the_window(engine: str, expiry: str) -> None:
     assert max(held[30:]) <= 1.5 * max(held[:30]), "memory grows while nobody asks for the output"
 
 
-@pytest.mark.parametrize("name", ["raw/evt3_sample.raw", "pedro/frame0013230.npy", "raw/ncars_004397_td.dat"])
+@pytest.mark.parametrize(
+    "recording",
+    recordings("made/street.raw", "raw/evt3_sample.raw", "pedro/frame0013230.npy", "raw/ncars_004397_td.dat"),
+    indirect=True,
+)
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "dense"])
-def test_live_equals_dense_on_real_recordings(shared_data: Path, engine: str, name: str) -> None:
-    stream = read_events(shared_data / name)
+def test_live_equals_dense_on_recordings(recording: Path, engine: str) -> None:
+    stream = read_events(recording)
     count = 3_000 if engine == "incremental" else 6_000
     events = rescale(stream.events, (stream.width, stream.height), (160, 120))[:count]
     directed = engine != "incremental"

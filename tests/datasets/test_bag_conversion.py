@@ -11,16 +11,14 @@ from aegnn_core.cli import main
 from aegnn_core.datasets.bag_conversion import convert_to_bag
 from aegnn_core.events import make_events, read_event_packets, read_events
 from aegnn_core.events.rosbag import read_labels
+from tests.recordings import recordings
 
-RAW = Path("../shared/data/raw")
 
-
-@pytest.mark.skipif(not RAW.is_dir(), reason="no real recordings beside the repository")
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_a_real_recording_reads_back(tmp_path: Path, storage: str) -> None:
-    recording = RAW / "evt2_sample.raw"
+@pytest.mark.parametrize("recording", recordings("made/street.raw", "raw/evt2_sample.raw"), indirect=True)
+def test_a_recording_reads_back(recording: Path, tmp_path: Path, storage: str) -> None:
     bag = convert_to_bag(recording, tmp_path, storage)
-    assert bag.path == tmp_path / "evt2_sample"
+    assert bag.path == tmp_path / recording.stem
     stream, read = read_events(recording), read_events(bag.path)
     assert (read.width, read.height, len(read)) == (stream.width, stream.height, bag.events)
     assert_array_equal(read.events, stream.events)

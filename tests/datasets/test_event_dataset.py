@@ -12,8 +12,7 @@ from aegnn_core.datasets.samples import EventSamples
 from aegnn_core.events import Downsampler, EventFormatError, Letterbox
 from aegnn_core.graph import GraphConfig
 from tests.datasets.tiny_datasets import aer_bytes, annotation, dat_bytes, write, write_gen1, write_ncaltech101
-
-REAL = Path("../shared/data")
+from tests.recordings import REAL
 
 
 def rows(dataset: EventDataset, number: int) -> list[tuple[int, ...]]:

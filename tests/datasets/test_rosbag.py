@@ -14,9 +14,12 @@ from aegnn_core import GraphConfig, network, save_model
 from aegnn_core.cli import main
 from aegnn_core.datasets import MissingFilesError, open_dataset
 from aegnn_core.datasets.bag_conversion import convert_to_bag
-from aegnn_core.events import EventFormatError
+from aegnn_core.datasets.stored_graphs import graph_files, open_graphs
+from aegnn_core.events import EventFormatError, event_packets, write_event_bag
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.training.data_module import open_training
+from aegnn_core.training.settings import TrainSettings
 from tests.datasets.tiny_datasets import (
     CLOCK_OFFSET,
     bag_stream,
@@ -92,6 +95,35 @@ def test_converted_recordings_are_such_a_data_set(tmp_path: Path) -> None:
         assert_array_equal(bags[number].stream.events, gen1[number].stream.events)
         columns = [*"txywh", "class_id"]
         assert_array_equal(bags[number].boxes[columns], gen1[number].boxes[columns])
+
+
+def test_of_two_cameras_one_is_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its events, its sensor and its clock; the stored graphs of one are not those of the other."""
+    folder = tmp_path / "rosbag" / "training" / "stereo"
+    folder.mkdir(parents=True)
+    left, right = bag_stream(0), bag_stream(1, 50, 20)
+    write_bag(tmp_path / "l", left, [boxes_at(200_000, (1, 2, 3, 4, 0))], ("car",), topic="/left/events")
+    write_event_bag(tmp_path / "r", event_packets(right, stamp_offset=CLOCK_OFFSET + 10**8), "/right/events")
+    for name in "lr":
+        (tmp_path / name / f"{name}.db3").rename(folder / f"{name}.db3")
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
+    settings = {"network": "graph_grid", "task": "detection", "dataset": "rosbag"}
+    with pytest.raises(EventFormatError, match=r"stereo: holds the event topics /left/events, /right/events, expected"):
+        open_training(TrainSettings(**settings))
+    files = []
+    for topic, stream, moment in (("/left/events", left, 200_000), ("/right/events", right, 100_000)):
+        dataset = open_training(TrainSettings(**settings, topic=topic))
+        assert dataset.form.sensor == (stream.width, stream.height)
+        assert_array_equal(dataset[0].stream.events, stream.events)
+        assert dataset[0].boxes["t"].tolist() == [moment]
+        files += graph_files(dataset, tmp_path)
+        with pytest.raises(MissingFilesError, match=rf"aegnn preprocess --dataset rosbag .* --topic {topic}"):
+            open_graphs(dataset, GraphConfig(window=50_000), "detection")
+    assert len(set(files)) == 2
+    with pytest.raises(ValueError, match="setting topic is for the data set rosbag, found /a with gen1"):
+        TrainSettings(**(settings | {"dataset": "gen1"}), topic="/a")
+    with pytest.raises(ValueError, match="an event topic is for bags, found '/a' with the data set gen1"):
+        open_dataset("gen1", "test", task="detection", topic="/a")
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from aegnn_core.events import Letterbox, integrate, make_events
 from aegnn_core.events.simulation import simulate_recognition, simulate_scene
 from aegnn_core.nn import DETECTION_DTYPE
 from aegnn_core.nn.checkpoint import TrainedModel
+from tests.recordings import REAL
 
 HELD_OUT = 2_000_000
-REAL = Path("../shared/data")
 
 
 def test_the_packaged_detector_finds_cars_and_pedestrians_live() -> None:
@@ -49,6 +49,16 @@ def test_the_packaged_digit_recognizer_is_right_on_a_real_camera_live_and_dense(
     assert found.agreement is not None
     assert found.agreement.equal == found.agreement.answers == 100
     assert found.agreement.largest_difference <= 1e-4
+
+
+def test_the_packaged_digit_recognizer_answers_live_as_it_does_densely(tmp_path: Path) -> None:
+    """On events at random, of which it cannot be right."""
+    write_nmnist(tmp_path)
+    recordings = dataset_moments(open_dataset("nmnist", "test", task="recognition", root=tmp_path), "recognition")
+    agreement = evaluate(load_model("nmnist"), recordings, ["dense", "asynchronous"]).agreement
+    assert agreement is not None
+    assert agreement.equal == agreement.answers == 10
+    assert agreement.largest_difference <= 1e-4
 
 
 @pytest.mark.parametrize(

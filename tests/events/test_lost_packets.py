@@ -20,6 +20,7 @@ from aegnn_core.events import (
     write_event_bag,
 )
 from aegnn_core.events.decoders import Evt3Decoder
+from tests.recordings import recordings
 
 
 def packed(*words):
@@ -143,10 +144,14 @@ def test_a_packet_decodes_in_parts_as_it_does_at_once():
         assert parted.counts == whole.counts
 
 
-@pytest.mark.parametrize("bag", ["evt3_640x480", "libcaer_cmp_346x260"])
-def test_no_single_loss_in_a_real_bag_makes_an_event(shared_data, bag):
-    """Without being told, 366 of the 515 losses in the bag of EVT3 make up to 14 wrong events each."""
-    packets = list(read_event_packets(shared_data / "rosbags" / bag))
+@pytest.mark.parametrize(
+    "recording",
+    recordings("made/evt3_640x480", "made/libcaer_cmp_346x260", "rosbags/evt3_640x480", "rosbags/libcaer_cmp_346x260"),
+    indirect=True,
+)
+def test_no_single_loss_in_a_bag_makes_an_event(recording):
+    """Without being told, 366 of the 515 losses in the real bag of EVT3 make up to 14 wrong events each."""
+    packets = list(read_event_packets(recording))
     first = packets[0]
     decoder = make_decoder(first.encoding, first.width, first.height)
     states, decoded = [], []

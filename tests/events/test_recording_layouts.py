@@ -565,6 +565,32 @@ def test_aedat_31_counts_overflows_and_leaves_out_other_packets(tmp_path):
         assert_reads(path, SMALL)
 
 
+@pytest.mark.parametrize("run", [1, 2, 3, 7, 400])
+def test_aedat_31_with_serialized_timestamps(tmp_path, run):
+    """Events of one time after each other have it in common, from three on; other packets are as they were."""
+    path = tmp_path / "a.aedat"
+    events = np.concatenate([SMALL, random_events(6000, width=128, height=128)])
+    events["t"] = np.arange(len(events)) // run * 7
+    packed = b""
+    for t in np.unique(events["t"]):
+        words = [(x << 17 | y << 2 | p << 1 | 1, t) for _, x, y, p in events[events["t"] == t].tolist()]
+        if len(words) >= 3:
+            (first, _), (second, _), *rest = words
+            packed += struct.pack("<4I", first, t | 1 << 31, second, len(rest))
+            packed += struct.pack(f"<{len(rest)}I", *(data for data, _ in rest))
+        else:
+            packed += b"".join(struct.pack("<2I", *word) for word in words)
+    head = caer().replace(b"RAW", b"SerializedTS, PNGFrames")
+    count, frame = len(events), struct.pack("<H h 6i", 0x8002, 1, 99, 4, 0, 5, 1, 1) + bytes(5)
+    header = struct.pack("<H h 6i", 0x8001, 1, 8, 4, 0, len(packed), count, count)
+    path.write_bytes(head + frame + header + packed)
+    assert_reads(path, events, (128, 128))
+    wrong = struct.pack("<H h 6i", 0x8001, 1, 8, 4, 0, len(packed), count + 1, count)
+    path.write_bytes(head + wrong + packed)
+    with pytest.raises(EventFormatError, match=rf"a packet unpacks to {count} events, expected {count + 1} as it"):
+        read_events(path)
+
+
 def test_aedat_31_of_two_cameras_wants_a_choice(tmp_path):
     path = tmp_path / "a.aedat"
     path.write_bytes(caer((1, 0, SMALL), (2, 0, EVENTS), source="#Source 1: DVS128\r\n#Source 2: DAVIS240C\r\n"))
@@ -578,8 +604,8 @@ def test_other_versions_of_aedat_are_named(tmp_path):
     path.write_bytes(b"#!AER-DAT4.0\r\n")
     with pytest.raises(EventFormatError, match=r"is AEDAT 4\.0, expected .*rename the file to \.aedat4"):
         read_events(path)
-    path.write_bytes(caer((1, 0, SMALL)).replace(b"RAW", b"SerializedTS"))
-    with pytest.raises(EventFormatError, match="is packed as SerializedTS, expected RAW"):
+    path.write_bytes(caer((1, 0, SMALL)).replace(b"RAW", b"LZMA"))
+    with pytest.raises(EventFormatError, match="is packed as LZMA, expected RAW or SerializedTS"):
         read_events(path)
 
 

@@ -24,6 +24,7 @@ from aegnn_core.events import (
 )
 from aegnn_core.events.files.bag import BagCamera, read_bag_camera
 from aegnn_core.events.rosbag import EVENT_PACKET_DEFINITION, EVENT_PACKET_TYPE, MAX_PACKET_BYTES, is_bag
+from tests.recordings import MADE_BAGS, street
 
 #: Read from the bag of a real ROS system.
 TYPE_HASH = "RIHS01_d6fa176260b1f37e5a40845305315e150a0f18191241eb64f407442aa29844aa"
@@ -238,6 +239,15 @@ def test_missing_files_are_named(tmp_path):
     (tmp_path / "bag" / "metadata.yaml").write_text("nonsense", "utf8")
     with pytest.raises(EventFormatError, match=r"bag: .*expected a complete rosbag2 recording"):
         read_events(tmp_path / "bag")
+
+
+@pytest.mark.parametrize("recording", MADE_BAGS, indirect=True)
+def test_a_bag_in_any_encoding_holds_what_the_camera_saw(recording):
+    encoding, size = MADE_BAGS[f"made/{recording.name}"]
+    assert {packet.encoding for packet in read_event_packets(recording)} == {encoding}
+    stream = read_events(recording)
+    assert (stream.width, stream.height) == size
+    np.testing.assert_array_equal(stream.events, street(size).events)
 
 
 def test_real_bags_come_with_their_packet_fields(shared_data, tmp_path):

@@ -12,6 +12,7 @@ from aegnn_core.events import make_events, read_events
 from aegnn_core.graph import GraphConfig, NeighborSearch, build_graph
 from aegnn_core.graph.build import find_neighbors
 from tests.graph.reference import edges_by_rule, graph_configs, live_nodes, neighbors_by_rule, streams
+from tests.recordings import recordings
 
 
 def edge_set(data) -> set[tuple[int, int]]:
@@ -141,9 +142,13 @@ def test_distance_is_compared_in_double_precision() -> None:
         assert build_graph(make_events([0, dt], [0, 3], [0, 0], [1, 1]), graph).num_edges == expected
 
 
-@pytest.mark.parametrize("name", ["raw/evt3_sample.raw", "pedro/frame0013230.npy", "raw/ncars_004397_td.dat"])
-def test_edges_on_real_recordings_are_those_of_the_rule(shared_data: Path, name: str) -> None:
-    events = read_events(shared_data / name).events[:1_500]
+@pytest.mark.parametrize(
+    "recording",
+    recordings("made/street.raw", "raw/evt3_sample.raw", "pedro/frame0013230.npy", "raw/ncars_004397_td.dat"),
+    indirect=True,
+)
+def test_edges_on_recordings_are_those_of_the_rule(recording: Path) -> None:
+    events = read_events(recording).events[:1_500]
     for graph in (GraphConfig(), GraphConfig(window=400, max_neighbors=5)):
         assert edge_set(build_graph(events, graph)) == edges_by_rule(events, graph)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +15,18 @@ import torch
 from aegnn_core.asynchronous import make_model_asynchronous
 from aegnn_core.events import Letterbox, integrate, project
 from aegnn_core.events.array import EventStream, make_events
-from aegnn_core.events.evt3_encoder import encode_evt3
+from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
 from aegnn_core.events.filters import every_nth, refractory_period, region_of_interest
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import event_packets
 from aegnn_core.graph import GraphConfig, build_graph
-from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, save_model
+from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, save_model
 from aegnn_core.nn.networks import network
 from aegnn_ros import camera_stream
 from aegnn_ros.camera_stream import CameraStream, Region
 from aegnn_ros.conversions import packet_message
-from aegnn_ros.ready_model import ReadyModel, prepare_model
+from aegnn_ros.parameters import DetectorParameters
+from aegnn_ros.ready_model import Bound, ReadyModel, prepare_model
 
 STAMP = 1_700_000_000_000_000_000
 
@@ -531,3 +534,88 @@ def test_after_lost_packets_the_graph_goes_on_with_events_that_are_right(detecto
     assert stream.counts.resets == 0
     assert set(map(tuple, source.events.tolist())).issuperset(map(tuple, decoded.tolist()))
     assert len(decoded) > 0.5 * len(source.events)
+
+
+# Streams without end
+
+
+def test_a_model_without_a_bound_gets_one_from_the_node() -> None:
+    """Trained on whole recordings, it would keep every event that a camera sends."""
+    parameters = DetectorParameters(model="nmnist", max_nodes=2_000)
+    model = prepare_model(parameters.model, "cpu", bound=parameters.bound)
+    assert re.search(r"without a window or max_nodes.* last, 2000 of them; .*window_ms and max_nodes", model.warning)
+    source = recording(17, 34, 34, count=40_000)
+    stream, memory = stream_of(model), []
+    for packet in event_packets(source, 5_000):
+        take(stream, packet, STAMP + packet.stamp)
+        memory.append(sum(stream.model.live.memory().values()))
+    assert memory[-1] == memory[len(memory) // 2] < 2**23
+    with torch.no_grad():
+        whole = build_graph(source.events, replace(model.trained.graph, max_nodes=2_000))
+        expected = model.trained.network(whole).softmax(-1)[0]
+    found = stream.read_out(int(source.events["t"][-1]), 0.0, 0.5, 10).scores
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-6)
+
+    windowed = DetectorParameters(model="nmnist", window_ms=80.0)
+    model = prepare_model("nmnist", "cpu", bound=windowed.bound)
+    assert (model.trained.graph.window, model.trained.graph.max_nodes) == (80_000, None)
+    assert "the events of the last 80 ms" in model.warning
+    assert prepare_model("nmnist", "cpu").trained.graph.max_nodes == DetectorParameters().max_nodes
+    assert not load_model("nmnist").graph.bounded  # the file's own rule, for recordings
+
+
+def test_a_model_with_a_window_keeps_it(detector: ReadyModel, models: dict[str, Path]) -> None:
+    bounded = prepare_model(str(models["detection"]), "cpu", bound=Bound(max_nodes=5, window=7))
+    assert bounded.trained.graph == detector.trained.graph
+    assert bounded.warning == ""
+
+
+def a_month(encoding: str) -> Iterator[RecordedPacket]:
+    """Two bursts of 40 events every other day, half a second apart; evt3's clock goes round 154,000 times meanwhile."""
+    rng = np.random.default_rng(18)
+    moments = 3_600_000_000 * (48 * np.arange(16) + rng.integers(0, 24, 16))
+    state = Evt3EncoderState()
+    for number, moment in enumerate(np.sort(np.concatenate([moments, moments + 500_000])).tolist()):
+        t = moment + np.sort(rng.integers(0, 30_000, 40))
+        x, y, p = rng.integers(40, 80, 40), rng.integers(40, 70, 40), rng.integers(0, 2, 40)
+        if encoding == "evt3":
+            payload, base = encode_evt3(make_events(t, x, y, p), state), 0
+        else:
+            words = np.stack([x << 17 | y << 2 | p << 1 | 1, t - moment], 1)
+            payload, base = words.astype("<u4").tobytes(), 1000 * moment
+        events = np.frombuffer(payload, np.uint8)
+        yield RecordedPacket(events, encoding, 160, 120, number, base, False, 1000 * int(t[0]), "camera", 0)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "window"),
+    [
+        ("evt3", "graph", 50_000),
+        ("evt3", "counts", 5 * 86_400_000_000),
+        ("libcaer", "counts", 50_000),
+        ("libcaer", "graph", 5 * 86_400_000_000),
+    ],
+)
+def test_a_month_is_like_its_first_hour(detector: ReadyModel, encoding: str, name: str, window: int) -> None:
+    """A short window empties the graph again and again; with a long one the graph is never new in all of the month."""
+    trained = detector.trained if name == "graph" else load_model("scenes_detector")
+    module = copy.deepcopy(trained.network).double()
+    trained = replace(trained, network=module, graph=replace(trained.graph, window=window))
+    stream, fresh = (stream_of(replace(detector, trained=trained)) for _ in range(2))
+    decoded, memory = [], []
+    for packet in a_month(encoding):
+        decoded.append(take(stream, packet, STAMP + packet.stamp))
+        first, last = decoded[-1]["t"][[0, -1]].tolist()
+        while decoded[0]["t"][-1] <= last - window:
+            decoded.pop(0)
+        fresh.model.live.reset()
+        fresh.model.live.update(np.concatenate(decoded))
+        expected = fresh.model.live.output()
+        torch.testing.assert_close(stream.model.live.output(), expected, rtol=1e-9, atol=1e-9)
+        assert stream.read_out(last, 0.3, 0.5, 10).stamp == STAMP + packet.stamp + 1000 * (last - first)
+        memory.append(sum(stream.model.live.memory().values()))
+    assert last > 29 * 86_400_000_000
+    assert stream.counts.events_processed == stream.counts.events == 32 * 40
+    assert stream.counts.resets == (15 if window == 50_000 else 0)
+    assert stream.counts.packets_malformed == 0
+    assert max(memory) == max(memory[:10])

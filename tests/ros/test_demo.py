@@ -43,11 +43,13 @@ def test_a_simulated_recording_gives_figures_and_a_picture(models: dict[str, Pat
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
 
 
-def test_a_users_bag_has_no_precision(models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path) -> None:
+def test_a_users_bag_has_no_precision(
+    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_event_bag(tmp_path / "bag", packets[:50])
-    run = run_demo("--model", models["detection"], "--output", tmp_path, "--bag", tmp_path / "bag", "--json")
-    assert run.returncode == 0, run.stderr
-    figures = json.loads(run.stdout)
+    arguments = ("--model", models["detection"], "--output", tmp_path, "--bag", tmp_path / "bag", "--json")
+    assert main([*map(str, arguments)]) == 0
+    figures = json.loads(capsys.readouterr().out)
     assert figures["packets"] == 50
     assert figures["ap"] is None
     assert figures["ap50"] is None

@@ -23,7 +23,7 @@ from aegnn_core.training.augmentation import Augmentation
 from aegnn_core.training.data_module import open_training
 from aegnn_core.training.module import GraphLearner
 from aegnn_core.training.pooled_features import PooledFeatures
-from aegnn_core.training.recorded_samples import ChangedRecordings, RecordedSamples
+from aegnn_core.training.recorded_samples import ChangedRecordings, CountedSamples, RecordedSamples
 from aegnn_core.training.settings import TrainSettings, default_graph
 from aegnn_core.training.train import train
 from tests.datasets.tiny_datasets import write_ncars
@@ -168,6 +168,19 @@ def test_training_can_take_over_the_event_layers_of_a_model(tmp_path: Path) -> N
         train_(tmp_path / "other" / "x.safetensors", steps=1, graph=GraphConfig(radius=2.0), **common)
 
 
+def test_training_can_begin_with_the_weights_of_a_model(tmp_path: Path) -> None:
+    options = {"least_ages": [20_000], "widths": [4, 4, 4, 4, 4]}
+    common: dict[str, Any] = {"network": "histogram", "task": "detection", "scenes": 1, "options": options}
+    first = train_(tmp_path / "first" / "model.safetensors", **common, steps=2)
+    start = str(tmp_path / "first" / "model.safetensors")
+    second = train_(tmp_path / "second" / "model.safetensors", **common, steps=2, start_from=start, learning_rate=1e-7)
+    trained = dict(second.network.named_parameters())
+    for name, value in first.network.named_parameters():
+        torch.testing.assert_close(trained[name], value, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="start_from: the weights of model are of another network"):
+        train_(tmp_path / "third" / "model.safetensors", **{**common, "options": {}}, steps=2, start_from=start)
+
+
 def test_a_head_learns_from_features_that_are_computed_once(tmp_path: Path) -> None:
     """The figures would be those of new samples: features are the network's own, but for a shift and half precision."""
     path = tmp_path / "tiny.safetensors"
@@ -245,6 +258,37 @@ def test_recorded_samples_change_each_time(nmnist: Path) -> None:
     assert torch.equal(samples[7].pos, one.pos)
     (same,) = [RecordedSamples(EventSamples(dataset, graph, "recognition"), None)[7]]
     assert torch.equal(same.pos, build_graph(dataset[7].stream.events, graph).pos)
+
+
+@pytest.mark.parametrize("window", [None, 100_000])
+def test_counted_samples_are_what_the_head_sees_of_their_graphs(nmnist: Path, window: int | None) -> None:
+    dataset = open_dataset("nmnist", "training", task="recognition")
+    graph = replace(default_graph("nmnist", "recognition"), window=window)
+    samples = RecordedSamples(EventSamples(dataset, graph, "recognition"), Augmentation())
+    module = network("histogram", dataset="nmnist", least_ages=[20_000, 80_000])
+    counted = CountedSamples(samples, module, graph)
+    module.head = torch.nn.Identity()
+    for number in (0, 7):
+        torch.manual_seed(number)
+        expected = module(samples[number])[0]
+        torch.manual_seed(number)
+        image, label = counted[number]
+        assert torch.equal(image, expected)
+        assert (int(label), len(counted)) == (int(samples[number].y), len(samples))
+    with pytest.raises(ValueError, match="only counts events"):
+        CountedSamples(samples, network("graph_grid", dataset="nmnist"), graph)
+
+
+def test_a_recogniser_that_counts_is_trained_without_graphs(nmnist: Path) -> None:
+    path = nmnist / "tiny.safetensors"
+    options = {"crop": [16, 16], "widths": [4, 4, 4]}
+    common: dict[str, Any] = {"network": "histogram", "dataset": "nmnist", "options": options}
+    more = {"steps": 3, "validate_every": 2, "validation_samples": 5, "precision": "bf16-mixed"}
+    trained = train_(path, **common, **more).network
+    torch.manual_seed(1)
+    untrained = network("histogram", dataset="nmnist", **options)
+    assert not torch.allclose(trained.head.linear.weight, untrained.head.linear.weight, atol=1e-3)
+    assert load_model(path).training["validation/accuracy"] >= 0
 
 
 def test_a_head_learns_from_recordings_that_were_changed_once(nmnist: Path) -> None:

@@ -72,7 +72,7 @@ _FIRST_CHIP = "dvs128"
 #: number of events, number of valid ones.
 _PACKET = np.dtype(
     [
-        ("type", "<i2"),
+        ("type", "<u2"),
         ("source", "<i2"),
         ("event_bytes", "<i4"),
         ("time_place", "<i4"),
@@ -85,6 +85,12 @@ _PACKET = np.dtype(
 _POLARITY = 1
 _POLARITY_EVENT = np.dtype([("data", "<u4"), ("t", "<i4")])
 _OVERFLOW_BITS = 31
+#: Of a packet's type, where its bytes are packed; their number then stands for its capacity.
+_PACKED = 0x8000
+#: How cAER's headers call what is in the packets.
+_FORMATS = ("raw", "serializedts", "pngframes", "compressed")
+#: Words in which the next run is looked for at once.
+_LOOKED_AHEAD = 4096
 
 
 def read_aedat(path: Path, options: ReadOptions) -> EventStream:
@@ -93,7 +99,7 @@ def read_aedat(path: Path, options: ReadOptions) -> EventStream:
     The sensor is that which the header names; files that name none are of the DVS128.
 
     Raises:
-        EventFormatError: not AEDAT, a version or compression that is not known, several cameras and none chosen, or no
+        EventFormatError: not AEDAT, a version or packing that is not known, several cameras and none chosen, or no
             events.
     """
     with path.open("rb") as file:
@@ -155,11 +161,11 @@ def _read_jaer(path: Path, file: BinaryIO, version: int, options: ReadOptions) -
 
 
 def _read_caer(path: Path, file: BinaryIO, options: ReadOptions) -> EventStream:
-    """Packets of events of one type; those of polarity hold pixel and time of each event."""
+    """Packets of events of one type; those of polarity hold pixel and time of each event, packed or not."""
     lines = _header_lines(file)
     stated = next((line.partition(":")[2].strip() for line in lines if line.lower().startswith("#format")), "RAW")
-    if stated.upper() != "RAW":
-        raise EventFormatError(f"{path}: is packed as {stated}, expected RAW; save it without compression")
+    if any(name.strip().lower() not in _FORMATS for name in stated.split(",")):
+        raise EventFormatError(f"{path}: is packed as {stated}, expected RAW or SerializedTS")
     sources = {
         int(found[1]): found[2] for line in lines if (found := re.match(r"#\s*Source\s+(\d+)\s*:\s*(.*)", line, re.I))
     }
@@ -169,23 +175,32 @@ def _read_caer(path: Path, file: BinaryIO, options: ReadOptions) -> EventStream:
     while left >= _PACKET.itemsize:
         (header,) = np.frombuffer(file.read(_PACKET.itemsize), _PACKET)
         left -= _PACKET.itemsize
-        size = int(header["event_bytes"]) * int(header["number"])
-        if header["event_bytes"] < 0 or header["number"] < 0:
+        kind = int(header["type"])
+        packed = bool(kind & _PACKED)
+        size = int(header["capacity"]) if packed else int(header["event_bytes"]) * int(header["number"])
+        if header["event_bytes"] < 0 or header["number"] < 0 or size < 0:
             raise EventFormatError(f"{path}: a packet states {size} bytes of events, expected a positive number")
-        if header["type"] != _POLARITY:
+        if kind & ~_PACKED != _POLARITY:
             file.seek(size, 1)
         elif header["event_bytes"] != _POLARITY_EVENT.itemsize:
             raise EventFormatError(f"{path}: events have {header['event_bytes']} bytes, expected 8")
         else:
             own = chunks.setdefault(int(header["source"]), EventChunks(path, options))
             payload = file.read(min(size, left))
-            events = np.frombuffer(payload, _POLARITY_EVENT, len(payload) // _POLARITY_EVENT.itemsize)
+            if packed:
+                options.check_count(path, len(own) + int(header["number"]))
+                events = _unpacked(payload)
+                if size <= left and len(events) != header["number"]:
+                    raise EventFormatError(
+                        f"{path}: a packet unpacks to {len(events)} events, expected {header['number']} as it states"
+                    )
+            else:
+                events = np.frombuffer(payload, _POLARITY_EVENT, len(payload) // _POLARITY_EVENT.itemsize)
             events = events[events["data"] & 1 == 1]
             data, overflow = events["data"], int(header["overflow"]) << _OVERFLOW_BITS
             own.add(make_events(events["t"] + np.int64(overflow), data >> 17, (data >> 2) & 0x7FFF, (data >> 1) & 1))
-        if size > left:
-            counts.trailing_bytes += left
-            left = 0
+        if size > left:  # cut off: of what is there, the whole events are kept
+            left = left % _POLARITY_EVENT.itemsize if kind == _POLARITY else left
             break
         left -= size
     counts.trailing_bytes += left
@@ -194,6 +209,32 @@ def _read_caer(path: Path, file: BinaryIO, options: ReadOptions) -> EventStream:
     size_stated = first_known(options.size, (chip.width, chip.height) if chip else (None, None))
     events = chunks[source].together() if source in chunks else make_events(*np.empty((4, 0), np.int64))
     return camera_stream(path, drop_outside(events, size_stated, counts), counts, size_stated)
+
+
+def _unpacked(payload: bytes) -> np.ndarray:
+    """The whole events of a packet in which events of the same time share it (cAER's serialized timestamps).
+
+    The time of a run's first event has its highest bit set, that of the second is how many more there are, and these
+    have no time of their own.
+    """
+    words = np.frombuffer(payload, "<u4", len(payload) // 4)
+    parts, start = [], 0
+    while start + 1 < len(words):
+        times = words[start + 1 : start + _LOOKED_AHEAD : 2]
+        runs = np.flatnonzero(times >> 31)
+        plain = int(runs[0]) if len(runs) else len(times)
+        parts.append(words[start : start + 2 * plain].reshape(-1, 2))
+        start += 2 * plain
+        if not len(runs):
+            continue
+        if start + 3 >= len(words):
+            break
+        rest = words[start + 4 : start + 4 + int(words[start + 3])]
+        data = np.concatenate([words[start : start + 3 : 2], rest])
+        parts.append(np.stack([data, np.full(len(data), words[start + 1] & 0x7FFF_FFFF)], axis=1))
+        start += 4 + len(rest)
+    pairs = np.concatenate(parts) if parts else np.empty((0, 2), np.uint32)
+    return np.ascontiguousarray(pairs, "<u4").view(_POLARITY_EVENT).reshape(-1)
 
 
 def _chosen_source(path: Path, chunks: dict[int, EventChunks], options: ReadOptions) -> int:

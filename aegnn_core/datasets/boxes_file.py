@@ -1,0 +1,63 @@
+"""Boxes beside a file of events: a NumPy file ``*_bbox.npy`` as Prophesee's data sets have it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from aegnn_core.datasets.recording import BOX_DTYPE
+from aegnn_core.events.array import EventFormatError
+
+__all__ = ["boxes_file_of", "read_boxes_file", "write_boxes_file"]
+
+#: What Prophesee's toolbox calls the fields.
+_FILE_DTYPE = np.dtype(
+    [
+        ("ts", "<u8"),
+        *((name, "<f4") for name in "xywh"),
+        ("class_id", "u1"),
+        ("class_confidence", "<f4"),
+        ("track_id", "<u4"),
+    ]
+)
+
+
+def boxes_file_of(events: Path) -> Path:
+    """Where the boxes of a file of events lie: ``a_bbox.npy`` beside ``a.raw`` or ``a_td.dat``."""
+    return events.with_name(events.stem.removesuffix("_td") + "_bbox.npy")
+
+
+def read_boxes_file(path: Path) -> np.ndarray:
+    """The boxes of a file as an array ``[M]`` of :data:`aegnn_core.datasets.recording.BOX_DTYPE`, by time.
+
+    Raises:
+        EventFormatError: not a NumPy file, or without one of the fields.
+    """
+    try:
+        table = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise EventFormatError(f"{path}: {error}, expected a NumPy array of boxes") from error
+    names = table.dtype.names or ()
+    time = "ts" if "ts" in names else "t"  # older files have t
+    expected = (time, "x", "y", "w", "h", "class_id", "track_id")
+    if not set(expected) <= set(names):
+        raise EventFormatError(f"{path}: fields {', '.join(names) or 'none'}, expected {', '.join(expected)}")
+    boxes = np.empty(len(table), BOX_DTYPE)
+    for field, name in zip(BOX_DTYPE.names or (), expected, strict=True):
+        boxes[field] = table[name]
+    return np.sort(boxes, order="t", kind="stable")
+
+
+def write_boxes_file(path: Path, boxes: np.ndarray) -> None:
+    """Write boxes ``[M]`` with the fields of :data:`aegnn_core.datasets.recording.BOX_DTYPE`, and times from 0 on.
+
+    Raises:
+        FileExistsError: something is there already.
+    """
+    table = np.ones(len(boxes), _FILE_DTYPE)
+    table["ts"] = boxes["t"]
+    for name in ("x", "y", "w", "h", "class_id", "track_id"):
+        table[name] = boxes[name]
+    with path.open("xb") as file:
+        np.save(file, table)

@@ -1,0 +1,112 @@
+"""A recording of any format together with what is known to be true in it, wherever that is kept."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from aegnn_core.datasets.boxes_file import boxes_file_of, read_boxes_file
+from aegnn_core.datasets.event_dataset import FORMATS
+from aegnn_core.datasets.recording import AT_THE_END
+from aegnn_core.events.array import EventStream
+from aegnn_core.events.files import read_events
+from aegnn_core.events.files.bag import read_bag_camera
+from aegnn_core.events.label_topics import LABEL_DTYPE, Label
+from aegnn_core.events.rosbag import BAG_SUFFIXES, is_bag, read_class_names, read_labels
+
+__all__ = ["NAMES_FILE", "LabelledRecording", "read_labelled_recording"]
+
+#: With the names of the classes, one a line in the order of their numbers, beside recordings or in the folder above.
+NAMES_FILE = "labels.txt"
+
+#: Of a data set's recordings no larger share of events lies outside its sensor, if any.
+_MOST_OUTSIDE = 0.01
+
+
+@dataclass(frozen=True)
+class LabelledRecording:
+    """Events, and what is true at some times.
+
+    Attributes:
+        stream: the events.
+        labels: by time, on the sensor's clock in ns; none where nothing is known.
+        class_names: by class number; none where nothing says them.
+    """
+
+    stream: EventStream
+    labels: Sequence[Label]
+    class_names: tuple[str, ...]
+
+
+def read_labelled_recording(path: str | Path, topic: str | None = None) -> LabelledRecording:
+    """Read a recording with its labels: a bag's topics ``/labels`` and ``/label_info``, or boxes beside the events.
+
+    Boxes beside the events are those of Gen1 (``*_bbox.npy``) and of N-Caltech101 (the folder of annotations), as long
+    as the camera is the data set's, and otherwise a file ``*_bbox.npy``, with the names of the classes in
+    ``labels.txt``.
+
+    Args:
+        path: whatever :func:`aegnn_core.events.read_events` reads.
+        topic: the event topic of a recording that is a bag with several.
+
+    Raises:
+        FileNotFoundError: there is no such recording.
+        ValueError: not a readable recording, or its labels are not.
+    """
+    path = Path(path)
+    if is_bag(path) or path.suffix in BAG_SUFFIXES:
+        return _read_bag(path, topic)
+    for form in FORMATS.values():
+        found = form.with_boxes(path) if form.with_boxes else None
+        if found is not None and form.read_boxes is not None:
+            stream = read_events(path, topic=topic)
+            width, height = form.sensor
+            outside = (stream.events["x"] >= width) | (stream.events["y"] >= height)
+            if outside.mean() > _MOST_OUTSIDE:
+                warnings.warn(
+                    f"{path}: its sensor of {stream.width} x {stream.height} px is not that of {form.name}, so that"
+                    f" the boxes in {found.boxes} are left out",
+                    stacklevel=2,
+                )
+                return LabelledRecording(stream, (), ())
+            stream = read_events(path, *form.sensor) if outside.any() else replace(stream, width=width, height=height)
+            boxes = form.read_boxes(found)
+            boxes["t"][boxes["t"] == AT_THE_END] = stream.events["t"][-1]
+            return LabelledRecording(stream, _labels(boxes), form.labels)
+    stream = read_events(path, topic=topic)
+    file = boxes_file_of(path)
+    if file.exists():
+        return LabelledRecording(stream, _labels(read_boxes_file(file)), _names_beside(path))
+    return LabelledRecording(stream, (), ())
+
+
+def _read_bag(path: Path, topic: str | None) -> LabelledRecording:
+    stream = read_events(path, topic=topic)
+    names = read_class_names(path) or _names_beside(path)
+    labels = read_labels(path, names)
+    offset = read_bag_camera(path, topic).clock_offset if labels else 0
+    return LabelledRecording(stream, [replace(label, stamp=label.stamp - offset) for label in labels], names)
+
+
+def _names_beside(path: Path) -> tuple[str, ...]:
+    for folder in path.absolute().parents[:2]:
+        if (folder / NAMES_FILE).is_file():
+            lines = (folder / NAMES_FILE).read_text("utf8").splitlines()
+            return tuple(line.strip() for line in lines if line.strip())
+    return ()
+
+
+def _labels(boxes: np.ndarray) -> list[Label]:
+    """One label for every time [µs] that boxes have."""
+    return [_label(boxes[boxes["t"] == t], int(t)) for t in np.unique(boxes["t"])]
+
+
+def _label(boxes: np.ndarray, t: int) -> Label:
+    labelled = np.empty(len(boxes), LABEL_DTYPE)
+    for name in LABEL_DTYPE.names or ():
+        labelled[name] = boxes[name]
+    return Label(1000 * t, boxes=labelled)

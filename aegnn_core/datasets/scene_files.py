@@ -1,0 +1,84 @@
+"""Simulated scenes as recordings with boxes, in every format that is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+from aegnn_core.datasets.boxes_file import boxes_file_of, write_boxes_file
+from aegnn_core.datasets.labelled_recording import NAMES_FILE
+from aegnn_core.events.files.writing import WRITERS, write_events
+from aegnn_core.events.label_topics import Label
+from aegnn_core.events.rosbag import write_event_bag
+from aegnn_core.events.simulation import SceneConfig, SimulatedScene, simulate_scene
+
+__all__ = ["SCENE_FORMATS", "SceneFile", "write_scenes"]
+
+_STORAGES = ("mcap", "sqlite3")
+#: Storages of bags, and endings of files without their dot.
+SCENE_FORMATS = (*_STORAGES, *(ending.removeprefix(".") for ending in WRITERS))
+
+
+@dataclass(frozen=True)
+class SceneFile:
+    """One scene that has been written.
+
+    Attributes:
+        path: file, or the bag's folder.
+        events: their number.
+        boxes: their number, at all times together.
+    """
+
+    path: Path
+    events: int
+    boxes: int
+
+
+def write_scenes(output: str | Path, form: str, seed: int, scenes: int, config: SceneConfig) -> Iterator[SceneFile]:
+    """Write the scenes with the seeds ``seed, seed + 1, …`` as ``scene_<seed>``, one whenever the next is asked for.
+
+    A bag has the boxes on ``/labels`` and the names of the classes on ``/label_info``. A file has the boxes in
+    ``scene_<seed>_bbox.npy`` beside it, as Prophesee's data sets have them, and the names in ``labels.txt``.
+
+    Args:
+        output: folder for them.
+        form: one of :data:`SCENE_FORMATS`.
+        seed: of the first scene.
+        scenes: how many.
+        config: of the scenes, with the camera.
+
+    Raises:
+        FileExistsError: a scene is there already.
+        ValueError: an unknown format, a negative seed, no positive number of scenes, or what a format cannot hold.
+    """
+    if form not in SCENE_FORMATS:
+        raise ValueError(f"unknown format {form!r}, expected one of {', '.join(SCENE_FORMATS)}")
+    if scenes < 1:
+        raise ValueError(f"the number of scenes is {scenes}, expected at least 1")
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    for number in range(seed, seed + scenes):
+        path = output / (f"scene_{number}" if form in _STORAGES else f"scene_{number}.{form}")
+        if path.exists():
+            raise FileExistsError(f"{path}: exists already, expected the name of a new recording")
+        scene = simulate_scene(number, config)
+        if form in _STORAGES:
+            storage = cast(Literal["mcap", "sqlite3"], form)
+            write_event_bag(
+                path, scene.stream, storage=storage, labels=_labels(scene, config), class_names=scene.labels
+            )
+        else:
+            write_events(path, scene.stream)
+            write_boxes_file(boxes_file_of(path), scene.boxes)
+            (output / NAMES_FILE).write_text("\n".join(scene.labels) + "\n")
+        yield SceneFile(path, len(scene.stream), len(scene.boxes))
+
+
+def _labels(scene: SimulatedScene, config: SceneConfig) -> list[Label]:
+    """The boxes at all times at which the simulation looks, also where there are none."""
+    times = np.arange(config.box_period_us, config.duration_us + 1, config.box_period_us)
+    return [Label(1000 * int(time), boxes=scene.boxes[scene.boxes["t"] == time]) for time in times]

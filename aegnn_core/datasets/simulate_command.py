@@ -1,0 +1,61 @@
+"""The command ``aegnn simulate``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_simulate_command"]
+
+#: As far as possible from what the packaged models have seen.
+_SEED = 1_000_000
+
+
+def add_simulate_command(commands: Any, formatter: Any) -> None:
+    """Add the command to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "simulate",
+        help="write simulated scenes as recordings with boxes",
+        description="Write simulated scenes, cars and pedestrians in front of a moving background, as recordings of any"
+        " format, each with its boxes: a bag on /labels, a file in *_bbox.npy beside it. The same seed and camera give"
+        " the same scene.",
+        formatter_class=formatter,
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument("--output", type=Path, default=Path("."), help="folder that gets a recording per scene")
+    parser.add_argument(
+        "--format",
+        default="mcap",
+        help="a rosbag2 of the storage mcap or sqlite3, or a file raw (EVT3), h5, npz or txt",
+    )
+    parser.add_argument("--scenes", type=int, default=1, help="how many")
+    parser.add_argument("--seed", type=int, default=_SEED, help="of the first; the others follow it")
+    parser.add_argument("--duration", type=float, default=2.0, help="of each [s]")
+    parser.add_argument("--camera", metavar="WxH", default="160x120", help="sensor that sees the scenes [px]")
+    parser.add_argument(
+        "--threshold", type=float, default=0.25, help="change of log intensity that makes an event of either polarity"
+    )
+    parser.add_argument("--noise", type=float, default=0.3, help="events of random polarity per pixel [1/s]")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from aegnn_core.datasets.scene_files import write_scenes
+    from aegnn_core.events.letterbox import read_size
+    from aegnn_core.events.simulation import SceneConfig
+
+    if not 0 < arguments.duration < float("inf"):
+        raise ValueError(f"--duration is {arguments.duration} s, expected a positive number")
+    config = SceneConfig(duration_us=max(1, round(1e6 * arguments.duration)))
+    config = config.for_camera(read_size(arguments.camera, "--camera"))
+    sensor = replace(
+        config.sensor,
+        threshold_on=arguments.threshold,
+        threshold_off=arguments.threshold,
+        shot_rate_hz=arguments.noise,
+    )
+    config = replace(config, sensor=sensor)
+    for scene in write_scenes(arguments.output, arguments.format, arguments.seed, arguments.scenes, config):
+        print(f"{scene.path}: {scene.events} events, {scene.boxes} boxes, {arguments.duration:g} s", flush=True)

@@ -1,0 +1,136 @@
+"""A recogniser's head that looks at what has events, wherever and however large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["CroppedHead"]
+
+#: In training, the rectangle is changed at random: the logarithm of its scale lies between these, that of its aspect
+#: and its shift (as a share of half a side) at most so far from 0.
+_SCALE, _ASPECT, _SHIFT = (-0.22, 0.26), 0.15, 0.15
+
+#: In training, this share of pictures loses a rectangle with sides of so much of theirs.
+_ERASED, _ERASED_SIDES = 0.3, (0.2, 0.5)
+
+
+class CroppedHead(nn.Module):
+    """Class scores from the rectangle that holds all events, stretched to a picture of always the same size.
+
+    So neither place, nor size, nor shape of what is seen can be learned by heart, nor how many events there are: the
+    picture is divided by its own mean. Behind it are residual blocks at a half, a fourth and an eighth of its
+    resolution, then mean and maximum over the picture. In training the rectangle is drawn somewhat larger, smaller or
+    beside its place, parts of pictures are erased, and a share of what the scores are made from is left out.
+
+    Args:
+        channels: of the image.
+        size: columns and rows of the picture.
+        widths: features at the three resolutions.
+        outputs: classes.
+        dropout: the share that is left out.
+
+    Raises:
+        ValueError: a size that isn't two numbers of at least 8, or other than three widths.
+    """
+
+    def __init__(self, channels: int, size: Sequence[int], widths: Sequence[int], outputs: int, dropout: float) -> None:
+        super().__init__()
+        if len(size) != 2 or min(size) < 8:
+            raise ValueError(f"crop must be columns and rows of a picture, at least 8 of each, found {list(size)}")
+        if len(widths) != 3:
+            raise ValueError(f"widths must be three numbers of features behind a crop, found {list(widths)}")
+        self.columns, self.rows = size
+        self.layers = nn.Sequential(
+            *(
+                nn.Sequential(_convolution(inputs, width, stride=2), nn.ReLU(inplace=True), _Residual(width))
+                for inputs, width in pairwise((channels, *widths))
+            )
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(2 * widths[-1], outputs)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``image [B, C, rows, columns]``, 0 where nothing happened → class logits ``[B, classes]``."""
+        with torch.autocast(image.device.type, enabled=False):
+            picture = self.picture(image)
+        features = self.layers(picture)
+        return self.linear(self.dropout(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)))
+
+    def picture(self, image: Tensor) -> Tensor:
+        """What the layers see: ``[B, C, self.rows, self.columns]``."""
+        (y, height), (x, width) = self._rectangle(image)
+        rows = _resampling(y, height, self.rows, image.shape[2])
+        columns = _resampling(x, width, self.columns, image.shape[3])
+        picture = rows[:, None] @ image @ columns.transpose(1, 2)[:, None]
+        picture = picture / (5 * picture.mean((1, 2, 3), keepdim=True) + 1e-3)
+        return self._erased(picture) if self.training else picture
+
+    def _rectangle(self, image: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Middle and half the length ``[B]`` of the rows that hold events, and of the columns; in training nearly."""
+        seen = (image != 0).any(1)
+        (y, height), (x, width) = (_extent(seen.any(axis), image.dtype) for axis in (2, 1))
+        if not self.training:
+            return (y, height), (x, width)
+        scale, aspect, down, right = (
+            image.new_empty(len(image)).uniform_(*limits)
+            for limits in (_SCALE, (-_ASPECT, _ASPECT), (-_SHIFT, _SHIFT), (-_SHIFT, _SHIFT))
+        )
+        return (
+            (y + down * height, height * (scale + aspect).exp()),
+            (x + right * width, width * (scale - aspect).exp()),
+        )
+
+    def _erased(self, picture: Tensor) -> Tensor:
+        """The pictures, of which some have lost a rectangle."""
+
+        def outside(cells: int) -> Tensor:
+            length = picture.new_empty(len(picture)).uniform_(*_ERASED_SIDES)
+            begin = torch.rand_like(length) * (1 - length)
+            place = (torch.arange(cells, device=picture.device, dtype=picture.dtype) + 0.5) / cells
+            return (place < begin[:, None]) | (place > (begin + length)[:, None])
+
+        whole = torch.rand(len(picture), 1, 1, device=picture.device) >= _ERASED
+        kept = outside(self.rows)[:, :, None] | outside(self.columns)[:, None, :] | whole
+        return picture * kept[:, None]
+
+
+class _Residual(nn.Module):
+    """``relu(x + norm(conv(relu(norm(conv(x))))))``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(_convolution(width, width), nn.ReLU(inplace=True), _convolution(width, width))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return nn.functional.relu(image + self.layers(image))
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs))
+
+
+def _extent(seen: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Middle and half the length ``[B]`` of the part of ``seen [B, n]`` that is true; of all where nothing is."""
+    n = seen.shape[1]
+    place = torch.arange(n, device=seen.device)
+    first, last = torch.where(seen, place, n).amin(1), torch.where(seen, place, -1).amax(1)
+    nothing = last < 0
+    first, last = torch.where(nothing, 0, first).to(dtype), torch.where(nothing, n - 1, last).to(dtype)
+    return (first + last) / 2, (last - first + 1) / 2
+
+
+def _resampling(middle: Tensor, half: Tensor, cells: int, pixels: int) -> Tensor:
+    """Weights ``[B, cells, pixels]`` that resample pixels to cells that divide ``middle ± half [B]`` evenly.
+
+    Each cell takes a triangle of the pixels around its own middle, as wide as the cell and at least as a pixel.
+    """
+    step = 2 * half / cells
+    place = torch.arange(cells, device=half.device, dtype=half.dtype) + (0.5 - cells / 2)
+    centre = middle[:, None] + place * step[:, None]
+    width = step.clamp(min=1)[:, None, None]
+    pixel = torch.arange(pixels, device=half.device, dtype=half.dtype)
+    return (1 - (pixel - centre[:, :, None]).abs() / width).clamp(min=0) / width

@@ -1,0 +1,60 @@
+"""`aegnn simulate` writes scenes that read back with the same events, sensor and boxes, whatever the format."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from aegnn_core.cli import main
+from aegnn_core.datasets.labelled_recording import read_labelled_recording
+from aegnn_core.datasets.scene_files import SCENE_FORMATS
+from aegnn_core.events import EventStream, make_events
+from aegnn_core.events.files.writing import write_events
+from aegnn_core.events.simulation import SceneConfig, simulate_scene
+
+CAMERA, DURATION_US = (96, 80), 200_000
+
+
+@pytest.mark.parametrize("form", SCENE_FORMATS)
+def test_a_scene_reads_back_with_its_boxes(tmp_path: Path, form: str) -> None:
+    arguments = ["--format", form, "--camera", "{}x{}".format(*CAMERA), "--duration", "0.2", "--seed", "7"]
+    assert main(["simulate", "--output", str(tmp_path), *arguments]) == 0
+    scene = simulate_scene(7, SceneConfig(duration_us=DURATION_US).for_camera(CAMERA))
+    assert len(scene.boxes) > 0
+
+    path = tmp_path / ("scene_7" if form in ("mcap", "sqlite3") else f"scene_7.{form}")
+    found = read_labelled_recording(path)
+
+    assert_array_equal(found.stream.events, scene.stream.events)
+    assert (found.stream.width, found.stream.height) == CAMERA
+    assert found.class_names == scene.labels
+    by_time = {label.stamp: label.boxes for label in found.labels}
+    for time in np.unique(scene.boxes["t"]).tolist():
+        true, read = scene.boxes[scene.boxes["t"] == time], by_time[1000 * time]
+        for name in ("x", "y", "w", "h", "class_id"):
+            assert_allclose(read[name], true[name], atol=1e-4)
+
+
+def test_what_cannot_be_written_is_one_sentence_and_nothing_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["simulate", "--output", str(tmp_path), "--duration", "0.02"]
+    assert main([*out, "--format", "npz"]) == 0
+    before = (tmp_path / "scene_1000000.npz").read_bytes()
+    for arguments, sentence in (
+        (["--format", "npz"], "exists already"),
+        (["--format", "dat"], "unknown format 'dat', expected one of mcap"),
+        (["--camera", "640"], "--camera is '640'"),
+        (["--duration", "-1"], "--duration is -1.0 s"),
+        (["--scenes", "0"], "the number of scenes is 0"),
+        (["--threshold", "0"], "threshold_on is 0.0"),
+    ):
+        assert main([*out, *arguments]) == 2
+        assert sentence in capsys.readouterr().err
+    assert (tmp_path / "scene_1000000.npz").read_bytes() == before
+
+    large = EventStream(make_events(*np.array([[5], [3000], [0], [1]])), 4000, 10)
+    with pytest.raises(ValueError, match="below the sensor's 2048 px"):
+        write_events(tmp_path / "large.raw", large)
+    assert not (tmp_path / "large.raw").exists()

@@ -1,0 +1,101 @@
+"""The head that looks at the rectangle with the events: where it is, how large and how many make no difference."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
+from aegnn_core.events import make_events
+from aegnn_core.nn.cropped_head import CroppedHead
+from tests.nn.networks import randomize
+
+
+def head(size: tuple[int, int] = (16, 12)) -> CroppedHead:
+    torch.manual_seed(0)
+    return CroppedHead(2, size, (4, 6, 8), 3, 0.5).double().eval()
+
+
+def image_with(thing: Tensor, x: int, y: int) -> Tensor:
+    image = torch.zeros(1, 2, 60, 80, dtype=torch.float64)
+    image[:, :, y : y + thing.shape[1], x : x + thing.shape[2]] = thing
+    return image
+
+
+def a_thing() -> Tensor:
+    thing = torch.rand(2, 24, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return thing * (thing > 0.4)
+
+
+def test_the_place_of_a_thing_makes_no_difference() -> None:
+    here, there = image_with(a_thing(), 0, 0), image_with(a_thing(), 41, 30)
+    torch.testing.assert_close(head()(here), head()(there), rtol=1e-12, atol=1e-12)
+
+
+def test_a_picture_shows_all_of_a_thing_stretched_to_its_size() -> None:
+    """With whole pixels per cell and nothing but one value, that value is everywhere."""
+    picture = head().picture(image_with(torch.ones(2, 24, 32, dtype=torch.float64), 7, 5))
+    inside = picture[:, :, 1:-1, 1:-1]
+    assert picture.shape == (1, 2, 12, 16)
+    torch.testing.assert_close(inside, inside[0, 0, 0, 0].expand(inside.shape))
+    assert float(picture.mean()) == pytest.approx(1 / 5, rel=0.01)
+
+
+def test_a_picture_is_what_the_definition_says() -> None:
+    """Against sums over pixels, written out."""
+    thing, cropped = a_thing(), head()
+    seen = (thing > 0).any(0).numpy()
+    (y0, y1), (x0, x1) = ((np.flatnonzero(seen.any(axis))[[0, -1]]) for axis in (1, 0))
+    expected = np.zeros((2, 12, 16))
+    for axis_rows in range(12):
+        for axis_columns in range(16):
+            step_y, step_x = (y1 - y0 + 1) / 12, (x1 - x0 + 1) / 16
+            y = (y0 + y1) / 2 + (axis_rows - 5.5) * step_y
+            x = (x0 + x1) / 2 + (axis_columns - 7.5) * step_x
+            for row in range(24):
+                for column in range(32):
+                    share = max(0, 1 - abs(row - y) / step_y) / step_y * max(0, 1 - abs(column - x) / step_x) / step_x
+                    expected[:, axis_rows, axis_columns] += share * thing[:, row, column].numpy()
+    expected /= 5 * expected.mean() + 1e-3
+    np.testing.assert_allclose(cropped.picture(image_with(thing, 3, 2))[0].numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_training_sees_other_rectangles_each_time_and_gaps_in_some() -> None:
+    cropped = head().train()
+    torch.manual_seed(3)
+    pictures = cropped.picture(image_with(torch.ones(2, 24, 32, dtype=torch.float64), 7, 5).expand(40, -1, -1, -1))
+    assert not torch.equal(pictures[0], pictures[1])
+    middle = pictures[:, 0, 3:9, 4:12].flatten(1)
+    assert 4 <= int((middle == 0).any(1).sum()) <= 25
+
+
+@pytest.mark.parametrize("name", ["histogram", "graph_histogram"])
+@pytest.mark.parametrize("count", [0, 1, 400])
+def test_live_answers_are_the_networks_own(name: str, count: int) -> None:
+    rng = np.random.default_rng(count)
+    module = network(name, dataset="ncars", crop=[16, 12], least_ages=[10_000])
+    module = randomize(module.double(), 1)
+    t = np.sort(rng.integers(0, 60_000, count))
+    events = make_events(t, rng.integers(10, 50, count), rng.integers(5, 40, count), rng.integers(0, 2, count))
+    graph = GraphConfig(radius=3, max_neighbors=4, time_scale=1e-3, window=40_000)
+    live = make_model_asynchronous(module, graph)
+    for packet in np.array_split(events, 3):
+        live.update(packet)
+    with torch.no_grad():
+        expected = module(build_graph(events, graph, dtype=torch.float64))
+    assert expected.shape == (1, 2)
+    torch.testing.assert_close(live.output(), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crop": [64]}, "crop must be columns and rows"),
+        ({"crop": [64, 4]}, "at least 8 of each"),
+        ({"crop": [64, 48], "widths": [8, 16]}, "three numbers"),
+        ({"crop": [64, 48], "task": "detection", "dataset": "simulated"}, "crop is for recognition"),
+    ],
+)
+def test_what_is_no_picture_is_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network("histogram", **{"dataset": "ncars", **options})
