@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Install the packages, and what ROS looks up below `share/` and `lib/`; the static part stands in setup.cfg."""
 
 from pathlib import Path

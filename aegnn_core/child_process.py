@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a process of :mod:`multiprocessing` begins that works for another one, so that it also ends with that one."""
 
 from __future__ import annotations

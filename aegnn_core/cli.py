@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``aegnn``: a thin wrapper over functions that a notebook could call."""
 
 from __future__ import annotations

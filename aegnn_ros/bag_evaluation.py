@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``evaluate_bag``: how good, how late and how complete the node's answers are on a recorded stream."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The executable ``play_events``: plays the event packets of a bag into ROS, with ``/clock``, as ``ros2 bag`` would."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plays recorded packets to a detector in another process, through ROS in real time, and collects what it says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The console commands, which say in a sentence what is missing where ROS or another package is."""
 
 from __future__ import annotations

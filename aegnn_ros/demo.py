@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``aegnn_demo``: send a recording through ROS to the detector in another process, compare and draw."""
 
 from __future__ import annotations

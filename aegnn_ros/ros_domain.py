@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A ROS domain that no other run of ours on this machine has."""
 
 from __future__ import annotations

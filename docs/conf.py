@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sphinx's configuration: `make docs` makes a site of these pages and of the docstrings."""
 
 import sys

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Build and test this package in the colcon workspace that it lies in (src/aegnn_ros), with ROS 2 from apt.
 #   ROS_SETUP  the distribution's setup.bash; by default that of the only one in /opt/ros
 set -euo pipefail

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests of every part use: recordings, a ROS network of the test's own, and how they run in several processes."""
 
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a package is missing, each command says so in a sentence instead of a traceback."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`aegnn doctor` says what is there and what is missing, and needs nothing of it itself."""
 
 import json

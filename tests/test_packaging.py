@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The package installs as ROS and pip expect, and its core imports without ROS and without Lightning."""
 
 import ast

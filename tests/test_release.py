@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a released package has beside its code agrees with the code: versions, documentation, what CI runs."""
 
 import re
@@ -56,3 +57,13 @@ def test_commit_hooks_are_what_make_lint_runs() -> None:
 
     for hook in repository["hooks"]:
         assert hook["entry"].replace(".venv/bin", "$(VENV)") in makefile
+
+
+def test_every_source_file_names_its_licence() -> None:
+    folders = ("aegnn_core", "aegnn_ros", "benchmarks", "docs", "interfaces", "launch", "scripts", "tests")
+    sources = [file for folder in folders for kind in ("*.py", "*.sh") for file in (ROOT / folder).rglob(kind)]
+    ours = [file for file in sources if not {"build", "dist"} & set(file.relative_to(ROOT).parts)]
+
+    without = [file for file in ours if "# SPDX-License-Identifier: Apache-2.0\n" not in file.open().readlines()[:2]]
+    assert len(ours) > 200
+    assert without == []

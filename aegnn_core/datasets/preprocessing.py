@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graphs of a data set built once and stored, by several processes or on a cluster of machines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the processes that load samples start."""
 
 from __future__ import annotations

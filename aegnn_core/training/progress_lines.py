@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far a training is, in lines, for a pipe or a log file, which a bar that redraws itself would fill."""
 
 from __future__ import annotations

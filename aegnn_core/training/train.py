@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training on simulated scenes or on the recordings of a data set, from nothing to a model file."""
 
 from __future__ import annotations

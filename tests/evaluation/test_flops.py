@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command that counts FLOPs per event, and what it is made of."""
 
 import json

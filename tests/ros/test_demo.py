@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo as a user runs it: a command that plays a recording, prints figures and saves a picture."""
 
 from __future__ import annotations

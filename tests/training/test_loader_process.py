@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that load samples end with the training, however that ends and however Python starts processes."""
 
 import os

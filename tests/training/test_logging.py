@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The log of a run has curves, settings and pictures, whatever keeps it."""
 
 import csv

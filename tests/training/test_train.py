@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training learns, gives a model file that is ready for use, and refuses what it cannot do."""
 
 import shutil

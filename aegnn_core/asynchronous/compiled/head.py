@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The head as it runs fastest: batch norms folded into the convolutions before them, channels last."""
 
 from __future__ import annotations
