@@ -7,12 +7,13 @@ export AMENT_PREFIX_PATH := $(CURDIR)/.venv
 
 VENV := .venv/bin
 
-.PHONY: help setup demo evaluate test lint docs ros-test clean
+.PHONY: help setup demo evaluate test fuzz lint docs ros-test clean
 
 help:
 	@echo "make demo [BAG=path]  simulate a recording (or take a bag), detect objects in it through ROS 2, save demo.png"
 	@echo "make evaluate BAG=path  play a bag at x1 to x10, measure latency and, with labels, precision: evaluation.json, .png"
 	@echo "make test             check style and types, run all tests"
+	@echo "make fuzz [MINUTES=20] [SEED=n]  damaged packets, files, states and models: nothing may crash, hang or be misread"
 	@echo "make lint             check style and types"
 	@echo "make docs             make the documentation in build/docs"
 	@echo "make ros-test         in a colcon workspace, with ROS from apt: build and test there"
@@ -45,6 +46,9 @@ docs: setup
 
 ros-test:
 	scripts/ros_test.sh
+
+fuzz: setup
+	$(VENV)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv build install log dist *.egg-info interfaces/build interfaces/*.egg-info

@@ -19,7 +19,11 @@ def _bag(arguments: argparse.Namespace) -> None:
 
     for recording in arguments.recording:
         bag = convert_to_bag(recording, arguments.output, arguments.storage, arguments.topic)
-        print(f"{bag.path}: {bag.events} events in {bag.packets} packets, boxes at {bag.labels} times")
+        classes = f" of the classes {', '.join(bag.classes)}" if bag.classes else ""
+        print(
+            f"{bag.path}: {bag.events} events of {bag.width} x {bag.height} px in {bag.packets} packets,"
+            f" boxes at {bag.labels} times{classes}"
+        )
 
 
 def _parser(doctor_alone: bool) -> argparse.ArgumentParser:
@@ -56,7 +60,10 @@ def _add_commands(commands: Any, formatter: Any) -> None:
     )
     bag.set_defaults(run=_bag)
     bag.add_argument(
-        "recording", type=Path, nargs="+", help="any recording of events, with boxes if of Gen1, N-Caltech101"
+        "recording",
+        type=Path,
+        nargs="+",
+        help="any recording of events, with boxes if of Gen1, 1 Mpx, DSEC-Det, N-Caltech101",
     )
     bag.add_argument("--output", type=Path, default=Path("."), help="folder that gets a bag per recording")
     bag.add_argument("--topic", default=None, help="event topic of recordings that are bags with several")

@@ -54,5 +54,9 @@ class SensorClock:
         self._latest = max(self._latest, 1000 * sensor_us + self._offset())
         return self._latest
 
+    def at(self, sensor_us: int) -> int:
+        """ROS time [ns] of any sensor time."""
+        return 1000 * sensor_us + self._offset()
+
     def _offset(self) -> int:
         return min(offset for _, offset in self._parts)

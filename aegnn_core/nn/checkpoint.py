@@ -270,7 +270,7 @@ def _find(source: str | Path, device: str | torch.device, graph: GraphConfig | N
     if path.suffix != ".safetensors":
         if str(source) not in packaged_models():
             raise ValueError(
-                f"unknown model {str(source)!r}: expected a path to a .safetensors file or one of"
+                f"unknown model {str(source)[:300]!r}: expected a path to a .safetensors file or one of"
                 f" {', '.join(packaged_models())}"
             )
         with resources.as_file(_WEIGHTS / f"{source}.safetensors") as packaged:
