@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes as messages. A message of a hundred boxes has a thousand parts, so these are made once and filled again."""
 
 from __future__ import annotations

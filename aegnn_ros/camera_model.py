@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A calibrated camera: from pixels to rays of the optical frame, and to pixels of an image without distortion."""
 
 from __future__ import annotations

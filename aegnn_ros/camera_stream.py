@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One camera's way through the detector: packets in, live model, boxes and classes in the camera's pixels out."""
 
 from __future__ import annotations

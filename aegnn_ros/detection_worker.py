@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The thread that works off a camera's packets: it decodes, updates the network and publishes results, in time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node: event packets in; boxes, classes and diagnostics out."""
 
 from __future__ import annotations

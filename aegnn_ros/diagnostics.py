@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``/diagnostics`` tells about a camera's stream: rates, losses, lag and the cost of an event."""
 
 from __future__ import annotations

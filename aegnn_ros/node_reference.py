@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node's reference in docs/node.md, made from what the node declares: `python -m aegnn_ros.node_reference`."""
 
 from __future__ import annotations

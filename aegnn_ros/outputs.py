@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The topics on which the detector publishes what the network says."""
 
 from __future__ import annotations

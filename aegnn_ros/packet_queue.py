@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What waits for the worker: event packets, bounded in bytes, and requests for a result in their right place."""
 
 from __future__ import annotations

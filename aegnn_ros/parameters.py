@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parameters of the event detector: one declaration of every name, type, default, range and description."""
 
 from __future__ import annotations

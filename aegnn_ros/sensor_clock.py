@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a camera's own time to ROS time, without drift and without the jitter of the stamps."""
 
 from __future__ import annotations

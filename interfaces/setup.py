@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build the ROS 2 message packages of this folder for an environment that has ROS from the `ros-kilted-*` wheels.
 
 The rosidl generators of the wheels write the C sources and gcc compiles them: no cmake, no colcon, and pip can

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start the event detector and bring it to active; with RViz on demand.
 
 ros2 launch aegnn_ros detect.launch.py events:=/event_camera/events rviz:=true

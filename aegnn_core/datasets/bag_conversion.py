@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings of any format as rosbag2 with event packets, and boxes where a data set keeps them beside."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes beside a file of events: a NumPy file ``*_bbox.npy`` as Prophesee's data sets have it."""
 
 from __future__ import annotations

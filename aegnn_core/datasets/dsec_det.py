@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DSEC-Det (Gehrig and Scaramuzza, Nature 2024): 60 drives with stereo cameras and boxes of 8 classes, 640 × 480 px.
 
 The download holds a folder per drive in ``train`` and ``test``, with ``events/left/events.h5`` of DSEC and

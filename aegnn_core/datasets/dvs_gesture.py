@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DVS128 Gesture (Amir et al., CVPR 2017): 29 people make 11 gestures with hands and arms, 128 × 128 px.
 
 The download, ``DvsGesture``, has a file of events and one of labels for each person and light,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A split of a data set of the field, as a sequence of labelled recordings."""
 
 from __future__ import annotations

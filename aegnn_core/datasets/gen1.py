@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gen1 Automotive Detection (de Tournemire et al., 2020): 39 hours of road traffic in parts of 60 s, 304 × 240 px."""
 
 from __future__ import annotations

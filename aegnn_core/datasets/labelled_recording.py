@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A recording of any format together with what is known to be true in it, wherever that is kept."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """1 Megapixel Automotive Detection (Perot et al., NeurIPS 2020): 15 hours of road traffic in parts of 60 s, 720p."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Prophesee's automotive data sets share: recordings of 60 s with a file of boxes beside each.
 
 The downloads hold ``*_td.dat`` and ``*_bbox.npy`` in ``train``, ``val`` and ``test``; AEGNN's layout calls the first

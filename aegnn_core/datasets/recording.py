@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the data sets of the field have in common: recordings with a label or boxes, in three splits."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How good a model is on labelled recordings, and whether its live and its dense form agree."""
 
 from __future__ import annotations

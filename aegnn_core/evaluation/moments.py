@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings with what is true at some moments of them: from simulated scenes, and from the data sets of the field."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which score and overlap thresholds give a detector its best average precision (AEGNN's `map_search`)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The event array: one structured NumPy array that every reader returns and every consumer takes."""
 
 from __future__ import annotations

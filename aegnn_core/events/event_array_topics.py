@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``EventArray`` messages of ``dvs_msgs`` and ``prophesee_event_msgs``, which most public ROS recordings hold.
 
 Both packages have the same fields: header, height, width, and x, y, time and polarity of every event.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Filters: pure functions from event array to event array, each keeping the order of the events."""
 
 from __future__ import annotations

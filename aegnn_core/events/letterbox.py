@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the picture of one camera lies on the sensor that a model was trained for: scaled, centred, not squeezed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Event packets in rosbag2 recordings, read and written without ROS."""
 
 from __future__ import annotations

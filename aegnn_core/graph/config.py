@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parameters of the graph rule: which events are neighbours, and how long they live."""
 
 from __future__ import annotations

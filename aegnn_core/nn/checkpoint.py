@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trained models in one safetensors file: weights, and in its header what their use needs. Nothing is unpickled."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks by name: AEGNN's two with the paper's sizes, and one with a convolutional head on the voxel grid."""
 
 from __future__ import annotations

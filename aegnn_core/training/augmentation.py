@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Changes to a sample that leave what it shows as it is; boxes follow their events."""
 
 from __future__ import annotations

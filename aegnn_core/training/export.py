@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model files from the checkpoints of a training."""
 
 from __future__ import annotations

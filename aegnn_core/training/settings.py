@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything that a training can be told, declared once: for Python, YAML files, the command line and model files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bag made of a recording reads back as the same events, with the boxes of the data set as labels."""
 
 import re

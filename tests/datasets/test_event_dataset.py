@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets are found in their original layout and in AEGNN's, read to the last number, and missed in one sentence."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets of a few recordings, in the exact formats of the field."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decoders: hand-made words, plain Python twins on random words, splits, flaws, and three real bags."""
 
 from __future__ import annotations

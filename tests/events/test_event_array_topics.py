@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Event arrays of ROS 1 and ROS 2 bags decode to the events that were written, and flawed ones say what is wrong."""
 
 from __future__ import annotations

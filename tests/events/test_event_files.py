@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings: every format from bytes made here, every kind of bad input, and the real samples element by element."""
 
 from __future__ import annotations

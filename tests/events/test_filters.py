@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Filters: five events by hand, NumPy twins, and packets that do not matter where a filter has a state."""
 
 from __future__ import annotations

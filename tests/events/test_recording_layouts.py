@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layouts in which the field keeps its recordings: each written here by hand from its description, and read back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Give the package what it should not be given, for a time: ``python -m tests.fuzz --minutes 20``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stand-ins for the process that meets the inputs, which fail as real ones do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A time of fuzzing: a process that meets the inputs, one that watches it, and a report."""
 
 from __future__ import annotations

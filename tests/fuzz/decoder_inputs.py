@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packets of every encoding: random bytes, random words of the encoding, and streams that were damaged."""
 
 from __future__ import annotations

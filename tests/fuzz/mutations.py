@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Damage to bytes and to plain values, as disks, networks and people do it."""
 
 from __future__ import annotations

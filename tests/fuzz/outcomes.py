@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may come of an input: the right answer, or a documented refusal. Everything else is a fault."""
 
 from __future__ import annotations

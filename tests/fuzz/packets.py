@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Messages of a camera, and settings of the node, as no camera and no user should send them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings of every format, damaged: bytes, lengths, names, and what is no file at all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Live states, model files, checkpoints, stored graphs and settings that somebody has tampered with."""
 
 from __future__ import annotations

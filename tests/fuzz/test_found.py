@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What fuzzing has found, each in its smallest form."""
 
 from __future__ import annotations

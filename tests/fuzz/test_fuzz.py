@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Some seconds of what ``make fuzz`` does for longer, and that it sees what is wrong."""
 
 from __future__ import annotations

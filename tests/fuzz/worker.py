@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The process that meets the inputs: another one watches it, because it may crash or never return."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model files carry all that their use needs, and say what is wrong with them."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Untrained models in files, and a node in the test process that talks to an event detector in another one."""
 
 from __future__ import annotations

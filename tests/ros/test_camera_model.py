@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pixels of a calibrated camera become rays: forward through the lens, by hand, and back."""
 
 from __future__ import annotations

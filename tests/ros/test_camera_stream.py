@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A camera's packets reach the network as events in order on its sensor, and what is wrong with them is counted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node in a process of its own, as a robot meets it: life cycle, topics, parameters, bad input, the end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings come from YAML, the command line and model files alike, and wrong ones are one clear sentence."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streaming decoders of event packets, one per encoding, behind one table."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The events of ``dvs_msgs/EventArray`` messages, which reach decoders as packets of an encoding of their own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings of events: one small reader per format, behind one function."""
 
 from __future__ import annotations

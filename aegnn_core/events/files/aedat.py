@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AEDAT 1.0, 2.0 (jAER) and 3.1 (cAER): ``.aedat``, told apart by their first line.
 
 After iniVation's descriptions of the formats, and jAER's addresses of the cameras' pixels.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AEDAT4 (iniVation), through the library ``aedat``, which is given only what is whole."""
 
 from __future__ import annotations

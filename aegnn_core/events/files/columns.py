@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns of numbers into one event array: their order, their unit of time, and what an event cannot be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HDF5: the layouts of the field in one table, and sizes checked against the file before anything is read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The header that Prophesee's files begin with: text lines that start with a percent sign."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NumPy's ``.npy`` and ``.npz``: structured events, columns t, x, y, p, or a table of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prophesee ``.raw``: a text header, then EVT2, EVT2.1, EVT3 or EVT4 words."""
 
 from __future__ import annotations

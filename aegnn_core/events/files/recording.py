@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From decoded events to an event stream: what all file readers are asked, check and report in the same words."""
 
 from __future__ import annotations

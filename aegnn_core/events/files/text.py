@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text and CSV: one event a line, with or without comments, a line of names, or the sensor's size in front."""
 
 from __future__ import annotations
