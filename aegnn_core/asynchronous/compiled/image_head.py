@@ -174,9 +174,9 @@ class _Plan:
         rows, columns = ((length - 1) // stride[0] + 1 for length in (image.rows, image.columns))
         width = -(-outputs // self.lanes) * self.lanes
         result = self.image(columns, rows, np.arange(outputs), width)
-        weight = np.zeros((side, side, image.width, width), self.dtype)
+        weight: np.ndarray = np.zeros((side, side, image.width, width), self.dtype)
         weight[:, :, image.position, :outputs] = own.detach().permute(2, 3, 1, 0).numpy()
-        bias = np.zeros(width, self.dtype)
+        bias: np.ndarray = np.zeros(width, self.dtype)
         if own_bias is not None:
             bias[:outputs] = own_bias.detach().numpy()
         is_fit = side == 3 and stride[0] == 1 and image.width % self.lanes == 0
