@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asynchronous, event-based graph neural networks (AEGNN): the core, without ROS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What this machine has of what the package needs, and what to do about the rest.
 
 Nothing but the standard library is imported before it is known to be there: this has to work where nothing else does.

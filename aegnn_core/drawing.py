@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of events, boxes and class names, as RGB arrays that a ROS image or a PNG file can carry."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo's picture: moments of a recording with what the detector found and, where known, what was there."""
 
 from __future__ import annotations

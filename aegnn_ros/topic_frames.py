@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Live events, and boxes that somebody publishes of them, as pictures for ``aegnn view``."""
 
 from __future__ import annotations

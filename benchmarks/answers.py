@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long the packaged detector's answer takes: its head in compiled code beside torch's, and its boxes.
 
 A simulated stream comes in packets of a given duration, an answer is asked for after each. All ways are measured in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast events go through the network: `python benchmarks/asynchronous.py [--json FILE] [--plot FILE] [--device D]`.
 
 One thread. Speeds are compared with the rate at which the same thread, in the same process, multiplies large matrices:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tests rely on, however they are run."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The package installs as ROS and pip expect, and its core imports without ROS and without Lightning."""
 
 import ast
@@ -121,7 +122,7 @@ def test_every_requirement_is_pinned() -> None:
         for line in (ROOT / "requirements" / "constraints.txt").read_text().split("\n")
     }
 
-    assert required("runtime", "train", "cluster", "ros_wheels", "test") <= pinned
+    assert required("runtime", "train", "cluster", "ros_wheels", "test", "docs") <= pinned
 
 
 def test_manifest_is_valid_and_asks_for_an_ament_python_build(manifest: Package) -> None:
@@ -201,6 +202,7 @@ def test_colcon_installs_the_packages_with_types_weights_and_configurations(inst
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(" " in sys.executable, reason="colcon's scripts cannot call a Python whose path has a space")
 def test_executables_run_from_a_sourced_workspace(installed: Path) -> None:
     sourced = f"source '{installed.parent}/setup.bash' && "
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands of the tutorial run one after the other, on small recordings: from a recording to a trained model."""
 
 import ast

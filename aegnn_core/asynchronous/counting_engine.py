@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine for networks that only count events: no graph, no features, integers that come, grow older and leave."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Detections of an image detector as labels, also between its images: along tracks, and what is unclear left out.
 
 A label says where *all* objects are. So a time has none as soon as one object about then is unclear: when its score is

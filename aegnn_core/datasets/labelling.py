@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bag with events and an image detector's boxes becomes a bag with events and labels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast events go through live models on this machine: what ``aegnn benchmark`` and ``benchmarks/`` share."""
 
 from __future__ import annotations

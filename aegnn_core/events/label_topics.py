@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """True boxes and classes as ``vision_msgs`` topics beside the events of a rosbag2 recording."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Event packets in rosbag2 recordings, read and written without ROS."""
 
 from __future__ import annotations
@@ -360,7 +361,14 @@ def _complete(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         kind = "ROS 1 bag" if path.suffix == ROS1_SUFFIX else "rosbag2 recording"
-        raise EventFormatError(f"{path}: {type(error).__name__}: {error}, expected a complete {kind}") from error
+        # What a recorder leaves that was killed; rosbags wants the index at the end.
+        cure = "; mcap recover saves what is whole of a file that is cut off" if "magic" in str(error) else ""
+        # rosbags asks for as many bytes as a record states, and finds only then that the file has no such record.
+        cause = None if isinstance(error, MemoryError) else error
+        found = (
+            f"{type(error).__name__}: {str(error)[:300]}" if cause else "a record states more bytes than the memory has"
+        )
+        raise EventFormatError(f"{path}: {found}, expected a complete {kind}{cure}") from cause
 
 
 def _open(path: Path, stack: ExitStack) -> list[Reader | Ros1Reader]:
@@ -401,7 +409,16 @@ def _messages_of(
     The bag's metadata say so, which may be missing; no message begins like that by itself.
     """
     for connection, received, data in reader.messages(connections):
-        yield connection, received, zstd.decompress(data) if data[: len(_ZSTD_MAGIC)] == _ZSTD_MAGIC else data
+        yield connection, received, _plain(reader, data) if data[: len(_ZSTD_MAGIC)] == _ZSTD_MAGIC else data
+
+
+def _plain(reader: Reader | Ros1Reader, data: bytes) -> bytes:
+    """A message without its compression."""
+    most, unpacker = _SMALL_BYTES + _LARGEST_RATIO * len(data), zstd.ZstdDecompressor()
+    message = unpacker.decompress(data, most)
+    if not unpacker.eof:
+        raise EventFormatError(f"{reader.path}: a message unpacks to more than {most} bytes, or is not complete")
+    return message
 
 
 def _check_ros1(path: Path) -> None:

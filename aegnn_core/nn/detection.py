@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Object detection on a grid of cells: decoding, loss and non-maximum suppression (YOLO, Redmon et al., CVPR 2016).
 
 Every cell predicts one box: ``5 + classes`` numbers (x, y, w, h, objectness, class logits). A box centre lies within

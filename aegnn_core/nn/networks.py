@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks by name: AEGNN's two with the paper's sizes, and one with a convolutional head on the voxel grid."""
 
 from __future__ import annotations
@@ -554,7 +555,7 @@ def network(
     """
     for what, value, known in (("network", name, NETWORKS), ("data set", dataset, DATASETS), ("task", task, TASKS)):
         if value not in known:
-            raise ValueError(f"unknown {what} {value!r}, known are {', '.join(known)}")
+            raise ValueError(f"unknown {what} {repr(value)[:300]}, known are {', '.join(known)}")
     size = DATASETS[dataset]
     if num_classes is None:
         if task not in size.classes:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Looking at recordings: their events with what is true and what a model answers, as a video or in a viewer."""
 
 from aegnn_core.viewing.frames import Frame, Shown, draw_frame, recording_frames

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A recording as pictures of some moments, with what is true then and what a model answers."""
 
 from __future__ import annotations

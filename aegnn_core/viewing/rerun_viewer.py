@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frames in Rerun, an interactive viewer: in its window, in a browser, or saved for later."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures as a video file: GIF, or MP4 where PyAV is installed."""
 
 from __future__ import annotations

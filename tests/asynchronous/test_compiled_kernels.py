@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every kernel of the compiled engine does what a few lines of NumPy do."""
 
 from collections import deque

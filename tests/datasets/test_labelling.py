@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An image detector's boxes beside the events become labels where they are clear, and only there."""
 
 from pathlib import Path

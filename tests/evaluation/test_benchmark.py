@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`aegnn benchmark` measures every packaged model, live, and says on what machine."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes out of a grid: decoding, suppression, and a loss that leads to the true boxes."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Untrained models in files, and a node in the test process that talks to an event detector in another one."""
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Classification, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
@@ -92,6 +93,7 @@ class Conversation:
         self.advertise()
         self.lifecycle = LifecycleClient(node, "/event_detector")
         self._reload_model = node.create_client(Trigger, "/event_detector/reload_model")
+        self._enable = node.create_client(SetBool, "/event_detector/enable")
         self._set_parameters = node.create_client(SetParameters, "/event_detector/set_parameters")
         self.received: dict[str, list[Any]] = {}
         for topic, kind in (
@@ -219,6 +221,10 @@ class Conversation:
     def reload_model(self) -> Trigger.Response:
         """What ``ros2 service call …/reload_model`` does."""
         return self._call(self._reload_model, Trigger.Request())
+
+    def enable(self, data: bool) -> SetBool.Response:
+        """What ``ros2 service call …/enable`` does."""
+        return self._call(self._enable, SetBool.Request(data=data))
 
     def _call(self, client: Client, request: Any) -> Any:
         self.wait(partial(client.wait_for_service, 0.1))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags are played with their own time, and evaluated against their labels."""
 
 from __future__ import annotations

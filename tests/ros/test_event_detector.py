@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node in a process of its own, as a robot meets it: life cycle, topics, parameters, bad input, the end."""
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rclpy
 from lifecycle_msgs.msg import Transition
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import TimeReference
 from vision_msgs.msg import Detection2DArray, LabelInfo
 from visualization_msgs.msg import Marker
 
+from aegnn_core.events.decoders import make_decoder
 from aegnn_core.events.files import read_events
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import read_event_packets
+from aegnn_ros.conversions import time_message
 from aegnn_ros.node_process import NodeProcess, NodeProcessError
 from tests.recordings import recordings
 from tests.ros.conftest import COUNTS, LABELS, PATIENT, Conversation, conversation
@@ -53,6 +59,52 @@ def detector(active: Conversation) -> Conversation:
 
 def stamp_s(message: Detection2DArray) -> float:
     return message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+
+
+def test_edges_on_trigger_inputs_are_published(detector: Conversation) -> None:
+    detector.listen("/event_detector/triggers", TimeReference)
+    detector.wait(lambda: detector.node.count_publishers("/event_detector/triggers"))
+    time.sleep(0.3)
+    words = np.array([0x8001, 0x6005, 0x0005, 0x2006, 0xA201], "<u2")  # an event and an edge at 4 101 µs
+    detector.play_one(RecordedPacket(np.frombuffer(words.tobytes(), np.uint8), "evt3", 160, 120, 0, 0, False, 0, "", 0))
+    detector.wait(lambda: detector.received["triggers"])
+    (edge,) = detector.received["triggers"]
+    assert (edge.source, edge.time_ref.sec, edge.time_ref.nanosec) == ("trigger 2 rising", 0, 4_101_000)
+    assert abs(stamp_s(edge) - time.time()) < 30
+
+
+def test_event_arrays_live(models: dict[str, Path], packets: list[RecordedPacket]) -> None:
+    """Of drivers that publish the older message: as it comes, without an object per event."""
+    messages = pytest.importorskip("dvs_msgs.msg", reason="dvs_msgs is not built: make setup")
+    with conversation({"model": str(models["detection"]), "rate": RATE}) as talk:
+        assert talk.set_parameter("events_type", "prophesee_event_msgs/msg/EventArray").successful
+        assert not talk.configure()
+        assert "there is no package prophesee_event_msgs: build it in this workspace" in talk.process.log()
+        assert talk.set_parameter("events_type", "dvs_msgs/msg/EventArray").successful
+        assert talk.configure()
+        # One participant of DDS cannot have two types on a topic: the camera is another one.
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        camera = Node("camera", context=context)
+        talk.publisher = camera.create_publisher(messages.EventArray, "/event_detector/events", 10)
+        talk.activate()
+        now, count = time.time_ns(), 0
+        for packet in packets[:5]:
+            array = messages.EventArray(width=160, height=120)
+            for event in make_decoder("evt3", 160, 120).decode(packet.events):
+                stamp = time_message(now + 1000 * int(event["t"]))
+                array.events.append(
+                    messages.Event(x=int(event["x"]), y=int(event["y"]), ts=stamp, polarity=bool(event["p"]))
+                )
+            array.header.frame_id = "davis"
+            talk.publisher.publish(array)
+            count += len(array.events)
+        talk.wait(lambda: talk.counts()["events"] == count)
+        talk.wait(lambda: talk.received["detections"])
+        assert talk.received["detections"][-1].header.frame_id == "davis"
+        assert 0 <= stamp_s(talk.received["detections"][-1]) - now / 1e9 < 0.06
+        camera.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 @pytest.mark.real_time(reason="results come at a rate")
@@ -240,6 +292,20 @@ def test_wrong_parameters_are_refused_with_what_is_right(
     result = detector.set_parameter(name, value)
     assert not result.successful
     assert reason in result.reason
+
+
+def test_a_pause_is_no_change_of_state(detector: Conversation, packets: list[RecordedPacket]) -> None:
+    """What comes meanwhile is not looked at, and not missed afterwards."""
+    before = detector.counts()
+    assert detector.enable(False).message == "paused"
+    detector.play(packets[:5])
+    assert detector.diagnostics()["state"] == "paused"
+    assert detector.enable(True).success
+    detector.play([replace(packet, seq=packet.seq + 100) for packet in packets[5:10]])
+    detector.settle()
+    after = detector.counts()
+    assert after["packets"] - before["packets"] == 5
+    assert after["packets_lost"] == before["packets_lost"]
 
 
 def test_label_info_waits_for_late_subscribers(detector: Conversation) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes wrong on robots: overload, bad input, dying processes, clocks that jump, memory that ends."""
 
 from __future__ import annotations

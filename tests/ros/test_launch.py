@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The launch files, run by the real ``ros2 launch`` where it is installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Live events and boxes become pictures of `aegnn view --topic`."""
 
 import itertools

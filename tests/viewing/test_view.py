@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`aegnn view` shows events, what is true and what a model answers, at the right times."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled engine: nodes in rings, a packet of events through all layers in one call of compiled code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The head as it runs fastest: compiled where it is one of images throughout, else in torch with its norms folded."""
 
 from __future__ import annotations

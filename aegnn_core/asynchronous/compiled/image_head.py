@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A network of convolutions on one image, as compiled code: norms folded, sums and activations in the same pass."""
 
 from __future__ import annotations

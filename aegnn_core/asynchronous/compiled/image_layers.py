@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled layers on images: convolutions with bias, sum and activation, and moves of pixels.
 
 An image lies in a flat array of features pixel by pixel, rows one after the other, in a margin of zeros. A layer is a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What lies behind the layers on events: the cells of the first pooling, the layers on them, and the head."""
 
 from __future__ import annotations

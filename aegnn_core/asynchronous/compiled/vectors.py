@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SIMD vectors for Numba kernels: a register of several floats as a value, with loads, stores and multiply-adds.
 
 Numba's automatic vectorisation does not find the shape that small matrix kernels need (several accumulators held in
