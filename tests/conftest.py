@@ -1,13 +1,19 @@
 """What tests of every part use: recordings, a ROS network of the test's own, and how they run in several processes."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # the engine cuda runs on the CPU then; Triton looks when it is imported
+
 from hypothesis import settings
 
 from aegnn_ros.ros_domain import claim_ros_domain
@@ -40,8 +46,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let a test that measures real time run again when it fails, which the summary shows."""
+    """Let a test that measures real time run again when it fails, which the summary shows; say what cannot run."""
+    without_triton = pytest.mark.skip(reason="the engine cuda needs Triton: pip install triton")
     for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and callspec.params.get("engine") == "cuda" and find_spec("triton") is None:
+            item.add_marker(without_triton)
         if mark := item.get_closest_marker("real_time"):
             if not mark.kwargs.get("reason"):
                 raise pytest.UsageError(f'{item.nodeid}: real_time wants a reason: real_time(reason="...")')

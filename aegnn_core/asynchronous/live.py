@@ -16,6 +16,7 @@ from aegnn_core.asynchronous.calling import eager
 from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.costs import Costs
 from aegnn_core.asynchronous.counting_engine import CountingEngine
+from aegnn_core.asynchronous.cuda import CudaEngine, interpreted
 from aegnn_core.asynchronous.dense_engine import DenseEngine
 from aegnn_core.asynchronous.failures import UNFINISHED, NoRoomError
 from aegnn_core.asynchronous.incremental import IncrementalEngine
@@ -86,6 +87,7 @@ class Engine(Protocol):
 #: Engines by name, the fastest first.
 ENGINES: dict[str, Any] = {
     "counting": CountingEngine,
+    "cuda": CudaEngine,
     "compiled": CompiledEngine,
     "packet": PacketEngine,
     "incremental": IncrementalEngine,
@@ -319,7 +321,8 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
             ``expiry`` open, that is ``"graph"`` for a model that is not one of the package's networks.
         engine: ``"counting"`` counts events for a network that reads nothing else of them (on the CPU),
             ``"compiled"`` computes only new nodes, in machine code (directed graphs, ``expiry="readout"``, the
-            package's networks, on the CPU), ``"packet"`` does so in torch operations on any device,
+            package's networks, on the CPU), ``"cuda"`` does so in Triton kernels on a CUDA device,
+            ``"packet"`` in torch operations on any device,
             ``"incremental"`` runs any model on what an update changes (on the CPU), ``"dense"`` runs the whole model at
             every output, ``"auto"`` takes the first of these that can.
 
@@ -342,6 +345,8 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
     for name, kind in ENGINES.items():
         if engine not in ("auto", name):
             continue
+        if engine == "auto" and kind is CudaEngine and interpreted():
+            continue  # Triton's interpreter is for those who ask for it by name
         if reason := kind.refusal(model, graph):
             reasons.append(f"{name}: {reason}")
             continue

@@ -149,7 +149,7 @@ def test_events_that_contradict_each_other_are_refused(engine: str) -> None:
         "events must be a whole number": {"events": len(state["t"]) - 1},
         "first_time must be a whole number": {"first_time": int(state["t"][0]) + 1},
     }
-    if engine in ("compiled", "packet"):
+    if engine in ("cuda", "compiled", "packet"):
         cases["events are not live any more"] = {
             "t": torch.cat([state["t"][:1] - 50_000, state["t"][1:]]),
             "first_time": -60_000,
@@ -171,7 +171,7 @@ def test_an_empty_state_is_one_too(engine: str) -> None:
     assert_goes_on(live, module)
 
 
-@pytest.mark.parametrize("engine", ["compiled", "packet"])
+@pytest.mark.parametrize("engine", ["cuda", "compiled", "packet"])
 def test_a_state_of_other_weights_than_its_features_cannot_be_saved(engine: str) -> None:
     module = make_network(name=taken_by(engine))
     live = made(engine, module=module)

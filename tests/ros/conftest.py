@@ -53,6 +53,7 @@ ASK_AGAIN_S = 15.0
 
 Parameters = dict[str, str | int | float]
 
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A file with an untrained network per task."""

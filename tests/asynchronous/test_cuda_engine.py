@@ -1,0 +1,111 @@
+"""The engine for CUDA devices, where there is none: what the contract does not say of it."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aegnn_core import GraphConfig, make_model_asynchronous
+from aegnn_core.asynchronous.cuda import CudaEngine, interpreted, self_check
+from aegnn_core.asynchronous.cuda.self_check import disagreement
+from tests.asynchronous.test_contract import assert_equal, crowd, make_network
+
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="the engine cuda needs Triton: pip install triton")
+needs_interpreter = pytest.mark.skipif(not interpreted(), reason="there is a CUDA device: kernels are not interpreted")
+GRAPH = GraphConfig(max_neighbors=4, window=30_000)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_two_runs_give_the_same_bits_however_packets_are_cut(dtype: torch.dtype) -> None:
+    module, events = make_network("graph_grid", 0).to(dtype), crowd(60)
+    answers = []
+    for size in (60, 60, 7):
+        live = make_model_asynchronous(module, GRAPH, engine="cuda")
+        for start in range(0, 60, size):
+            live.update(events[start : start + size])
+        answers.append(live.output())
+    assert torch.equal(answers[0], answers[1])
+    assert_equal(answers[2], answers[0], 1e-6)
+
+
+@needs_interpreter
+def test_the_interpreter_is_for_those_who_ask_for_it() -> None:
+    module = make_network("graph_res_mean", 0)  # which the engine before it does not take
+    assert "engine=packet" in repr(make_model_asynchronous(module, GRAPH))
+    assert "in Triton's interpreter" in repr(make_model_asynchronous(module, GRAPH, engine="cuda"))
+
+
+def test_what_it_cannot_run_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make_network("graph_grid", 0)
+    assert "px may lie within the radius, found 31417" in str(CudaEngine.refusal(module.cpu(), GraphConfig(radius=100)))
+    assert CudaEngine.refusal(module, GraphConfig(directed=False)) == "in an undirected graph older nodes change"
+    assert "float32 or float64, found torch.float16" in str(CudaEngine.refusal(module.half(), GRAPH))
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    assert "the model is on the CPU" in str(CudaEngine.refusal(module.float(), GRAPH))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr("aegnn_core.asynchronous.cuda.availability.find_spec", lambda _: None)
+    assert "pip install triton" in str(CudaEngine.refusal(module, GRAPH))
+
+
+@needs_interpreter
+def test_an_engine_that_is_wrong_on_its_device_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device: the interpreter stands for one on which the convolution loses its last neighbours."""
+    from aegnn_core.asynchronous.cuda import kernels
+
+    class Forgetful:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            def launch(packet: Any, distance: Any, kind: Any, age: Any, counts: Any, *others: Any, **constants: Any):
+                fewer = torch.where(counts > 2, counts - 1, counts)
+                kernels.convolve[grid](packet, distance, kind, age, fewer, *others, **constants)
+
+            return launch
+
+    module = make_network("graph_grid", 0).float()
+    assert disagreement(CudaEngine, module, GRAPH, 200) is None
+    wrong = SimpleNamespace(insert=kernels.insert, search=kernels.search, convolve=Forgetful())
+    wrong.pool_cells = kernels.pool_cells
+    monkeypatch.setattr(
+        self_check, "disagreement", lambda _, *rest: disagreement(lambda *both: CudaEngine(*both, wrong), *rest, 200)
+    )
+    monkeypatch.setattr(self_check, "_known", {})
+    monkeypatch.setattr("aegnn_core.asynchronous.cuda.engine.interpreted", lambda: False)
+    monkeypatch.setattr("aegnn_core.asynchronous.live.interpreted", lambda: False)
+    message = r"after \d+ events of its self-check its answer is .* away from that of the CPU, 0.0001 are allowed"
+    with pytest.warns(UserWarning, match=rf"the engine cuda is not used on cpu: {message}"):
+        live = make_model_asynchronous(module, GRAPH)
+    assert "engine=compiled" in repr(live)
+    with pytest.raises(ValueError, match=rf"no engine can run this model exactly \(cuda: {message}"):
+        make_model_asynchronous(module, GRAPH, engine="cuda")
+
+
+def test_a_kernel_that_does_not_compile_refuses_the_engine() -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    assert "self-check failed with RuntimeError: no kernel image" in str(
+        disagreement(broken, make_network("graph_grid", 0), GRAPH, 20)
+    )
+
+
+#: Of the 64 Ki registers of a multiprocessor, a quarter of the threads that it can hold have so many each.
+_MOST_REGISTERS = 128
+
+
+def test_kernels_compile_for_every_target_without_spills() -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    command = [sys.executable, "-m", "aegnn_core.asynchronous.cuda.targets"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    compiled = json.loads(done.stdout)
+    assert {one["target"] for one in compiled} == {80, 87, 90, 120}
+    assert {one["kernel"] for one in compiled} == {"insert", "search", "convolve", "pool_cells", "count_cells"}
+    spilled = [one for one in compiled if one["local"] > 0 or one["registers"] > _MOST_REGISTERS]
+    assert not spilled
+    assert np.max([one["shared"] for one in compiled]) <= 48 << 10
