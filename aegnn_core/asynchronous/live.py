@@ -95,6 +95,8 @@ ENGINES: dict[str, Any] = {
 }
 
 _STATE_VERSION = 2
+#: Engines that go on from one another's states: the live nodes, and their features behind every layer.
+_SAME_STATES = {"compiled", "cuda", "packet"}
 #: What a state has besides its version and what it belongs to.
 _PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "digest")
 
@@ -258,7 +260,8 @@ class LiveModel:
 
         Raises:
             ValueError: it is not such a state, is damaged, or is for another engine, graph, model or weights; the
-                message says which part. The live model is then as it was.
+                message says which part. The live model is then as it was. The engines compiled, cuda and packet take
+                one another's.
         """
         version = repr(state.get("version")) if isinstance(state, dict) else type(state).__name__
         if version != repr(_STATE_VERSION):
@@ -268,6 +271,8 @@ class LiveModel:
             identity = self._identity()
             check_parts(state, {"version", *identity, *_PARTS})
             for name, expected in identity.items():
+                if name == "engine" and isinstance(state[name], str) and {state[name], expected} <= _SAME_STATES:
+                    continue
                 if (found := repr(state[name])) != repr(expected):
                     length = 8 if name in ("model", "weights") else 300
                     found, wanted = (text.strip("'")[:length] for text in (found, repr(expected)))

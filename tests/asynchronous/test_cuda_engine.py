@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,13 +16,15 @@ import torch
 from aegnn_core import GraphConfig, make_model_asynchronous
 from aegnn_core.asynchronous.cuda import CudaEngine, interpreted, self_check
 from aegnn_core.asynchronous.cuda.self_check import disagreement
-from tests.asynchronous.test_contract import assert_equal, crowd, make_network
+from tests.asynchronous.test_contract import NETWORKS, assert_equal, crowd, dense, make_network
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="the engine cuda needs Triton: pip install triton")
-needs_interpreter = pytest.mark.skipif(not interpreted(), reason="there is a CUDA device: kernels are not interpreted")
+needs_interpreter = pytest.mark.skipif(not interpreted(), reason="TRITON_INTERPRET=0: the kernels are not interpreted")
+ROOT = Path(__file__).parents[2]
 GRAPH = GraphConfig(max_neighbors=4, window=30_000)
 
 
+@needs_interpreter
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_two_runs_give_the_same_bits_however_packets_are_cut(dtype: torch.dtype) -> None:
     module, events = make_network("graph_grid", 0).to(dtype), crowd(60)
@@ -36,12 +39,25 @@ def test_two_runs_give_the_same_bits_however_packets_are_cut(dtype: torch.dtype)
 
 
 @needs_interpreter
+def test_other_engines_go_on_from_its_state_and_it_from_theirs() -> None:
+    module, events = make_network("graph_grid", 0), crowd(100)
+    live = make_model_asynchronous(module, GRAPH, engine="compiled")
+    for n, engine in enumerate(("cuda", "packet", "cuda", "compiled")):
+        live.update(events[25 * n : 25 * (n + 1)])
+        before = live
+        live = make_model_asynchronous(module, GRAPH, engine=engine)
+        live.load_state_dict(before.state_dict())
+        assert_equal(live.output(), dense(module, events[: 25 * (n + 1)], GRAPH))
+
+
+@needs_interpreter
 def test_the_interpreter_is_for_those_who_ask_for_it() -> None:
     module = make_network("graph_res_mean", 0)  # which the engine before it does not take
     assert "engine=packet" in repr(make_model_asynchronous(module, GRAPH))
     assert "in Triton's interpreter" in repr(make_model_asynchronous(module, GRAPH, engine="cuda"))
 
 
+@needs_interpreter
 def test_what_it_cannot_run_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     module = make_network("graph_grid", 0)
     assert "px may lie within the radius, found 31417" in str(CudaEngine.refusal(module.cpu(), GraphConfig(radius=100)))
@@ -109,3 +125,53 @@ def test_kernels_compile_for_every_target_without_spills() -> None:
     spilled = [one for one in compiled if one["local"] > 0 or one["registers"] > _MOST_REGISTERS]
     assert not spilled
     assert np.max([one["shared"] for one in compiled]) <= 48 << 10
+
+
+@needs_interpreter
+def test_the_command_for_a_gpu_runs_to_its_end(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [ROOT / "scripts" / "on_gpu.sh", "--dry", tmp_path], capture_output=True, text=True, timeout=170, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert "dry run" in found["device"]
+    assert set(found["self_check"].values()) == {None}
+    assert {row["engine"] for row in found["results"]} == {"cuda", "packet", "compiled", "counting"}
+    assert min(row["events_per_second"] for row in found["results"]) > 0
+    assert "| graph_res, N-Cars | cuda | cpu |" in (tmp_path / "gpu.md").read_text()
+
+
+# On a device: scripts/on_gpu.sh runs these.
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(interpreted() or not torch.cuda.is_available(), reason="needs a CUDA device and TRITON_INTERPRET=0")
+class TestOnADevice:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("kind", NETWORKS)
+    def test_it_answers_as_the_cpu_does(self, kind: str, dtype: torch.dtype) -> None:
+        module = make_network(kind, 0).to("cuda", dtype)
+        for graph in (GRAPH, GraphConfig(), GraphConfig(max_nodes=50, radius=4.2)):
+            assert disagreement(CudaEngine, module, graph) is None
+
+    def test_two_runs_give_the_same_bits(self) -> None:
+        module, events = make_network("graph_grid", 0).float().cuda(), crowd(2_000)
+        lives = [make_model_asynchronous(module, GRAPH, engine="cuda") for _ in range(2)]
+        for live in lives:
+            live.update(events)
+        assert torch.equal(lives[0].output(), lives[1].output())
+
+    def test_no_memory_for_larger_rings_leaves_the_state_as_it_was(self) -> None:
+        module, events = make_network("graph_grid", 0).float().cuda(), crowd(60_000)
+        live = make_model_asynchronous(module, GraphConfig(), engine="cuda")
+        live.update(events[:1_000])
+        before = live.output()
+        free, _ = torch.cuda.mem_get_info()
+        hog = torch.empty(free - (16 << 20), dtype=torch.uint8, device="cuda")
+        with pytest.raises(MemoryError, match="no memory for rings of"):
+            live.update(events[1_000:])
+        assert torch.equal(live.output(), before)
+        del hog
+        torch.cuda.empty_cache()
+        live.update(events[1_000:])
+        live.output()
