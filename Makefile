@@ -7,13 +7,16 @@ export AMENT_PREFIX_PATH := $(CURDIR)/.venv
 
 VENV := .venv/bin
 
-.PHONY: help setup demo evaluate test lint clean
+.PHONY: help setup demo evaluate test fuzz lint docs ros-test clean
 
 help:
 	@echo "make demo [BAG=path]  simulate a recording (or take a bag), detect objects in it through ROS 2, save demo.png"
 	@echo "make evaluate BAG=path  play a bag at x1 to x10, measure latency and, with labels, precision: evaluation.json, .png"
 	@echo "make test             check style and types, run all tests"
+	@echo "make fuzz [MINUTES=20] [SEED=n]  damaged packets, files, states and models: nothing may crash, hang or be misread"
 	@echo "make lint             check style and types"
+	@echo "make docs             make the documentation in build/docs"
+	@echo "make ros-test         in a colcon workspace, with ROS from apt: build and test there"
 	@echo "make setup            bring .venv up to date, nothing else"
 	@echo "make clean            remove .venv and everything built or cached"
 	@echo "PYTHON=python3.12 make ... chooses the Python of .venv: 3.11 to 3.13, later ones without ROS"
@@ -36,6 +39,16 @@ lint: setup
 # One process has the tests that start nodes, which wait most of the time, and the other one the rest.
 test: lint
 	$(VENV)/python -m pytest --numprocesses=2
+
+docs: setup
+	$(VENV)/python -m pip install --quiet --constraint requirements/constraints.txt --requirement requirements/docs.txt
+	$(VENV)/python -m sphinx --fail-on-warning --keep-going docs build/docs
+
+ros-test:
+	scripts/ros_test.sh
+
+fuzz: setup
+	$(VENV)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv build install log dist *.egg-info interfaces/build interfaces/*.egg-info

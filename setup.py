@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Install the packages, and what ROS looks up below `share/` and `lib/`; the static part stands in setup.cfg."""
 
 from pathlib import Path
@@ -31,9 +32,14 @@ setup(
     maintainer=maintainer.text,
     maintainer_email=maintainer.get("email"),
     license=manifest.findtext("license"),
+    license_files=files("LICENSE") if Path("LICENSE").is_file() else [],  # setuptools looks in the working directory
+    long_description=(ROOT / "README.md").read_text("utf8"),
+    long_description_content_type="text/markdown",
     python_requires=">=3.11",  # colcon cannot read what setuptools makes of this line in setup.cfg
     install_requires=requirements("runtime"),
-    extras_require={purpose: requirements(purpose) for purpose in ("train", "wandb", "cluster", "cuda", "test")},
+    extras_require={
+        purpose: requirements(purpose) for purpose in ("train", "wandb", "view", "cluster", "cuda", "test")
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{name}"]),
         (f"share/{name}", ["package.xml"]),

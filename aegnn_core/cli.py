@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``aegnn``: a thin wrapper over functions that a notebook could call."""
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ def _bag(arguments: argparse.Namespace) -> None:
 
     for recording in arguments.recording:
         bag = convert_to_bag(recording, arguments.output, arguments.storage, arguments.topic)
-        print(f"{bag.path}: {bag.events} events in {bag.packets} packets, boxes at {bag.labels} times")
+        classes = f" of the classes {', '.join(bag.classes)}" if bag.classes else ""
+        print(
+            f"{bag.path}: {bag.events} events of {bag.width} x {bag.height} px in {bag.packets} packets,"
+            f" boxes at {bag.labels} times{classes}"
+        )
 
 
 def _parser(doctor_alone: bool) -> argparse.ArgumentParser:
@@ -34,13 +39,16 @@ def _parser(doctor_alone: bool) -> argparse.ArgumentParser:
 
 
 def _add_commands(commands: Any, formatter: Any) -> None:
+    from aegnn_core.datasets.label_command import add_label_command
     from aegnn_core.datasets.preprocess_command import add_preprocess_command
     from aegnn_core.datasets.simulate_command import add_simulate_command
+    from aegnn_core.evaluation.benchmark_command import add_benchmark_command
     from aegnn_core.evaluation.evaluate_command import add_evaluate_command
     from aegnn_core.evaluation.flops_command import add_flops_command
     from aegnn_core.evaluation.replay_command import add_replay_command
     from aegnn_core.training.export_command import add_export_command
     from aegnn_core.training.train_command import add_train_command
+    from aegnn_core.viewing.view_command import add_view_command
 
     add_train_command(commands, formatter)
     add_export_command(commands, formatter)
@@ -52,18 +60,35 @@ def _add_commands(commands: Any, formatter: Any) -> None:
     )
     bag.set_defaults(run=_bag)
     bag.add_argument(
-        "recording", type=Path, nargs="+", help="any recording of events, with boxes if of Gen1, N-Caltech101"
+        "recording",
+        type=Path,
+        nargs="+",
+        help="any recording of events, with boxes if of Gen1, 1 Mpx, DSEC-Det, N-Caltech101",
     )
     bag.add_argument("--output", type=Path, default=Path("."), help="folder that gets a bag per recording")
     bag.add_argument("--topic", default=None, help="event topic of recordings that are bags with several")
     bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage of the bags")
     add_simulate_command(commands, formatter)
+    add_label_command(commands, formatter)
+    add_view_command(commands, formatter)
     add_preprocess_command(commands, formatter)
     add_flops_command(commands, formatter)
+    add_benchmark_command(commands, formatter)
+
+
+#: The purpose, in requirements/ and as an extra, of packages that not everybody has; runtime.txt has all others.
+_PURPOSES = {
+    "lightning": "train",
+    "tensorboard": "train",
+    "wandb": "wandb",
+    "distributed": "cluster",
+    "rerun": "view",
+    "av": "view",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; errors in the input are one sentence and exit status 2."""
+    """Run the command line; errors in the input, and a missing package, are one sentence and exit status 2."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
         parsed = _parser(doctor_alone=given[:1] == ["doctor"]).parse_args(given)
@@ -71,7 +96,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("aegnn_"):
             raise
-        print(f"aegnn: the Python package {error.name} is missing; aegnn doctor says what to do", file=sys.stderr)
+        package = str(error.name).partition(".")[0]
+        file = f"requirements/{_PURPOSES.get(package, 'runtime')}.txt"
+        print(
+            f"aegnn: the Python package {package} is missing: pip install -r {file}; aegnn doctor says what to do",
+            file=sys.stderr,
+        )
         return 2
     except (ValueError, OSError) as error:
         print(f"aegnn: {error}", file=sys.stderr)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What this machine has of what the package needs, and what to do about the rest.
 
 Nothing but the standard library is imported before it is known to be there: this has to work where nothing else does.
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
+
+from aegnn_core.version import __version__
 
 __all__ = ["Finding", "diagnose", "processor", "report"]
 
@@ -128,11 +131,11 @@ def _distribution() -> str:
 def _packages() -> Iterator[Finding]:
     yield Finding("packages", "Python", "ok", f"{platform.python_version()} ({sys.executable})")
     try:
-        yield Finding("packages", _DISTRIBUTION, "ok", f"{version(_DISTRIBUTION)} ({Path(__file__).parent})")
         lines = requires(_DISTRIBUTION) or []
+        yield Finding("packages", _DISTRIBUTION, "ok", f"{__version__} ({Path(__file__).parent})")
     except PackageNotFoundError:
         folder = Path(__file__).parents[1]
-        yield Finding("packages", _DISTRIBUTION, "ok", f"not installed, run from {folder}")
+        yield Finding("packages", _DISTRIBUTION, "ok", f"{__version__}, not installed, run from {folder}")
         lines = _source_requirements(folder)
     absent: dict[str, list[str]] = {}
     for line in lines:

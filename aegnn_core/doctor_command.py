@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``aegnn doctor``, which needs nothing but the standard library."""
 
 from __future__ import annotations

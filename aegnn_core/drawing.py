@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of events, boxes and class names, as RGB arrays that a ROS image or a PNG file can carry."""
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["EventSurface", "class_color", "draw_boxes", "draw_title"]
+__all__ = ["EventSurface", "class_color", "class_name", "draw_boxes", "draw_moment", "draw_title"]
 
 Color = tuple[int, int, int]
 
@@ -125,6 +126,52 @@ def draw_title(image: np.ndarray, text: str, color: Color = ON_COLOR, *, font_si
     draw.rectangle((0, 0, math.ceil(right - left) + 2 * margin, math.ceil(bottom - top) + 2 * margin), fill=BACKGROUND)
     draw.text((margin - left, margin - top), text, fill=color, font=font)
     return np.asarray(picture)
+
+
+def draw_moment(
+    image: np.ndarray,
+    title: str,
+    labels: Sequence[str],
+    *,
+    boxes: np.ndarray,
+    truth: np.ndarray | None = None,
+    scale: int = 1,
+    font_size: int = 15,
+) -> np.ndarray:
+    """Draw one moment of a recording: its events, thin white boxes of what is true, and coloured ones with captions.
+
+    Args:
+        image: of the events, uint8 RGB array ``[H, W, 3]``.
+        title: for the upper left corner.
+        labels: names of the classes.
+        boxes: structured array ``[N]`` with fields x, y, w, h [px], class_id and, of a model's answers, score.
+        truth: the same without score; None where nobody knows.
+        scale: pixels of the picture per pixel of the image.
+        font_size: of title and captions [px].
+
+    Returns:
+        uint8 RGB array ``[scale * H, scale * W, 3]``.
+    """
+    picture = draw_title(image.repeat(scale, 0).repeat(scale, 1), title, font_size=font_size)
+    if truth is not None:
+        picture = draw_boxes(picture, _scaled(truth, scale), [ON_COLOR] * len(truth), line_width=1)
+    colors = [class_color(class_id) for class_id in boxes["class_id"]]
+    captions = [class_name(labels, class_id) for class_id in boxes["class_id"]]
+    if "score" in (boxes.dtype.names or ()):
+        captions = [f"{caption} {score:.2f}" for caption, score in zip(captions, boxes["score"], strict=True)]
+    return draw_boxes(picture, _scaled(boxes, scale), colors, captions, font_size=font_size)
+
+
+def class_name(labels: Sequence[str], class_id: int) -> str:
+    """The name of a class, or its number where nobody says the name."""
+    return labels[class_id] if class_id < len(labels) else f"class {class_id}"
+
+
+def _scaled(boxes: np.ndarray, scale: int) -> np.ndarray:
+    scaled = boxes.copy()
+    for name in "xywh":
+        scaled[name] *= scale
+    return scaled
 
 
 @lru_cache(maxsize=1024)

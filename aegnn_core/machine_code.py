@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled functions, and when those that are kept on disk are made anew.
 
 Numba keeps a compiled function until the file in which it stands changes. What it calls from other files is compiled

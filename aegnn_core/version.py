@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The version of the package, whose one source is the manifest ``package.xml``."""
 
 from __future__ import annotations

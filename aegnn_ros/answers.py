@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a detector said of a recording that was played to it: about which sensor time, and how long after its packet."""
 
 from __future__ import annotations

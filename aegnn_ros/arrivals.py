@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts what reaches the node, before anything is done with it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``evaluate_bag``: how good, how late and how complete the node's answers are on a recorded stream."""
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends this ends the node with it
     try:
         _evaluate(parsed, Console())
-    except (NodeProcessError, TimeoutError) as error:
+    except NodeProcessError as error:
         print(f"evaluate_bag: {error}", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The executable ``play_events``: plays the event packets of a bag into ROS, with ``/clock``, as ``ros2 bag`` would."""
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Play a bag; returns 0, or 2 where the bag or an argument is wrong."""
     arguments = sys.argv if arguments is None else arguments
     parsed = _parser().parse_args(remove_ros_args(arguments)[1:])
-    rclpy.init(args=arguments)
+    try:
+        rclpy.init(args=arguments)
+    except rclpy_implementation.RCLError as error:
+        print(f"play_events: ROS cannot start: {error}", file=sys.stderr)
+        return 2
     try:
         _play(Node("bag_player"), parsed)
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plays recorded packets to a detector in another process, through ROS in real time, and collects what it says."""
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from event_camera_msgs.msg import EventPacket
-from lifecycle_msgs.msg import Transition
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
@@ -25,10 +26,9 @@ from vision_msgs.msg import Classification, Detection2DArray
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_ros.conversions import detections_of, nanoseconds, scores_of
-from aegnn_ros.lifecycle_client import LifecycleClient
 from aegnn_ros.node_process import NodeProcess
 from aegnn_ros.replay import DRIVER_QOS, PublishedPacket, replay
-from aegnn_ros.ros_domain import claim_ros_domain
+from aegnn_ros.ros_domain import OTHER_DISCOVERY, claim_ros_domain
 from aegnn_ros.share import large_packet_profile
 
 __all__ = ["BagRun", "BagRunner", "ReceivedResult", "isolate_ros"]
@@ -70,6 +70,7 @@ class BagRun:
         diagnostics: values of its last diagnostic status.
         history: values of all of them.
         idle: whether the last one found no new packets.
+        failure: why the node is not active, where it has said so.
     """
 
     sent: list[PublishedPacket] = field(default_factory=list)
@@ -77,12 +78,15 @@ class BagRun:
     diagnostics: dict[str, str] = field(default_factory=dict)
     history: list[dict[str, str]] = field(default_factory=list)
     idle: bool = False
+    failure: str = ""
 
 
 def isolate_ros() -> None:
     """Give this process and its children a ROS domain of their own on the loopback, and room for large packets."""
     domain, claim = claim_ros_domain()
     _claims.append(claim)
+    for name in OTHER_DISCOVERY:
+        os.environ.pop(name, None)
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.update(large_packet_profile())
@@ -98,16 +102,23 @@ class BagRunner:
 
     Attributes:
         node: does the talking; further subscriptions may be added to it.
+
+    Raises:
+        OSError: ROS cannot start, for want of a folder for its log for example.
     """
 
     def __init__(self, task: str = "detection") -> None:
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        # Made once for all runs: these wheels complain at length about a second service client in a process.
+        try:
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        except rclpy_implementation.RCLError as error:
+            rclpy.try_shutdown()
+            raise OSError(f"ROS cannot start: {error}; ROS_LOG_DIR names a folder that its log can go to") from None
         self.node = Node("bag_run")
-        self._run = BagRun()
-        self._lifecycle = LifecycleClient(self.node, _TARGET)
-        self._publisher = self.node.create_publisher(EventPacket, f"{_TARGET}/events", DRIVER_QOS)
+        self._run, self._begun = BagRun(), 0
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, 10)
+        # From here on types of our own message packages, which lack a kind of type support that the ROS wheels look
+        # for: they go without, but complain at length where a topic or service of another type is made afterwards.
+        self._publisher = self.node.create_publisher(EventPacket, f"{_TARGET}/events", DRIVER_QOS)
         self._results: Subscription[Any] = (
             self.node.create_subscription(
                 Detection2DArray, f"{_TARGET}/detections", self._keep_detections, _RESULTS_DEPTH
@@ -143,11 +154,13 @@ class BagRunner:
 
         Raises:
             NodeProcessError: the detector ended, could not be configured or fell silent.
-            TimeoutError: it did not answer a life cycle request.
         """
         run = self._run = BagRun()
-        with NodeProcess(parameters) as process, _spinning(self.node):
-            self._bring_up(process)
+        self._begun = self.node.get_clock().now().nanoseconds
+        with NodeProcess({**parameters, "autostart": True}) as process, _spinning(self.node):
+            _wait(lambda: run.diagnostics or run.failure, process)
+            if run.failure:
+                raise process.error("the node did not become active")
             _wait(lambda: self._publisher.get_subscription_count() and self._results.get_publisher_count(), process)
             # We know the node now, but it has to know us as well, and gets nothing of what is published before.
             _wait(lambda: int(run.diagnostics.get("publishers", 0)), process)
@@ -161,13 +174,6 @@ class BagRunner:
             _wait(lambda: len(run.history) > played + 1 and run.idle, process)
         return run
 
-    def _bring_up(self, process: NodeProcess) -> None:
-        """Wait for the node, configure and activate it."""
-        _wait(lambda: self._lifecycle.wait(_POLL_S), process)
-        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-            if not self._lifecycle.change_state(transition, _TIMEOUT_S):
-                raise process.error("the node did not become active")
-
     def _keep_detections(self, message: Detection2DArray) -> None:
         received = time.monotonic_ns()
         stamp = nanoseconds(message.header.stamp)
@@ -179,8 +185,12 @@ class BagRunner:
         self._run.results.append(ReceivedResult(stamp, received, scores=scores_of(message)))
 
     def _keep_diagnostics(self, message: DiagnosticArray) -> None:
-        run, values = self._run, {value.key: value.value for value in message.status[0].values}
+        run, status = self._run, message.status[0]
+        values = {value.key: value.value for value in status.values}
+        if nanoseconds(message.header.stamp) < self._begun:  # of the detector before
+            return
         if values["state"] != "active":
+            run.failure = status.message if status.level == DiagnosticStatus.ERROR else ""
             return
         run.idle = values["packets"] == run.diagnostics.get("packets")
         run.diagnostics = values

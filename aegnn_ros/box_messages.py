@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes as messages. A message of a hundred boxes has a thousand parts, so these are made once and filled again."""
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 from visualization_msgs.msg import Marker
 
+from aegnn_ros.camera_model import CameraModel, corners_of
 from aegnn_ros.conversions import TEXT_HEIGHT, marker_color, text_marker
 
 __all__ = ["DetectionMessages", "MarkerMessages", "deleted_boxes"]
@@ -50,8 +52,8 @@ class DetectionMessages:
 class MarkerMessages:
     """Makes the markers of one topic: for each box an outline and a caption, which have the same id.
 
-    Nothing is known of the lens, so the image is drawn one metre wide and one metre in front of the camera, in the
-    optical frame: x right, y down, z forward.
+    They lie in the plane one metre in front of the camera, in the optical frame: x right, y down, z forward. While
+    nothing is known of the lens, the image is drawn one metre wide there.
     """
 
     def __init__(self) -> None:
@@ -66,6 +68,7 @@ class MarkerMessages:
         ids: Sequence[int],
         width: int,
         height: int,
+        camera: CameraModel | None = None,
     ) -> list[Marker]:
         """Boxes ``[N]`` in pixels of an image of ``width`` x ``height`` px; the markers belong to the next call."""
         count = len(detections)
@@ -74,20 +77,19 @@ class MarkerMessages:
             outline.scale.x = _LINE_WIDTH
             self._outlines.append(outline)
             self._captions.append(text_marker(header, CAPTIONS, "", 0))
-        left, top = (detections["x"] - width / 2) / width, (detections["y"] - height / 2) / width
-        right, bottom = left + detections["w"] / width, top + detections["h"] / width
+        pixels = corners_of(detections)
+        corners = (pixels - (width / 2, height / 2)) / width if camera is None else camera.rays(pixels)
         colors = [marker_color(class_id) for class_id in detections["class_id"].tolist()]
-        corners = (side.tolist() for side in (left, top, right, bottom))
         outlines, texts = self._outlines[:count], self._captions[:count]
-        for outline, caption, number, text, color, x0, y0, x1, y1 in zip(
-            outlines, texts, ids, captions, colors, *corners, strict=True
-        ):
+        rows = zip(outlines, texts, ids, captions, colors, corners.tolist(), strict=True)
+        for outline, caption, number, text, color, (first, second, *others) in rows:
             for marker in (outline, caption):
                 marker.header, marker.id, marker.color = header, number, color
-            for point, x, y in zip(outline.points, (x0, x1, x1, x0, x0), (y0, y0, y1, y1, y0), strict=True):
+            for point, (x, y) in zip(outline.points, (first, second, *others, first), strict=True):
                 point.x, point.y = x, y
             caption.text = text
-            caption.pose.position.x, caption.pose.position.y = (x0 + x1) / 2, y0 - TEXT_HEIGHT / 2
+            caption.pose.position.x = (first[0] + second[0]) / 2
+            caption.pose.position.y = (first[1] + second[1] - TEXT_HEIGHT) / 2
         return outlines + texts
 
 

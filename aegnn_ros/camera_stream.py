@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One camera's way through the detector: packets in, live model, boxes and classes in the camera's pixels out."""
 
 from __future__ import annotations
@@ -10,9 +11,16 @@ import numpy as np
 from event_camera_msgs.msg import EventPacket
 
 from aegnn_core.events.array import EventFormatError, make_events
-from aegnn_core.events.decoders import Decoder, make_decoder
+from aegnn_core.events.decoders import TRIGGER_DTYPE, Decoder, make_decoder
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler, check_downsampling
-from aegnn_core.events.filters import every_nth, refractory_period, refractory_state, region_of_interest
+from aegnn_core.events.filters import (
+    PixelRateLimit,
+    background_activity,
+    every_nth,
+    refractory_period,
+    refractory_state,
+    region_of_interest,
+)
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.events.time_order import TimeJumpError, in_time_order
 from aegnn_ros.conversions import nanoseconds
@@ -20,7 +28,7 @@ from aegnn_ros.ready_model import MOST_PIXELS, ReadyModel, on_sensor, wait_for_d
 from aegnn_ros.sensor_clock import SensorClock
 from aegnn_ros.thinning import thin_evenly
 
-__all__ = ["CameraStream", "Readout", "Region", "StreamCounts"]
+__all__ = ["CameraStream", "Readout", "Region", "StreamCounts", "Trigger"]
 
 #: Packets of a stream that goes on do not come further apart than this [s], and neither do its events.
 _LONGEST_PAUSE_S = 1.0
@@ -29,6 +37,8 @@ _LONGEST_PAUSE_S = 1.0
 _LARGEST_PACKET_BYTES = 1 << 24
 _MOST_EVENTS = 1 << 22
 _MOST_PIXELS = 1 << 24
+
+NO_TRIGGERS = np.empty(0, TRIGGER_DTYPE)
 
 #: Left column and upper row [px], width and height [px] of a part of the sensor.
 Region = tuple[int, int, int, int]
@@ -48,6 +58,7 @@ class StreamCounts:
         events_thinned: events that were left out to hold the latency budget.
         events_processed: events that the network got.
         resets: how often the graph had to start again, because a clock jumped or the camera changed.
+        triggers: edges on the camera's trigger inputs.
         processing_ns: wall time of decoding, filters and the network's updates [ns].
     """
 
@@ -60,7 +71,25 @@ class StreamCounts:
     events_thinned: int = 0
     events_processed: int = 0
     resets: int = 0
+    triggers: int = 0
     processing_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """An edge on a trigger input of the camera.
+
+    Attributes:
+        time: sensor time [µs].
+        stamp: the same moment in ROS time [ns].
+        channel: the input.
+        rising: whether the level went up.
+    """
+
+    time: int
+    stamp: int
+    channel: int
+    rising: bool
 
 
 @dataclass(frozen=True)
@@ -110,6 +139,9 @@ class CameraStream:
     _thinning_phase: float
     _last_kept: np.ndarray  # of the refractory filter
     _waiting: list[np.ndarray]  # events for the next update
+    _rate_limit: PixelRateLimit | None
+    _last_around: np.ndarray | None  # of the noise filter
+    _found: np.ndarray  # triggers of the packet that was decoded last
 
     def __init__(
         self,
@@ -128,7 +160,9 @@ class CameraStream:
         self._every_nth, self._refractory_us = every_nth, refractory_us
         self._on_malformed, self._on_reset = on_malformed, on_reset
         self._decoder: Decoder | None = None
+        self._triggers: list[np.ndarray] = []
         self._downsampler: Downsampler | None = None
+        self._noise_filter_us = self._pixel_rate_hz = 0
         self._last_seq: int | None = None
         self._refused: int | None = None  # number of the last packet that was malformed, of those so far
         self._forget_time()
@@ -167,10 +201,12 @@ class CameraStream:
         started = time.perf_counter_ns()
         self.counts.packets += 1
         self._follow_sequence(packet.seq)
-        events = self._in_order(self._events_of(packet), packet, nanoseconds(packet.header.stamp) or received)
+        stamp = nanoseconds(packet.header.stamp) or received
+        events = self._in_order(self._events_of(packet), packet, stamp)
+        self._note_triggers(stamp)
         if len(events):
             self._follow_camera()
-            selected = self._select(events)
+            selected = self._select(self._without_noise(events))
             self.counts.events += len(events)
             self.counts.events_filtered += len(events) - len(selected)
             self.counts.events_seen += len(selected)
@@ -181,6 +217,20 @@ class CameraStream:
             self._unread, self._expired = True, False
         self.counts.processing_ns += time.perf_counter_ns() - started
         return events
+
+    def refuse(self, seq: int, reason: str) -> None:
+        """Count and report a packet that could not even be opened."""
+        self.counts.packets += 1
+        self._refuse(seq, reason)
+
+    def take_triggers(self) -> list[Trigger]:
+        """The edges on the camera's trigger inputs since the last call, in their order."""
+        edges, self._triggers = self._triggers, []
+        return [
+            Trigger(int(edge["t"]), self._clock.at(int(edge["t"])), int(edge["channel"]), bool(edge["p"]))
+            for part in edges
+            for edge in part
+        ]
 
     @property
     def waiting(self) -> int:
@@ -255,6 +305,12 @@ class CameraStream:
         if self._decoder is not None:
             self._decoder.lose(0)
 
+    def filter_noise(self, noise_filter_us: int, pixel_rate_hz: int) -> None:
+        """Take out noise and hot pixels from now on, see :mod:`aegnn_core.events.filters`; 0 takes nothing out."""
+        if (noise_filter_us, pixel_rate_hz) != (self._noise_filter_us, self._pixel_rate_hz):
+            self._noise_filter_us, self._pixel_rate_hz = noise_filter_us, pixel_rate_hz
+            self._forget_noise()
+
     def look_at(self, region: Region | None) -> None:
         """Let the model look at another part of the sensor, with an empty graph."""
         self._region = region
@@ -289,6 +345,7 @@ class CameraStream:
         camera = (packet.encoding, packet.width, packet.height)
         decoder = self._decoder
         parts, count = [], 0
+        self._found = NO_TRIGGERS
         try:
             _check_limits(packet)
             if decoder is None or camera != self.camera:
@@ -313,11 +370,12 @@ class CameraStream:
                 if count > _MOST_EVENTS:
                     decoder.lose(0)  # the rest of the packet
                     raise EventFormatError(f"holds more than {_MOST_EVENTS} events")
+            self._found = decoder.triggers
         except EventFormatError as error:
-            self._refuse(packet, str(error))
+            self._refuse(packet.seq, str(error))
             return make_events(*np.empty((4, 0), np.int64))
         if decoder.counts.malformed > malformed:
-            self._refuse(packet, decoder.counts.describe_malformed() + " so far")
+            self._refuse(packet.seq, decoder.counts.describe_malformed() + " so far")
         return parts[0] if len(parts) == 1 else np.concatenate([*parts, make_events(*np.empty((4, 0), np.int64))])
 
     def _in_order(self, events: np.ndarray, packet: EventPacket, stamp: int) -> np.ndarray:
@@ -330,7 +388,7 @@ class CameraStream:
             try:
                 ordered = in_time_order(events)
             except TimeJumpError as inside:
-                self._refuse(packet, str(inside))
+                self._refuse(packet.seq, str(inside))
                 return events[:0]
             self._reset(f"sensor time: {jump}")
         first = int(ordered["t"][0])
@@ -341,6 +399,24 @@ class CameraStream:
             self._reset(f"no event for {gap / 1e6:.3f} s")
         self._clock.follow(first, stamp)
         return ordered
+
+    def _without_noise(self, events: np.ndarray) -> np.ndarray:
+        """The events in the camera's pixels that the filters for hot pixels and noise leave."""
+        decoder = self._decoder
+        assert decoder is not None  # which has decoded them
+        size = (decoder.width, decoder.height)
+        if self._pixel_rate_hz:
+            if self._rate_limit is None:
+                self._rate_limit = PixelRateLimit(self._pixel_rate_hz, *size)
+            events = self._rate_limit(events)
+        if self._noise_filter_us and len(events):
+            if self._last_around is None:
+                self._last_around = refractory_state(*size)
+            events = background_activity(events, self._noise_filter_us, *size, self._last_around)
+        return events
+
+    def _forget_noise(self) -> None:
+        self._rate_limit, self._last_around = None, None
 
     def _select(self, events: np.ndarray) -> np.ndarray:
         """The events of the region, and of them every n-th."""
@@ -385,11 +461,20 @@ class CameraStream:
         if len(events):
             self._waiting.append(events)
 
-    def _refuse(self, packet: EventPacket, reason: str) -> None:
+    def _note_triggers(self, stamp: int) -> None:
+        """Keep the edges of the packet that has been decoded last."""
+        found = self._found
+        if len(found):
+            if not self._clock.started:  # nothing but triggers has come so far
+                self._clock.follow(int(found["t"][0]), stamp)
+            self.counts.triggers += len(found)
+            self._triggers.append(found)
+
+    def _refuse(self, seq: int, reason: str) -> None:
         if self._refused != self.counts.packets:
             self.counts.packets_malformed += 1
         self._refused = self.counts.packets
-        self._on_malformed(f"packet {packet.seq} is malformed: {reason}")
+        self._on_malformed(f"packet {seq} is malformed: {reason}")
 
     def _reset(self, reason: str) -> None:
         """Start with an empty graph: what comes has nothing to do with what came."""
@@ -415,6 +500,7 @@ class CameraStream:
         self._last_t = None
         self._last_arrival = 0.0
         self._unread = self._expired = False
+        self._forget_noise()
         self._empty_graph()
 
 

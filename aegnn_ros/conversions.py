@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Between ROS messages and the arrays of ``aegnn_core``: one function per message."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``aegnn_demo``: send a recording through ROS to the detector in another process, compare and draw."""
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=parsed.json)
     try:
         figures = _run(parsed, console)
-    except (NodeProcessError, TimeoutError) as error:
+    except NodeProcessError as error:
         print(f"aegnn_demo: {error}", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:

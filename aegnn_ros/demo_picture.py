@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo's picture: moments of a recording with what the detector found and, where known, what was there."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from aegnn_core.drawing import BACKGROUND, ON_COLOR, EventSurface, class_color, draw_boxes, draw_title
+from aegnn_core.drawing import BACKGROUND, ON_COLOR, EventSurface, class_color, draw_moment
 from aegnn_core.events.array import EventStream
 
 __all__ = ["Moment", "draw_moments"]
@@ -59,22 +60,15 @@ def _draw_panel(stream: EventStream, moment: Moment, labels: Sequence[str]) -> n
     first, last = np.searchsorted(t, [moment.time - _EVENTS_US, moment.time + 1])
     surface = EventSurface(stream.width, stream.height)
     surface.update(stream.events[first:last])
-    scale = max(1, _PANEL_WIDTH // stream.width)
-    image = surface.image(moment.time, _EVENTS_US).repeat(scale, 0).repeat(scale, 1)
-    image = draw_title(image, f"{(moment.time - int(t[0])) / 1e6:.2f} s", font_size=_FONT_SIZE)
-    if moment.truth is not None:
-        image = draw_boxes(image, _scaled(moment.truth, scale), [ON_COLOR] * len(moment.truth), line_width=1)
-    predicted = _scaled(moment.predicted, scale)
-    colors = [class_color(class_id) for class_id in predicted["class_id"]]
-    captions = [f"{labels[box['class_id']]} {box['score']:.2f}" for box in predicted]
-    return draw_boxes(image, predicted, colors, captions, font_size=_FONT_SIZE)
-
-
-def _scaled(boxes: np.ndarray, scale: int) -> np.ndarray:
-    scaled = boxes.copy()
-    for name in "xywh":
-        scaled[name] *= scale
-    return scaled
+    return draw_moment(
+        surface.image(moment.time, _EVENTS_US),
+        f"{(moment.time - int(t[0])) / 1e6:.2f} s",
+        labels,
+        boxes=moment.predicted,
+        truth=moment.truth,
+        scale=max(1, _PANEL_WIDTH // stream.width),
+        font_size=_FONT_SIZE,
+    )
 
 
 def _draw_legend(picture: np.ndarray, labels: Sequence[str], truth: bool) -> np.ndarray:

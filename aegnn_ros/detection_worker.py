@@ -1,16 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
 """The thread that works off a camera's packets: it decodes, updates the network and publishes results, in time."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 from event_camera_msgs.msg import EventPacket
 from rclpy.clock import Clock
 
-from aegnn_ros.camera_stream import CameraStream
+from aegnn_core.events.array import EventFormatError
+from aegnn_ros.camera_stream import CameraStream, Readout
+from aegnn_ros.event_arrays import SerializedArray
 from aegnn_ros.outputs import DetectorOutputs
 from aegnn_ros.packet_queue import Arrival, PacketQueue, Work
 from aegnn_ros.parameters import DetectorParameters
@@ -18,7 +22,7 @@ from aegnn_ros.ready_model import ReadyModel
 from aegnn_ros.thinning import LoadControl
 from aegnn_ros.tracking import CONTINUING_SCORE, DetectionTracker
 
-__all__ = ["DetectionWorker", "Load"]
+__all__ = ["DetectionWorker", "Load", "of_classes"]
 
 #: RViz shows nothing that has no frame.
 _DEFAULT_FRAME = "event_camera"
@@ -41,6 +45,14 @@ class Load:
     factor: float = 1.0
     results: int = 0
     readout: float = 0.0
+
+
+def of_classes(readout: Readout, labels: Sequence[str], names: frozenset[str]) -> Readout:
+    """The readout with the boxes of the named classes only; no names stand for all."""
+    if readout.detections is None or not names:
+        return readout
+    wanted = [number for number, label in enumerate(labels) if label in names]
+    return replace(readout, detections=readout.detections[np.isin(readout.detections["class_id"], wanted)])
 
 
 class DetectionWorker:
@@ -108,9 +120,10 @@ class DetectionWorker:
         settings = self.settings
         if settings.region != self._stream.region:
             self._stream.look_at(settings.region)
+        self._stream.filter_noise(settings.noise_filter_us, settings.pixel_rate_hz)
         if settings.downsampling != self._stream.downsampling:
             self._stream.downsample(settings.downsampling)
-        events = sum(self._decode(arrival.packet) for arrival in work.arrivals)
+        events = sum(self._take_in(arrival.packet) for arrival in work.arrivals)
         if self._stream.waiting:
             self._update(work.arrivals, 1e-3 * settings.max_latency_ms)
         self._events_since_result += events
@@ -121,12 +134,24 @@ class DetectionWorker:
         ):
             self._publish_result(settings)
 
+    def _take_in(self, arrived: EventPacket | SerializedArray) -> int:
+        if not isinstance(arrived, SerializedArray):
+            return self._decode(arrived)
+        try:
+            packet = arrived.packet()
+        except EventFormatError as error:
+            self._stream.refuse(arrived.seq, str(error))
+            return 0
+        return self._decode(packet)
+
     def _decode(self, packet: EventPacket) -> int:
         begin = time.perf_counter()
         events = self._stream.decode(packet, self._clock.now().nanoseconds)
         if len(events):
             self._frame_id = packet.header.frame_id
             self._outputs.collect(events, packet.width, packet.height)
+        if triggers := self._stream.take_triggers():
+            self._outputs.publish_triggers(triggers, self._frame_of(packet.header.frame_id))
         self._control.note_decoding(time.perf_counter() - begin)
         return len(events)
 
@@ -140,6 +165,9 @@ class DetectionWorker:
             self._load.lag = max(self._load.lag, end - arrivals[0].time)
             self._load.factor = max(self._load.factor, factor)
 
+    def _frame_of(self, camera: str) -> str:
+        return self.settings.frame_id or camera or _DEFAULT_FRAME
+
     def _publish_result(self, settings: DetectorParameters) -> None:
         self._events_since_result = 0
         if (t := self._stream.news()) is None:
@@ -148,10 +176,12 @@ class DetectionWorker:
         tracked = settings.tracking and self._stream.model.trained.task == "detection"
         lowest = min(settings.score_threshold, CONTINUING_SCORE) if tracked else settings.score_threshold
         readout = self._stream.read_out(t, lowest, settings.iou_threshold, settings.max_detections)
+        readout = of_classes(readout, self._stream.model.trained.labels, settings.class_names)
         if tracked:
             readout = self._tracker.follow(readout, settings.score_threshold)
-        frame_id = settings.frame_id or self._frame_id or _DEFAULT_FRAME
-        self._outputs.publish(readout, frame_id, round(1000 * settings.image_ms))
+        self._outputs.publish(
+            readout, self._frame_of(self._frame_id), round(1000 * settings.image_ms), settings.undistort
+        )
         seconds = time.perf_counter() - begin
         self._control.note_readout(seconds)
         with self._load_lock:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node: event packets in; boxes, classes and diagnostics out."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import time
 import traceback
 from typing import Any
 
+import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from event_camera_msgs.msg import EventPacket
@@ -16,17 +18,20 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.task import Future
 from rclpy.timer import Timer
-from std_srvs.srv import Trigger
+from sensor_msgs.msg import CameraInfo
+from std_srvs.srv import SetBool, Trigger
 
 from aegnn_ros.arrivals import ArrivalCounts
+from aegnn_ros.camera_model import CameraModel
 from aegnn_ros.camera_stream import CameraStream
 from aegnn_ros.detection_worker import DetectionWorker
 from aegnn_ros.diagnostics import NodeFacts, StreamDiagnostics, memory_mb
+from aegnn_ros.event_arrays import SerializedArray, array_type, is_array_type
 from aegnn_ros.outputs import DetectorOutputs
 from aegnn_ros.parameters import check_changes, declare_parameters, read_parameters
 from aegnn_ros.ready_model import ReadyModel, prepare_model
@@ -46,7 +51,7 @@ class EventDetector(LifecycleNode):
     """Lifecycle node: configure loads the model, activate subscribes, deactivate keeps the graph, cleanup frees it.
 
     Subscribes to ``~/events`` (best effort) and publishes ``~/detections`` (detectors only), ``~/classification``,
-    ``~/label_info``, ``~/markers``, ``~/annotated_image``, ``~/annotated_image/compressed`` and ``/diagnostics``. The
+    ``~/label_info``, ``~/markers``, ``~/triggers``, ``~/annotated_image`` (``/compressed``) and ``/diagnostics``. The
     service ``~/reload_model`` swaps the model while the node runs.
 
     Callbacks only hand over; a :class:`DetectionWorker` does the work while the node is active.
@@ -59,13 +64,14 @@ class EventDetector(LifecycleNode):
     _diagnostics: StreamDiagnostics
     # While it is active.
     _worker: DetectionWorker
-    _events: Subscription[EventPacket]
+    _events: Subscription[Any]
     _result_timer: Timer | None
     _active_state: LifecycleState
 
     def __init__(self, name: str = "event_detector") -> None:
         super().__init__(name)
         self._configured = self._active = False
+        self._arrays = 0  # event arrays that have come: they have no numbers of their own
         self._failure = ""  # what has brought the node into the error state
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.add_on_set_parameters_callback(self._check_parameters)
@@ -74,6 +80,13 @@ class EventDetector(LifecycleNode):
         self.create_service(
             Trigger, "~/reload_model", self._on_reload_model, callback_group=MutuallyExclusiveCallbackGroup()
         )
+        self._camera_info: CameraInfo | None = None
+        self._camera: CameraModel | None = None
+        # Before there is a topic of a message package that was built here: those leave an error behind in rcutils, of
+        # which the next subscription to another package's message would write a page.
+        self.create_subscription(CameraInfo, "~/camera_info", self._on_camera_info, qos_profile_sensor_data)
+        self._enabled = True
+        self.create_service(SetBool, "~/enable", self._on_enable)
         # Monitors want to hear of a node in any state, and whether ROS time goes on or not.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._last_diagnostics = time.monotonic()
@@ -90,6 +103,8 @@ class EventDetector(LifecycleNode):
         """Load the model and compile what it runs; with wrong settings say so and stay unconfigured."""
         settings = self._settings
         try:
+            if is_array_type(settings.events_type):
+                array_type(settings.events_type)  # or it is missing
             model = prepare_model(settings.model, settings.device, settings.native, settings.bound)
         except (ValueError, RuntimeError, OSError) as error:
             self._failure = f"cannot configure: {error}"
@@ -125,13 +140,20 @@ class EventDetector(LifecycleNode):
         self._arrived.resume()
         self._start_worker()
         qos = QoSProfile(depth=self._settings.queue_depth, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._events = self.create_subscription(
-            EventPacket,
-            "~/events",
-            self._on_packet,
-            qos,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        overrides = QoSOverridingOptions.with_default_policies()
+        if is_array_type(self._settings.events_type):
+            self._events = self.create_subscription(
+                array_type(self._settings.events_type),
+                "~/events",
+                self._on_array,
+                qos,
+                qos_overriding_options=overrides,
+                raw=True,
+            )
+        else:
+            self._events = self.create_subscription(
+                EventPacket, "~/events", self._on_packet, qos, qos_overriding_options=overrides
+            )
         self._result_timer = None
         self._active = True
         self._set_result_timer()
@@ -274,13 +296,57 @@ class EventDetector(LifecycleNode):
         self._log_model(model)
 
     def _outputs_of(self, model: ReadyModel) -> DetectorOutputs:
-        return DetectorOutputs(self, model.trained.labels, model.trained.task == "detection")
+        outputs = DetectorOutputs(self, model.trained.labels, model.trained.task == "detection")
+        outputs.camera = self._camera
+        return outputs
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Pause or go on without a change of state: while paused, packets are neither decoded nor counted as lost."""
+        response.success = True
+        response.message = "enabled" if request.data else "paused"
+        if request.data != self._enabled:
+            self._enabled = request.data
+            if self._configured:
+                self._arrived.resume()
+            self.get_logger().info(response.message)
+        return response
 
     # Events, results and diagnostics
 
     def _on_packet(self, packet: EventPacket) -> None:
+        if not self._enabled:
+            return
         self._arrived.note(packet.seq, len(packet.events))
         self._arrived.packets_dropped += self._worker.queue.put(packet)
+
+    def _on_array(self, message: bytes) -> None:
+        if not self._enabled:
+            return
+        self._arrays += 1
+        self._arrived.note(self._arrays, len(message))
+        self._arrived.packets_dropped += self._worker.queue.put(SerializedArray(message, self._arrays))
+
+    def _works(self) -> bool:
+        return self._active and self._enabled
+
+    def _on_camera_info(self, info: CameraInfo) -> None:
+        try:
+            camera = None if self._camera_info_like(info) else CameraModel(info)
+        except ValueError as error:
+            self.get_logger().warning(
+                f"{error}: markers are drawn without it", throttle_duration_sec=10 * _LOG_PERIOD_S
+            )
+            return
+        if camera is not None:
+            self._camera_info, self._camera = info, camera
+            if self._configured:
+                self._outputs.camera = camera
+
+    def _camera_info_like(self, info: CameraInfo) -> bool:
+        """Whether a message says what the last one said: a camera repeats it all the time."""
+        last = self._camera_info
+        same = last is not None and (info.width, info.height, list(info.d)) == (last.width, last.height, list(last.d))
+        return same and all(np.array_equal(getattr(info, name), getattr(last, name)) for name in "krp")
 
     def _request_result(self) -> None:
         self._worker.queue.request_readout()
@@ -288,7 +354,7 @@ class EventDetector(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         now = time.monotonic()
         interval, self._last_diagnostics = now - self._last_diagnostics, now
-        message = DiagnosticArray(status=[self._active_status(interval) if self._active else self._idle_status()])
+        message = DiagnosticArray(status=[self._active_status(interval) if self._works() else self._idle_status()])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(message)
 
@@ -311,7 +377,7 @@ class EventDetector(LifecycleNode):
         return status
 
     def _idle_status(self) -> DiagnosticStatus:
-        state = "inactive" if self._configured else "unconfigured"
+        state = "paused" if self._active else "inactive" if self._configured else "unconfigured"
         return DiagnosticStatus(
             level=DiagnosticStatus.ERROR if self._failure else DiagnosticStatus.OK,
             name=self.get_fully_qualified_name(),
@@ -322,15 +388,25 @@ class EventDetector(LifecycleNode):
 
     def _mismatch(self) -> str:
         """What camera, region and model have against each other, or nothing."""
+        trained, region = self._stream.model.trained, self._settings.region
+        if unknown := self._settings.class_names - set(trained.labels):
+            return f"classes has {', '.join(sorted(unknown))}, expected some of {', '.join(trained.labels)}"
         if self._stream.camera is None:
             return ""
-        trained, region = self._stream.model.trained, self._settings.region
         _, width, height = self._stream.camera
         if region is not None:
             left, top, region_width, region_height = region
             if left >= width or top >= height:
                 return f"region_of_interest lies outside of the camera's {width} x {height} px"
             width, height = region_width, region_height
+        calibrated = self._outputs.camera
+        if self._settings.undistort and calibrated is None:
+            return "undistort needs the camera's calibration, and nothing has come on ~/camera_info"
+        if calibrated is not None and (calibrated.width, calibrated.height) != self._stream.camera[1:]:
+            size = f"{calibrated.width} x {calibrated.height} px"
+            return (
+                f"~/camera_info is of {size}, expected the camera's {self._stream.camera[1]} x {self._stream.camera[2]}"
+            )
         ratio = width * trained.height / (height * trained.width)
         filled = min(ratio, 1 / ratio)
         if self._stream.model.native or filled >= _LEAST_FILL:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ROS around one or several detectors: start, spin, end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``/diagnostics`` tells about a camera's stream: rates, losses, lag and the cost of an event."""
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _OK, _WARN, _ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatu
 
 #: The keys of a status and what they mean; "lately" is since the status before.
 VALUES = {
-    "state": "of the life cycle",
+    "state": "of the life cycle, or paused",
     "model": "that runs",
     "device": "on which it runs",
     "publishers": "of event packets that the node sees",
@@ -29,7 +30,7 @@ VALUES = {
     "sensor": "that the network runs on",
     "event_rate_per_s": "events decoded lately",
     "downsampled_rate_per_s": "events on the network's sensor that downsampling has made of those in view, lately",
-    "downsampled_share": "these by the events in view, which every_nth and the region of interest have left",
+    "downsampled_share": "these by the events in view, which the filters and the region of interest have left",
     "processed_share": "part of the events that passed the filters and that the network got, lately; 1 is all",
     "thinning_factor": "one of so many events was processed; the largest lately",
     "lag_ms": "from a packet's arrival at the node until it was worked off; the longest lately",
@@ -47,9 +48,10 @@ VALUES = {
     "packets_malformed": "of which at least a part could not be decoded",
     "events": "decoded since configure",
     "events_processed": "that the network got",
-    "events_filtered": "taken out by every_nth, refractory_us or the region of interest",
+    "events_filtered": "taken out by the filters (their parameters say which) or the region of interest",
     "events_downsampled": "on the network's sensor, before thinning and refractory_us",
     "events_thinned": "left out to hold max_latency_ms",
+    "triggers": "edges on the camera's trigger inputs since configure",
     "resets": "how often the graph had to start again, because a clock jumped or the camera changed",
     "processing_ms": "work of decoding, filters and network since configure",
 }
@@ -147,6 +149,7 @@ class StreamDiagnostics:
             "events_filtered": now.events_filtered,
             "events_downsampled": now.events_downsampled,
             "events_thinned": now.events_thinned,
+            "triggers": now.triggers,
             "resets": now.resets,
             "processing_ms": f"{now.processing_ns / 1e6:.3f}",
         }

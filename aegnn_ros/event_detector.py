@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The executable ``event_detector``: one detector, or several by name in one process, until SIGINT or SIGTERM."""
 
 from __future__ import annotations

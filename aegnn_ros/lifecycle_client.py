@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drives the life cycle of a node in another process through its services.
 
 A response can get lost: a server that answers before it has discovered the reader of the client's responses drops the

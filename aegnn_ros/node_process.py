@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The event detector in a process of its own, as the demo and the tests start it, and which ends with them.
 
 The child's side is this module as a program: its standard input is a pipe whose other end nobody but the parent has, so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node's reference in docs/node.md, made from what the node declares: `python -m aegnn_ros.node_reference`."""
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ _END = "<!-- end of what is made from the code -->"
 
 #: What the names of topics and services say in the code of the node; their descriptions.
 _DESCRIPTIONS = {
-    "~/events": "event packets of one camera, best effort",
+    "~/events": "events of one camera, best effort; of the type that the parameter events_type says",
+    "~/camera_info": "calibration of the camera, for markers in its true geometry and for undistort; not needed",
     "~/detections": "boxes in the camera's pixels, best first; detectors only",
     "~/classification": "the score of every class, best first",
     "~/label_info": "names of the classes and the score threshold; latched",
     "~/markers": "boxes with captions on the image plane, or the class as text; made while somebody subscribes",
+    "~/triggers": "edges on the camera's trigger inputs, with ROS time and sensor time; made while somebody subscribes",
     "~/annotated_image": "events, boxes and captions; made while somebody subscribes",
     "~/annotated_image/compressed": "the same as JPEG",
     "/diagnostics": "one status per node and second, in every state",
+    "~/enable": "pauses the node and lets it go on, without a change of state",
     "~/reload_model": "loads what the parameters model and device say, and swaps; the old model runs until then",
 }
 #: Calls that make a topic or service, with the positions of type and name among their arguments.

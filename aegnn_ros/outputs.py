@@ -1,8 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """The topics on which the detector publishes what the network says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState
 from rclpy.lifecycle.publisher import LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, TimeReference
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, Detection2DArray, LabelInfo
 from visualization_msgs.msg import Marker, MarkerArray
@@ -18,11 +19,14 @@ from visualization_msgs.msg import Marker, MarkerArray
 from aegnn_core.drawing import EventSurface, class_color, draw_boxes, draw_title
 from aegnn_ros import conversions
 from aegnn_ros.box_messages import DetectionMessages, MarkerMessages, deleted_boxes
-from aegnn_ros.camera_stream import Readout
+from aegnn_ros.camera_model import CameraModel
+from aegnn_ros.camera_stream import Readout, Trigger
 
 __all__ = ["DetectorOutputs"]
 
 _DEPTH = 10
+#: Edges on a trigger input can follow each other closely.
+_TRIGGERS_DEPTH = 1000
 
 
 class DetectorOutputs:
@@ -36,6 +40,7 @@ class DetectorOutputs:
 
     def __init__(self, node: LifecycleNode, labels: tuple[str, ...], detects: bool) -> None:
         self._node, self._labels = node, labels
+        self.camera: CameraModel | None = None  # once it is known
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._label_info = self._publisher(LabelInfo, "~/label_info", latched)
         self._classification = self._publisher(Classification, "~/classification", QoSProfile(depth=_DEPTH))
@@ -43,6 +48,7 @@ class DetectorOutputs:
             self._publisher(Detection2DArray, "~/detections", QoSProfile(depth=_DEPTH)) if detects else None
         )
         self._markers = self._publisher(MarkerArray, "~/markers", QoSProfile(depth=_DEPTH))
+        self._triggers = self._publisher(TimeReference, "~/triggers", QoSProfile(depth=_TRIGGERS_DEPTH))
         self._image = self._publisher(Image, "~/annotated_image", QoSProfile(depth=2))
         self._compressed = self._publisher(CompressedImage, "~/annotated_image/compressed", QoSProfile(depth=2))
         self._detection_messages, self._marker_messages = DetectionMessages(), MarkerMessages()
@@ -68,12 +74,28 @@ class DetectorOutputs:
             self._surface = EventSurface(width, height)
         self._surface.update(events)
 
-    def publish(self, readout: Readout, frame_id: str, image_us: int) -> None:
-        """Publish a readout on every topic; ``image_us`` is how long events stay in the annotated image [µs]."""
+    def publish_triggers(self, triggers: Sequence[Trigger], frame_id: str) -> None:
+        """Publish edges on the camera's trigger inputs, each with both of its times, while somebody subscribes."""
+        if not self._triggers.get_subscription_count():
+            return
+        for trigger in triggers:
+            header = Header(stamp=conversions.time_message(trigger.stamp), frame_id=frame_id)
+            source = f"trigger {trigger.channel} {'rising' if trigger.rising else 'falling'}"
+            time_ref = conversions.time_message(1000 * trigger.time)
+            self._triggers.publish(TimeReference(header=header, time_ref=time_ref, source=source))
+
+    def publish(self, readout: Readout, frame_id: str, image_us: int, undistort: bool = False) -> None:
+        """Publish a readout on every topic; ``image_us`` is how long events stay in the annotated image [µs].
+
+        With ``undistort``, the boxes of detections are those of the rectified image, as soon as the camera is known.
+        """
         header = Header(stamp=conversions.time_message(readout.stamp), frame_id=frame_id)
         self._classification.publish(conversions.classification(header, readout.scores))
         if self._detections is not None and readout.detections is not None:
-            message = self._detection_messages.message(header, readout.detections, readout.tracks)
+            boxes, camera = readout.detections, self._camera_of(readout)
+            if undistort and camera is not None:
+                boxes = camera.rectified(boxes)
+            message = self._detection_messages.message(header, boxes, readout.tracks)
             self._detections.publish(message)
         if self._markers.get_subscription_count():
             self._markers.publish(MarkerArray(markers=self._marker_list(header, readout)))
@@ -97,7 +119,8 @@ class DetectorOutputs:
     def _publishers(self) -> Iterator[LifecyclePublisher[Any]]:
         if self._detections is not None:
             yield self._detections
-        yield from (self._label_info, self._classification, self._markers, self._image, self._compressed)
+        yield from (self._label_info, self._classification, self._markers, self._triggers)
+        yield from (self._image, self._compressed)
 
     def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> LifecyclePublisher[Any]:
         allowed = QoSOverridingOptions.with_default_policies()
@@ -110,8 +133,15 @@ class DetectorOutputs:
         ids = readout.tracks if readout.tracks is not None else range(len(found))
         gone, self._shown = self._shown - set(ids), set(ids)
         captions = self._captions(found, readout.tracks)
-        drawn = self._marker_messages.markers(header, found, captions, ids, readout.width, readout.height)
+        size = (readout.width, readout.height)
+        drawn = self._marker_messages.markers(header, found, captions, ids, *size, self._camera_of(readout))
         return deleted_boxes(header, sorted(gone)) + drawn
+
+    def _camera_of(self, readout: Readout) -> CameraModel | None:
+        """The camera's calibration, if it is of the sensor that the events are of."""
+        camera = self.camera
+        fits = camera is not None and (camera.width, camera.height) == (readout.width, readout.height)
+        return camera if fits else None
 
     def _annotate(self, picture: np.ndarray, readout: Readout) -> np.ndarray:
         if readout.detections is None:

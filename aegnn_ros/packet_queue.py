@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What waits for the worker: event packets, bounded in bytes, and requests for a result in their right place."""
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 
 from event_camera_msgs.msg import EventPacket
 
+from aegnn_ros.event_arrays import SerializedArray
+
 __all__ = ["Arrival", "PacketQueue", "Work"]
 
 #: Bytes of encoded events that are taken at once: they may become 80 times as many when they are decoded.
@@ -19,7 +22,7 @@ _BYTES_AT_ONCE = 1 << 19
 class Arrival:
     """A packet and when it came, on the clock of ``time.monotonic`` [s]."""
 
-    packet: EventPacket
+    packet: EventPacket | SerializedArray
     time: float
 
 
@@ -52,7 +55,7 @@ class PacketQueue:
         """Encoded events that wait."""
         return self._bytes
 
-    def put(self, packet: EventPacket) -> int:
+    def put(self, packet: EventPacket | SerializedArray) -> int:
         """Append a packet; returns how many were thrown away, it or old ones for it."""
         if len(packet.events) > self._capacity:
             return 1

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parameters of the event detector: one declaration of every name, type, default, range and description."""
 
 from __future__ import annotations
@@ -12,10 +13,16 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from aegnn_core.events.downsampling import DOWNSAMPLING
+from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
+from aegnn_core.events.rosbag import EVENT_PACKET_TYPE
 from aegnn_ros.camera_stream import Region
 from aegnn_ros.ready_model import MAX_NODES, Bound
 
 __all__ = ["Change", "DetectorParameters", "check_changes", "declare_parameters", "read_parameters"]
+
+
+#: Of the messages that hold events.
+EVENT_TYPES = (EVENT_PACKET_TYPE, *EVENT_ARRAY_TYPES)
 
 
 class Change(Enum):
@@ -69,6 +76,12 @@ class DetectorParameters:
     frame_id: str = _parameter(
         "", "Frame of everything that is published; empty takes over the frame of the event packets"
     )
+    events_type: str = _parameter(
+        EVENT_TYPES[0],
+        "Type of the messages on ~/events; that of event arrays needs its package, which many drivers of DAVIS have",
+        choices=EVENT_TYPES,
+        change=Change.UNCONFIGURED,
+    )
     trigger: str = _parameter(
         "rate",
         "When results are published: at a rate, after every events_per_result events, or after every packet",
@@ -106,10 +119,29 @@ class DetectorParameters:
         " would, or coordinates alone; a change empties the graph",
         choices=DOWNSAMPLING,
     )
+    undistort: bool = _parameter(
+        False,
+        "Whether boxes of detections are those of the rectified image, by what ~/camera_info says of the lens; markers"
+        " always are",
+    )
     tracking: bool = _parameter(
         False, "Whether detections are followed over time (ByteTrack): smoother boxes, and ids that stay"
     )
     image_ms: float = _parameter(30.0, "How long an event stays in the annotated image [ms]", limits=(1.0, 10_000.0))
+    classes: str = _parameter(
+        "",
+        "Names of the classes whose boxes are published, with commas between them; empty: all. Classification says all",
+    )
+    noise_filter_us: int = _parameter(
+        0,
+        "Drop events that none at the eight pixels around precedes within this time [us], as noise does; 0 keeps all",
+        limits=(0, 1_000_000),
+    )
+    pixel_rate_hz: int = _parameter(
+        0,
+        "Most events of a pixel of the camera per second, against hot pixels and flicker; 0 keeps all",
+        limits=(0, 1_000_000),
+    )
     every_nth: int = _parameter(
         1, "Keep only every n-th event; 1 keeps all", limits=(1, 1000), change=Change.UNCONFIGURED
     )
@@ -134,6 +166,11 @@ class DetectorParameters:
         limits=(0.1, 10_000.0),
         change=Change.UNCONFIGURED,
     )
+
+    @property
+    def class_names(self) -> frozenset[str]:
+        """The classes whose boxes are published, none for all."""
+        return frozenset(name.strip() for name in self.classes.split(",") if name.strip())
 
     @property
     def native(self) -> bool:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trained model made ready to follow a camera: loaded, compiled, and its costs known."""
 
 from __future__ import annotations

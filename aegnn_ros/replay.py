@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plays recorded event packets into ROS with the recording's timing, as the camera's driver would publish them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A ROS domain that no other run of ours on this machine has."""
 
 from __future__ import annotations
@@ -6,7 +7,10 @@ import random
 import socket
 from contextlib import closing
 
-__all__ = ["claim_ros_domain"]
+__all__ = ["OTHER_DISCOVERY", "claim_ros_domain"]
+
+#: Environment variables by which nodes find each other in another way than in their domain on the loopback.
+OTHER_DISCOVERY = ("ROS_DISCOVERY_SERVER", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_SUPER_CLIENT")
 
 #: Above 101 the ports of Fast DDS may be those that Linux hands out.
 _DOMAINS = range(1, 102)

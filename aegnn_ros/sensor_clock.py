@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a camera's own time to ROS time, without drift and without the jitter of the stamps."""
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class SensorClock:
         """ROS time [ns] of a sensor time that does not decrease from call to call; neither does the answer."""
         self._latest = max(self._latest, 1000 * sensor_us + self._offset())
         return self._latest
+
+    def at(self, sensor_us: int) -> int:
+        """ROS time [ns] of any sensor time."""
+        return 1000 * sensor_us + self._offset()
 
     def _offset(self) -> int:
         return min(offset for _, offset in self._parts)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the files lie that are installed beside the Python code: configuration, launch files."""
 
 from __future__ import annotations

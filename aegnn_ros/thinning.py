@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bounded latency: how many events the network can take in the time there is, and an even choice of that many."""
 
 from __future__ import annotations

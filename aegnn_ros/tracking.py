@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Detections followed over time, so that an object keeps its number and its box does not jitter."""
 
 from __future__ import annotations

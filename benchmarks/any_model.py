@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one event costs in the incremental engine: `python benchmarks/any_model.py [--json FILE] [--plot FILE]`.
 
 ``graph_res`` at the paper's N-Cars size, one event at a time with the output after each, in windows that are full:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast events go through the network: `python benchmarks/asynchronous.py [--json FILE] [--plot FILE] [--device D]`.
 
 One thread. Speeds are compared with the rate at which the same thread, in the same process, multiplies large matrices:
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -24,8 +24,9 @@ from torch import nn
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network, read_events
 from aegnn_core.asynchronous import LiveModel
 from aegnn_core.asynchronous.costs import Costs
+from aegnn_core.doctor import processor
+from aegnn_core.evaluation.speed import sgemm_gflops, simulated_events, time_updates
 from aegnn_core.events import make_events, rescale
-from aegnn_core.events.simulation import SceneConfig, SensorModel, simulate_scene
 from aegnn_core.nn import DATASETS
 
 RECORDINGS = Path(__file__).parents[2] / "shared" / "data" / "raw"
@@ -85,35 +86,6 @@ class FlatResult:
     us_per_event: float
 
 
-def sgemm_gflops(device: str, size: int = 1024) -> float:
-    """Rate of a large float32 matrix product, the best of several [GFLOP/s]."""
-    a, b = torch.rand(size, size, device=device), torch.rand(size, size, device=device)
-    best = float("inf")
-    for _ in range(9):
-        begin = perf_counter()
-        torch.mm(a, b)
-        wait(device)
-        best = min(best, perf_counter() - begin)
-    return 2 * size**3 / best * 1e-9
-
-
-def wait(device: str) -> None:
-    """Let a GPU finish what it was given."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def scenes(sensor: tuple[int, int], count: int) -> np.ndarray:
-    """At least ``count`` events of simulated scenes, one after the other."""
-    config = SceneConfig(sensor=SensorModel(width=sensor[0], height=sensor[1]), duration_us=1_000_000)
-    parts: list[np.ndarray] = []
-    while sum(map(len, parts)) < count:
-        events = simulate_scene(len(parts), config).stream.events
-        events["t"] += config.duration_us * len(parts)
-        parts.append(events)
-    return np.concatenate(parts)
-
-
 def recorded(sensor: tuple[int, int]) -> np.ndarray | None:
     """A real recording at the sensor's size, slowed down to a rate that the size would have, if it is there."""
     path = RECORDINGS / "evt2_sample.raw"
@@ -129,23 +101,6 @@ def uniform(sensor: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
     t = np.sort(rng.integers(0, int(count / (8 * sensor[0] * sensor[1]) * 1e6), count))
     x, y, p = (rng.integers(0, high, count) for high in (*sensor, 2))
     return make_events(t, x, y, p)
-
-
-def time_updates(live: LiveModel, events: np.ndarray, packet: int, device: str, *, outputs: bool) -> tuple[list, list]:
-    """Seconds of every update, and of every output behind one if ``outputs``."""
-    updates, readouts = [], []
-    for start in range(0, len(events) - packet + 1, packet):
-        part = events[start : start + packet]
-        begin = perf_counter()
-        live.update(part)
-        wait(device)
-        updates.append(perf_counter() - begin)
-        if outputs:
-            begin = perf_counter()
-            live.output()
-            wait(device)
-            readouts.append(perf_counter() - begin)
-    return updates, readouts
 
 
 def measure(
@@ -285,7 +240,7 @@ def main() -> None:
     for name in ("ncars", "ncaltech101", "gen1"):
         model = network("graph_res", dataset=name, task="recognition")
         sensor = DATASETS[name].sensor
-        streams = {"simulated": scenes(sensor, 260_000), "recorded": recorded(sensor)}
+        streams = {"simulated": simulated_events(sensor, 260_000), "recorded": recorded(sensor)}
         for engine in engines:
             live_model = model.to(device)
             for source, events in streams.items():
@@ -305,7 +260,7 @@ def main() -> None:
         dense.append(compare_with_dense(name, model.cpu(), GraphConfig(window=window), simulated, single.p50_us))
     flat = measure_flatness(engines[0], device)
     show(results, dense, flat)
-    name = torch.cuda.get_device_name() if device == "cuda" else processor()
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{processor()}, one thread"
     if arguments.json:
         figures = {
             "device": name,
@@ -347,13 +302,6 @@ def show(results: list[Result], dense: list[DenseResult], flat: list[FlatResult]
     for point in flat:
         table.add_row(point.growing, f"{point.live_nodes:,}", f"{point.us_per_event:.2f}")
     console.print(table)
-
-
-def processor() -> str:
-    """What the machine calls its processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, one thread"
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast packets are decoded and encoded, on one core: `python benchmarks/decoding.py [--json FILE]`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast events come down to a model's sensor, on one core: `python benchmarks/downsampling.py [--json FILE]`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast events go through the networks on a GPU, beside the same machine's CPU: `scripts/on_gpu.sh` runs it.
 
 Everything is compared with the CPU's engine first. Two files are written, `DIR/gpu.json` and `DIR/gpu.md`. With `--dry`

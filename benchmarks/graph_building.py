@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast graphs are built, stored and read, on one core: `python benchmarks/graph_building.py [--json FILE]`."""
 
 from __future__ import annotations

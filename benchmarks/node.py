@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the node fares under load, in a process of its own: `python benchmarks/node.py [--json FILE] [--minutes 10]`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Long runs: `python benchmarks/soak.py [--events N] [--json FILE]`, by default 30 million simulated events.
 
 The live model of the packaged detector follows simulated scenes without end. Every million events, time per event and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast `graph_res` trains, against a message per edge: `python benchmarks/training.py [--json FILE]`."""
 
 from __future__ import annotations

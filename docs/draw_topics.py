@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draw what RViz shows, from the node's topics: `python docs/draw_topics.py BAG [docs/rviz.png]`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build the ROS 2 message packages of this folder for an environment that has ROS from the `ros-kilted-*` wheels.
 
 The rosidl generators of the wheels write the C sources and gcc compiles them: no cmake, no colcon, and pip can
@@ -154,12 +155,12 @@ def require_tools() -> None:
         sys.exit(f"The message packages need a C and C++ compiler, but {' and '.join(missing)} is not on the PATH.")
 
 
-PACKAGES = [MessagePackage("event_camera_msgs"), MessagePackage("vision_msgs")]
+PACKAGES = [MessagePackage("dvs_msgs"), MessagePackage("event_camera_msgs"), MessagePackage("vision_msgs")]
 
 setup(
     name="aegnn-ros-interfaces",
     version="1.0.0",
-    description="event_camera_msgs and the needed part of vision_msgs for ROS 2 Kilted from wheels",
+    description="dvs_msgs, event_camera_msgs and the needed part of vision_msgs for ROS 2 Kilted from wheels",
     license="Apache-2.0",
     packages=[],
     ext_modules=[package.extension() for package in PACKAGES],

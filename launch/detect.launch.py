@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start the event detector and bring it to active; with RViz on demand.
 
 ros2 launch aegnn_ros detect.launch.py events:=/event_camera/events rviz:=true
@@ -24,6 +25,7 @@ from aegnn_ros.share import large_packet_profile, share_file
 
 ARGUMENTS = {
     "events": ("/event_camera/events", "topic of the camera's event packets"),
+    "camera_info": ("", "topic of the camera's calibration; empty: ~/camera_info below the node's name"),
     "model": ("", "name of a packaged model or path of a .safetensors file; empty: as in params_file"),
     "device": ("", "where the network runs: cpu, cuda or cuda:<number>; empty: as in params_file"),
     "model_sensor": ("", "sensor that the network runs on: trained or camera; empty: as in params_file"),
@@ -56,7 +58,7 @@ def detector(context: LaunchContext) -> list[Action]:
             {"use_sim_time": value["use_sim_time"].lower() == "true"},
             {n: value[n] for n in PARAMETERS if value[n]},
         ],
-        remappings=[("~/events", value["events"])],
+        remappings=[(f"~/{topic}", value[topic]) for topic in ("events", "camera_info") if value[topic]],
         output="screen",
     )
     configure = EmitEvent(event=transition(node, Transition.TRANSITION_CONFIGURE))

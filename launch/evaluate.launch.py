@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Play a bag through the detector at several rates and compare with the bag's labels.
 
 ros2 launch aegnn_ros evaluate.launch.py bag:=recording model:=scenes_detector output:=report

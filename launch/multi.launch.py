@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start event detectors for several cameras in one process, each with its own state, and bring them to active.
 
 ros2 launch aegnn_ros multi.launch.py names:="left right" events:="/left/events /right/events"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Play the event packets of a bag through the detector, with the bag's time on /clock.
 
 ros2 launch aegnn_ros replay.launch.py bag:=recording rate:=0.5 loop:=true rviz:=true

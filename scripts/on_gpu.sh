@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # All that wants a CUDA device, in a few minutes and without ROS: the tests that need one, the kernels compiled for the
 # device, and the figures of benchmarks/gpu.py. Needs torch, torch-geometric, numba, numpy and triton; the tests need
 # pytest and hypothesis, and are left out where these are missing.

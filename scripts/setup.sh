@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Bring .venv up to date: torch, ROS 2 Kilted from wheels, our message packages, and this package (editable, so that an
 # edited source runs without another set-up; launch and configuration files are copies, which the last step renews).
 # Where there are no ROS wheels (aarch64, Python 3.14 and later), .venv gets everything else.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests of every part use: recordings, a ROS network of the test's own, and how they run in several processes."""
 
 import os
@@ -17,12 +18,22 @@ import torch
 from hypothesis import settings
 
 from aegnn_core.asynchronous.cuda.availability import interpreted
-from aegnn_ros.ros_domain import claim_ros_domain
+from aegnn_ros.ros_domain import OTHER_DISCOVERY, claim_ros_domain
 from tests.recordings import REAL, make_recording
 
 torch.set_num_threads(1)  # the tests' tensors are small; threads would only wait for each other
 settings.register_profile("aegnn", deadline=None)  # the first example of a test may compile Numba kernels
 settings.load_profile("aegnn")
+
+
+#: Where ROS is not installed, its tests cannot even be collected.
+collect_ignore = [] if find_spec("rclpy") else ["ros"]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what has been left out, as skipped tests are listed."""
+    if collect_ignore:
+        terminalreporter.write_line("SKIPPED tests/ros: ROS 2 is not installed")
 
 
 # A background job of a shell ignores Ctrl-C, and what the tests start would inherit that.
@@ -90,6 +101,8 @@ def claimed_ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A ROS domain of the test's own, discovered on the loopback only."""
     domain, claim = claim_ros_domain()
     with claim:
+        for name in OTHER_DISCOVERY:
+            monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
         monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         yield domain

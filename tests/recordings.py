@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings as cameras make them, for tests of whole recordings: made here of a simulated street, and real ones.
 
 The real ones lie beside the repository, where they do; the made ones are small and always there.

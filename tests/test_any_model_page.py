@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The code of the page "Make your own model asynchronous" runs as it stands there, block after block."""
 
 import re

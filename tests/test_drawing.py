@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures show the events and boxes that they were given, where they were given."""
 
 from __future__ import annotations

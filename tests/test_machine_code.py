@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled code that is kept on disk is never older than what it was made from."""
 
 import ast

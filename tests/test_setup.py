@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the set-up says on a machine that it cannot use, and what it installs where; nothing is really installed."""
 
 import os

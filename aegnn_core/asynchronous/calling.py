@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a model is called on a graph: with a ``Data``, or with the parts of it that its forward names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Refuses dropout that is called as a function and left on: there is no answer to be equal to."""
 
 from __future__ import annotations

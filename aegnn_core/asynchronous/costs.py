@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a live model's work costs, layer by layer: FLOPs and seconds, of the last update and since the reset."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine for networks that only count events: no graph, no features, integers that come, grow older and leave."""
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from aegnn_core.asynchronous.compiled.counts import append_places, count_until, hide_expired, log_table
-from aegnn_core.asynchronous.compiled.head import fold_norms
+from aegnn_core.asynchronous.compiled.head import make_head
 from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import check_all_live, no_room
-from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.asynchronous.saved_state import check_features, check_tensor
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE, make_events
@@ -78,8 +78,8 @@ class CountingEngine:
         return None
 
     def _take_weights(self) -> None:
-        self._head = fold_norms(self._model.head)
-        self._flops_of_head: int | None = None
+        columns, rows = self._pooling.shape
+        self._head = make_head(self._model.head, (self._pooling.channels, rows, columns), self._dtype)
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again."""
@@ -179,24 +179,24 @@ class CountingEngine:
         hide_expired(first, self._size, self._begin, -1, *hidden)
         columns, rows = self._pooling.shape
         image = torch.from_numpy(self._image).view(1, self._pooling.channels, rows, columns)
-        if self._flops_of_head is None:
-            self._flops_of_head = forward_flops(self._head, image)
         try:
-            output = self._head(image).clone()  # a head that passes the image on must not pass its memory on
+            output = self._head(image)
         finally:
             hide_expired(first, self._size, self._begin, 1, *hidden)
-        self._costs.add("head", self._flops_of_head, perf_counter() - started)
+        self._costs.add("head", self._head.flops, perf_counter() - started)
         return output
 
     def describe(self) -> list[str]:
         """One line per layer."""
-        return [f"{self._pooling}: compiled, running counts", "what lies behind: torch, at an output after new events"]
+        behind = f"what lies behind: {self._head.description}, at an output after new events"
+        return [f"{self._pooling}: compiled, running counts", behind]
 
     def memory(self) -> dict[str, int]:
         """Bytes by part."""
         return {
             "events": self._ring_t.nbytes + self._ring_place.nbytes,
             "counts": self._counts.nbytes + self._image.nbytes,
+            "head": self._head.memory,
         }
 
     def flops(self) -> Costs:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What engines say when they cannot run a model, or cannot go on."""
 
 from __future__ import annotations

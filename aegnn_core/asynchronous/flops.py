@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FLOPs of torch functions by the definition of docs/flops.md, and of our own layers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many arrays handed to compiled code at the price of one.
 
 Numba unpacks every array of a call anew, which for some forty of them takes longer than computing one event. Here their

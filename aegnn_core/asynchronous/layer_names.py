@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which layer of a model is at work, for meters and messages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live model: a network that follows a stream of events, and answers exactly as it would for the whole graph."""
 
 from __future__ import annotations

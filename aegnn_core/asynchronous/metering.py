@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model whose every forward is metered, layer by layer."""
 
 from __future__ import annotations

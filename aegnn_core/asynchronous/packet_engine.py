@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine for directed graphs in plain torch: a packet of events goes through the network layer by layer.
 
 In a directed graph a node's features are final once computed, because its neighbours are all older. New nodes can

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Live states as they are saved: plain tensors and numbers, each of which is checked before anything is made of it.
 
 What a state holds are events and features. Everything that points from one place to another, such as chains of nodes,

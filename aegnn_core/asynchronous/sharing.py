@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A copy of a model's modules that shares the model's weights, and follows what else becomes of the model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a model's weights are what they were: by torch's own count of changes, and by content."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets: labelled recordings of the field's data sets, and simulated scenes as training samples."""
 
 from aegnn_core.datasets.event_dataset import EventDataset, open_dataset

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings of any format as rosbag2 with event packets, and boxes where a data set keeps them beside."""
 
 from __future__ import annotations
@@ -21,12 +22,17 @@ class ConvertedBag:
         events: their number.
         packets: their number.
         labels: number of times with boxes.
+        width, height: sensor size [px].
+        classes: names of the labels' classes, none where nothing says them.
     """
 
     path: Path
     events: int
     packets: int
     labels: int
+    width: int
+    height: int
+    classes: tuple[str, ...]
 
 
 def convert_to_bag(
@@ -57,4 +63,4 @@ def convert_to_bag(
     stream, labels, names = found.stream, found.labels, found.class_names
     path = Path(output) / (recording.absolute().name if recording.is_dir() else recording.stem)
     packets = write_event_bag(path, stream, storage=storage, labels=labels, class_names=names)
-    return ConvertedBag(path, len(stream), packets, len(labels))
+    return ConvertedBag(path, len(stream), packets, len(labels), stream.width, stream.height, names)

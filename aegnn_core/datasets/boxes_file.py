@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes beside a file of events: a NumPy file ``*_bbox.npy`` as Prophesee's data sets have it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,15 @@ def boxes_file_of(events: Path) -> Path:
     return events.with_name(events.stem.removesuffix("_td") + "_bbox.npy")
 
 
-def read_boxes_file(path: Path) -> np.ndarray:
+def read_boxes_file(path: Path, labels: Sequence[str] | None = None) -> np.ndarray:
     """The boxes of a file as an array ``[M]`` of :data:`aegnn_core.datasets.recording.BOX_DTYPE`, by time.
 
+    Args:
+        path: the file.
+        labels: names of the classes that there may be; None for any.
+
     Raises:
-        EventFormatError: not a NumPy file, or without one of the fields.
+        EventFormatError: not a NumPy file, without one of the fields, or with a class that has no label.
     """
     try:
         table = np.load(path, allow_pickle=False)
@@ -43,10 +49,14 @@ def read_boxes_file(path: Path) -> np.ndarray:
     expected = (time, "x", "y", "w", "h", "class_id", "track_id")
     if not set(expected) <= set(names):
         raise EventFormatError(f"{path}: fields {', '.join(names) or 'none'}, expected {', '.join(expected)}")
+    unknown = set(table["class_id"].tolist()) - set(range(len(labels))) if labels is not None else set()
+    if labels is not None and unknown:
+        known = ", ".join(f"{number} ({label})" for number, label in enumerate(labels))
+        raise EventFormatError(f"{path}: class_id {min(unknown)}, expected {known}")
     boxes = np.empty(len(table), BOX_DTYPE)
     for field, name in zip(BOX_DTYPE.names or (), expected, strict=True):
         boxes[field] = table[name]
-    return np.sort(boxes, order="t", kind="stable")
+    return boxes[np.argsort(boxes["t"], kind="stable")]
 
 
 def write_boxes_file(path: Path, boxes: np.ndarray) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layout that N-MNIST and N-Caltech101 share in AEGNN: a folder per split, in it a folder per class."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A cluster of machines as an executor, through Dask; needs the extra `cluster`."""
 
 from __future__ import annotations

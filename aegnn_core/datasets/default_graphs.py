@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The graph rules that recordings are learned with unless somebody chooses another."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A split of a data set of the field, as a sequence of labelled recordings."""
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aegnn_core.datasets.dsec_det import DSEC_DET
+from aegnn_core.datasets.dvs_gesture import DVS_GESTURE
 from aegnn_core.datasets.gen1 import GEN1
 from aegnn_core.datasets.ncaltech101 import NCALTECH101
 from aegnn_core.datasets.ncars import NCARS
 from aegnn_core.datasets.nmnist import NMNIST
+from aegnn_core.datasets.one_megapixel import ONE_MEGAPIXEL
 from aegnn_core.datasets.recording import (
     AT_THE_END,
     SPLITS,
@@ -35,7 +39,7 @@ __all__ = ["DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "open_dataset"]
 DATA_DIR_VARIABLE = "AEGNN_DATA_DIR"
 
 #: Data sets whose labels and sensor are always the same.
-FORMATS = {form.name: form for form in (NCARS, NCALTECH101, GEN1, NMNIST)}
+FORMATS = {form.name: form for form in (NCARS, NCALTECH101, GEN1, ONE_MEGAPIXEL, DSEC_DET, NMNIST, DVS_GESTURE)}
 
 
 class EventDataset:
@@ -59,6 +63,7 @@ class EventDataset:
     ) -> None:
         self.form, self.split, self.recordings, self.folder = form, split, recordings, folder
         self.downsampler = downsampler
+        self._parted: tuple[Path, EventStream] | None = None  # the file of which the last part was read
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -66,9 +71,10 @@ class EventDataset:
     def __getitem__(self, number: int) -> LabelledStream:
         recording = self.recordings[number]
         camera = self.form.sensor if self.downsampler is None else self.downsampler.letterbox.camera
-        stream = read_events(recording.events, *camera, topic=recording.topic)
-        if recording.span is not None:
-            stream = replace(stream, events=_within(recording, stream.events))
+        if recording.span is None:
+            stream = read_events(recording.events, *camera, topic=recording.topic)
+        else:
+            stream = self._part(recording, *camera)
         boxes = self.boxes(number)
         if boxes is not None:
             boxes["t"][boxes["t"] == AT_THE_END] = stream.events["t"][-1]
@@ -76,6 +82,13 @@ class EventDataset:
             self.downsampler.reset()
             stream = EventStream(self.downsampler(stream.events), *self.form.sensor)
         return LabelledStream(stream, recording.label, boxes)
+
+    def _part(self, recording: Recording, width: int, height: int) -> EventStream:
+        """A part of a file; the next one of the same file costs no reading."""
+        if self._parted is None or self._parted[0] != recording.events:
+            self._parted = recording.events, read_events(recording.events, width, height, topic=recording.topic)
+        stream = self._parted[1]
+        return replace(stream, events=_within(recording, stream.events).copy())
 
     def only(self, number: int) -> EventDataset:
         """The data set of one recording."""
@@ -159,7 +172,7 @@ def open_dataset(
     """Find the recordings of a split, in the layout of the original download or of AEGNN.
 
     Args:
-        name: ``"ncars"``, ``"ncaltech101"``, ``"gen1"``, ``"nmnist"`` or ``"rosbag"``.
+        name: of :data:`FORMATS`, or ``"rosbag"``.
         split: ``"training"``, ``"validation"`` or ``"test"``.
         task: ``"recognition"`` or ``"detection"``: whether labels or boxes are needed.
         root: folder that holds a folder of the data set's name; by default ``AEGNN_DATA_DIR``.

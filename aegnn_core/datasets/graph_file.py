@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graphs in a file of typed arrays, from which each can be read alone.
 
 It is a safetensors file, and holds what a graph is made of, not what follows from that: the events, and their

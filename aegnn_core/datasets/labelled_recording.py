@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A recording of any format together with what is known to be true in it, wherever that is kept."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 
 from aegnn_core.datasets.boxes_file import boxes_file_of, read_boxes_file
 from aegnn_core.datasets.event_dataset import FORMATS
-from aegnn_core.datasets.recording import AT_THE_END
+from aegnn_core.datasets.recording import AT_THE_END, DatasetFormat
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera
@@ -25,6 +26,8 @@ NAMES_FILE = "labels.txt"
 
 #: Of a data set's recordings no larger share of events lies outside its sensor, if any.
 _MOST_OUTSIDE = 0.01
+#: So many can be named in a sentence.
+_NAMED_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ class LabelledRecording:
 def read_labelled_recording(path: str | Path, topic: str | None = None) -> LabelledRecording:
     """Read a recording with its labels: a bag's topics ``/labels`` and ``/label_info``, or boxes beside the events.
 
-    Boxes beside the events are those of Gen1 (``*_bbox.npy``) and of N-Caltech101 (the folder of annotations), as long
-    as the camera is the data set's, and otherwise a file ``*_bbox.npy``, with the names of the classes in
-    ``labels.txt``.
+    Boxes beside the events are those of Gen1 and 1 Mpx (``*_bbox.npy``; the sensor's size says which), of DSEC-Det
+    (``tracks.npy`` in the drive's folder) and of N-Caltech101 (the folder of annotations), as long as the camera is the
+    data set's, and otherwise a file ``*_bbox.npy``, with the names of the classes in ``labels.txt``.
 
     Args:
         path: whatever :func:`aegnn_core.events.read_events` reads.
@@ -60,28 +63,49 @@ def read_labelled_recording(path: str | Path, topic: str | None = None) -> Label
     path = Path(path)
     if is_bag(path) or path.suffix in BAG_SUFFIXES:
         return _read_bag(path, topic)
-    for form in FORMATS.values():
-        found = form.with_boxes(path) if form.with_boxes else None
-        if found is not None and form.read_boxes is not None:
-            stream = read_events(path, topic=topic)
+    stream = read_events(path)
+    candidates = [(form, found) for form in FORMATS.values() if form.with_boxes and (found := form.with_boxes(path))]
+    for form, found in candidates:
+        if form.read_boxes is not None and _is_sensor_of(stream, form, first=form is candidates[0][0]):
             width, height = form.sensor
             outside = (stream.events["x"] >= width) | (stream.events["y"] >= height)
-            if outside.mean() > _MOST_OUTSIDE:
-                warnings.warn(
-                    f"{path}: its sensor of {stream.width} x {stream.height} px is not that of {form.name}, so that"
-                    f" the boxes in {found.boxes} are left out",
-                    stacklevel=2,
-                )
-                return LabelledRecording(stream, (), ())
             stream = read_events(path, *form.sensor) if outside.any() else replace(stream, width=width, height=height)
             boxes = form.read_boxes(found)
             boxes["t"][boxes["t"] == AT_THE_END] = stream.events["t"][-1]
             return LabelledRecording(stream, _labels(boxes), form.labels)
-    stream = read_events(path, topic=topic)
+    names = _names_beside(path)
+    if candidates and not names:
+        known = " or ".join(_described(form) for form, _ in candidates)
+        warnings.warn(
+            f"{path}: its sensor of {stream.width} x {stream.height} px is not that of {known}, so that the boxes in"
+            f" {candidates[0][1].boxes} are left out; with the names of their classes in {NAMES_FILE} they are not",
+            stacklevel=2,
+        )
+        return LabelledRecording(stream, (), ())
     file = boxes_file_of(path)
     if file.exists():
-        return LabelledRecording(stream, _labels(read_boxes_file(file)), _names_beside(path))
+        return LabelledRecording(stream, _labels(read_boxes_file(file)), names)
     return LabelledRecording(stream, (), ())
+
+
+def _is_sensor_of(stream: EventStream, form: DatasetFormat, first: bool) -> bool:
+    """Whether a recording is of a data set's sensor: it says so, or it says nothing and nearly all events are on it.
+
+    Among data sets with the same names of files, the ``first`` is the one whose files may say nothing.
+    """
+    if (stream.width, stream.height) == form.sensor:
+        return True
+    x, y = stream.events["x"], stream.events["y"]
+    found = (int(x.max()) + 1, int(y.max()) + 1)
+    width, height = form.sensor
+    outside = ((x >= width) | (y >= height)).mean()
+    return first and (stream.width, stream.height) == found and bool(outside <= _MOST_OUTSIDE)
+
+
+def _described(form: DatasetFormat) -> str:
+    width, height = form.sensor
+    classes = ", ".join(form.labels) if len(form.labels) <= _NAMED_CLASSES else f"{len(form.labels)} classes"
+    return f"{form.name} ({width} x {height} px; {classes})"
 
 
 def _read_bag(path: Path, topic: str | None) -> LabelledRecording:

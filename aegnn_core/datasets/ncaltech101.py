@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """N-Caltech101 (Orchard et al., 2015): 8 709 recordings of 300 ms of the pictures of Caltech101, with a box each.
 
 The original download holds ``Caltech101/<class>/image_<number>.bin`` and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """N-Cars (Sironi et al., CVPR 2018): 24 029 recordings of 100 ms, with a car or without.
 
 The original download holds ``obj_<number>_td.dat`` in the folders ``cars`` and ``background`` of ``train`` and of

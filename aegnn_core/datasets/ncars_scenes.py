@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Street scenes to learn detection from: real cars and backgrounds of N-Cars on a canvas, beside simulated scenes.
 
 N-Cars (Sironi et al., CVPR 2018) has recordings of 100 ms, cut out around a car or somewhere else, of which the corner

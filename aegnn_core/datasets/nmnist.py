@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """N-MNIST (Orchard et al., 2015): 70 000 recordings of 300 ms of the digits of MNIST, on 34 × 34 px.
 
 The original download holds ``<number>.bin`` in a folder per digit of ``Train`` and of ``Test``. It has no validation

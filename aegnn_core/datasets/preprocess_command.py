@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``aegnn preprocess``."""
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
     )
     parser.set_defaults(run=_run)
     parser.add_argument(
-        "--dataset", required=True, help="ncars, nmnist, ncaltech101, gen1 or rosbag below AEGNN_DATA_DIR"
+        "--dataset",
+        required=True,
+        help="ncars, nmnist, ncaltech101, gen1, 1mpx, dsec_det, dvs_gesture or rosbag below AEGNN_DATA_DIR",
     )
     parser.add_argument("--split", nargs="+", choices=("all", *SPLITS), default=["all"], help="one, several or all")
     parser.add_argument("--task", default="recognition", choices=("recognition", "detection"), help="what to learn")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graphs of a data set built once and stored, by several processes or on a cluster of machines."""
 
 from __future__ import annotations
@@ -5,9 +6,6 @@ from __future__ import annotations
 import fcntl
 import json
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -26,6 +24,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from aegnn_core.child_process import begin_child_process
 from aegnn_core.datasets.cluster import open_cluster
 from aegnn_core.datasets.event_dataset import EventDataset
 from aegnn_core.datasets.graph_file import PART_SUFFIX, write_graphs
@@ -161,7 +160,7 @@ def _open_executor(workers: int, cluster: str | None) -> Iterator[Executor]:
     else:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
-        pool = ProcessPoolExecutor(workers, context, _begin_process)
+        pool = ProcessPoolExecutor(workers, context, begin_child_process)
     try:
         yield pool
     except BrokenExecutor as error:
@@ -170,19 +169,6 @@ def _open_executor(workers: int, cluster: str | None) -> Iterator[Executor]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _begin_process() -> None:
-    """Leave an interrupt to the process that started this one, and end with it even where it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _progress() -> Progress:

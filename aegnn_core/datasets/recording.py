@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the data sets of the field have in common: recordings with a label or boxes, in three splits."""
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class DatasetFormat:
         with_boxes: the recording of an events' file that has boxes where the data set keeps them, otherwise None.
         evaluated_from_us: boxes before this time [µs] do not count in an evaluation.
         counts: which boxes ``[M]``, true or predicted, count in it, from their w and h [px]; None for all.
+        evaluated_labels: of the classes whose average precision its mean is of; None for all.
     """
 
     name: str
@@ -106,6 +108,7 @@ class DatasetFormat:
     with_boxes: Callable[[Path], Recording | None] | None = None
     evaluated_from_us: int = 0
     counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None
+    evaluated_labels: tuple[str, ...] | None = None
 
     def boxes_by_moment(self, boxes: np.ndarray) -> dict[int, np.ndarray]:
         """The boxes that count, by their time [µs], ascending; without the times at which none counts."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder of bags with labels beside the events: a data set of one's own.
 
 ``{training,validation,test}`` hold rosbag2 recordings (folders, or ``.mcap`` and ``.db3`` files) and ROS 1 ``.bag``

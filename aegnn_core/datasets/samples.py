@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Samples to learn from: whole recordings with their class, or what precedes a moment with its boxes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulated scenes as recordings with boxes, in every format that is written."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulated scenes as training samples: graphs of a moment with its boxes, or of a recording with its label."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the stored graphs of a data set lie, and the graphs as samples to train with.
 
 Every graph rule has a folder of its own, named after a digest of all that the graphs depend on but the recordings;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures of merit."""
 
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision

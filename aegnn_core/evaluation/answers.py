@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model's answers at some moments of a recording: from the dense network, or from the live model."""
 
 from __future__ import annotations

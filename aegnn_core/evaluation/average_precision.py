@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Average precision of detections after COCO, by pycocotools."""
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class AveragePrecision:
 
 
 def average_precision(
-    ground_truth: Sequence[np.ndarray], predictions: Sequence[np.ndarray], labels: Sequence[str]
+    ground_truth: Sequence[np.ndarray],
+    predictions: Sequence[np.ndarray],
+    labels: Sequence[str],
+    evaluated_labels: Sequence[str] | None = None,
 ) -> AveragePrecision:
     """COCO average precision over a set of images.
 
@@ -52,6 +56,7 @@ def average_precision(
         ground_truth: one structured array per image with fields x, y, w, h [px] and class_id.
         predictions: one per image, with a field score besides.
         labels: names of the classes, by class_id.
+        evaluated_labels: those that the means are of; None for all.
 
     Raises:
         ValueError: unequal numbers of images, or a class_id without a label.
@@ -72,6 +77,8 @@ def average_precision(
         precision = np.broadcast_to(precision, (10, len(RECALLS), len(labels)))
     per_class = {label: _mean(precision[:, :, n]) for n, label in enumerate(labels)}
     curves = {label: precision[0, :, n] for n, label in enumerate(labels)}
+    if evaluated_labels is not None:
+        precision = precision[:, :, [labels.index(label) for label in evaluated_labels]]
     return AveragePrecision(_mean(precision), _mean(precision[0]), _mean(precision[5]), per_class, curves)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options of the commands that give a model the events of a camera of another size."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How good a model is on labelled recordings, and whether its live and its dense form agree."""
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def evaluate(
                     prediction = prediction[recordings.counts(prediction["w"], prediction["h"])]
                 answered[name].predictions.append(prediction)
                 answered[name].scores.append(scores)
-    figures = {name: figures_of(model, truth, answered[name].predictions) for name in through}
+    figures = {
+        name: figures_of(model, truth, answered[name].predictions, recordings.evaluated_labels) for name in through
+    }
     agreement = _agreement(*answered.values()) if len(through) == 2 else None
     live = answers.get("asynchronous")
     costs = live.costs() if isinstance(live, LiveAnswers) else None
@@ -169,10 +172,18 @@ def _interpret(fitted: ModelOnCamera, output: Tensor) -> tuple[Any, np.ndarray]:
     return fitted.boxes(output, _SCORE_THRESHOLD), network.predictions(output).scores()[0].cpu().numpy()
 
 
-def figures_of(model: TrainedModel, truth: Sequence[Any], predictions: Sequence[Any]) -> Accuracy | AveragePrecision:
-    """Accuracy of predicted class numbers, or average precision of predicted boxes, one per true class or boxes."""
+def figures_of(
+    model: TrainedModel,
+    truth: Sequence[Any],
+    predictions: Sequence[Any],
+    evaluated_labels: Sequence[str] | None = None,
+) -> Accuracy | AveragePrecision:
+    """Accuracy of predicted class numbers, or average precision of predicted boxes, one per true class or boxes.
+
+    The average precision's mean is of the ``evaluated_labels``, or of all.
+    """
     if model.task == "detection":
-        return average_precision(truth, predictions, model.labels)
+        return average_precision(truth, predictions, model.labels, evaluated_labels)
     confusion = np.zeros((len(model.labels), len(model.labels)), np.int64)
     np.add.at(confusion, (truth, predictions), 1)
     return Accuracy(float(np.trace(confusion) / max(1, confusion.sum())), confusion)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``aegnn evaluate``."""
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
     parser.add_argument(
         "--dataset",
         default="simulated",
-        help="simulated, or ncars, nmnist, ncaltech101, gen1, rosbag below AEGNN_DATA_DIR",
+        help="simulated, or ncars, nmnist, ncaltech101, gen1, 1mpx, dsec_det, dvs_gesture, rosbag below AEGNN_DATA_DIR",
     )
     parser.add_argument("--split", default="test", help="training, validation or test; not for simulated")
     parser.add_argument("--topic", default=None, help="event topic of bags that have several")

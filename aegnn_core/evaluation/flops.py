@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FLOPs per event of a network, run densely and asynchronously, on directed and undirected graphs."""
 
 from __future__ import annotations

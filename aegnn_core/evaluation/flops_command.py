@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``aegnn flops``."""
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def add_flops_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--task", default="recognition", choices=("recognition", "detection"), help="what it is for")
     parser.add_argument("--window", type=int, default=10_000, help="live nodes")
     parser.add_argument("--events", type=int, default=100, help="events to count, one at a time")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated recording")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulated recording and the weights")
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     parser.add_argument("--plot", type=Path, default=None, help="draw the cost of every event into this image file")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
@@ -39,6 +40,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.window < 1 or arguments.events < 1:
         raise ValueError(f"--window and --events must be at least 1, found {arguments.window} and {arguments.events}")
     torch.set_num_threads(1)  # an event's tensors are small: threads would only wait for each other
+    torch.manual_seed(arguments.seed)  # which nodes are active, and so the work, depends on the weights
     model = network(arguments.network, dataset=arguments.dataset, task=arguments.task).to(arguments.device)
     stream = simulated_stream(model.sensor, arguments.window + arguments.events, arguments.seed)
     costs = [flops_per_event(model, stream, arguments.window, directed=directed) for directed in (True, False)]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings with what is true at some moments of them: from simulated scenes, and from the data sets of the field."""
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class LabelledRecordings:
         read: makes an iterator over the recordings.
         count: their number.
         counts: which boxes, true or predicted, count at all, from their w and h [px]; None for all.
+        evaluated_labels: of the classes whose average precision the mean is of; None for all.
     """
 
     name: str
@@ -63,6 +65,7 @@ class LabelledRecordings:
     read: Callable[[], Iterator[LabelledMoments]]
     count: int
     counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None
+    evaluated_labels: tuple[str, ...] | None = None
 
 
 def simulated_moments(
@@ -129,7 +132,17 @@ def dataset_moments(dataset: EventDataset, task: str) -> LabelledRecordings:
             boxes = form.boxes_by_moment(recording.boxes)
             yield LabelledMoments(events, list(boxes), list(boxes.values()))
 
-    return LabelledRecordings(form.name, dataset.split, form.labels, form.sensor, task, read, len(dataset), form.counts)
+    return LabelledRecordings(
+        form.name,
+        dataset.split,
+        form.labels,
+        form.sensor,
+        task,
+        read,
+        len(dataset),
+        form.counts,
+        form.evaluated_labels,
+    )
 
 
 def _end(events: np.ndarray) -> int:

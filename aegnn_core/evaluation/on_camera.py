@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model that is given the events of a camera, and whose boxes are in that camera's pixels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Accuracy over the number of events seen: how early a recogniser is right, as AEGNN plots it (CVPR 2022)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures of an evaluation as pictures: curves of precision over recall, confusion, accuracy over events."""
 
 from __future__ import annotations

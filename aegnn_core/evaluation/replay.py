@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A recording through the live model at full speed, and what it answers as a rosbag2."""
 
 from __future__ import annotations

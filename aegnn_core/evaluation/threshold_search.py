@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which score and overlap thresholds give a detector its best average precision (AEGNN's `map_search`)."""
 
 from __future__ import annotations
@@ -72,7 +73,14 @@ def search_thresholds(
     pairs = [(score, iou) for score in scores for iou in ious]
     results = [
         ThresholdResult(
-            score, iou, average_precision(truth, _boxes(fitted, recordings, outputs, score, iou), model.labels)
+            score,
+            iou,
+            average_precision(
+                truth,
+                _boxes(fitted, recordings, outputs, score, iou),
+                model.labels,
+                recordings.evaluated_labels,
+            ),
         )
         for score, iou in track(pairs, "Searching", transient=True)
     ]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events: arrays, packet decoders and encoder, recordings, filters. Simulated scenes are in ``events.simulation``."""
 
 from aegnn_core.events.array import EVENT_DTYPE, EventFormatError, EventStream, check_events, make_events

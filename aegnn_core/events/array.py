@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The event array: one structured NumPy array that every reader returns and every consumer takes."""
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def check_events(
         and events.ndim == 1
         and events.flags.c_contiguous
         and events.flags.writeable
-        and _is_faultless(events, width or _ANY_SIZE, height or _ANY_SIZE)
+        and _is_faultless(events, min(width or _ANY_SIZE, _ANY_SIZE), min(height or _ANY_SIZE, _ANY_SIZE))
     ):
         return events
     names = getattr(getattr(events, "dtype", None), "names", None)

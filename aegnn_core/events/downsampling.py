@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a camera to a model of another sensor: pixels that integrate, as larger photodiodes would, or coordinates alone.
 
 On a model that was trained for fewer pixels than the camera has, coordinates that are only divided make each pixel fire

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """EVT3 encoder: events back into the words that :mod:`aegnn_core.events.decoders.evt3` reads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is at a path, before anything is read from it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Filters: pure functions from event array to event array, each keeping the order of the events."""
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from aegnn_core.events.array import check_events
 from aegnn_core.machine_code import kernel
 
 __all__ = [
+    "PixelRateLimit",
+    "background_activity",
     "every_nth",
     "hot_pixels",
     "refractory_period",
@@ -75,6 +78,87 @@ def refractory_period(
     last_kept = refractory_state(width, height) if state is None else state
     t, x, y = (events[name].astype(np.int64) for name in "txy")
     return events[refractory_mask(t, x, y, period_us, last_kept)]
+
+
+@kernel
+def supported_mask(t: np.ndarray, x: np.ndarray, y: np.ndarray, period_us: int, last: np.ndarray) -> np.ndarray:
+    """Mark the events that one at a neighbouring pixel precedes by at most ``period_us``; update ``last``."""
+    height, width = last.shape
+    keep = np.zeros(len(t), np.bool_)
+    for i in range(len(t)):
+        for row in range(max(0, y[i] - 1), min(height, y[i] + 2)):
+            for column in range(max(0, x[i] - 1), min(width, x[i] + 2)):
+                if (row != y[i] or column != x[i]) and t[i] - last[row, column] <= period_us:
+                    keep[i] = True
+        last[y[i], x[i]] = t[i]
+    return keep
+
+
+def background_activity(
+    events: np.ndarray, period_us: int, width: int, height: int, state: np.ndarray | None = None
+) -> np.ndarray:
+    """Drop events that no event at one of the eight pixels around precedes within a time (Delbruck, 2008).
+
+    What moves fires many pixels beside each other; noise of a dark sensor, and a pixel that fires all the time, do not.
+
+    Args:
+        events: structured array ``[N]`` in time order.
+        period_us: how long an event supports those around it [µs].
+        width: sensor width [px].
+        height: sensor height [px].
+        state: from :func:`refractory_state`; updated, so that the next packet goes on where this one ended.
+
+    Raises:
+        ValueError: the events are not in order or not on the sensor, or the period is negative.
+    """
+    if period_us < 0:
+        raise ValueError(f"background activity period is {period_us} µs, expected 0 or more")
+    check_events(events, width, height)
+    last = refractory_state(width, height) if state is None else state
+    t, x, y = (events[name].astype(np.int64) for name in "txy")
+    return events[supported_mask(t, x, y, period_us, last)]
+
+
+@kernel
+def _cool_mask(
+    t: np.ndarray, x: np.ndarray, y: np.ndarray, most: int, began: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Mark the events that are not beyond the ``most`` of their pixel in its second; update both states."""
+    keep = np.empty(len(t), np.bool_)
+    for i in range(len(t)):
+        if t[i] - began[y[i], x[i]] >= 1_000_000:
+            began[y[i], x[i]], counts[y[i], x[i]] = t[i], 0
+        counts[y[i], x[i]] += 1
+        keep[i] = counts[y[i], x[i]] <= most
+    return keep
+
+
+class PixelRateLimit:
+    """Takes the events of pixels that fire too often out of a stream: hot pixels, and flicker.
+
+    Seconds begin with a pixel's first event; of each, the first ``max_rate_hz`` events of the pixel are kept.
+
+    Args:
+        max_rate_hz: most events per pixel and second.
+        width: sensor width [px].
+        height: sensor height [px].
+
+    Raises:
+        ValueError: no positive rate.
+    """
+
+    def __init__(self, max_rate_hz: int, width: int, height: int) -> None:
+        if max_rate_hz < 1:
+            raise ValueError(f"the highest rate of a pixel is {max_rate_hz} Hz, expected 1 or more")
+        self.max_rate_hz = max_rate_hz
+        self._began = refractory_state(width, height)
+        self._counts = np.zeros((height, width), np.int64)
+
+    def __call__(self, events: np.ndarray) -> np.ndarray:
+        """The events ``[N]`` of the next packet without those that are too many."""
+        check_events(events, self._counts.shape[1], self._counts.shape[0])
+        t, x, y = (events[name].astype(np.int64) for name in "txy")
+        return events[_cool_mask(t, x, y, self.max_rate_hz, self._began, self._counts)]
 
 
 def region_of_interest(events: np.ndarray, x: int, y: int, width: int, height: int) -> np.ndarray:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """True boxes and classes as ``vision_msgs`` topics beside the events of a rosbag2 recording."""
 
 from __future__ import annotations
@@ -5,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -21,10 +22,13 @@ __all__ = [
     "LABEL_DTYPE",
     "LABEL_INFO_TOPIC",
     "LABEL_TOPIC",
+    "DetectedBox",
     "Label",
+    "deserialize_boxes",
     "deserialize_label",
     "deserialize_label_info",
     "deserialize_ros1_label",
+    "detected_boxes",
     "label_typestore",
     "serialize_boxes",
     "serialize_classes",
@@ -77,6 +81,21 @@ class Label:
     stamp: int
     boxes: np.ndarray | None = None
     class_id: int | None = None
+
+
+class DetectedBox(NamedTuple):
+    """One box of a ``Detection2DArray``: upper left corner, size [px], and of its best hypothesis score and class.
+
+    ``track`` is what the message calls the object from time to time, empty where it does not.
+    """
+
+    x: float
+    y: float
+    w: float
+    h: float
+    score: float
+    class_name: str
+    track: str
 
 
 @cache
@@ -207,14 +226,20 @@ def _check_kind(kind: str) -> None:
 
 
 def _label(message: Any, class_names: Sequence[str]) -> Label | None:
-    stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    stamp = _stamp(message)
     if hasattr(message, "detections"):
         return Label(stamp, boxes=np.array(list(_boxes(message.detections, class_names)), LABEL_DTYPE))
     best = max(message.results, key=lambda result: result.score, default=None)
-    return None if best is None else Label(stamp, class_id=_class_number(best, class_names))
+    return None if best is None else Label(stamp, class_id=_class_number(_class_name(best), class_names))
 
 
 def _boxes(detections: Iterable[Any], class_names: Sequence[str]) -> Iterator[tuple[float, ...]]:
+    for box in detected_boxes(detections):
+        yield box.x, box.y, box.w, box.h, _class_number(box.class_name, class_names)
+
+
+def detected_boxes(detections: Iterable[Any]) -> Iterator[DetectedBox]:
+    """The boxes of a ``Detection2DArray``'s ``detections``, of ROS 2 or ROS 1; those without a class are left out."""
     for detection in detections:
         box = detection.bbox
         # In ROS 1 a result is a hypothesis itself, and the centre has no position but x and y.
@@ -223,11 +248,39 @@ def _boxes(detections: Iterable[Any], class_names: Sequence[str]) -> Iterator[tu
         if hypotheses:
             best = max(hypotheses, key=lambda hypothesis: hypothesis.score)
             left, top = center.x - box.size_x / 2, center.y - box.size_y / 2
-            yield left, top, box.size_x, box.size_y, _class_number(best, class_names)
+            track = str(getattr(detection, "id", ""))
+            yield DetectedBox(left, top, box.size_x, box.size_y, float(best.score), _class_name(best), track)
 
 
-def _class_number(hypothesis: Any, class_names: Sequence[str]) -> int:
-    name = str(hypothesis.class_id if hasattr(hypothesis, "class_id") else hypothesis.id)
+def deserialize_boxes(kind: str, data: bytes, ros1_definition: str | None = None) -> tuple[int, list[DetectedBox]]:
+    """Stamp [ns] and boxes of a ``Detection2DArray``, with scores and tracks.
+
+    Args:
+        kind: message type, as rosbags writes it.
+        data: CDR bytes, or those of ROS 1.
+        ros1_definition: of the message type in a ROS 1 bag, with those of the types in it.
+
+    Raises:
+        EventFormatError: another message type.
+    """
+    if kind != BOXES_TYPE:
+        raise EventFormatError(f"its messages are {kind}, expected {BOXES_TYPE}")
+    if ros1_definition is None:
+        message: Any = label_typestore().deserialize_cdr(data, kind)
+    else:
+        message = _ros1_typestore(kind, ros1_definition).deserialize_ros1(data, kind)
+    return _stamp(message), list(detected_boxes(message.detections))
+
+
+def _stamp(message: Any) -> int:
+    return int(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
+
+
+def _class_name(hypothesis: Any) -> str:
+    return str(hypothesis.class_id if hasattr(hypothesis, "class_id") else hypothesis.id)
+
+
+def _class_number(name: str, class_names: Sequence[str]) -> int:
     if name.isdecimal():
         return int(name)
     if name in class_names:

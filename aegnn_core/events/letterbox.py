@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the picture of one camera lies on the sensor that a model was trained for: scaled, centred, not squeezed."""
 
 from __future__ import annotations
@@ -126,5 +127,7 @@ def read_size(text: str, name: str = "sensor") -> tuple[int, int]:
         ValueError: anything else.
     """
     if not (found := re.fullmatch(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*", text)) or "0" in (size := found.groups()):
-        raise ValueError(f"{name} is {text!r}, expected a width and a height of at least 1 px such as 640x480")
+        raise ValueError(
+            f"{name} is {repr(text)[:300]}, expected a width and a height of at least 1 px such as 640x480"
+        )
     return int(size[0]), int(size[1])

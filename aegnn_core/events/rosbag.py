@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Event packets in rosbag2 recordings, read and written without ROS."""
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from aegnn_core.events.label_topics import (
     INFO_TYPE,
     LABEL_INFO_TOPIC,
     LABEL_TOPIC,
+    DetectedBox,
     Label,
+    deserialize_boxes,
     deserialize_label,
     deserialize_label_info,
     deserialize_ros1_label,
@@ -53,6 +56,7 @@ __all__ = [
     "event_topic_type",
     "is_bag",
     "read_class_names",
+    "read_detections",
     "read_event_arrays",
     "read_event_packets",
     "read_labels",
@@ -220,6 +224,31 @@ def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topi
     return sorted(labels, key=lambda label: label.stamp)
 
 
+def read_detections(path: str | PathLike[str], topic: str) -> list[tuple[int, list[DetectedBox]]]:
+    """Stamp [ns] and boxes of every message of a topic of ``vision_msgs/Detection2DArray``, in the order of the stamps.
+
+    Args:
+        path: ROS 1 ``.bag`` file, rosbag2 folder, or one of its ``.db3`` or ``.mcap`` files.
+        topic: the topic's name.
+
+    Raises:
+        EventFormatError: not a readable bag, or no such topic of this type.
+    """
+    path = Path(path)
+    types = topic_types(path)
+    if topic not in types:
+        known = ", ".join(f"{name} ({kind})" for name, kind in sorted(types.items())) or "no topics"
+        raise EventFormatError(f"{path}: has no topic {topic}, only {known}")
+    found = []
+    for connection, data in _messages(path, topic):
+        definition = connection.msgdef.data if path.suffix == ROS1_SUFFIX else None
+        try:
+            found.append(deserialize_boxes(connection.msgtype, data, definition))
+        except EventFormatError as error:
+            raise EventFormatError(f"{path}: topic {topic}: {error}") from error
+    return sorted(found, key=lambda message: message[0])
+
+
 def read_class_names(path: str | PathLike[str]) -> tuple[str, ...]:
     """The names of the classes that a rosbag2's topic ``/label_info`` holds; none where it has no such topic.
 
@@ -332,7 +361,14 @@ def _complete(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         kind = "ROS 1 bag" if path.suffix == ROS1_SUFFIX else "rosbag2 recording"
-        raise EventFormatError(f"{path}: {type(error).__name__}: {error}, expected a complete {kind}") from error
+        # What a recorder leaves that was killed; rosbags wants the index at the end.
+        cure = "; mcap recover saves what is whole of a file that is cut off" if "magic" in str(error) else ""
+        # rosbags asks for as many bytes as a record states, and finds only then that the file has no such record.
+        cause = None if isinstance(error, MemoryError) else error
+        found = (
+            f"{type(error).__name__}: {str(error)[:300]}" if cause else "a record states more bytes than the memory has"
+        )
+        raise EventFormatError(f"{path}: {found}, expected a complete {kind}{cure}") from cause
 
 
 def _open(path: Path, stack: ExitStack) -> list[Reader | Ros1Reader]:
@@ -373,7 +409,16 @@ def _messages_of(
     The bag's metadata say so, which may be missing; no message begins like that by itself.
     """
     for connection, received, data in reader.messages(connections):
-        yield connection, received, zstd.decompress(data) if data[: len(_ZSTD_MAGIC)] == _ZSTD_MAGIC else data
+        yield connection, received, _plain(reader, data) if data[: len(_ZSTD_MAGIC)] == _ZSTD_MAGIC else data
+
+
+def _plain(reader: Reader | Ros1Reader, data: bytes) -> bytes:
+    """A message without its compression."""
+    most, unpacker = _SMALL_BYTES + _LARGEST_RATIO * len(data), zstd.ZstdDecompressor()
+    message = unpacker.decompress(data, most)
+    if not unpacker.eof:
+        raise EventFormatError(f"{reader.path}: a message unpacks to more than {most} bytes, or is not complete")
+    return message
 
 
 def _check_ros1(path: Path) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time order across packets: cameras step back a little at times, drivers jump back when they restart."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The graph rule: from events to nodes and edges."""
 
 from aegnn_core.graph.build import build_graph

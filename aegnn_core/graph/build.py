@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole graphs from event arrays, for training, evaluation and as the reference of the live model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parameters of the graph rule: which events are neighbours, and how long they live."""
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class GraphConfig:
         for name in ("radius", "time_scale"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise ValueError(f"graph: {name} must be a positive, finite number, found {value!r}")
+                raise ValueError(f"graph: {name} must be a positive, finite number, found {repr(value)[:300]}")
             object.__setattr__(self, name, float(value))
         for name in ("max_neighbors", "time_horizon", "window", "max_nodes"):
             value = getattr(self, name)
@@ -66,16 +67,16 @@ class GraphConfig:
                 continue
             whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
             if not whole or value < 1:
-                raise ValueError(f"graph: {name} must be a whole number of at least 1, found {value!r}")
+                raise ValueError(f"graph: {name} must be a whole number of at least 1, found {repr(value)[:300]}")
             object.__setattr__(self, name, int(value))
         for name, largest in _LARGEST.items():
             value = getattr(self, name)
             if value is not None and value > largest:
-                raise ValueError(f"graph: {name} must be at most {largest}, found {value!r}")
+                raise ValueError(f"graph: {name} must be at most {largest}, found {repr(value)[:300]}")
         if not isinstance(self.directed, bool):
-            raise ValueError(f"graph: directed must be true or false, found {self.directed!r}")
+            raise ValueError(f"graph: directed must be true or false, found {repr(self.directed)[:300]}")
         if self.expiry is not None and self.expiry not in EXPIRY_RULES:
-            raise ValueError(f"graph: expiry must be one of {', '.join(EXPIRY_RULES)}, found {self.expiry!r}")
+            raise ValueError(f"graph: expiry must be one of {', '.join(EXPIRY_RULES)}, found {repr(self.expiry)[:300]}")
 
     @property
     def resolved_expiry(self) -> str:

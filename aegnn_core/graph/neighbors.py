@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Neighbour search of the graph rule: the one implementation behind offline graphs and the live model.
 
 Every pixel heads a chain of its nodes, most recent first. The candidates of a new node are the chains of the pixels

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers, networks by name, heads, and files of trained models."""
 
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, packaged_models, save_model

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The building blocks of the graph networks: convolutions with activation and norm, residuals, sequences of both."""
 
 from __future__ import annotations

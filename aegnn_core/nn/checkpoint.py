@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trained models in one safetensors file: weights, and in its header what their use needs. Nothing is unpickled."""
 
 from __future__ import annotations
@@ -269,7 +270,7 @@ def _find(source: str | Path, device: str | torch.device, graph: GraphConfig | N
     if path.suffix != ".safetensors":
         if str(source) not in packaged_models():
             raise ValueError(
-                f"unknown model {str(source)!r}: expected a path to a .safetensors file or one of"
+                f"unknown model {str(source)[:300]!r}: expected a path to a .safetensors file or one of"
                 f" {', '.join(packaged_models())}"
             )
         with resources.as_file(_WEIGHTS / f"{source}.safetensors") as packaged:

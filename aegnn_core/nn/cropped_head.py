@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A recogniser's head that looks at what has events, wherever and however large it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Object detection on a grid of cells: decoding, loss and non-maximum suppression (YOLO, Redmon et al., CVPR 2016).
 
 Every cell predicts one box: ``5 + classes`` numbers (x, y, w, h, objectness, class logits). A box centre lies within
@@ -6,6 +7,7 @@ half a cell around its cell: ``x = (column + 2 σ(tx) - ½) · cell width``; the
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-__all__ = ["DETECTION_DTYPE", "GridPrediction", "decode_grid", "detection_loss", "intersection_over_union", "suppress"]
+from aegnn_core.machine_code import kernel
+
+__all__ = [
+    "DETECTION_DTYPE", "GridPrediction", "cell_scores", "decode_grid", "detect", "detection_loss",
+    "intersection_over_union", "suppress",
+]  # fmt: skip
 
 #: One detection: x, y (upper-left corner), w, h [px], score in [0, 1], class number.
 DETECTION_DTYPE = np.dtype(
@@ -39,7 +46,12 @@ class GridPrediction(NamedTuple):
 
     def scores(self) -> Tensor:
         """Probability that the cell's box holds an object of each class, ``[B, G, C]``."""
-        return self.objectness.sigmoid()[..., None] * self.classes.softmax(-1)
+        return cell_scores(self.objectness, self.classes)
+
+
+def cell_scores(objectness: Tensor, classes: Tensor) -> Tensor:
+    """Probability that a cell's box holds an object of each class ``[…, C]``, from logits ``[…]`` and ``[…, C]``."""
+    return objectness.sigmoid()[..., None] * classes.softmax(-1)
 
 
 def decode_grid(output: Tensor, sensor: tuple[int, int], stride: tuple[float, float] | None = None) -> GridPrediction:
@@ -140,22 +152,92 @@ def suppress(
     all_scores, all_classes = prediction.scores().detach().cpu().max(-1)
     results = []
     for boxes, scores, classes in zip(all_boxes, all_scores.double().numpy(), all_classes.numpy(), strict=True):
-        left = np.flatnonzero(scores >= score_threshold)
-        left = left[np.argsort(-scores[left], kind="stable")]
-        kept: list[int] = []
-        while len(left) and len(kept) < max_detections:
-            best, left = left[0], left[1:]
-            kept.append(best)
-            shared = np.minimum(boxes[best, 2:], boxes[left, 2:]) - np.maximum(boxes[best, :2], boxes[left, :2])
-            shared = np.maximum(shared, 0).prod(-1)
-            areas = (boxes[left, 2:] - boxes[left, :2]).prod(-1)
-            union = (boxes[best, 2:] - boxes[best, :2]).prod() + areas - shared
-            overlap = shared > iou_threshold * union
-            left = left[~(overlap & (classes[left] == classes[best]))]
-        found = np.zeros(len(kept), DETECTION_DTYPE)
-        if kept:
-            found["x"], found["y"] = boxes[kept, 0], boxes[kept, 1]
-            found["w"], found["h"] = (boxes[kept, 2:] - boxes[kept, :2]).T
-            found["score"], found["class_id"] = scores[kept], classes[kept]
-        results.append(found)
+        above = np.flatnonzero(scores >= score_threshold)
+        results.append(_best(boxes[above], scores[above], classes[above], iou_threshold, max_detections))
     return results
+
+
+def detect(
+    output: Tensor,
+    sensor: tuple[int, int],
+    stride: tuple[float, float] | None = None,
+    score_threshold: float = 0.3,
+    iou_threshold: float = 0.5,
+    max_detections: int = 100,
+) -> list[np.ndarray]:
+    """What :func:`suppress` makes of :func:`decode_grid`, to rounding; cells below the score are not decoded."""
+    _, rows, columns, numbers = output.shape
+    width, height = stride or (sensor[0] / columns, sensor[1] / rows)
+    results = []
+    for cells in output.detach().double().cpu().numpy():
+        boxes, scores, classes = np.empty((rows * columns, 4)), np.empty(rows * columns), np.empty(rows * columns, int)
+        count = _decode_above(
+            cells.reshape(-1, numbers), columns, width, height, *sensor, score_threshold, boxes, scores, classes
+        )
+        results.append(_best(boxes[:count], scores[:count], classes[:count], iou_threshold, max_detections))
+    return results
+
+
+@kernel(error_model="numpy")
+def _decode_above(cells, columns, cell_width, cell_height, width, height, threshold, boxes, scores, classes):
+    """Write boxes clipped to the sensor, scores and classes of the cells with at least that score, and count them."""
+    count = 0
+    for n in range(len(cells)):
+        logits = cells[n]
+        score = 1 / (1 + math.exp(-logits[4]))
+        if not score >= threshold:  # a probability of the class is at most 1
+            continue
+        best = np.argmax(logits[5:])
+        total = 0.0
+        for c in range(5, len(logits)):
+            total += math.exp(logits[c] - logits[5 + best])
+        score /= total
+        if not score >= threshold:
+            continue
+        x = (n % columns + 2 / (1 + math.exp(-logits[0])) - 0.5) * cell_width
+        y = (n // columns + 2 / (1 + math.exp(-logits[1])) - 0.5) * cell_height
+        half_width = math.exp(min(max(logits[2], -_MAX_LOG_SIZE), _MAX_LOG_SIZE)) * cell_width / 2
+        half_height = math.exp(min(max(logits[3], -_MAX_LOG_SIZE), _MAX_LOG_SIZE)) * cell_height / 2
+        boxes[count, 0] = min(max(x - half_width, 0.0), width)
+        boxes[count, 1] = min(max(y - half_height, 0.0), height)
+        boxes[count, 2] = min(max(x + half_width, 0.0), width)
+        boxes[count, 3] = min(max(y + half_height, 0.0), height)
+        scores[count], classes[count] = score, best
+        count += 1
+    return count
+
+
+@kernel(error_model="numpy")
+def _suppress(boxes, classes, order, iou_threshold, kept):
+    """Write the numbers of the boxes that no better one of their class covers, as many as have room, and count them."""
+    count = 0
+    for n in order:
+        if count == len(kept):
+            break
+        is_covered = False
+        area = (boxes[n, 2] - boxes[n, 0]) * (boxes[n, 3] - boxes[n, 1])
+        for other in kept[:count]:
+            if classes[other] != classes[n]:
+                continue
+            width = min(boxes[n, 2], boxes[other, 2]) - max(boxes[n, 0], boxes[other, 0])
+            height = min(boxes[n, 3], boxes[other, 3]) - max(boxes[n, 1], boxes[other, 1])
+            shared = max(width, 0.0) * max(height, 0.0)
+            union = area + (boxes[other, 2] - boxes[other, 0]) * (boxes[other, 3] - boxes[other, 1]) - shared
+            is_covered |= shared > iou_threshold * union
+        if not is_covered:
+            kept[count] = n
+            count += 1
+    return count
+
+
+def _best(
+    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou_threshold: float, max_detections: int
+) -> np.ndarray:
+    """Detections of boxes ``[N, 4]``, the best first, after suppression within each class."""
+    kept: np.ndarray = np.empty(min(max_detections, len(scores)), np.int64)
+    kept = kept[: _suppress(boxes, classes, np.argsort(-scores, kind="stable"), iou_threshold, kept)]
+    found = np.zeros(len(kept), DETECTION_DTYPE)
+    found["x"], found["y"] = boxes[kept, 0], boxes[kept, 1]
+    found["w"], found["h"] = (boxes[kept, 2:] - boxes[kept, :2]).T
+    found["score"], found["class_id"] = scores[kept], classes[kept]
+    return found

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks by name: AEGNN's two with the paper's sizes, and one with a convolutional head on the voxel grid."""
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch_geometric.data import Data
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
 from aegnn_core.nn.cropped_head import CroppedHead
-from aegnn_core.nn.detection import GridPrediction, decode_grid, suppress
+from aegnn_core.nn.detection import GridPrediction, cell_scores, decode_grid, detect
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling, grid_shape
 
 __all__ = ["DATASETS", "NETWORKS", "TASKS", "DatasetSize", "GraphNetwork", "network"]
@@ -187,7 +188,7 @@ class GraphNetwork(nn.Module):
         """Probability of every class ``[B, classes]``; for a detector, of its most certain box of that class."""
         if self.task == "recognition":
             return output.softmax(-1)
-        return self.predictions(output).scores().amax(1)
+        return cell_scores(output[..., 4], output[..., 5:]).flatten(1, 2).amax(1)
 
     @property
     def stride(self) -> tuple[float, float] | None:
@@ -214,10 +215,10 @@ class GraphNetwork(nn.Module):
     def detections(
         self, output: Tensor, score_threshold: float = 0.3, iou_threshold: float = 0.5, max_detections: int = 100
     ) -> list[np.ndarray]:
-        """Boxes from a detector's output, see :func:`aegnn_core.nn.detection.suppress`."""
+        """Boxes from a detector's output, see :func:`aegnn_core.nn.detection.detect`."""
         if self.task != "detection":
             raise ValueError(f"detections need a network for the task detection, this one is for {self.task}")
-        return suppress(self.predictions(output), self.sensor, score_threshold, iou_threshold, max_detections)
+        return detect(output, self.sensor, self.stride, score_threshold, iou_threshold, max_detections)
 
     def extra_repr(self) -> str:
         return f"{self.sensor[0]} x {self.sensor[1]} px, {self.task}"
@@ -554,7 +555,7 @@ def network(
     """
     for what, value, known in (("network", name, NETWORKS), ("data set", dataset, DATASETS), ("task", task, TASKS)):
         if value not in known:
-            raise ValueError(f"unknown {what} {value!r}, known are {', '.join(known)}")
+            raise ValueError(f"unknown {what} {repr(value)[:300]}, known are {', '.join(known)}")
     size = DATASETS[dataset]
     if num_classes is None:
         if task not in size.classes:

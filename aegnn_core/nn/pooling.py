@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pooling of a graph's nodes on grids fixed at the sensor's origin."""
 
 from __future__ import annotations

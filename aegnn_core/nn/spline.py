@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The spline convolution, in plain torch and compiled loops, with PyG's parameters."""
 
 from __future__ import annotations

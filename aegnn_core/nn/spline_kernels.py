@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled loops of the spline convolution: sum the neighbours' features per spline kernel, and the gradient of that.
 
 For a target node i: ``A[i, k] = scale_i · Σ_e b_k(u_e) · x[source_e]`` over its incoming edges, with the linear open

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Changes to a sample that leave what it shows as it is; boxes follow their events."""
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from aegnn_core.events.array import EVENT_DTYPE
 
 __all__ = ["Augmentation", "default_augmentation"]
 
-#: Data sets whose classes a mirror leaves as they are; not so digits and letters.
-_MIRRORED = ("ncars", "ncaltech101", "gen1")
+#: Data sets whose classes a mirror leaves as they are; not so digits, letters and gestures of one hand.
+_MIRRORED = ("ncars", "ncaltech101", "gen1", "1mpx", "dsec_det")
 
 #: A box is given up when less than this share of it is left in the picture, or a side of less than so many pixels.
 _LEAST_SHARE, _LEAST_SIDE_PX = 0.25, 2.0
@@ -64,9 +65,9 @@ class Augmentation:
         for name, value in asdict(self).items():
             if name in ("mirror", "invert"):
                 if not isinstance(value, bool):
-                    raise ValueError(f"augmentation: {name} must be true or false, found {value!r}")
+                    raise ValueError(f"augmentation: {name} must be true or false, found {repr(value)[:300]}")
             elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise ValueError(f"augmentation: {name} must be a number of at least 0, found {value!r}")
+                raise ValueError(f"augmentation: {name} must be a number of at least 0, found {repr(value)[:300]}")
         for name in ("drop", "crop", "cut"):
             if getattr(self, name) > 1:
                 raise ValueError(f"augmentation: {name} must be a share of at most 1, found {getattr(self, name)}")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints that are either whole or not there, whenever the process or the machine stops."""
 
 from __future__ import annotations

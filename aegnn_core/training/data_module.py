@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The samples of a training and of its validations, from simulated scenes, recordings or stored graphs."""
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model files from the checkpoints of a training."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"no checkpoint at {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
-    if not isinstance(state, dict) or DESCRIPTION not in state or "state_dict" not in state:
+    except Exception as error:  # the unpickler raises errors of a dozen kinds on a damaged file
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ValueError(f"{path} is not a readable checkpoint: {reason}") from error
+    weights = state.get("state_dict") if isinstance(state, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights) or DESCRIPTION not in state:
         raise ValueError(f"{path} does not describe a model: it was not written by aegnn train")
     return state

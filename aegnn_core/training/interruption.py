@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ctrl-C ends a training after the step it is in, with a checkpoint of that step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What keeps the curves of a run, by name."""
 
 from __future__ import annotations

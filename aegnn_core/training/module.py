@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Lightning modules that train a graph network for either task, or only what lies behind its event layers."""
 
 from __future__ import annotations

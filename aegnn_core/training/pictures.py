@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of a validation for the log: who is taken for whom, and samples with their boxes."""
 
 from __future__ import annotations

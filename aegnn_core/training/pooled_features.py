@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What event layers that stay as they are make of recordings, computed once, to learn the layers behind them from."""
 
 from __future__ import annotations

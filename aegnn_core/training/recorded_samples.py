@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Samples of a data set to train with: changed at random, then made a graph or counted, or from stored graphs."""
 
 from __future__ import annotations

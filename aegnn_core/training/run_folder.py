@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a run keeps its log, its checkpoints and its settings: a numbered folder below ``AEGNN_LOG_DIR``."""
 
 from __future__ import annotations

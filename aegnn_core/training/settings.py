@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything that a training can be told, declared once: for Python, YAML files, the command line and model files."""
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class TrainSettings:
         for item in declared():
             object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
         if not isinstance(self.options, dict) or not all(isinstance(name, str) for name in self.options):
-            raise ValueError(f"setting options is {self.options!r}, expected a mapping of names to values")
+            raise ValueError(f"setting options is {repr(self.options)[:300]}, expected a mapping of names to values")
         if self.graph is None:
             graph = default_graph(self.dataset, self.task)
             if self.network == "histogram":
@@ -182,7 +183,7 @@ class TrainSettings:
         plain = cls(**{name: value for name, value in values.items() if name not in _NESTED})
         for name in _NESTED:
             if values.get(name) is not None and not isinstance(values[name], dict):
-                raise ValueError(f"setting {name} is {values[name]!r}, expected a mapping")
+                raise ValueError(f"setting {name} is {repr(values[name])[:300]}, expected a mapping")
         graph, augmentation = (values.get(name) or {} for name in _NESTED)
         if graph:
             assert plain.graph is not None
@@ -227,7 +228,9 @@ def read_settings(source: str | Path) -> dict[str, Any]:
     packaged = configurations()
     file = _CONFIGURATIONS / f"{source}.yaml" if str(source) in packaged else Path(source)
     if not file.is_file():
-        raise ValueError(f"no configuration {str(source)!r}: expected a YAML file or one of {', '.join(packaged)}")
+        raise ValueError(
+            f"no configuration {str(source)[:300]!r}: expected a YAML file or one of {', '.join(packaged)}"
+        )
     try:
         values = yaml.load(file.read_text("utf8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -263,5 +266,5 @@ def _checked(item: Field[Any], value: Any) -> Any:
     fits = whole or (isinstance(value, kind.type) and isinstance(value, bool) == (kind.type is bool))
     if not fits or not kind.accepts(value) or (choices and value not in choices):
         expected = f"one of {', '.join(map(str, choices))}" if choices else kind.expected
-        raise ValueError(f"setting {item.name} is {value!r}, expected {expected}")
+        raise ValueError(f"setting {item.name} is {repr(value)[:300]}, expected {expected}")
     return kind.type(value)

@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training on simulated scenes or on the recordings of a data set, from nothing to a model file."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from aegnn_core.training.export import export_checkpoint, read_checkpoint
 from aegnn_core.training.interruption import StopOnInterrupt
 from aegnn_core.training.loggers import make_logger
 from aegnn_core.training.module import FIGURES, GraphLearner, HeadLearner
+from aegnn_core.training.progress_lines import ProgressLines
 from aegnn_core.training.run_folder import BEST, LAST, write_settings
 from aegnn_core.training.settings import SIMULATED, TrainSettings
 
@@ -190,14 +193,23 @@ def _trainer(settings: TrainSettings, run: Path, logger: Logger) -> lightning.Tr
         logger=logger,
         plugins=[WholeCheckpoints()],
         enable_model_summary=False,
+        enable_progress_bar=_can_draw_bars(),
         log_every_n_steps=min(_LOGGED_EVERY, settings.steps),
         gradient_clip_val=5.0,
         callbacks=_callbacks(settings, run),
     )
 
 
+def _can_draw_bars() -> bool:
+    """Whether standard output is a terminal or a notebook."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules
+
+
 def _callbacks(settings: TrainSettings, run: Path) -> list[Callback]:
     callbacks: list[Callback] = [LearningRateMonitor("step")]
+    if not _can_draw_bars():
+        samples = settings.batch_size * settings.devices * settings.num_nodes
+        callbacks.append(ProgressLines(settings.steps, samples))
     if settings.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=settings.ema))
     if settings.validate_every:

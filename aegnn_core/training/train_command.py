@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``aegnn train``."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shlex
 import sys
@@ -81,6 +83,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from aegnn_core.training.run_folder import check_same_run, find_run, new_run, read_run
     from aegnn_core.training.train import train
 
+    # Of its information, advertisements and the devices that are not used; warnings and errors stay.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     output, resume = (getattr(arguments, name, None) for name in ("output", "resume"))
     given = read_settings(arguments.config) if hasattr(arguments, "config") else {}
     given |= {item.name: getattr(arguments, item.name) for item in declared() if hasattr(arguments, item.name)}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Samples to validate with: the same ones each time, numbered, so that several processes can share them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests of foreign models share: streams, rules, and the comparison with the dense model after every update."""
 
 import warnings

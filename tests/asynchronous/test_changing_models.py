@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model that changes after it was made asynchronous is followed, or refused; it is never answered for as it was."""
 
 import warnings

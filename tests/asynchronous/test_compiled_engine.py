@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled engine beyond the contract that all engines share: every shape of network, extremes, long runs."""
 
 from itertools import pairwise

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every kernel of the compiled engine does what a few lines of NumPy do."""
 
 from collections import deque
@@ -22,7 +23,7 @@ from aegnn_core.asynchronous.compiled.convolution import (
     aggregate_rows,
     project,
 )
-from aegnn_core.asynchronous.compiled.head import fold_norms
+from aegnn_core.asynchronous.compiled.head import ImageHead, TorchHead, make_head
 from aegnn_core.asynchronous.compiled.plan import SplineTable
 from aegnn_core.asynchronous.handles import KIND, addresses, array_at, first_rows, handles, parts_at
 from aegnn_core.nn import network
@@ -240,12 +241,122 @@ def test_compiled_code_reads_the_clock() -> None:
     assert 0 <= second - first < 10**9
 
 
-@pytest.mark.parametrize("task", ["recognition", "detection"])
-def test_a_head_with_folded_norms_gives_the_same(task: str) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("name", "task", "sensor", "kind"),
+    [
+        ("graph_grid", "recognition", (160, 120), TorchHead),
+        ("graph_grid", "detection", (150, 117), ImageHead),
+        ("histogram", "detection", (1, 1), ImageHead),
+        ("histogram", "detection", (12, 9), ImageHead),
+        ("histogram", "detection", (77, 130), ImageHead),
+    ],
+)
+def test_a_head_as_it_runs_fastest_gives_the_same(
+    name: str, task: str, sensor: tuple[int, int], kind: type, dtype: torch.dtype
+) -> None:
+    """Also after a few pixels have changed, which is then the same to the bit as all anew."""
     options = {"num_classes": 2} if task == "detection" else {}
-    head = randomize(network("graph_grid", dataset="simulated", task=task, **options).double(), 0).head
-    image = torch.randn(1, 32, 60, 80, dtype=torch.float64)
-    folded = fold_norms(head)
-    assert any(isinstance(module, nn.BatchNorm2d) for module in head.modules())
+    module = randomize(network(name, dataset="simulated", task=task, sensor=sensor, **options).to(dtype), 0)
+    pooling = module.counts if name == "histogram" else module.grid
+    shape = (pooling.channels if name == "histogram" else 32, *pooling.shape[::-1])
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, *shape, dtype=dtype, generator=generator)
+    kernels = np.float32 if dtype == torch.float32 else np.float64
+    heads = [make_head(module.head, shape, kernels)]
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+    for changed in (0, 1, 1, 30, 0):
+        for _ in range(changed):
+            place = [int(torch.randint(size, (1,), generator=generator)) for size in shape]
+            image[0, place[0], place[1], place[2]] += 1
+        heads[1:] = [make_head(module.head, shape, kernels)]
+        with torch.no_grad():
+            answer, anew, reference = heads[0](image), heads[1](image), module.head(image)
+        assert all(type(head) is kind for head in heads)
+        assert torch.equal(answer, anew)
+        assert float((answer - reference).abs().max()) <= tolerance * float(reference.abs().max())
+        assert heads[0].flops <= heads[1].flops
+
+
+class OneConvolution(nn.Module):
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, outputs, 3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return nn.functional.elu(self.conv(image)).permute(0, 2, 3, 1)
+
+
+def test_flops_of_a_head_by_hand() -> None:
+    small, large = (make_head(OneConvolution(8, 16).double(), (8, *shape), np.float64) for shape in ((4, 5), (9, 10)))
+    small(torch.zeros(1, 8, 4, 5, dtype=torch.float64))
+    assert small.flops == 20 * 16 * (2 * 9 * 8 + 1 + 1)
+    image = torch.zeros(1, 8, 9, 10, dtype=torch.float64)
+    large(image)
+    tile = 16 * 2 * 8 * 16 + 32 * 8 + 24 * 16 + 4 * 16 * 2
+    assert large.flops == 5 * 5 * tile
+    image[0, 3, 4, 4] = 1  # in the 4 x 4 pixels of two tiles along each axis
+    large(image)
+    assert large.flops == 4 * tile
+
+
+def test_a_head_that_was_interrupted_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = randomize(network("histogram", dataset="simulated", task="detection", sensor=(40, 30)).double(), 0)
+    head = make_head(module.head, (2, 30, 40), np.float64)
+    image = torch.rand(1, 2, 30, 40, dtype=torch.float64)
+    head(image)
+    with monkeypatch.context() as patch:
+        patch.setattr("aegnn_core.asynchronous.compiled.image_head.run_image_layers", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            head(image + 1)
     with torch.no_grad():
-        torch.testing.assert_close(folded(image), head(image), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(head(image + 1), module.head(image + 1), rtol=1e-9, atol=1e-9)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+class OddHead(nn.Module):
+    """Does with an image what a compiled head could take for something else, or cannot do."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.conv, self.what = nn.Conv2d(3, 3, 3, padding=1), what
+        self.second = nn.Conv2d(3, 3, 3, padding=1, dilation=2 if what == "dilation" else 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = self.conv(image)
+        y = nn.functional.elu(x, alpha=2.0 if self.what == "alpha" else 1.0, inplace=self.what == "in place")
+        if self.what == "before and after":
+            y = x + y
+        elif self.what == "in place":
+            y = y + self.second(x)
+        elif self.what == "function":
+            y = y.sigmoid()
+        elif self.what == "twice":
+            y = nn.functional.elu(y)
+        elif self.what == "sum of the input":
+            y = self.second(y) + image
+        elif self.what == "sum with a later one":
+            y = self.conv(image)
+            y = self.second(image) + y
+        elif self.what == "three":
+            y = image + (image + self.second(y))
+        elif self.what == "dilation":
+            y = self.second(y)
+        return y.permute(0, 2, 3, 1) if self.what != "channels first" else y
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["alpha", "before and after", "in place", "function", "twice", "sum of the input", "sum with a later one",
+     "three", "dilation", "channels first"],
+)  # fmt: skip
+def test_a_head_that_does_something_else_gives_the_same(what: str) -> None:
+    head = OddHead(what).double()
+    image = torch.randn(1, 3, 9, 8, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            make_head(head, (3, 9, 8), np.float64)(image), head(image.clone()), rtol=1e-9, atol=1e-9
+        )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract of all engines: the live answer is the network's on the graph of the rule, whatever came in packets.
 
 Every engine in ``ENGINES`` is held to it, with every network and graph that it does not refuse.

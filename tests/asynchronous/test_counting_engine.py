@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine that only counts: bursts, memory, answers for later times, and a state that goes on."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numbers at the ends of their types: nothing depends on where the clock stands, and nothing is taken for granted."""
 
 import resource

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What engines do when there is no memory: nothing is lost, or the message says what is."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FLOPs against independent counts: torch's own, by hand, and dense against asynchronous."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models that do what a live model might not survive: the right answer, or an error that says what is wrong."""
 
 import warnings

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every layer of PyTorch Geometric that is said to be supported, on every kind of graph, after every single update."""
 
 import warnings

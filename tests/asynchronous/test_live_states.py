@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may happen to a live model between two events: it is saved, copied, interrupted, shared, and damaged."""
 
 import contextlib

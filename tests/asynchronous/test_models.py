@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole models of other people's making: kinds of networks that PyTorch Geometric's examples show, rebuilt."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """However a model of PyTorch Geometric is written or made: it is followed, or a sentence says why not."""
 
 import warnings

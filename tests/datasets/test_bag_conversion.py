@@ -1,5 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bag made of a recording reads back as the same events, with the boxes of the data set as labels."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,10 @@ def test_boxes_of_gen1_become_labels(tmp_path: Path, capsys: pytest.CaptureFixtu
     rows = [(600_000, 1, 2, 50, 40, 0, 1), (800_000, 3, 4, 30, 20, 1, 2), (600_000, 5, 6, 7, 8, 1, 3)]
     np.save(tmp_path / "a_bbox.npy", np.array(rows, fields))
     assert main(["bag", str(tmp_path / "a_td.dat"), "--output", str(tmp_path / "bags")]) == 0
-    assert "10 events in 10 packets, boxes at 2 times" in capsys.readouterr().out
+    assert (
+        "10 events of 304 x 240 px in 10 packets, boxes at 2 times of the classes car, pedestrian"
+        in capsys.readouterr().out
+    )
     bag = tmp_path / "bags" / "a_td"
     stream = read_events(bag)
     assert (stream.width, stream.height) == (304, 240)
@@ -76,18 +81,36 @@ def test_wrong_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no such file" in capsys.readouterr().err
 
 
-def test_boxes_of_another_camera_than_gen1s_are_left_out_and_its_events_are_not(tmp_path: Path) -> None:
-    """Files of Prophesee's 1 Mpx data set look like Gen1's, and their class numbers mean other things."""
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (640, 480)])
+def test_the_sensor_says_which_data_set_the_boxes_are_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], width: int, height: int
+) -> None:
+    """Files of Prophesee's 1 Mpx data set look like Gen1's, and their class numbers mean other things; those of another
+    sensor are left out, and its events are not."""
     rng = np.random.default_rng(1)
-    x, y = rng.integers(1280, size=600), rng.integers(720, size=600)
+    x, y = rng.integers(width, size=600), rng.integers(height, size=600)
     words = np.stack([1000 * np.arange(600), x | y << 14], axis=1).astype("<u4")
-    header = b"% Version 2\n% Width 1280\n% Height 720\n\x0c\x08"
+    header = b"% Version 2\n" + f"% Width {width}\n% Height {height}\n".encode() + b"\x0c\x08"
     (tmp_path / "moorea_td.dat").write_bytes(header + words.tobytes())
     fields = [("t", "u8"), *((name, "f4") for name in "xywh"), ("class_id", "u1"), ("track_id", "u4")]
     np.save(tmp_path / "moorea_bbox.npy", np.array([(600_000, 1, 2, 50, 40, 5, 1)], fields))
-    with pytest.warns(UserWarning, match=r"its sensor of 1280 x 720 px is not that of gen1, .*_bbox\.npy are left out"):
-        bag = convert_to_bag(tmp_path / "moorea_td.dat", tmp_path / "bags")
-    assert (bag.events, bag.labels) == (600, 0)
-    stream = read_events(bag.path)
-    assert (stream.width, stream.height) == (1280, 720)
+    arguments = ["bag", str(tmp_path / "moorea_td.dat"), "--output", str(tmp_path / "bags")]
+    if width == 1280:
+        assert main(arguments) == 0
+        said = (
+            "600 events of 1280 x 720 px in .* at 1 times of the classes pedestrian, two wheeler, car, .*sign, traffic"
+        )
+        (label,) = read_labels(tmp_path / "bags" / "moorea_td")
+        assert label.boxes.tolist() == [(1, 2, 50, 40, 5)]
+    else:
+        message = (
+            r"its sensor of 640 x 480 px is not that of gen1 \(304 x 240 px; car, pedestrian\) or 1mpx \(1280 x 720 px;"
+            r" .*_bbox\.npy are left out"
+        )
+        with pytest.warns(UserWarning, match=message):
+            assert main(arguments) == 0
+        said = "600 events of 640 x 480 px in .*, boxes at 0 times$"
+    assert re.search(said, capsys.readouterr().out.strip())
+    stream = read_events(tmp_path / "bags" / "moorea_td")
+    assert (stream.width, stream.height) == (width, height)
     assert_array_equal(stream.events["x"], x)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets are found in their original layout and in AEGNN's, read to the last number, and missed in one sentence."""
 
 from pathlib import Path
@@ -6,12 +7,23 @@ import numpy as np
 import pytest
 
 from aegnn_core.datasets import EventDataset, MissingFilesError, ncars, nmnist, open_dataset
-from aegnn_core.datasets.gen1 import large_enough
+from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.datasets.ncaltech101 import split_letters
 from aegnn_core.datasets.samples import EventSamples
 from aegnn_core.events import Downsampler, EventFormatError, Letterbox
 from aegnn_core.graph import GraphConfig
-from tests.datasets.tiny_datasets import aer_bytes, annotation, dat_bytes, write, write_gen1, write_ncaltech101
+from tests.datasets.tiny_datasets import (
+    aer_bytes,
+    annotation,
+    dat_bytes,
+    random_rows,
+    write,
+    write_dsec_det,
+    write_dvs_gesture,
+    write_gen1,
+    write_ncaltech101,
+    write_one_megapixel,
+)
 from tests.recordings import REAL
 
 
@@ -224,8 +236,77 @@ def test_gen1_refuses_other_arrays_for_boxes(tmp_path: Path) -> None:
         (40, 9.9, False),
     ],
 )
-def test_a_box_is_large_enough_for_the_evaluation_of_gen1(w: float, h: float, counts: bool) -> None:
-    assert large_enough(np.array([w], np.float32), np.array([h], np.float32)).tolist() == [counts]
+def test_a_box_is_large_enough_for_the_evaluation_of_prophesees_data_sets(w: float, h: float, counts: bool) -> None:
+    for name, size in (("gen1", 1.0), ("1mpx", 2.0)):  # whose limits are twice as large
+        counted = FORMATS[name].counts
+        assert counted is not None
+        assert counted(np.array([size * w], np.float32), np.array([size * h], np.float32)).tolist() == [counts]
+
+
+def test_the_1_mpx_data_set(tmp_path: Path) -> None:
+    write_one_megapixel(tmp_path)
+    for split, number, time in (("training", 0, "ts"), ("validation", 1, "t"), ("test", 2, "t")):
+        dataset = open_dataset("1mpx", split, task="detection", root=tmp_path)
+        assert dataset.form.labels[5:] == ("traffic sign", "traffic light")
+        item = dataset[0]
+        assert (item.stream.width, item.stream.height) == (1280, 720)
+        assert rows(dataset, 0) == random_rows(number, 300, 1_000_000, 1280, 720)
+        assert item.boxes is not None, time
+        assert item.boxes["class_id"].tolist() == list(range(7))
+        # What is too early or too small does not count; what is only left out of the mean does.
+        (moment,) = dataset.form.boxes_by_moment(item.boxes).items()
+        assert (moment[0], moment[1]["class_id"].tolist()) == (700_000, [2, 3, 5, 6])
+    assert dataset.form.evaluated_labels == ("pedestrian", "two wheeler", "car")
+
+
+def test_dsec_det(tmp_path: Path) -> None:
+    """Times are those of the clock, which events count from the file's offset."""
+    write_dsec_det(tmp_path)
+    counts = {"training": 41, "validation": 6, "test": 13}
+    for split, count in counts.items():
+        dataset = open_dataset("dsec_det", split, task="detection", root=tmp_path)
+        assert len(dataset) == count
+    names = [item.events.parts[-4] for item in dataset.recordings]
+    assert (names[0], names[3], names[-1]) == ("thun_01_a", "interlaken_00_a", "zurich_city_15_a")
+    assert dataset[3].boxes is not None
+    offset = 49_599_300_523
+    assert dataset[3].boxes.tolist() == [
+        (offset + 4_000, 1.5, 2, 30, 40, 2, 7),
+        (offset + 54_000, 9, 8, 7, 6, 7, 300),
+    ]
+    stream = dataset[3].stream
+    assert (stream.width, stream.height, stream.events["t"].tolist()) == (640, 480, [offset, offset + 54_000])
+    (tmp_path / "dsec_det/test/thun_02_a/object_detections/left/tracks.npy").unlink()
+    with pytest.raises(
+        MissingFilesError, match=r"1 of 26 files .*, the first is test/thun_02_a/object_detections/left"
+    ):
+        open_dataset("dsec_det", "test", task="detection", root=tmp_path)
+
+
+def test_dvs_gesture(tmp_path: Path) -> None:
+    """A file of events has many recordings, from the first to the last time of each label."""
+    write_dvs_gesture(tmp_path)
+    people = {"training": [1, 2, 3, 4], "validation": [5], "test": [6]}
+    for split, users in people.items():
+        dataset = open_dataset("dvs_gesture", split, task="recognition", root=tmp_path)
+        assert [int(item.events.stem[4:6]) for item in dataset.recordings] == [user for user in users for _ in range(2)]
+    assert [dataset[number].label for number in range(2)] == [0, 10]
+    assert dataset.form.labels[10] == "other gestures"
+    every = random_rows(6, 500, 10_000_000, 128, 128)
+    for number, (first, last) in enumerate([(every[100][0], every[200][0]), (every[250][0], 9_000_000)]):
+        assert rows(dataset, number) == [row for row in every if first <= row[0] <= last]
+    labels = tmp_path / "dvs_gesture/DvsGesture/user06_led_labels.csv"
+    labels.write_text("class,startTime_usec,endTime_usec\n1,10000001,10000002\n")
+    empty = open_dataset("dvs_gesture", "test", task="recognition", root=tmp_path)
+    with pytest.raises(EventFormatError, match=r"user06_led.aedat: has no events from 10000001 to 10000002 µs"):
+        empty[0]
+    for text, message in (
+        ("label\n1", "begins with label, expected class,"),
+        ("12,1,2", "a row is 12,1,2, expected a"),
+    ):
+        labels.write_text(text if text[0] == "l" else f"class,startTime_usec,endTime_usec\n{text}\n")
+        with pytest.raises(EventFormatError, match=f"user06_led_labels.csv: {message}"):
+            open_dataset("dvs_gesture", "test", task="recognition", root=tmp_path)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +320,7 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(MissingFilesError, match=r"holds no files \*_td.dat and \*_bbox.npy; expected there"):
         open_dataset("gen1", "test", task="detection")
     with pytest.raises(
-        ValueError, match="unknown data set 'cifar10', known are ncars, ncaltech101, gen1, nmnist, rosbag"
+        ValueError, match="unknown data set 'cifar10', known are ncars, ncaltech101, gen1, 1mpx, dsec_det, nmnist"
     ):
         open_dataset("cifar10", "test", task="recognition")
     with pytest.raises(ValueError, match="unknown split 'val', known are training, validation, test"):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scenes of real recordings: every car has its box, hides what is behind it, and four scenes fit side by side."""
 
 from itertools import islice

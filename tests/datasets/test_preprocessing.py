@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Preprocessing goes on where it was stopped, however that was, and says what stops it."""
 
 from __future__ import annotations

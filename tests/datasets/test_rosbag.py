@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder of bags with labels is a data set: read, evaluated, and refused in one sentence where it is not one."""
 
 from __future__ import annotations

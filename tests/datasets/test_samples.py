@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Samples are what a live model would have seen until a moment, with what is true then."""
 
 from __future__ import annotations

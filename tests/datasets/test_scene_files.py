@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`aegnn simulate` writes scenes that read back with the same events, sensor and boxes, whatever the format."""
 
 from pathlib import Path

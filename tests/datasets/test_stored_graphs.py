@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stored graphs are those that would be built anew, to the last bit, and none of another rule or recording is taken."""
 
 from __future__ import annotations

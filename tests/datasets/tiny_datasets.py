@@ -1,13 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets of a few recordings, in the exact formats of the field."""
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
+import h5py
 import numpy as np
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from aegnn_core.datasets.dsec_det import drives
 from aegnn_core.datasets.ncaltech101 import split_letters
 from aegnn_core.events import EventStream, make_events
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
@@ -82,6 +86,59 @@ def write_gen1(root: Path, split: str = "training", area: tuple[int, int] = (304
         rows = [(300_000, 1, 2, 60, 40, 0), (600_000, 1, 2, 60, 40, 1), (600_000, 3, 4, 8, 90, 0)]
         rows += [(900_000, 5, 6, 33.5, 44.5, 0), (900_000, 100, 90, 20, 50, 1), (5_000_000, 5, 6, 70, 80, 0)]
         np.save(root / "gen1" / split / f"{number}_bbox.npy", np.array([(*row, 1, 7) for row in rows], fields))
+
+
+def write_one_megapixel(root: Path) -> None:
+    """A recording per split, with either name of the time, and boxes of all classes: one is too early, one too short,
+    and one has too small a diagonal."""
+    fields = [(name, "f4") for name in "xywh"]
+    fields += [("class_id", "u4"), ("track_id", "u4"), ("class_confidence", "f4")]
+    sizes = [(90, 80), (90, 19.9), (90, 80), (50, 40), (40, 40), (60, 20), (21, 60)]
+    for number, (folder, time) in enumerate((("train", "ts"), ("val", "t"), ("test", "t"))):
+        place = root / "1mpx" / folder
+        header = b"% Version 2\n% Height 720\n% Width 1280\n"
+        content = dat_bytes(*random_rows(number, 300, 1_000_000, 1280, 720))
+        write(place / "moorea_td.dat", header + bytes([12, 8]) + content[content.index(bytes([0, 8])) + 2 :])
+        rows = [(700_000 if n else 500_000, 8, 9, *size, n, n, 1) for n, size in enumerate(sizes)]
+        np.save(place / "moorea_bbox.npy", np.array(rows, [(time, "u8"), *fields]))
+
+
+def write_dsec_det(root: Path) -> None:
+    """All drives, with two events and two boxes each."""
+    fields = [("t", "<u8"), *((name, "<f8") for name in "xyhw"), ("class_id", "u1"), ("class_confidence", "<f8")]
+    fields.append(("track_id", "<u8"))
+    offset = 49_599_300_523
+    rows = [(offset + 54_000, 9, 8, 6, 7, 7, 0.5, 300), (offset + 4_000, 1.5, 2, 40, 30, 2, 0.9, 7)]
+    tracks = np.array(rows, fields)
+    for split, names in ((split, drives(split)) for split in ("training", "validation", "test")):
+        for name in names:
+            drive = root / "dsec_det" / ("test" if split == "test" else "train") / name
+            for folder in ("events/left", "object_detections/left"):
+                (drive / folder).mkdir(parents=True)
+            np.save(drive / "object_detections/left/tracks.npy", tracks)
+            with h5py.File(drive / "events/left/events.h5", "w") as file:
+                columns = {"t": ("u4", (0, 54_000)), "x": ("u2", (5, 639)), "y": ("u2", (6, 7)), "p": ("u1", (0, 1))}
+                for column, (kind, values) in columns.items():
+                    file[f"events/{column}"] = np.array(values, kind)
+                file["ms_to_idx"] = np.arange(55, dtype="u8")
+                file["t_offset"] = np.int64(offset)
+
+
+def write_dvs_gesture(root: Path) -> None:
+    """Five people to train on and one to test on, in AEDAT 3.1, with two gestures each."""
+    place = root / "dvs_gesture" / "DvsGesture"
+    for user in range(1, 7):
+        every = random_rows(user, 500, 10_000_000, 128, 128)
+        content = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+        for start in range(0, 500, 90):
+            packet = every[start : start + 90]
+            content += struct.pack("<2h6i", 1, 1, 8, 4, 0, len(packet), len(packet), len(packet))
+            content += b"".join(struct.pack("<Ii", x << 17 | y << 2 | p << 1 | 1, t) for t, x, y, p in packet)
+        write(place / f"user{user:02d}_led.aedat", content)
+        labels = f"class,startTime_usec,endTime_usec\n1,{every[100][0]},{every[200][0]}\n11,{every[250][0]},9000000\n"
+        write(place / f"user{user:02d}_led_labels.csv", labels.encode())
+    write(place / "trials_to_train.txt", "".join(f"user{user:02d}_led.aedat\n" for user in (3, 1, 2, 5, 4)).encode())
+    write(place / "trials_to_test.txt", b"user06_led.aedat\n")
 
 
 def bag_stream(seed: int, width: int = 40, height: int = 30) -> EventStream:

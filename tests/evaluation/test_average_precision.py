@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Average precision is COCO's."""
 
 import json
@@ -38,6 +39,9 @@ def test_a_case_by_hand() -> None:
     assert found.ap75 == 0
     assert found.ap == pytest.approx(0.5 * 51 / 101 / 2 * 3 / 10)
     assert found.per_class["pedestrian"] == 0
+    # The 1 Mpx data set has classes that do not count in the mean.
+    cars = average_precision(TRUTH, predictions, LABELS, ["car"])
+    assert (cars.ap, cars.ap50, cars.per_class) == (pytest.approx(2 * found.ap), 2 * found.ap50, found.per_class)
 
 
 @pytest.mark.parametrize("seed", range(5))

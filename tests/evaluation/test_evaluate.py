@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation asks the dense and the live model at the right moments, and compares both with what is true."""
 
 import json

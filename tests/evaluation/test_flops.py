@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command that counts FLOPs per event, and what it is made of."""
 
 import json
@@ -26,3 +27,11 @@ def test_a_window_that_the_stream_does_not_fill_is_refused() -> None:
     model = network("graph_res", dataset="ncars")
     with pytest.raises(ValueError, match="more than the window's 20 events, found 20"):
         flops_per_event(model, simulated_stream(model.sensor, 20), 20)
+
+
+def test_two_runs_of_the_command_say_the_same(tmp_path: Path) -> None:
+    files = [tmp_path / f"{run}.json" for run in range(2)]
+    for file in files:
+        assert main(["flops", "--dataset", "ncars", "--window", "100", "--events", "2", "--json", str(file)]) == 0
+
+    assert files[0].read_text() == files[1].read_text()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A replayed bag gives the live model's answers at the recording's times, in the camera's pixels, and its figures."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One rule for what an event is, at every door that lets events in."""
 
 from collections.abc import Callable

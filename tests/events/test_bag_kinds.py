@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags as they lie about: of ROS 1, under an older name, split, compressed, of two cameras, and hostile ones."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decoders: hand-made words, plain Python twins on random words, splits, flaws, and three real bags."""
 
 from __future__ import annotations
@@ -147,12 +148,23 @@ def mono_by_hand(words, width, height, time_base):
     return found, 0, outside, 0
 
 
+def event_array_by_hand(words, width, height, _):
+    found, outside = [], 0
+    for x, y, sec, nanosec, p in words.tolist():
+        if x < width and y < height:
+            found.append((sec * 1_000_000 + nanosec // 1000, x, y, int(p > 0)))
+        else:
+            outside += 1
+    return found, 0, outside, 0
+
+
 TWINS = {
     "evt3": lambda words, width, height, _: evt3_by_hand(words, width, height),
     "libcaer_cmp": libcaer_cmp_by_hand,
     "libcaer": libcaer_by_hand,
     "mono": mono_by_hand,
     "trigger": lambda words, *_: ([], 0, 0, 0),
+    "event_array": event_array_by_hand,
 }
 
 sides = st.integers(1, 1 << 16)

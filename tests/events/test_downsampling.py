@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Downsampling: as ten lines of NumPy for any sensors and packets, and even where the ratio is not whole."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Event arrays of ROS 1 and ROS 2 bags decode to the events that were written, and flawed ones say what is wrong."""
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from aegnn_core.events import EventFormatError, read_events
-from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES, decode_event_array
+from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES, decode_event_array, read_event_array
 from aegnn_core.events.rosbag import read_event_arrays
 
 START = 1_500_000_000
@@ -60,6 +61,10 @@ def write_bag(path: Path, kind: str, messages: list[list], sizes: tuple = ((240,
 @pytest.mark.parametrize("frame", ["", "d", "dv", "dvs", "dvs4"])  # moves the events to every alignment
 def test_arrays_decode(tmp_path: Path, kind: str, name: str, frame: str) -> None:
     path = write_bag(tmp_path / name, kind, [EVENTS[:1], [], EVENTS[1:]], frame=frame)
+    store = make_store(Stores.ROS2_KILTED, kind)
+    message = bytes(store.serialize_cdr(make_message(store, kind, EVENTS, frame, (240, 180)), kind))
+    array = read_event_array(message, "cdr")
+    assert (array.stamp, array.frame_id, len(array.words)) == (START * 10**9 + 5, frame, 3)
     stream = read_events(path)
     assert (stream.width, stream.height) == (240, 180)
     first = START * 1_000_000 + 999_999

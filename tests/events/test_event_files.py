@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings: every format from bytes made here, every kind of bad input, and the real samples element by element."""
 
 from __future__ import annotations
@@ -396,8 +397,10 @@ def test_bad_arrays_say_what_is_wrong(tmp_path, array, message):
 
 def test_bad_npz_files_say_what_is_wrong(tmp_path):
     path = tmp_path / "a.npz"
-    np.savez(path, a=THREE)
-    with pytest.raises(EventFormatError, match=r"a\.npz: holds the arrays \['a'\], expected t, x, y and p, or events"):
+    np.savez(path, a=THREE, b=THREE)
+    with pytest.raises(
+        EventFormatError, match=r"a\.npz: holds the arrays \['a', 'b'\], expected t, x, y and p, or events"
+    ):
         read_events(path)
     np.savez(path, **{name: THREE[name][: 3 if name == "t" else 2] for name in "txyp"})
     with pytest.raises(EventFormatError, match="columns have the shapes"):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """EVT3 encoder: encode, then decode, is the identity; vectors are used where they pay."""
 
 from __future__ import annotations

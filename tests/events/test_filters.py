@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Filters: five events by hand, NumPy twins, and packets that do not matter where a filter has a state."""
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from aegnn_core.events import (
     remove_pixels,
     rescale,
 )
+from aegnn_core.events.filters import PixelRateLimit, background_activity
 
 WIDTH, HEIGHT = 6, 4
 
@@ -77,6 +79,48 @@ def test_refractory_period_equals_its_twin_in_any_packets(events, cut, period_us
     state = refractory_state(WIDTH, HEIGHT)
     parts = [refractory_period(part, period_us, WIDTH, HEIGHT, state) for part in (events[:cut], events[cut:])]
     np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+def supported_by_hand(events, period_us):
+    kept, last = [], {}
+    for event in events:
+        t, x, y = int(event["t"]), int(event["x"]), int(event["y"])
+        around = [(x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
+        if any(t - last[pixel] <= period_us for pixel in around if pixel in last):
+            kept.append(event)
+        last[x, y] = t
+    return np.array(kept, events.dtype)
+
+
+def limited_by_hand(events, most):
+    kept, seconds = [], {}
+    for event in events:
+        pixel, t = (int(event["x"]), int(event["y"])), int(event["t"])
+        began, count = seconds.get(pixel, (t, 0))
+        began, count = (t, 1) if t - began >= 1_000_000 else (began, count + 1)
+        seconds[pixel] = (began, count)
+        if count <= most:
+            kept.append(event)
+    return np.array(kept, events.dtype)
+
+
+@given(events=streams, cut=st.integers(0, 60), period_us=st.integers(0, 300), most=st.integers(1, 5))
+def test_noise_filters_equal_their_twins_in_any_packets(events, cut, period_us, most):
+    events = ordered(events)
+    parts = (events[:cut], events[cut:])
+    state = refractory_state(WIDTH, HEIGHT)
+    found = [background_activity(part, period_us, WIDTH, HEIGHT, state) for part in parts]
+    np.testing.assert_array_equal(np.concatenate(found), supported_by_hand(events, period_us))
+    events["t"] *= 10_000
+    limit = PixelRateLimit(most, WIDTH, HEIGHT)
+    np.testing.assert_array_equal(np.concatenate([limit(part) for part in parts]), limited_by_hand(events, most))
+
+
+def test_noise_filters_say_what_they_want():
+    with pytest.raises(ValueError, match="background activity period is -1 µs"):
+        background_activity(FIVE, -1, WIDTH, HEIGHT)
+    with pytest.raises(ValueError, match="highest rate of a pixel is 0 Hz"):
+        PixelRateLimit(0, WIDTH, HEIGHT)
 
 
 def test_region_of_interest_becomes_a_sensor_of_its_own():

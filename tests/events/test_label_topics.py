@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labels written beside events read back as the same boxes and classes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A camera's picture on a model's sensor: as large as it fits, in its shape, and back to the camera's pixels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """After lost packets, decoders give events that were sent or none: nothing is made of what did not come."""
 
 from __future__ import annotations

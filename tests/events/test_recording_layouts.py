@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layouts in which the field keeps its recordings: each written here by hand from its description, and read back."""
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegnn_core.events import EVENT_DTYPE, EventFormatError, make_events, read_events
+from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
 from aegnn_core.events.files.ecf import decode_ecf
 from aegnn_core.events.files.hdf5 import LAYOUTS
 from aegnn_core.events.files.header import parse_geometry
@@ -71,11 +73,42 @@ def text(order, unit=1.0, separator=" ", decimals=0):
         ("named.csv", "p,t,x,y\n" + text("ptxy", separator=","), None),
         ("ncars.txt", text("xytp"), None),
         ("tabs.txt", text("txyp", separator="\t"), None),
+        ("mark.csv", "\ufefft,x,y,p\r\n" + text("txyp", separator=",").replace("\n", "\r\n"), None),
+        ("quoted.csv", '"t","x","y","p"\n' + text("txyp", separator=","), None),
+        ("index.csv", ",t,x,y,p\n" + "".join(f"0,{line}\n" for line in text("txyp", separator=",").split()), None),
+        ("unit.csv", "x,y,timestamp [ns],pol\n" + text("xytp", 1e3, separator=","), None),
+        ("unit.csv", "t_ms,x,y,p\n" + text("txyp", 1e-3, separator=",", decimals=3), None),
+        (
+            "words.csv",
+            "x,y,t,on\n" + text("xytp", separator=",").replace(",1\n", ",True\n").replace(",0\n", ",off\n"),
+            None,
+        ),
+        ("size.csv", "%geometry:640,480\n" + text("xypt", separator=","), (640, 480)),
+        ("size.txt", "# width 346\n# height = 260\n" + text("txyp"), (346, 260)),
+        ("other.txt", text("tpxy", 1e-6, decimals=6), None),
+        ("other.txt", text("pxyt", 1e-6, decimals=6), None),
     ],
 )
 def test_text_says_its_order_and_unit_by_its_numbers(tmp_path, name, content, size):
     (tmp_path / name).write_text(content)
     assert_reads(tmp_path / name, size=size)
+
+
+def test_text_of_16_bits_and_a_last_line_that_is_cut_off(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text(text("txyp", 1e-6, decimals=6), "utf16")
+    assert_reads(path)
+    path.write_text(text("txyp", 1e-6, decimals=6)[:-3])
+    with pytest.warns(UserWarning, match=r"a\.txt: cut off, its last line '[\d. ]+' is left out"):
+        assert_reads(path, EVENTS[:-1])
+
+
+def test_columns_in_no_known_order_are_refused(tmp_path):
+    """In place of the usual order, whose error would be about another column than is meant."""
+    path = tmp_path / "a.txt"
+    path.write_text("".join(text("txyp", 1e-6, decimals=6).splitlines(keepends=True)[::-1]))
+    with pytest.raises(EventFormatError, match=r"a\.txt: its columns are in no known order, such as txyp.* columns="):
+        read_events(path)
 
 
 def test_order_and_unit_of_text_can_be_told(tmp_path):
@@ -126,6 +159,20 @@ def test_npy_with_times_in_seconds(tmp_path):
     events["polarity"] = 2 * EVENTS["p"].astype(int) - 1
     np.save(tmp_path / "a.npy", events)
     assert_reads(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("order", ["txyp", "xypt"])
+def test_arrays_with_a_side_more_or_the_other_way_round(tmp_path, order):
+    path = tmp_path / "a.npy"
+    np.save(path, table(order).T)
+    assert_reads(path)
+    np.save(path, EVENTS[:, None])
+    assert_reads(path)
+    path = tmp_path / "a.npz"
+    np.savez(path, **{name: EVENTS[name][:, None] for name in "txyp"})
+    assert_reads(path)
+    np.savez(path, recording=table(order))
+    assert_reads(path)
 
 
 def test_n_imagenet(tmp_path):
@@ -192,6 +239,16 @@ def test_event_utils_has_seconds_and_a_resolution(tmp_path):
         file.attrs["sensor_resolution"] = (260, 346)
         write_group(file.create_group("events"), names="ts xs ys ps", t=EVENTS["t"] / 1e6, p=EVENTS["p"].astype(bool))
     assert_reads(path, size=(346, 260))
+
+
+@pytest.mark.parametrize("stated", [[180, 240], [240, 180], [180, 240, 2], "240x180", np.bytes_("240 x 180")])
+def test_columns_without_a_group_and_resolutions_of_any_kind(tmp_path, stated):
+    """Neither order of the sides is a rule, but sensors are not higher than wide."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        write_group(file, EVENTS[:150])
+        file.attrs["sensor_resolution"] = stated
+    assert_reads(path, EVENTS[:150], (240, 180))
 
 
 def test_v2e_has_one_table(tmp_path):
@@ -417,6 +474,8 @@ def evt4(events):
         ("% format EVT21;height=320;width=320\n% end\n", evt21(EVENTS, False)),
         ("% evt 2.1\n% geometry 320x320\n% endianness little\n% system_ID 49\n", evt21(EVENTS, False)),
         ("% evt 2.1\n% geometry 320x320\n% system_ID 49\n", evt21(EVENTS, True)),
+        ("% evt 2.1\n% geometry 320x320\n", evt21(EVENTS, True)),
+        ("% format EVT21;height=320;width=320\n% end\n", evt21(EVENTS, True)),
         ("% format EVT4;height=320;width=320\n% end\n", evt4(EVENTS)),
         ("% evt 4.0\n% geometry 320x320\n% end\n", evt4(EVENTS)),
     ],
@@ -425,6 +484,15 @@ def test_evt21_in_both_byte_orders_and_evt4(tmp_path, header, payload):
     path = tmp_path / "a.raw"
     path.write_bytes(header.encode() + payload)
     assert_reads(path, size=(320, 320))
+
+
+def test_words_of_another_encoding_than_the_header_says_are_refused(tmp_path):
+    path = tmp_path / "a.raw"
+    path.write_bytes(b"% evt 2.0\n" + encode_evt3(random_events(3000), Evt3EncoderState()))
+    with pytest.raises(
+        EventFormatError, match=r"a\.raw: \d+ words are not of EVT2, as the header calls them, and only"
+    ):
+        read_events(path)
 
 
 def test_runs_of_evt21_and_evt4_are_pixels_beside_each_other(tmp_path):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """rosbag2 without ROS: what is written reads back, looks like a driver's bag, and flawed bags say what is wrong."""
 
 from __future__ import annotations

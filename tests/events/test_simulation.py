@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulated scenes: the sensor model against hand-computed events, the renderer against NumPy, scenes as a whole."""
 
 from __future__ import annotations

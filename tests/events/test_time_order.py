@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time order: late events are lifted, jumps are refused, and packets do not matter."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The graph rule word by word: slow, over all pairs of nodes, and obviously right."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graphs have exactly the nodes and edges of the rule."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A graph configuration checks itself, and says which value would be right."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A rule on a command line is the same rule again."""
 
 from __future__ import annotations

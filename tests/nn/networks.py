@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks for tests: random weights and statistics of a size that makes every layer count."""
 
 import torch

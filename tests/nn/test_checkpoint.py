@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model files carry all that their use needs, and say what is wrong with them."""
 
 import json
@@ -193,7 +194,7 @@ def test_unknown_names_paths_and_devices_are_refused(tmp_path: Path, trained: Tr
 
 
 @pytest.mark.parametrize(
-    "name", ["scenes_detector", "scenes_graph_detector", "scenes_recognizer", "nmnist", "nmnist_anytime"]
+    "name", ["scenes_detector", "scenes_graph_detector", "scenes_recognizer", "ncars", "nmnist", "nmnist_anytime"]
 )
 def test_packaged_models_load_and_are_small(name: str) -> None:
     assert name in packaged_models()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The head that looks at the rectangle with the events: where it is, how large and how many make no difference."""
 
 import numpy as np

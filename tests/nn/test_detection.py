@@ -1,10 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes out of a grid: decoding, suppression, and a loss that leads to the true boxes."""
 
 import numpy as np
 import pytest
 import torch
 
-from aegnn_core.nn.detection import GridPrediction, decode_grid, detection_loss, intersection_over_union, suppress
+from aegnn_core.nn.detection import (
+    GridPrediction,
+    decode_grid,
+    detect,
+    detection_loss,
+    intersection_over_union,
+    suppress,
+)
 
 SENSOR = (80, 60)
 
@@ -40,6 +48,23 @@ def test_suppression_keeps_the_best_of_each_class_and_clips_to_the_sensor() -> N
     assert found[2][["x", "y", "w", "h"]].tolist() == (70, 50, 10, 10)
     (found,) = suppress(prediction(boxes, [0.9, 0.8, 0.7, 0.6, 0.1], [0, 0, 1, 1, 0]), SENSOR, max_detections=1)
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("stride", [None, (10, 12)])
+@pytest.mark.parametrize(
+    ("score_threshold", "iou_threshold", "most"), [(0.0, 0.3, 100), (0.3, 0.5, 100), (0.1, 0.9, 7)]
+)
+def test_detections_of_an_output_are_those_of_its_decoded_grid(
+    stride: tuple[float, float] | None, score_threshold: float, iou_threshold: float, most: int
+) -> None:
+    output = 3 * torch.randn(2, 6, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    output[0, 0, 0], output[0, 1, 1, 4], output[0, 1, 2, :4] = torch.nan, -1_000, 1_000
+    options = (score_threshold, iou_threshold, most)
+    expected = suppress(decode_grid(output, SENSOR, stride), SENSOR, *options)
+    for found, reference in zip(detect(output, SENSOR, stride, *options), expected, strict=True):
+        assert len(found) > 3
+        for name in found.dtype.names or ():
+            np.testing.assert_allclose(found[name], reference[name], rtol=1e-6, atol=1e-5)
 
 
 def test_nothing_above_the_threshold_is_an_empty_array() -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks by name: sizes of the papers, batches, gradients, errors."""
 
 from itertools import pairwise

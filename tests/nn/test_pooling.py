@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pooled graphs: voxels fixed at the sensor's origin, maxima, and edges between voxels."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The spline convolution is the formula, whichever way it is computed."""
 
 import itertools

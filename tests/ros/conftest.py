@@ -1,14 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
 """Untrained models in files, and a node in the test process that talks to an event detector in another one."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Classification, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
@@ -40,6 +41,7 @@ from aegnn_core.nn.networks import network
 from aegnn_ros.conversions import nanoseconds, packet_message
 from aegnn_ros.lifecycle_client import LifecycleClient
 from aegnn_ros.node_process import NodeProcess
+from aegnn_ros.parameters import DetectorParameters
 from aegnn_ros.replay import DRIVER_QOS, replay
 from aegnn_ros.share import large_packet_profile
 from tests.conftest import claimed_ros_domain
@@ -47,6 +49,9 @@ from tests.conftest import claimed_ros_domain
 LABELS = {"detection": ("car", "pedestrian"), "recognition": ("car", "pedestrian", "clutter")}
 
 COUNTS = ("packets", "packets_lost", "packets_dropped", "packets_malformed", "events")
+
+#: No packet gets lost on its way to a node that is kept from running for a while.
+PATIENT = {"queue_depth": 1000}
 
 #: An answer that takes longer than this is lost [s]; all requests of the tests may be made twice.
 ASK_AGAIN_S = 15.0
@@ -82,11 +87,13 @@ def packets() -> list[RecordedPacket]:
 class Conversation:
     """A node that publishes events to ``/event_detector`` and keeps all that comes back, by topic."""
 
-    def __init__(self, node: Node, process: NodeProcess) -> None:
-        self.node, self.process = node, process
-        self.lifecycle = LifecycleClient(node, "/event_detector")
+    def __init__(self, node: Node, process: NodeProcess, parameters: Parameters) -> None:
+        self.node, self.process, self.parameters = node, process, parameters
+        # First of all: a node that knows the clients, because it has answered, knows what was there before them, too.
         self.advertise()
+        self.lifecycle = LifecycleClient(node, "/event_detector")
         self._reload_model = node.create_client(Trigger, "/event_detector/reload_model")
+        self._enable = node.create_client(SetBool, "/event_detector/enable")
         self._set_parameters = node.create_client(SetParameters, "/event_detector/set_parameters")
         self.received: dict[str, list[Any]] = {}
         for topic, kind in (
@@ -128,9 +135,44 @@ class Conversation:
 
     def activate(self) -> None:
         """Bring an inactive detector to active and wait until it listens."""
+        earlier = self._subscriptions()  # we may not have heard yet that they are gone
         assert self.lifecycle.change_state(Transition.TRANSITION_ACTIVATE)
+        self.wait(lambda: self._subscriptions() - earlier)
         self.wait(self.publisher.get_subscription_count)
-        time.sleep(0.3)  # that we see its subscription does not mean that it sees our publisher
+
+    def _subscriptions(self) -> set[bytes]:
+        """Those to our events, each with a name that none had before."""
+        found = self.node.get_subscriptions_info_by_topic("/event_detector/events")
+        return {bytes(subscription.endpoint_gid) for subscription in found}
+
+    def clean_up(self) -> None:
+        """Bring an active or inactive detector to unconfigured."""
+        if self.lifecycle.state() == "active":
+            assert self.lifecycle.change_state(Transition.TRANSITION_DEACTIVATE)
+        if self.lifecycle.state() == "inactive":
+            assert self.lifecycle.change_state(Transition.TRANSITION_CLEANUP)
+
+    @contextmanager
+    def unconfigured(self, **parameters: str | int | float) -> Iterator[None]:
+        """An active detector is unconfigured, with all parameters at their defaults but these and the model.
+
+        After the block it is active again, with the parameters that it was started with.
+        """
+        self.clean_up()
+        self.forget()
+        defaults = asdict(DetectorParameters()) | {"model": self.parameters["model"]}
+        self._set_parameters_to(defaults | parameters)
+        try:
+            yield
+        finally:
+            self.clean_up()
+            self._set_parameters_to(defaults | self.parameters)
+            assert self.configure()
+            self.activate()
+
+    def _set_parameters_to(self, parameters: Mapping[str, Any]) -> None:
+        for result in self._set(**parameters):
+            assert result.successful, result.reason
 
     def forget(self) -> None:
         """Empty ``received``."""
@@ -154,24 +196,35 @@ class Conversation:
         return {value.key: value.value for value in messages[-1].status[0].values}
 
     def counts(self) -> dict[str, int]:
-        """The counts of packets and events in diagnostics."""
-        values = self.diagnostics()
+        """The counts of packets and events, once everything is worked off."""
+        values = self.settle()
         return {name: int(values[name]) for name in COUNTS}
 
-    def settle(self) -> None:
-        """Wait until the detector has worked off what waits in its queue."""
-        before, now = "", self.diagnostics()["packets"]
-        while now != before:
-            before, now = now, self.diagnostics()["packets"]
+    def settle(self) -> dict[str, str]:
+        """Wait until the detector has worked off what was sent, and return the values of its status.
+
+        That is when nothing waits, and nothing has changed between one status and the next.
+        """
+        before, now = {}, self.diagnostics()
+        while any(now[name] != before.get(name) for name in (*COUNTS, "resets")) or float(now["queue_kb"]):
+            before, now = now, self.diagnostics()
+        return now
 
     def set_parameter(self, name: str, value: Any) -> SetParametersResult:
         """What ``ros2 param set`` does."""
-        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        return self._call(self._set_parameters, request).results[0]
+        return self._set(**{name: value})[0]
+
+    def _set(self, **parameters: Any) -> Sequence[SetParametersResult]:
+        messages = [Parameter(name, value=value).to_parameter_msg() for name, value in parameters.items()]
+        return self._call(self._set_parameters, SetParameters.Request(parameters=messages)).results
 
     def reload_model(self) -> Trigger.Response:
         """What ``ros2 service call …/reload_model`` does."""
         return self._call(self._reload_model, Trigger.Request())
+
+    def enable(self, data: bool) -> SetBool.Response:
+        """What ``ros2 service call …/enable`` does."""
+        return self._call(self._enable, SetBool.Request(data=data))
 
     def _call(self, client: Client, request: Any) -> Any:
         self.wait(partial(client.wait_for_service, 0.1))
@@ -191,17 +244,11 @@ def ask(client: Client, request: Any, check: Callable[[], None] = lambda: None) 
     raise TimeoutError(f"{client.srv_name} did not answer")
 
 
-def start_player(*arguments: object, domain: int | None = None) -> subprocess.Popen[str]:
-    """Start ``play_events`` with these arguments, on the topic of the detector ``/event_detector``.
-
-    The detector may be in another ROS domain than the present test's, where it serves several tests.
-    """
-    environment = os.environ | ({} if domain is None else {"ROS_DOMAIN_ID": str(domain)})
+def start_player(*arguments: object) -> subprocess.Popen[str]:
+    """Start ``play_events`` with these arguments, on the topic of the detector ``/event_detector``."""
     command = [sys.executable, "-m", "aegnn_ros.bag_player", *map(str, arguments)]
     remapping = ["--ros-args", "-r", "/event_camera/events:=/event_detector/events"]
-    return subprocess.Popen(
-        [*command, *remapping], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.Popen([*command, *remapping], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @contextmanager
@@ -230,4 +277,4 @@ def spinning_node() -> Iterator[Node]:
 def conversation(parameters: Parameters, names: Sequence[str] = ()) -> Iterator[Conversation]:
     """Start a detector, and a node to talk to it."""
     with spinning_node() as node, NodeProcess(parameters, names) as process:
-        yield Conversation(node, process)
+        yield Conversation(node, process, parameters)

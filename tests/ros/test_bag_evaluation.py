@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags are played with their own time, and evaluated against their labels."""
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import write_event_bag
 from aegnn_ros.bag_evaluation import main
 from aegnn_ros.conversions import nanoseconds, time_message
-from tests.ros.conftest import Conversation, conversation, start_player
+from tests.ros.conftest import PATIENT, Conversation, conversation, start_player
 
 CAR = np.array([(10, 20, 30, 40, 0)], LABEL_DTYPE)
 
@@ -30,6 +31,7 @@ def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=150)
 
 
+@pytest.mark.real_time(reason="latencies are measured, and no packet may be lost at four times the speed")
 def test_boxes_in_a_bag_give_precision_latency_and_share_per_rate(
     models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
 ) -> None:
@@ -54,15 +56,15 @@ def test_boxes_in_a_bag_give_precision_latency_and_share_per_rate(
 
 
 def test_a_class_in_a_bag_gives_accuracy(
-    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
+    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_event_bag(tmp_path / "bag", packets[:40], labels=[Label(0, class_id=1)])
-    run = evaluate(tmp_path / "bag", "--model", models["recognition"], "--rates", 1, "--output", tmp_path)
-    assert run.returncode == 0, run.stderr
+    arguments = (tmp_path / "bag", "--model", models["recognition"], "--rates", 1, "--output", tmp_path)
+    assert main(["evaluate_bag", *map(str, arguments)]) == 0
     (row,) = json.loads((tmp_path / "evaluation.json").read_text())["rates"]
     assert row["accuracy"] in (0.0, 1.0)  # an untrained network says the same of everything
     assert row["ap"] is None
-    assert "no labels" not in run.stdout
+    assert "no labels" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -95,12 +97,12 @@ def test_a_bag_that_loops_at_twice_its_speed_drives_a_node_in_sim_time(
     write_event_bag(tmp_path / "bag", packets)
     begin_ns, end_ns = packets[0].stamp, packets[-1].received
     parameters = {"model": str(models["detection"]), "use_sim_time": True, "score_threshold": 0.0, "max_detections": 5}
-    with conversation(parameters) as talk:
+    with conversation(parameters | PATIENT) as talk:
         assert talk.configure(), talk.process.log()
         talk.activate()
         player = start_player(tmp_path / "bag", "--rate", 2, "--loop")
         try:
-            talk.wait(lambda: player.poll() is not None or next_values(talk)["resets"] >= "2")
+            talk.wait(lambda: player.poll() is not None or int(next_values(talk)["resets"]) >= 2)
         finally:
             player.send_signal(signal.SIGINT)
             output, _ = player.communicate(timeout=20)
@@ -121,7 +123,7 @@ def test_a_clock_that_jumps_in_sim_time_resets_the_graph_once_and_results_go_on(
 ) -> None:
     """Another bag is played after the first, an hour later, and then the first again."""
     parameters = {"model": str(models["detection"]), "use_sim_time": True, "score_threshold": 0.0, "max_detections": 5}
-    with conversation(parameters) as talk:
+    with conversation(parameters | PATIENT) as talk:
         clock = talk.node.create_publisher(Clock, "/clock", 1)
         assert talk.configure(), talk.process.log()
         talk.activate()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes become messages that say the same, whatever the messages before them said."""
 
 from __future__ import annotations

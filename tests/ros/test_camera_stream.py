@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A camera's packets reach the network as events in order on its sensor, and what is wrong with them is counted."""
 
 from __future__ import annotations
@@ -11,22 +12,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rosbags.typesys import Stores
 
 from aegnn_core.asynchronous import make_model_asynchronous
 from aegnn_core.events import Letterbox, integrate, project
-from aegnn_core.events.array import EventStream, make_events
+from aegnn_core.events.array import EventFormatError, EventStream, make_events
+from aegnn_core.events.decoders import make_decoder
 from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
-from aegnn_core.events.filters import every_nth, refractory_period, region_of_interest
+from aegnn_core.events.filters import (
+    PixelRateLimit,
+    background_activity,
+    every_nth,
+    refractory_period,
+    region_of_interest,
+)
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import event_packets
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, save_model
+from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_core.nn.networks import network
 from aegnn_ros import camera_stream
-from aegnn_ros.camera_stream import CameraStream, Region
+from aegnn_ros.camera_stream import CameraStream, Readout, Region
 from aegnn_ros.conversions import packet_message
+from aegnn_ros.detection_worker import of_classes
+from aegnn_ros.event_arrays import SerializedArray
 from aegnn_ros.parameters import DetectorParameters
 from aegnn_ros.ready_model import Bound, ReadyModel, prepare_model
+from tests.events.test_event_array_topics import make_message, make_store
 
 STAMP = 1_700_000_000_000_000_000
 
@@ -442,7 +455,10 @@ def test_a_camera_of_another_size_or_encoding_starts_the_graph_again(detector: R
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"encoding": "evt9"}, "packet encoding is 'evt9', expected one of evt3, libcaer_cmp, libcaer, mono, trigger"),
+        (
+            {"encoding": "evt9"},
+            "packet encoding is 'evt9', expected one of evt3, libcaer_cmp, libcaer, mono, trigger, event_array",
+        ),
         ({"width": 0}, "sensor size of the evt3 stream is 0 x 120 px"),
         ({"events": np.zeros(3, np.uint8)}, "partial word"),
         ({"events": np.full(2, 0x10, np.uint8)}, "unknown words"),
@@ -534,6 +550,83 @@ def test_after_lost_packets_the_graph_goes_on_with_events_that_are_right(detecto
     assert stream.counts.resets == 0
     assert set(map(tuple, source.events.tolist())).issuperset(map(tuple, decoded.tolist()))
     assert len(decoded) > 0.5 * len(source.events)
+
+
+def test_triggers_come_with_ros_time_and_sensor_time(detector: ReadyModel) -> None:
+    """Edges between the events, before the first of them, and of packets without any."""
+    log = Log()
+    stream = stream_of(detector, log)
+    high, low = 0x8000, 0x6000
+    first = np.array([high | 1, low | 10, 0xA101, 0x0005, 0x2006, low | 20, 0xA100], "<u2")  # 4 106 µs, event, 4 116 µs
+    second = np.array([low | 30, 0xAF01], "<u2")  # nothing but an edge of channel 15
+    for seq, words in enumerate((first, second)):
+        events = np.frombuffer(words.tobytes(), np.uint8)
+        packet = RecordedPacket(events, "evt3", 160, 120, seq, 0, False, 0, "camera", 0)
+        assert len(stream.decode(packet_message(packet, STAMP + 10_000 * seq), STAMP)) == 1 - seq
+    edges = [(edge.time, edge.stamp - STAMP, edge.channel, edge.rising) for edge in stream.take_triggers()]
+    assert edges == [(4106, 0, 1, True), (4116, 10_000, 1, False), (4126, 20_000, 15, True)]
+    assert (stream.take_triggers(), stream.counts.triggers, log.malformed) == ([], 3, [])
+    stream.decode(packet_message(replace(packet, width=1 << 13, height=1 << 13, seq=2), STAMP), STAMP)
+    assert (len(log.malformed), stream.take_triggers()) == (1, [])
+
+
+@pytest.mark.parametrize("own_clock", [False, True])
+def test_event_arrays_are_packets_too(detector: ReadyModel, own_clock: bool) -> None:
+    """Their events are in ROS time, or in a time of the camera's own; what does not fit costs one message."""
+    kind = "dvs_msgs/msg/EventArray"
+    store = make_store(Stores.ROS2_KILTED, kind)
+    source = recording(3, count=500)
+    source.events["t"] += 7 if own_clock else STAMP // 1000
+    log = Log()
+    stream = stream_of(detector, log)
+    found = []
+    for number, part in enumerate(np.array_split(source.events, 5)):
+        table = [(int(t) // 10**6, int(t) % 10**6 * 1000, int(x), int(y), int(p)) for t, x, y, p in part.tolist()]
+        message = make_message(store, kind, table, "dvs", (160, 120))
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(
+            STAMP + 1000 * int(part["t"][-1] - source.events["t"][0]), 10**9
+        )
+        packet = SerializedArray(bytes(store.serialize_cdr(message, kind)), number).packet()
+        assert (packet.header.frame_id, packet.width, packet.height) == ("dvs", 160, 120)
+        found.append(stream.decode(packet, 0))
+    np.testing.assert_array_equal(np.concatenate(found), source.events)
+    stream.update(1.0)
+    readout = stream.read_out(int(source.events["t"][-1]), 0.5, 0.5, 10)
+    late = readout.stamp - (STAMP + 1000 * int(source.events["t"][-1] - source.events["t"][0]))
+    assert late >= 0 if own_clock else readout.stamp == 1000 * int(source.events["t"][-1])
+    with pytest.raises(EventFormatError, match="an event array of 100 events has"):
+        SerializedArray(bytes(store.serialize_cdr(message, kind))[:-1], 9).packet()
+    stream.refuse(9, "cut off")
+    assert (stream.counts.packets, stream.counts.packets_malformed, log.resets) == (6, 1, [])
+    assert log.malformed == ["packet 9 is malformed: cut off"]
+
+
+def test_noise_filters_come_before_everything_else_and_may_change(detector: ReadyModel) -> None:
+    source = recording(8, 320, 240, count=6000)
+    stream = stream_of(detector)
+    stream.filter_noise(20_000, 2)
+    packets = list(event_packets(source, 10_000))
+    for number, packet in enumerate(packets):
+        if number == len(packets) // 2:
+            stream.filter_noise(0, 0)
+        take(stream, packet, STAMP + packet.stamp)
+    late = [make_decoder("evt3", 320, 240).decode(packet.events) for packet in packets[len(packets) // 2 :]]
+    border = len(source.events) - sum(map(len, late))
+    first = PixelRateLimit(2, 320, 240)(source.events[:border])
+    kept = background_activity(first, 20_000, 320, 240)
+    assert 0 < len(kept) < len(first)
+    assert stream.counts.events_seen == len(kept) + len(source.events) - border
+    assert stream.counts.events_filtered == border - len(kept)
+
+
+def test_only_boxes_of_the_named_classes_stay() -> None:
+    boxes = np.zeros(4, DETECTION_DTYPE)
+    boxes["class_id"] = [0, 1, 0, 1]
+    readout = Readout(1, 2, 3, 4, np.array([0.2, 0.8]), boxes)
+    labels = ("car", "pedestrian")
+    assert of_classes(readout, labels, frozenset()) is readout
+    assert of_classes(readout, labels, frozenset({"pedestrian", "bus"})).detections["class_id"].tolist() == [1, 1]
+    assert DetectorParameters(classes=" car ,pedestrian,").class_names == set(labels)
 
 
 # Streams without end

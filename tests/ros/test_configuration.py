@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files beside the code agree with it, and are found where they are installed."""
 
 from __future__ import annotations

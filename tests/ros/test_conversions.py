@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrays become messages that say the same, in the conventions of their packages."""
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo as a user runs it: a command that plays a recording, prints figures and saves a picture."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,11 +44,13 @@ def test_a_simulated_recording_gives_figures_and_a_picture(models: dict[str, Pat
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
 
 
-def test_a_users_bag_has_no_precision(models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path) -> None:
+def test_a_users_bag_has_no_precision(
+    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_event_bag(tmp_path / "bag", packets[:50])
-    run = run_demo("--model", models["detection"], "--output", tmp_path, "--bag", tmp_path / "bag", "--json")
-    assert run.returncode == 0, run.stderr
-    figures = json.loads(run.stdout)
+    arguments = ("--model", models["detection"], "--output", tmp_path, "--bag", tmp_path / "bag", "--json")
+    assert main([*map(str, arguments)]) == 0
+    figures = json.loads(capsys.readouterr().out)
     assert figures["packets"] == 50
     assert figures["ap"] is None
     assert figures["ap50"] is None
@@ -75,6 +79,19 @@ def test_wrong_arguments_are_one_sentence(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("aegnn_demo: ")
     assert complaint in line
+
+
+def test_a_home_that_cannot_be_written_to_is_a_sentence() -> None:
+    start = "from aegnn_ros.bag_run import BagRunner\ntry:\n    BagRunner()\nexcept OSError as error:\n    print(error)"
+    unset = ("ROS_LOG_DIR", "ROS_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in unset} | {"HOME": "/proc"}
+    printed = subprocess.run(
+        [sys.executable, "-c", start], env=environment, capture_output=True, text=True, timeout=120
+    )
+
+    (line,) = printed.stdout.splitlines()
+    assert line.startswith("ROS cannot start: failed to initialize logging")
+    assert "ROS_LOG_DIR" in line
 
 
 def test_a_node_that_does_not_start_is_reported_with_its_last_words(packets: list[RecordedPacket]) -> None:

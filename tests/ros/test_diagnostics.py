@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Diagnostics speak of the time since the last message, and warn where something is lost or late."""
 
 from __future__ import annotations

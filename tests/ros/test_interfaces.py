@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The message packages agree with those of a real ROS system, and large event packets cross process borders."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A camera of 640 x 480 px on a detector for 160 x 120: packets in, boxes in the camera's pixels out, end to end."""
 
 from __future__ import annotations

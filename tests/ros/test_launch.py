@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The launch files, run by the real ``ros2 launch`` where it is installed."""
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from aegnn_core.events.rosbag import write_event_bag
 from aegnn_ros.conversions import nanoseconds, packet_message
 from aegnn_ros.lifecycle_client import LifecycleClient
 from aegnn_ros.replay import DRIVER_QOS
+from tests.recordings import recordings
 from tests.ros.conftest import ask, spinning_node
 
 if shutil.which("ros2") is None:
@@ -225,16 +227,20 @@ def test_a_bag_that_loops_goes_on_until_ctrl_c(
         assert output[0].count("process has finished cleanly") == 2
 
 
-@pytest.mark.parametrize("bag", ["evt3_640x480", "libcaer_cmp_346x260", "libcaer_640x480"])
-def test_no_packet_of_a_real_bag_is_lost(models: dict[str, Path], shared_data: Path, tmp_path: Path, bag: str) -> None:
+@pytest.mark.real_time(reason="the node has to keep up with the camera")
+@pytest.mark.parametrize(
+    "recording",
+    recordings("made/evt3_640x480", "rosbags/evt3_640x480", "rosbags/libcaer_cmp_346x260", "rosbags/libcaer_640x480"),
+    indirect=True,
+)
+def test_no_packet_of_a_bag_is_lost(models: dict[str, Path], recording: Path, tmp_path: Path) -> None:
     """What is lost at the end of the bag shows when it starts again."""
-    folder = shared_data / "rosbags" / bag
-    events = len(read_events(folder))
+    events = len(read_events(recording))
     settings = parameter_file(tmp_path / "settings.yaml", {"/**": {"queue_depth": 1000}})
     with spinning_node() as node:
         statuses: list[DiagnosticArray] = []
         node.create_subscription(DiagnosticArray, "/diagnostics", statuses.append, 100)
-        arguments = (f"bag:={folder}", f"model:={models['detection']}", f"params_file:={settings}", "loop:=true")
+        arguments = (f"bag:={recording}", f"model:={models['detection']}", f"params_file:={settings}", "loop:=true")
         with launched("replay", *arguments):
             wait_for(lambda: statuses and int(values_of(statuses[-1]).get("resets", 0)) >= 1)
         values = values_of(statuses[-1])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A life cycle transition succeeds though the response to it is lost, and a node that stays silent is an error."""
 
 from __future__ import annotations

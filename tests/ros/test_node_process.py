@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A detector that was started in a process of its own does not outlive whoever started it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The queue keeps the order of packets and requests, and a bound on its bytes."""
 
 from __future__ import annotations

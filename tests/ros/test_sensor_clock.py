@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sensor time becomes ROS time without the stamps' jitter and without drift."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events are thinned evenly, and by no more than the latency budget asks for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tracks keep their numbers while an object moves, and end with it."""
 
 from __future__ import annotations

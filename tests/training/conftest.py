@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures of the tests of training: logs of the test's own, and a tiny data set."""
 
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Augmentation maps events as it says, and boxes follow their events."""
 
 from dataclasses import replace

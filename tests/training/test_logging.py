@@ -1,11 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
 """The log of a run has curves, settings and pictures, whatever keeps it."""
 
 import csv
 import importlib.util
+import logging
+import re
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+pytest.importorskip("lightning")
+
+import numpy as np
 import torch
 import yaml
 from PIL import Image
@@ -21,8 +27,30 @@ SIZE = ["--steps", "2", "--batch-size", "2", "--num-workers", "0", "--validate-e
 CURVES = {"validation/accuracy", "validation/loss", "lr-AdamW"}
 
 
-def test_tensorboard_has_curves_settings_and_confusion(nmnist: Path, logs: Path) -> None:
+class Messages(logging.Handler):
+    """Keeps what a logger says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.getMessage())
+
+
+def test_tensorboard_has_curves_settings_and_confusion(
+    nmnist: Path, logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lightnings = Messages()
+    logging.getLogger("lightning.pytorch").addHandler(lightnings)
     assert main(["train", "graph_grid", "--task", "recognition", "--dataset", "nmnist", *SIZE]) == 0
+    # Its advertisements, for one.
+    assert lightnings.seen == []
+    # Not a terminal: lines instead of a bar.
+    printed = capsys.readouterr().out
+    assert re.search(r"^step 1 of 2, loss \d\S*, \d\S* samples/s, 0:\d\d:\d\d left$", printed, re.MULTILINE)
+    assert re.search(r"^step 2 of 2, .*validation/accuracy [\d.]+", printed, re.MULTILINE)
+    assert re.search(r"^step 2 of 2, loss .* 0:00:00 left$", printed, re.MULTILINE)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = logs / "graph_grid_nmnist_recognition" / "version_0"

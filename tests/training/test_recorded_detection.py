@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Detectors learn from the recordings of every data set with boxes, and from graphs that are stored."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run survives Ctrl-C and SIGKILL, goes on, uses several processes, and its checkpoints become model files."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings come from YAML, the command line and model files alike, and wrong ones are one clear sentence."""
 
 from dataclasses import replace
@@ -15,16 +16,21 @@ TINY = {"network": "graph_grid", "task": "recognition"}
 @pytest.mark.parametrize("name", configurations())
 def test_packaged_configurations_are_valid_and_come_back_from_their_text(name: str, tmp_path: Path) -> None:
     settings = TrainSettings.from_dict(read_settings(name))
-    assert settings.dataset == {"scenes_detector": "ncars_scenes"}.get(name, name.removesuffix("_anytime"))
+    assert settings.dataset == _DATASETS.get(name, name)
     file = tmp_path / "again.yaml"
     file.write_text(str(settings))
     assert TrainSettings.from_dict(read_settings(file)) == settings
     assert TrainSettings.from_dict(settings.to_dict()) == settings
 
 
+#: Of configurations that are not called after their data set.
+_DATASETS = {"scenes_detector": "ncars_scenes", "ncars_graph_res": "ncars", "nmnist_anytime": "nmnist"}
+
+
 def test_every_data_set_has_a_configuration() -> None:
     assert configurations() == [
-        "gen1", "ncaltech101", "ncars", "nmnist", "nmnist_anytime", "rosbag", "scenes_detector", "simulated",
+        "1mpx", "dsec_det", "dvs_gesture", "gen1", "ncaltech101", "ncars", "ncars_graph_res", "nmnist",
+        "nmnist_anytime", "rosbag", "scenes_detector", "simulated",
     ]  # fmt: skip
 
 
@@ -92,7 +98,7 @@ def test_settings_that_have_no_default_are_asked_for() -> None:
         ("- steps", "holds list, expected a mapping of settings to values"),
         ("steps: [3", "is not a YAML file: while parsing a flow sequence"),
         ("stepz: 3\n7: 8", "has unknown settings 7, stepz; known are network"),
-        (None, "no configuration '.*': expected a YAML file or one of gen1, ncaltech101"),
+        (None, "no configuration '.*': expected a YAML file or one of 1mpx, dsec_det"),
     ],
 )
 def test_files_without_settings_are_refused(text: str | None, message: str, tmp_path: Path) -> None:
@@ -135,7 +141,7 @@ def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     graph = ("--radius", "--max-neighbors", "--time-scale", "--window", "--max-nodes", "--undirected")
     for option in (*graph, "--config", "--output", "--resume", "--option"):
         assert f"{option} " in text, option
-    assert "one of gen1, ncaltech101, ncars, nmnist, nmnist_anytime, rosbag, scenes_detector, simulated" in text
+    assert f"one of {', '.join(configurations())}" in text
 
 
 def test_a_configuration_without_end_is_refused(tmp_path: Path) -> None:

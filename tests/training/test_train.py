@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training learns, gives a model file that is ready for use, and refuses what it cannot do."""
 
 import shutil
@@ -6,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("lightning")
+
 import torch
 from torch_geometric.loader import DataLoader
 
@@ -24,9 +28,6 @@ from aegnn_core.training.recorded_samples import ChangedRecordings, CountedSampl
 from aegnn_core.training.settings import TrainSettings, default_graph
 from aegnn_core.training.train import train
 from tests.datasets.tiny_datasets import write_ncars
-
-pytest.importorskip("lightning")
-
 
 #: The rule for detection, which has a window.
 GRAPH = default_graph("simulated", "detection")

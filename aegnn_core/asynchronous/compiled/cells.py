@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Maxima over the live nodes of every cell of a grid, as nodes come and go; compiled kernels on flat arrays.
 
 The nodes of a cell are a queue: the oldest leaves first. It is kept as two stacks. New nodes go to the *back*, whose

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The monotonic clock, readable from compiled code."""
 
 from __future__ import annotations

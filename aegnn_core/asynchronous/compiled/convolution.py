@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled kernels of the spline convolution for a batch of nodes: sum the neighbours per kernel, multiply, activate.
 
 All arrays are flat. Features lie in rows of ``channels`` floats, a multiple of :data:`LANES`; missing channels are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events counted per cell, polarity and part of the past, as they come, grow older and leave; compiled kernels.
 
 Events are numbered in the order in which they come, event n in slot ``n % capacity`` of the rings. Every part of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled engine: nodes in rings, a packet of events through all layers in one call of compiled code."""
 
 from __future__ import annotations
@@ -230,7 +231,7 @@ class CompiledEngine:
                 how = "all live nodes, at an output" if self._readout.by_age else "running maxima"
                 lines.append(f"{part}: {how}")
         lines.extend(f"{block.conv}: compiled, changed voxels only, at an output" for block, _ in self._readout.layers)
-        return [*lines, "what lies behind: torch, at an output that something has changed for"]
+        return [*lines, f"what lies behind: {self._readout.behind}, at an output that something has changed for"]
 
     def memory(self) -> dict[str, int]:
         """Bytes by part."""

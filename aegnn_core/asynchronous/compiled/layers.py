@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled step through one layer, and the splines on the edges that it reads."""
 
 from __future__ import annotations

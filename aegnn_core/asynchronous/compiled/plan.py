@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the compiled kernels need of a network, as tables: the splines of its edges, its layers and their constants."""
 
 from __future__ import annotations

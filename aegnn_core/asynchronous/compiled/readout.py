@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What lies behind the layers on events: the cells of the first pooling, the layers on them, and the head."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aegnn_core.asynchronous.compiled.counts import log_table
-from aegnn_core.asynchronous.compiled.head import fold_norms
+from aegnn_core.asynchronous.compiled.head import ImageHead, TorchHead, make_head
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten, padded
 from aegnn_core.asynchronous.compiled.stream import RULE, Batch, Cells, Nodes
 from aegnn_core.asynchronous.compiled.voxels import (
@@ -25,7 +26,7 @@ from aegnn_core.asynchronous.compiled.voxels import (
 )
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, CostMeter
-from aegnn_core.asynchronous.metering import Metering, forward_flops
+from aegnn_core.asynchronous.metering import Metering
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import GridPooling, VoxelPooling, cells_of
@@ -138,8 +139,7 @@ class Readout:
     def take_weights(self) -> None:
         """Read the model's weights."""
         self._table = LayerTable(self.layers, self._splines, self._dtype, padded(self._channels))
-        self._head = fold_norms(self._model.head)
-        self._flops_of_head: int | None = None
+        self._head: ImageHead | TorchHead | None = None
         self._batch = make_batch(
             self._room, max(1, len(self.grid.step)), self._splines, self._table.widths, self._dtype
         )
@@ -196,6 +196,11 @@ class Readout:
         self._held: Tensor | None = None
         self._held_for = (0, 0)
         self._unfinished = False
+
+    @property
+    def behind(self) -> str:
+        """How what lies behind the layers on cells is computed."""
+        return "torch" if self._head is None else self._head.description
 
     def begin_update(self) -> None:
         """From here on, costs belong to a new update."""
@@ -323,9 +328,10 @@ class Readout:
 
     def _head_of(self, image: Tensor) -> tuple[Tensor, int]:
         """The head's answer to ``image [1, C, rows, columns]``, and its FLOPs."""
-        if self._flops_of_head is None:
-            self._flops_of_head = forward_flops(self._head, image)
-        return self._head(image), self._flops_of_head
+        if self._head is None:
+            _, channels, rows, columns = image.shape
+            self._head = make_head(self._model.head, (channels, rows, columns), self._dtype)
+        return self._head(image), self._head.flops
 
     def _behind_in_torch(self, features: np.ndarray) -> tuple[Tensor, int]:
         """The poolings after the first, and all that follows, from the features of the cells."""
@@ -353,11 +359,11 @@ class Readout:
         return self.layers[-1][0].conv.out_channels if self.layers else self._channels
 
     def memory(self) -> int:
-        """Bytes of the cells."""
+        """Bytes of the cells and of what lies behind."""
         return sum(
             array.nbytes
             for array in (*self.cells, *self._voxels, *self._batch, self._by_age, self._counts, self._count_image)
-        )
+        ) + (0 if self._head is None else self._head.memory)
 
     def _edge_classes(self, pooling: VoxelPooling | GridPooling) -> tuple[np.ndarray, np.ndarray]:
         """Attributes of the classes of edges between cells, and the class of the edge from every step to every cell."""

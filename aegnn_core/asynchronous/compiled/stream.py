@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled step of a packet of events: neighbours, the layers on events, and nodes that enter and leave cells."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled steps behind the first pooling: which cells have changed, and the layers on the graph of the cells.
 
 Everything here is small, runs when an output is asked for, and only for cells that have changed or read one that has.

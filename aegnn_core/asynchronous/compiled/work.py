@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FLOPs of the compiled layers, as docs/flops.md counts them: from how many nodes and edges went through them."""
 
 from __future__ import annotations

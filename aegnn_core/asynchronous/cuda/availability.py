@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the kernels can run: what they need of the machine, and the message where it is missing."""
 
 from __future__ import annotations

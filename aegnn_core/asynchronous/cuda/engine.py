@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine for CUDA devices: everything stays on the device, a packet is one copy and a launch per layer.
 
 The host links the events of one pixel, which takes it nanoseconds each, and knows their times, so that it can say which

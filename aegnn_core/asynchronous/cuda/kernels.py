@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine's Triton kernels: events enter the rings, find their neighbours, go through the layers, and are pooled.
 
 Node n lies in slot ``n % capacity`` of all rings. A node refers to an older one by its distance, how many nodes before

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Launches of the kernels with the right arguments and block sizes, and the way of packets to the device."""
 
 from __future__ import annotations

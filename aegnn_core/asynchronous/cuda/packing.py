@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A packet of events as it goes to the device: one array of words, the links between events of one pixel made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kernels read that does not change from packet to packet: the disc of pixels, the layers, the cells."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory of the engine: rings of nodes on the device, and what the host has to know of them."""
 
 from __future__ import annotations

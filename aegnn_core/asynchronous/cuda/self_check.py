@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine is compared with the CPU's on the device where it is to run, before anybody relies on it.
 
 Kernels can be wrong on a device on which nobody has tried them. So whoever makes the engine on a device has it answer

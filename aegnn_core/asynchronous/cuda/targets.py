@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kernels compiled ahead of time, without a device: `python -m aegnn_core.asynchronous.cuda.targets [80 87 …]`.
 
 Triton's own compiler does it, for any device. What it writes are registers, bytes of local memory (spills) and of

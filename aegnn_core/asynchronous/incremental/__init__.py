@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine for any model on any graph."""
 
 from aegnn_core.asynchronous.incremental.engine import IncrementalEngine

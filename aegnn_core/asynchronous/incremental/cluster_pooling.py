@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PyTorch Geometric's max poolings by clusters of the model's own, during an update: touched clusters only.
 
 ``max_pool`` and ``max_pool_x`` are plain functions that a model holds by name; what they call is looked up in their

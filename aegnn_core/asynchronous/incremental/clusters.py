@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes in clusters, the maximum of each cluster, and the edges between clusters: kept, and brought up to date."""
 
 from __future__ import annotations

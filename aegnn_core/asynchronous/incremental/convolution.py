@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolutions on the rows that an update affects: their incoming edges, and the module's own forward on those."""
 
 from __future__ import annotations

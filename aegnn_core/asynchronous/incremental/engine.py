@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine for any model: after every update, the model's own forward runs, on what the update changed."""
 
 from __future__ import annotations

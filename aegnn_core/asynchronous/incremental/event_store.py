@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The nodes of the event graph with their edges both ways, in flat arrays that move rather than grow."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graphs as an update sees them: their nodes and edges now, and what of them is new or gone since the last update."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which torch functions work row by row, and how to call them for some of the rows only.
 
 A function is local if row i of its result depends on row i of its arguments and on constants alone, and row i is at

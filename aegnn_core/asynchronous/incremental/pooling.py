@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The package's poolings during an update: touched voxels only."""
 
 from __future__ import annotations

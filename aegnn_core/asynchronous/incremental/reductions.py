@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums, means and extrema over all rows, kept in a tree of blocks: a changed row costs its block on every level.
 
 Nothing is ever added to or subtracted from a running sum, so nothing drifts.

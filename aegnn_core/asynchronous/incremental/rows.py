@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of a growing table: which ones, and the buffers that hold their values."""
 
 from __future__ import annotations

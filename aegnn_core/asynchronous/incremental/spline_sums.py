@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled loops of a spline convolution with two kernels per component: every edge has a share in all of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sequence of operations of a forward, and what each of them keeps until the next update."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tensors that a model's forward sees during an update, and what becomes of the functions called on them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a tensor of the model's forward is during an update: rows of nodes, values on edges, or one whole tensor."""
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streaming decoders of event packets, one per encoding, behind one table."""
 
 from __future__ import annotations
 
 from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.decoders.decoder import TRIGGER_DTYPE, Decoder, DecoderCounts
+from aegnn_core.events.decoders.event_array import EventArrayDecoder
 from aegnn_core.events.decoders.evt2 import Evt2Decoder
 from aegnn_core.events.decoders.evt3 import Evt3Decoder
 from aegnn_core.events.decoders.evt4 import Evt4Decoder
@@ -17,6 +19,7 @@ __all__ = [
     "TRIGGER_DTYPE",
     "Decoder",
     "DecoderCounts",
+    "EventArrayDecoder",
     "Evt2Decoder",
     "Evt3Decoder",
     "Evt4Decoder",
@@ -25,10 +28,10 @@ __all__ = [
     "make_decoder",
 ]
 
-#: The decoders of ``event_camera_msgs/EventPacket``, keyed by the message's ``encoding``.
+#: The decoders of ``event_camera_msgs/EventPacket``, keyed by the message's ``encoding``, and that of event arrays.
 PACKET_DECODERS: dict[str, type[Decoder]] = {
     decoder.encoding: decoder
-    for decoder in (Evt3Decoder, LibcaerCmpDecoder, LibcaerDecoder, MonoDecoder, TriggerDecoder)
+    for decoder in (Evt3Decoder, LibcaerCmpDecoder, LibcaerDecoder, MonoDecoder, TriggerDecoder, EventArrayDecoder)
 }
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all decoders share: words out of bytes, events and triggers into arrays, and the count of what was wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """EVT2: 32-bit words, one event each, with the low six bits of its time; only in ``.raw`` files, never in packets.
 
 Codes and fields after Prophesee's EVT 2.0 format description.

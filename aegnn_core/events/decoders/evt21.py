@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """EVT2.1: 64-bit words, each up to 32 neighbouring pixels of one polarity; only in ``.raw`` files, never in packets.
 
 Codes and fields after Prophesee's EVT 2.1 format description.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The clock that EVT2, EVT2.1 and EVT4 share: words with the upper 28 bits of a time of 34."""
 
 from __future__ import annotations

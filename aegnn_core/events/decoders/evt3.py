@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """EVT3: 16-bit words that state time, row and column only when they change, and runs of pixels as bit vectors.
 
 Codes and fields after Prophesee's EVT 3.0 format description; the decoder's state are the fields stated last.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """EVT4: 32-bit words as in EVT2, and runs of up to 32 pixels in two words; only in ``.raw`` files, never in packets.
 
 Codes and fields as OpenEB names them; Prophesee publishes no description of the format.

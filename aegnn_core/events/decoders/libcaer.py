@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """libcaer: two 32-bit words per event, as iniVation's libcaer lays out its polarity events."""
 
 from __future__ import annotations

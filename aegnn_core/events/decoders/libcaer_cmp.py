@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """libcaer_cmp: libcaer's events as 16-bit words that state time and column only when they change, rows as bit vectors.
 
 The codes look like EVT3's and mean other things: columns are kept, rows make the events.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """mono and trigger, deprecated: one 64-bit word per event or trigger edge, with nanoseconds since ``time_base``."""
 
 from __future__ import annotations

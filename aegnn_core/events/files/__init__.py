@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings of events: one small reader per format, behind one function."""
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aegnn_core.events.files.dat import read_dat
 from aegnn_core.events.files.hdf5 import read_hdf5
 from aegnn_core.events.files.numpy_arrays import read_npy, read_npz
 from aegnn_core.events.files.raw import read_raw
-from aegnn_core.events.files.recording import MAX_EVENTS, Reader, ReadOptions
+from aegnn_core.events.files.recording import LARGEST_SIDE, MAX_EVENTS, Reader, ReadOptions
 from aegnn_core.events.files.text import EVENTS_TEXT, read_text
 from aegnn_core.events.rosbag import is_bag
 
@@ -104,6 +105,10 @@ def read_events(
             raise ValueError(f"{path}: {name}={getattr(options, name)!r} is not for this format, only for {known}")
     try:
         return reader(path, options)
+    except EventFormatError:
+        raise
+    except ValueError as error:  # numbers that no event can have
+        raise EventFormatError(f"{path}: {error}") from error
     except MemoryError as error:
         raise EventFormatError(
             f"{path}: {path.stat().st_size} bytes do not fit into the memory, expected a smaller recording; max_events="
@@ -112,11 +117,12 @@ def read_events(
 
 
 def _check_options(path: Path, options: ReadOptions) -> None:
-    for name in ("width", "height", "max_events"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            unit = "" if name == "max_events" else " px"
-            raise ValueError(f"{path}: the {name} asked for is {value}{unit}, expected a positive number")
+    if options.max_events < 1:
+        raise ValueError(f"{path}: the max_events asked for is {options.max_events}, expected a positive number")
+    for name in ("width", "height"):
+        side = getattr(options, name)
+        if side is not None and not 1 <= side <= LARGEST_SIDE:
+            raise ValueError(f"{path}: the {name} asked for is {side} px, expected 1 to {LARGEST_SIDE}")
     if options.columns is not None and sorted(options.columns) != sorted("txyp"):
         raise ValueError(f"{path}: columns={options.columns!r}, expected the letters t, x, y and p in their order")
     if options.time_unit is not None and options.time_unit not in TIME_UNITS:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AEDAT 1.0, 2.0 (jAER) and 3.1 (cAER): ``.aedat``, told apart by their first line.
 
 After iniVation's descriptions of the formats, and jAER's addresses of the cameras' pixels.
@@ -181,7 +182,7 @@ def _read_caer(path: Path, file: BinaryIO, options: ReadOptions) -> EventStream:
         if header["event_bytes"] < 0 or header["number"] < 0 or size < 0:
             raise EventFormatError(f"{path}: a packet states {size} bytes of events, expected a positive number")
         if kind & ~_PACKED != _POLARITY:
-            file.seek(size, 1)
+            file.seek(min(size, left), 1)
         elif header["event_bytes"] != _POLARITY_EVENT.itemsize:
             raise EventFormatError(f"{path}: events have {header['event_bytes']} bytes, expected 8")
         else:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AEDAT4 (iniVation), through the library ``aedat``, which is given only what is whole."""
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def read_aedat4(path: Path, options: ReadOptions) -> EventStream:
         if not isinstance(error, RuntimeError) and type(error).__name__ != "PanicException":
             raise
         if not (cut and len(chunks)):
-            raise EventFormatError(f"{path}: {error}, expected a complete AEDAT4 recording") from error
+            raise EventFormatError(f"{path}: {str(error)[:300]}, expected a complete AEDAT4 recording") from error
     if not with_events:
         raise EventFormatError(f"{path}: holds no event stream, expected one")
     return checked_stream(path, chunks.together(), size, flaws)

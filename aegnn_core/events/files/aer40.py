@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AER-40 ``.bin`` (N-MNIST, N-Caltech101): five bytes per event and nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags of ROS 1 and ROS 2: all events of one topic as one stream."""
 
 from __future__ import annotations

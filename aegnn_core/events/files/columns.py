@@ -1,8 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns of numbers into one event array: their order, their unit of time, and what an event cannot be."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ FIELD_NAMES: dict[str, tuple[str, ...]] = {
 
 #: Orders of columns that tables without names have: Event Camera Dataset, v2e and E2VID; N-Cars; Metavision.
 ORDERS = ("txyp", "xytp", "xypt")
+#: Those with x before y that no source of ours has; they count where none of the others fits.
+_RARE_ORDERS = ("tpxy", "ptxy", "pxyt", "xtyp", "xpyt", "pxty", "xtpy", "xpty", "txpy")
 
 #: Microseconds per unit.
 TIME_UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
@@ -67,16 +70,31 @@ def table_columns(path: Path, table: np.ndarray, options: ReadOptions, default: 
     """
     if options.columns is not None:
         return dict(zip(options.columns, table.T, strict=True))
-    fits = [order for order in (default, *ORDERS) if _fits(dict(zip(order, table.T, strict=True)))]
-    fits = list(dict.fromkeys(fits))
-    passing = [order for order in fits if len(table) and np.ptp(table[:, order.index("t")]) > 0]
-    fits = passing or fits
+    fits = _fitting(table, (default, *ORDERS)) or _fitting_rarely(table)
+    if not fits and not all(_are_whole(table[:, default.index(name)]) for name in "xyp"):
+        raise EventFormatError(
+            f"{path}: its columns are in no known order, such as {', '.join(ORDERS)}: expected one of times that do not"
+            " step back, two of whole pixels, and one of 0 and 1, or -1 and 1; say the order with columns="
+        )
     if len(fits) > 1 and default not in fits:
         raise EventFormatError(
             f"{path}: its columns can be {' or '.join(fits)}, expected one order; say which with columns="
         )
-    order = default if not fits or default in fits else fits[0]
+    order = fits[0] if fits and default not in fits else default
     return dict(zip(order, table.T, strict=True))
+
+
+def _fitting(table: np.ndarray, orders: Iterable[str]) -> list[str]:
+    """The orders that the numbers allow; where several do, those in which time passes."""
+    fits = [order for order in dict.fromkeys(orders) if _fits(dict(zip(order, table.T, strict=True)))]
+    passing = [order for order in fits if len(table) and np.ptp(table[:, order.index("t")]) > 0]
+    return passing or fits
+
+
+def _fitting_rarely(table: np.ndarray) -> list[str]:
+    """The rare orders that the numbers allow; a column of one value is no polarity there, but rather a pixel."""
+    fits = _fitting(table, _RARE_ORDERS)
+    return [order for order in fits if np.ptp(table[:, order.index("p")]) > 0]
 
 
 def _fits(columns: Mapping[str, np.ndarray]) -> bool:
@@ -87,9 +105,13 @@ def _fits(columns: Mapping[str, np.ndarray]) -> bool:
 
 
 def _are_pixels(values: np.ndarray) -> bool:
-    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values % 1 == 0).all()):
+    if not _are_whole(values):
         return False
     return len(values) == 0 or (values.min() >= 0 and values.max() <= np.iinfo(np.uint16).max)
+
+
+def _are_whole(values: np.ndarray) -> bool:
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all() and (values % 1 == 0).all())
 
 
 def _is_polarity(values: np.ndarray) -> bool:
@@ -106,6 +128,7 @@ def events_from_columns(path: Path, columns: Mapping[str, np.ndarray], options: 
         EventFormatError: columns of unequal length or other than one-dimensional, not numbers, or values that an event
             cannot have.
     """
+    columns = {name: _one_dimensional(columns[name]) for name in "txyp"}
     shapes = {name: columns[name].shape for name in "txyp"}
     if len(set(shapes.values())) > 1 or columns["t"].ndim != 1:
         raise EventFormatError(f"{path}: columns have the shapes {shapes}, expected one length")
@@ -115,7 +138,7 @@ def events_from_columns(path: Path, columns: Mapping[str, np.ndarray], options: 
     if len(columns["t"]):
         for name in "xy":
             values = columns[name]
-            if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values % 1 == 0).all()):
+            if not _are_whole(values):
                 raise EventFormatError(f"{path}: column {name} has no whole numbers everywhere, expected pixels")
             low, high = int(values.min()), int(values.max())
             if low < 0 or high > np.iinfo(np.uint16).max:
@@ -125,6 +148,11 @@ def events_from_columns(path: Path, columns: Mapping[str, np.ndarray], options: 
             raise EventFormatError(f"{path}: column p has the values {found}, expected 0 and 1, or -1 and 1")
     t = _microseconds(path, columns["t"], options)
     return make_events(t, columns["x"], columns["y"], columns["p"] > 0)
+
+
+def _one_dimensional(column: np.ndarray) -> np.ndarray:
+    """A column ``[N]``, also one that is stored as ``[N, 1]``."""
+    return column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
 
 
 def _microseconds(path: Path, t: np.ndarray, options: ReadOptions) -> np.ndarray:

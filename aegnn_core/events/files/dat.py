@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prophesee ``.dat`` (N-Cars, Gen1, 1 Mpx): a text header, two bytes on the events, then pairs of 32-bit words."""
 
 from __future__ import annotations

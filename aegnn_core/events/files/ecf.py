@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ECF, the codec of Metavision's HDF5 files (HDF5 filter 0x8ECF): one chunk of events, column by column.
 
 A chunk begins with a 32-bit word: the number of events above two bits that say how the columns are packed. All numbers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HDF5: the layouts of the field in one table, and sizes checked against the file before anything is read."""
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ LAYOUTS = (
     Layout("davis/right/events", "xytp", "MVSEC"),
     Layout("prophesee/left", "txyp", "M3ED"),
     Layout("prophesee/right", "txyp", "M3ED"),
+    Layout("/", "txyp", "columns that are in no group"),
 )
 
 #: Columns of events do not pack better than this, all four together; a file that claims so is damaged.
@@ -54,9 +56,9 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
     """Read an HDF5 file of one of the :data:`LAYOUTS`, compressed by what ``hdf5plugin`` has, or by Metavision's ECF.
 
     DSEC's ``t_offset`` is added to its times, as that data set's documentation asks. The sensor's size is taken from
-    what the sources call it: attributes ``geometry`` ("640x480"), ``width`` and ``height`` or ``sensor_resolution``
-    (height, width) of the file or the group, data sets ``width`` and ``height``, or ``calib/resolution`` (width,
-    height); otherwise it is found from the events.
+    what the sources call it: attributes ``geometry`` ("640x480"), ``width`` and ``height`` or ``sensor_resolution`` (of
+    two sides the larger is the width) of the file or the group, data sets ``width`` and ``height``, or
+    ``calib/resolution`` (width, height); otherwise it is found from the events.
 
     Raises:
         EventFormatError: not HDF5, of another layout, damaged, compressed with a filter that is not installed, without
@@ -87,7 +89,7 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
     except EventFormatError:
         raise
     except Exception as error:  # h5py raises errors of many kinds on a corrupt file
-        raise EventFormatError(f"{path}: {error}, expected a complete HDF5 file with events") from error
+        raise EventFormatError(f"{path}: {str(error)[:300]}, expected a complete HDF5 file with events") from error
     events = events_from_columns(path, columns, options)
     return checked_stream(path, events, first_known(options.size, stated))
 
@@ -186,11 +188,20 @@ def _stated_size(file: h5py.File, group: h5py.Group, holder: h5py.Group | h5py.D
         if "width" in attributes and "height" in attributes:
             return int(attributes["width"]), int(attributes["height"])
         if "sensor_resolution" in attributes:
-            height, width = (int(side) for side in attributes["sensor_resolution"])
-            return width, height
+            return _resolution(attributes["sensor_resolution"])
     if "width" in group and "height" in group:
         return int(group["width"][()]), int(group["height"][()])
     if "calib/resolution" in group:
         width, height = (int(side) for side in group["calib/resolution"][()])
         return width, height
     return None, None
+
+
+def _resolution(stated: object) -> Size:
+    """Width and height [px] of a text, or of numbers in either order: sensors are not higher than wide."""
+    if isinstance(stated, str | bytes):
+        sides = parse_geometry(stated.decode() if isinstance(stated, bytes) else stated)
+    else:
+        numbers = [int(side) for side in np.ravel(np.asarray(stated))[:2]]
+        sides = (numbers[0], numbers[1]) if len(numbers) == 2 else None
+    return (max(sides), min(sides)) if sides else (None, None)

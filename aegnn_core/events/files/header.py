@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The header that Prophesee's files begin with: text lines that start with a percent sign."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from aegnn_core.events.array import EventFormatError
 
 __all__ = ["is_text_line", "parse_geometry", "read_header", "sensor_size"]
 
-_LONGEST_LINE = 4096
+_LONGEST_LINE = 1 << 16
 _CONTROL = frozenset(range(0x20)) - {0x09, 0x0A, 0x0D} | {0x7F}
 _LETTERS = frozenset(range(0x20, 0x7F)) | {0x09, 0x0A, 0x0D}
 #: Of a line in an encoding of one byte per letter, at least so much is plain ASCII.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NumPy's ``.npy`` and ``.npz``: structured events, columns t, x, y, p, or a table of them."""
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def read_npy(path: Path, options: ReadOptions) -> EventStream:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy and the libraries below it raise errors of a dozen kinds on a corrupt file
         raise _unreadable(path, error) from error
+    if not isinstance(array, np.ndarray):
+        raise EventFormatError(f"{path}: is an archive of arrays, expected one array; rename the file to .npz")
     columns = array_columns(path, array, options)
     return checked_stream(path, events_from_columns(path, columns, options), options.size)
 
@@ -39,7 +42,7 @@ def read_npy(path: Path, options: ReadOptions) -> EventStream:
 def read_npz(path: Path, options: ReadOptions) -> EventStream:
     """Read the arrays t, x, y and p, or one array like that of an ``.npy``; width and height if present.
 
-    The one array is called ``events``, ``event_data`` (N-ImageNet) or ``arr_0``.
+    The one array is called ``events``, ``event_data`` (N-ImageNet) or ``arr_0``, or is the only one.
 
     Raises:
         EventFormatError: as for :func:`read_npy`.
@@ -50,6 +53,8 @@ def read_npz(path: Path, options: ReadOptions) -> EventStream:
             names = list(file)
             fields = fields_by_name(names)
             events = next((name for name in _EVENTS_NAMES if name in names), None)
+            if events is None and len(names) == 1:
+                events = names[0]
             wanted = [events] if events else list(fields.values()) if fields else []
             arrays = {name: file[name] for name in names if name in (*wanted, *_SIDES)}
     except EventFormatError:
@@ -68,14 +73,16 @@ def read_npz(path: Path, options: ReadOptions) -> EventStream:
 
 
 def array_columns(path: Path, array: np.ndarray, options: ReadOptions, default: str = "txyp") -> dict[str, np.ndarray]:
-    """The columns of a structured array, or of a table ``[N, 4]`` that is usually in the order ``default``.
+    """The columns of a structured array, or of a table ``[N, 4]`` or ``[4, N]``, usually in the order ``default``.
 
     Raises:
         EventFormatError: an array of another shape or other fields, or an order that is not clear.
     """
+    if array.ndim == 2 and array.shape[0] == 4 != array.shape[1]:
+        array = array.T
     if array.dtype.names is not None:
         fields = fields_by_name(list(array.dtype.names))
-        if fields is not None and array.ndim == 1:
+        if fields is not None and (array.ndim == 1 or array.shape[1:] == (1,)):
             options.check_count(path, len(array))
             return {field: array[name] for field, name in fields.items()}
     elif array.ndim == 2 and array.shape[1] == 4 and array.dtype.kind in "iuf":
@@ -97,7 +104,7 @@ def _check_packing(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> EventFormatError:
-    return EventFormatError(f"{path}: {error}, expected a complete NumPy file without pickled objects")
+    return EventFormatError(f"{path}: {str(error)[:300]}, expected a complete NumPy file without pickled objects")
 
 
 def _side(path: Path, arrays: dict[str, np.ndarray], name: str) -> int | None:

@@ -1,9 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prophesee ``.raw``: a text header, then EVT2, EVT2.1, EVT3 or EVT4 words."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.decoders import (
@@ -57,6 +61,10 @@ _ADDRESSABLE = 1 << 11
 
 #: Bytes decoded at once; a multiple of all word sizes, it bounds the memory beside the events themselves.
 _CHUNK = 1 << 22
+#: So many bytes say in which order the halves of EVT2.1's words are.
+_TRIED = 1 << 16
+#: A file with more unknown words than this, and than events, is in another encoding than its header says.
+_MOST_UNKNOWN = 100
 
 
 def read_raw(path: Path, options: ReadOptions) -> EventStream:
@@ -70,14 +78,44 @@ def read_raw(path: Path, options: ReadOptions) -> EventStream:
         header = read_header(file, path)
         make = _decoder_of(header, path)
         size = first_known(options.size, _known_size(header, path))
-        decoder = make(*(_ADDRESSABLE if side is None else side for side in size))
+        sides = [_ADDRESSABLE if side is None else side for side in size]
+        if make is Evt21Decoder or make is Evt21LegacyDecoder:
+            make = _byte_order(file, header, make, sides)
+        decoder = make(*sides)
         empty = True
         while payload := file.read(_CHUNK):
             empty = False
             chunks.add(decoder.decode(payload))
     if empty:
         raise EventFormatError(f"{path}: ends after its header, expected {decoder.encoding.upper()} words")
-    return camera_stream(path, chunks.together(), decoder.counts, size)
+    counts = decoder.counts
+    if counts.unknown_words > max(_MOST_UNKNOWN, counts.events):
+        raise EventFormatError(
+            f"{path}: {counts.unknown_words} words are not of {decoder.encoding.upper()}, as the header calls them, and"
+            f" only {counts.events} events are, expected {_FORMATS} as stated"
+        )
+    return camera_stream(path, chunks.together(), counts, size)
+
+
+def _byte_order(
+    file: BinaryIO, header: dict[str, str], usual: type[Evt21Decoder], sides: list[int]
+) -> type[Evt21Decoder]:
+    """The decoder for EVT2.1 words in the order that the header states, otherwise in the one that makes more sense."""
+    if _stated_order(header):
+        return usual
+    start = file.tell()
+    words = file.read(_TRIED)
+    file.seek(start)
+    orders: list[type[Evt21Decoder]] = [Evt21Decoder, Evt21LegacyDecoder]
+    orders.sort(key=lambda order: order is not usual)
+    return min(orders, key=lambda order: _nonsense(order(*sides), words))
+
+
+def _nonsense(decoder: Decoder, words: bytes) -> float:
+    """How much of the words makes no sense: what is not defined or not on the sensor, and steps back in time."""
+    events = decoder.decode(words[: len(words) // decoder.word.itemsize * decoder.word.itemsize])
+    back = int(np.count_nonzero(np.diff(events["t"]) < 0))
+    return (decoder.counts.malformed + back) / len(events) if len(events) else np.inf
 
 
 def _decoder_of(header: dict[str, str], path: Path) -> type[Decoder]:
@@ -102,11 +140,15 @@ def _decoder_of(header: dict[str, str], path: Path) -> type[Decoder]:
 
 def _is_legacy(header: dict[str, str], system: int | None) -> bool:
     """Whether EVT2.1 words come with their upper half first: as stated, otherwise as the camera is known to do it."""
-    stated = re.search(r"endianness=(\w+)", header.get("format", ""), re.IGNORECASE)
-    order = stated[1] if stated else header.get("endianness", "")
-    if order:
-        return order.lower() == _LEGACY
+    if order := _stated_order(header):
+        return order == _LEGACY
     return system is not None and 0 < system < _FIRST_LITTLE_ENDIAN
+
+
+def _stated_order(header: dict[str, str]) -> str:
+    """The order of EVT2.1's halves as the header calls it, or nothing."""
+    stated = re.search(r"endianness=(\w+)", header.get("format", ""), re.IGNORECASE)
+    return (stated[1] if stated else header.get("endianness", "")).lower()
 
 
 def _system(header: dict[str, str]) -> int | None:

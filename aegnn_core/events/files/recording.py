@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From decoded events to an event stream: what all file readers are asked, check and report in the same words."""
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from aegnn_core.events.decoders import DecoderCounts
 from aegnn_core.events.time_order import TimeJumpError, in_time_order
 
 __all__ = [
+    "LARGEST_SIDE",
     "MAX_EVENTS",
     "EventChunks",
     "ReadOptions",
@@ -33,6 +35,9 @@ Size = tuple[int | None, int | None]
 
 #: The largest recording that is read unless asked otherwise: 6.5 GB of events.
 MAX_EVENTS = 500_000_000
+
+#: Most columns and rows of a sensor: pixels have coordinates of 16 bits.
+LARGEST_SIDE = 1 << 16
 
 #: Of this many events one may be at a time of its own, far from its neighbours, and counts as a fault of that event.
 _EVENTS_PER_STRAY = 1000
@@ -147,8 +152,8 @@ def checked_stream(path: Path, events: np.ndarray, size: Size, flaws: list[str] 
     width, height = (
         int(events[name].max()) + 1 if side is None else side for name, side in zip("xy", size, strict=True)
     )
-    if width < 1 or height < 1:
-        raise EventFormatError(f"{path}: sensor size is {width} x {height} px, expected a positive number each")
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise EventFormatError(f"{path}: sensor size is {width} x {height} px, expected 1 to {LARGEST_SIDE} each")
     try:
         check_events(events, width, height, source=str(path))
     except ValueError as error:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings of events as files: the formats that are written too, each of which keeps the sensor's size."""
 
 from __future__ import annotations

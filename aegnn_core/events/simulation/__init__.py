@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulated event camera recordings of cars, pedestrians and clutter, the project's embedded data set."""
 
 from aegnn_core.events.simulation.scene import (

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the camera and the objects of a simulated scene move: closed-form functions of time."""
 
 from __future__ import annotations

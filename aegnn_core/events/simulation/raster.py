@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Anti-aliased rendering of rounded polygons and a moving backdrop into a log intensity image."""
 
 from __future__ import annotations

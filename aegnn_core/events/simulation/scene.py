@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulated scenes: cars, pedestrians and clutter in front of a moving backdrop, as an event camera sees them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The event camera model: turns log intensity images into events with noise, mismatch and a refractory period.
 
 The model follows ESIM (Rebecq et al., CoRL 2018: reference level per pixel, linear interpolation of log intensity

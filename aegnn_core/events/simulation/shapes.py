@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Procedural looks of cars, pedestrians and clutter: rounded polygons on a small skeleton of swinging bones."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Procedural textures: periodic tiles for surfaces and for the backdrop (noise, horizon, buildings, lanes)."""
 
 from __future__ import annotations

@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network of convolutions on one image, as compiled code: norms folded, sums and activations in the same pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import elu, interpolate
+
+from aegnn_core.asynchronous.compiled.image_layers import (
+    CONVOLUTION,
+    IMAGE_LAYER,
+    MOST_AT_ONCE,
+    MOVE,
+    SUMS,
+    TILES,
+    WINOGRAD,
+    Places,
+    Workspace,
+    run_image_layers,
+    take_image,
+)
+from aegnn_core.asynchronous.compiled.vectors import REGISTER_BITS
+
+__all__ = ["ImageHead"]
+
+#: Zeros around every image: as many pixels before it, and behind it.
+_BEFORE, _BEHIND = 1, 2
+#: Images of fewer pixels are convolved as they are: Winograd's weights, of which there are more, would be read for too
+#: few tiles.
+_LEAST_FOR_WINOGRAD = 64
+#: Of 3 weights along an axis, those of Winograd's algorithm.
+_WINOGRAD_WEIGHTS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """Pixels of ``width`` floats from ``begin`` on in the features, and their marks from ``first_mark`` on.
+
+    ``position [channels]`` says which of a pixel's floats are its channels; the others are zeros.
+    """
+
+    columns: int
+    rows: int
+    position: np.ndarray
+    width: int
+    begin: int
+    first_mark: int
+
+    @property
+    def line(self) -> int:
+        """Pixels from one to that below it, the margins included."""
+        return self.columns + _BEFORE + _BEHIND
+
+    @property
+    def pitch(self) -> int:
+        """Floats from a pixel to the one below it."""
+        return self.line * self.width
+
+    @property
+    def pixels(self) -> int:
+        """Their number, the margins included."""
+        return (self.rows + _BEFORE + _BEHIND) * self.line
+
+    @property
+    def first(self) -> int:
+        """Number of its own first pixel."""
+        return _BEFORE * (self.line + 1)
+
+    def numbers(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Of the pixels at all combinations of rows and columns, by rows; the margins included."""
+        return ((rows[:, None] + _BEFORE) * self.line + columns + _BEFORE).ravel()
+
+    def grid(self, step: int = 1) -> np.ndarray:
+        """Numbers of all its own pixels, or of those so far apart."""
+        return self.numbers(np.arange(0, self.rows, step), np.arange(0, self.columns, step))
+
+
+@dataclass(eq=False)
+class _Layer:
+    """What computes an image, or some of its floats.
+
+    ``needs`` and ``gives`` are the numbers of the first pixels that its places need and give; into the result's pixels
+    it writes ``outputs`` floats from ``offset`` on.
+    """
+
+    kind: int
+    source: _Image
+    result: _Image
+    needs: np.ndarray
+    gives: np.ndarray
+    outputs: int
+    offset: int = 0
+    side: int = 1
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    skip: _Image | None = None
+    active: bool = False
+
+    def flops(self) -> int:
+        """For one place, as docs/flops.md counts them; what is padding included."""
+        pixels = 4 if self.kind == WINOGRAD else 1
+        values = pixels * self.outputs
+        flops = values * (self.active + (self.skip is not None))
+        if self.kind == CONVOLUTION:
+            flops += values * (2 * self.side**2 * self.source.width + 1)
+        elif self.kind == WINOGRAD:
+            flops += SUMS * self.outputs * 2 * self.source.width + 32 * self.source.width + 24 * self.outputs + values
+        return flops
+
+
+@dataclass
+class _Plan:
+    """Layers in the order in which they are to be run, of floats of one type."""
+
+    dtype: type
+    layers: list[_Layer] = field(default_factory=list)
+    size: int = 0
+    marks: int = 0
+
+    @property
+    def lanes(self) -> int:
+        """Floats in a register, of which a convolution's results fill whole ones."""
+        return REGISTER_BITS // 8 // np.dtype(self.dtype).itemsize
+
+    def image(self, columns: int, rows: int, position: np.ndarray, width: int) -> _Image:
+        """A new image."""
+        image = _Image(columns, rows, position, width, self.size, self.marks)
+        self.size += image.pixels * width
+        self.marks += image.pixels
+        return image
+
+    def enlarge(self, image: _Image, size: tuple[int, int]) -> _Image:
+        """The image with every pixel repeated, as torch does it."""
+        result = self.image(size[1], size[0], image.position, image.width)
+        # In double precision, so that the numbers are exact.
+        numbers = torch.from_numpy(image.grid()).double().view(1, 1, image.rows, image.columns)
+        needs = interpolate(numbers, size=size, mode="nearest").long().numpy().ravel()
+        self.layers.append(_Layer(MOVE, image, result, needs, result.grid(), image.width))
+        return result
+
+    def concatenate(self, images: list[_Image]) -> _Image:
+        """One image with the channels of all."""
+        offsets = np.cumsum([0, *(image.width for image in images)])
+        position = np.concatenate([image.position + offset for image, offset in zip(images, offsets, strict=False)])
+        result = self.image(images[0].columns, images[0].rows, position, int(offsets[-1]))
+        for image, offset in zip(images, offsets, strict=False):
+            self.layers.append(_Layer(MOVE, image, result, image.grid(), result.grid(), image.width, int(offset)))
+        return result
+
+    def convolve(
+        self,
+        image: _Image,
+        own: Tensor,
+        own_bias: Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+    ) -> _Image:
+        """A convolution, as ``torch.conv2d`` does it."""
+        outputs, _, side, _ = own.shape
+        if (
+            own.shape[2:] != (side, side)
+            or (side, padding) not in ((3, (1, 1)), (1, (0, 0)))
+            or stride != (stride[0], stride[0])
+            or (dilation, groups) != ((1, 1), 1)
+        ):
+            raise NotImplementedError(f"a convolution with weights {tuple(own.shape)}, stride {stride}, ...")
+        rows, columns = ((length - 1) // stride[0] + 1 for length in (image.rows, image.columns))
+        width = -(-outputs // self.lanes) * self.lanes
+        result = self.image(columns, rows, np.arange(outputs), width)
+        weight: np.ndarray = np.zeros((side, side, image.width, width), self.dtype)
+        weight[:, :, image.position, :outputs] = own.detach().permute(2, 3, 1, 0).numpy()
+        bias: np.ndarray = np.zeros(width, self.dtype)
+        if own_bias is not None:
+            bias[:outputs] = own_bias.detach().numpy()
+        is_fit = side == 3 and stride[0] == 1 and image.width % self.lanes == 0
+        kind, step = (WINOGRAD, 2) if is_fit and rows * columns >= _LEAST_FOR_WINOGRAD else (CONVOLUTION, 1)
+        if kind == WINOGRAD:
+            weight = np.einsum("ik,jl,klco->ijco", _WINOGRAD_WEIGHTS, _WINOGRAD_WEIGHTS, weight).astype(self.dtype)
+        corner = side // 2
+        needs = image.numbers(
+            np.arange(0, rows, step) * stride[0] - corner, np.arange(0, columns, step) * stride[0] - corner
+        )
+        side = 4 if kind == WINOGRAD else side
+        self.layers.append(
+            _Layer(kind, image, result, needs, result.grid(step), width, side=side, weight=weight, bias=bias)
+        )
+        return result
+
+    def layer_of(self, image: _Image) -> _Layer | None:
+        """The layer that computes an image, if it is one alone and more can be done in the same pass."""
+        layers = [layer for layer in self.layers if layer.result is image]
+        return layers[0] if len(layers) == 1 and not layers[0].active else None
+
+
+class _Value:
+    """Stands for an image while a head's ``forward`` is gone through: writes down what would be done with a tensor."""
+
+    def __init__(self, plan: _Plan, image: _Image) -> None:
+        self._plan, self._image = plan, image
+        self._is_read = self._is_gone = False
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return 1, len(self._image.position), self._image.rows, self._image.columns
+
+    def read(self) -> _Image:
+        """The image as it is now, and from here on."""
+        if self._is_gone:
+            raise NotImplementedError("an image that is used again after something was done with it in its place")
+        self._is_read = True
+        return self._image
+
+    def finished(self, change: Callable[[_Layer], None]) -> _Value:
+        """The image after a change that is made in the same pass."""
+        layer = self._plan.layer_of(self._image)
+        if layer is None or self._is_read or self._is_gone:
+            raise NotImplementedError("something done with an image that is not the result of a convolution")
+        change(layer)
+        self._is_gone = True
+        return _Value(self._plan, self._image)
+
+    def __add__(self, other: Any) -> _Value:
+        if not isinstance(other, _Value) or other.shape != self.shape:
+            raise NotImplementedError(f"a sum of an image and {other}")
+        image = self.read()
+
+        def add(layer: _Layer) -> None:
+            if layer.skip is not None or layer.result.width != image.width:
+                raise NotImplementedError("a sum of several images")
+            if any(later.result is image for later in self._plan.layers[self._plan.layers.index(layer) :]):
+                raise NotImplementedError("a sum with an image that is computed later")
+            layer.skip = image
+
+        return other.finished(add)
+
+    def permute(self, *order: int) -> _Answer:
+        if order != (0, 2, 3, 1):
+            raise NotImplementedError(f"an image whose axes are in the order {order}")
+        return _Answer(self.read())
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function not in _OPERATIONS:
+            raise NotImplementedError(f"{function}")
+        return _OPERATIONS[function](*args, **(kwargs or {}))
+
+
+def _convolve(value: _Value, weight: Tensor, bias: Tensor | None, *geometry: Any) -> _Value:
+    plan = value._plan
+    return _Value(plan, plan.convolve(value.read(), weight, bias, *geometry))
+
+
+def _activate(value: _Value, alpha: float = 1.0, inplace: bool = False) -> _Value:
+    if alpha != 1:
+        raise NotImplementedError(f"ELU with alpha {alpha}")
+    result = value.finished(lambda layer: setattr(layer, "active", True))
+    value._is_gone = not inplace
+    return value if inplace else result
+
+
+def _enlarge(value: _Value, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **others: Any) -> _Value:
+    if size is None or mode != "nearest":
+        raise NotImplementedError(f"interpolation {mode} to the size {size}")
+    return _Value(value._plan, value._plan.enlarge(value.read(), tuple(size)))
+
+
+def _concatenate(values: Sequence[_Value], axis: int = 0) -> _Value:
+    if axis != 1 or not all(isinstance(value, _Value) for value in values):
+        raise NotImplementedError(f"concatenation along axis {axis}")
+    plan = values[0]._plan
+    return _Value(plan, plan.concatenate([value.read() for value in values]))
+
+
+_OPERATIONS: dict[Any, Callable[..., _Value]] = {
+    torch.conv2d: _convolve,
+    elu: _activate,
+    interpolate: _enlarge,
+    torch.cat: _concatenate,
+}
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An image with its channels last."""
+
+    image: _Image
+
+
+class ImageHead:
+    """Computes a network's answers to images in compiled code, and of an image only what has changed since the last.
+
+    Args:
+        head: convolutions of 3 x 3 or 1 x 1 with the norms folded into them, ELU, sums, nearest enlarging and
+            concatenation, channels last at the end; in evaluation mode, on the CPU. Its weights are copied.
+        shape: channels, rows and columns of the image.
+        dtype: of the weights.
+
+    Raises:
+        NotImplementedError: the head does anything else with its image; or what it raises itself at what is no tensor.
+    """
+
+    description = "compiled, changed pixels only"
+
+    def __init__(self, head: nn.Module, shape: tuple[int, int, int], dtype: type) -> None:
+        channels, rows, columns = shape
+        plan = _Plan(dtype)
+        self._input = plan.image(columns, rows, np.arange(channels), channels)
+        answer = head(_Value(plan, self._input))
+        if not isinstance(answer, _Answer):
+            raise NotImplementedError("an answer that is no image with its channels last")
+        self._features: np.ndarray = np.zeros(plan.size, dtype)
+        self._held: np.ndarray = np.empty((channels, rows * columns), dtype)
+        self._is_unfinished = True
+        self._marks = np.zeros(plan.marks, np.bool_)
+        self._write_down(plan.layers, dtype)
+        image = answer.image
+        pixels = self._features[image.begin :][: image.pixels * image.width].reshape(-1, image.line, image.width)
+        inside = pixels[_BEFORE:-_BEHIND, _BEFORE:-_BEHIND, : len(image.position)]
+        self._answer = torch.from_numpy(inside[None])
+
+    def _write_down(self, layers: list[_Layer], dtype: type) -> None:
+        """Make the tables that the compiled code reads."""
+        self._layers = np.zeros(len(layers), IMAGE_LAYER)
+        self._computed = np.zeros(len(layers), np.int64)
+        self._flops_of_place = np.array([layer.flops() for layer in layers], np.int64)
+        first = np.cumsum([0, *(len(layer.gives) for layer in layers)])
+        constants = [part.ravel() for layer in layers for part in (layer.weight, layer.bias) if part is not None]
+        constants.insert(0, np.zeros(max(layer.outputs for layer in layers), dtype))
+        begin = iter(np.cumsum([*map(len, constants)]))
+        for n, (record, layer) in enumerate(zip(self._layers, layers, strict=True)):
+            source, result, skip = layer.source, layer.result, layer.skip
+            record["kind"], record["first"], record["count"] = layer.kind, first[n], len(layer.gives)
+            if layer.weight is not None:
+                record["weight"], record["bias"] = next(begin), next(begin)
+                record["parts"], record["rows"] = layer.side, layer.side * source.width
+            record["step"], record["inputs"], record["outputs"] = source.pitch, source.width, layer.outputs
+            record["width"], record["pitch"] = result.width, result.pitch
+            if skip is not None:
+                record["skip"], record["skip_mark"] = skip.begin - result.begin, skip.first_mark - result.first_mark
+            record["active"], record["side"] = layer.active, layer.side
+            record["source_line"], record["line"] = source.line, result.line
+            record["corner"] = result.begin + result.first * result.width
+            record["columns"], record["lines"] = result.columns, result.rows
+        self._constants = np.concatenate(constants)
+        self._places = Places(
+            read_at=np.concatenate([layer.source.begin + layer.needs * layer.source.width for layer in layers]),
+            write_at=np.concatenate(
+                [layer.result.begin + layer.gives * layer.result.width + layer.offset for layer in layers]
+            ),
+            seen_at=np.concatenate([layer.source.first_mark + layer.needs for layer in layers]),
+            mark_at=np.concatenate([layer.result.first_mark + layer.gives for layer in layers]),
+        )
+        most = max(len(layer.gives) for layer in layers) + MOST_AT_ONCE
+        tiles = [layer for layer in layers if layer.kind == WINOGRAD]
+        self._workspace = Workspace(
+            read_at=np.zeros(most, np.int64),
+            write_at=np.zeros(most, np.int64),
+            tile_at=np.zeros(TILES + MOST_AT_ONCE, np.int64),
+            sums_at=np.zeros(TILES + MOST_AT_ONCE, np.int64),
+            tiles=np.zeros(SUMS * (TILES + 1) * max([0, *(layer.source.width for layer in tiles)]), dtype),
+            sums=np.zeros(SUMS * (TILES + 1) * max([0, *(layer.outputs for layer in tiles)]), dtype),
+        )
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """The answer to ``image [1, channels, rows, columns]``."""
+        where = self._input
+        if self._is_unfinished:  # the last answer was interrupted: what was marked as changed was not followed up
+            self._held.fill(np.nan)
+        self._is_unfinished = True
+        take_image(
+            np.ascontiguousarray(image[0].numpy()).reshape(self._held.shape), self._held, where.columns,
+            self._features, where.begin + where.first * where.width, where.width, where.pitch,
+            self._marks, where.first_mark + where.first, where.line,
+        )  # fmt: skip
+        run_image_layers(
+            self._layers, self._features, self._constants, self._places, self._marks, self._workspace, self._computed
+        )
+        self._is_unfinished = False
+        return self._answer.clone()
+
+    @property
+    def flops(self) -> int:
+        """Of the last answer."""
+        return int(self._flops_of_place @ self._computed)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the images."""
+        return self._features.nbytes

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console commands, which say in a sentence what is missing where ROS or another package is."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+__all__ = ["aegnn_demo", "evaluate_bag", "event_detector", "play_events"]
+
+
+def aegnn_demo() -> Any:
+    """See :mod:`aegnn_ros.demo`."""
+    return _run("aegnn_demo", "aegnn_ros.demo")
+
+
+def evaluate_bag() -> Any:
+    """See :mod:`aegnn_ros.bag_evaluation`."""
+    return _run("evaluate_bag", "aegnn_ros.bag_evaluation")
+
+
+def event_detector() -> Any:
+    """See :mod:`aegnn_ros.event_detector`."""
+    return _run("event_detector", "aegnn_ros.event_detector")
+
+
+def play_events() -> Any:
+    """See :mod:`aegnn_ros.bag_player`."""
+    return _run("play_events", "aegnn_ros.bag_player")
+
+
+def _run(command: str, module: str) -> Any:
+    """Call the module's ``main``; 1 where a package of others is missing."""
+    try:
+        return import_module(module).main()
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        if missing in ("aegnn_core", "aegnn_ros"):
+            raise
+        help_ = "pip install -r requirements/runtime.txt"
+        if missing.startswith(("rcl", "ament_")) or missing.endswith(("_msgs", "_interfaces", "_srvs")):
+            help_ = "source ROS 2's setup.bash, or take the environment that `make setup` makes"
+        print(f"{command}: the Python package {missing} is missing here: {help_}", file=sys.stderr)
+        return 1

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long the packaged detector's answer takes: its head in compiled code beside torch's, and its boxes.
+
+A simulated stream comes in packets of a given duration, an answer is asked for after each. All ways are measured in
+turn at the same moments, so that a noisy machine does not favour one, and by the time that the one thread had of its
+processor. The median, and the least, of each are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from time import thread_time
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from aegnn_core import load_model, make_model_asynchronous
+from aegnn_core.asynchronous.compiled.head import TorchHead, fold_norms, make_head
+from aegnn_core.asynchronous.counting_engine import CountingEngine
+from aegnn_core.events.simulation import SceneConfig, SensorModel, simulate_scene
+from aegnn_core.nn.detection import suppress
+from aegnn_core.nn.networks import GraphNetwork
+
+
+def _decode_all(network: GraphNetwork, output: Tensor) -> list[np.ndarray]:
+    return suppress(network.predictions(output), network.sensor)
+
+
+def measure(name: str, packet_us: int, answers: int) -> dict[str, list[float]]:
+    """Seconds of the processor that every way took, answer by answer; and the FLOPs of the heads, by the same names."""
+    trained = load_model(name)
+    network = trained.network
+    live = make_model_asynchronous(network, trained.graph)
+    engine = live.engine
+    assert isinstance(engine, CountingEngine)
+    assert network.counts is not None
+    columns, rows = network.counts.shape
+    shape = (network.counts.channels, rows, columns)
+    ways: dict[str, Any] = {
+        "head, torch": network.head,
+        "head, torch, norms folded": TorchHead(fold_norms(network.head)),
+        "head, compiled, whole image": make_head(network.head, shape, np.float32),
+        "head, compiled, what changed": make_head(network.head, shape, np.float32),
+    }
+    seconds: dict[str, list[float]] = {}
+
+    def timed(way: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        begin = thread_time()
+        result = function(*arguments)
+        seconds.setdefault(way, []).append(thread_time() - begin)
+        return result
+
+    window = trained.graph.window or 0
+    sensor = SensorModel(width=network.sensor[0], height=network.sensor[1])
+    config = SceneConfig(sensor=sensor, duration_us=window + (answers + 1) * packet_us)
+    events = simulate_scene(0, config).stream.events
+    start = 0
+    for end in track(range(window, window + answers * packet_us, packet_us), transient=True):
+        stop = int(np.searchsorted(events["t"], end))
+        live.update(events[start:stop])
+        start = stop
+        output = timed("output()", live.output)
+        image = torch.from_numpy(engine._image.copy()).view(1, *shape)
+        with torch.no_grad():
+            for way, head in ways.items():
+                if way == "head, compiled, whole image":
+                    head(image + 1)
+                timed(way, head, image)
+        timed("boxes", network.detections, output)
+        timed("boxes, all cells decoded", _decode_all, network, output)
+    for way, head in ways.items():
+        if way != "head, torch":
+            seconds[f"{way}: FLOP"] = [head.flops]
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="scenes_detector", help="a packaged detector that only counts events")
+    parser.add_argument("--packet-ms", type=float, default=33, help="time from one answer to the next")
+    parser.add_argument("--answers", type=int, default=100)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    seconds = measure(arguments.model, round(1e3 * arguments.packet_ms), arguments.answers)
+    table = Table(
+        "what", "median ms", "least ms", title=f"{arguments.model}, an answer every {arguments.packet_ms:g} ms"
+    )
+    figures = {}
+    for way, times in seconds.items():
+        if way.endswith("FLOP"):
+            table.add_row(way, f"{times[0]:,}", "")
+        else:
+            figures[way] = {"median_ms": 1e3 * float(np.median(times)), "least_ms": 1e3 * min(times)}
+            table.add_row(way, f"{figures[way]['median_ms']:.2f}", f"{figures[way]['least_ms']:.2f}")
+    Console(width=120).print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`aegnn view` shows events, what is true and what a model answers, at the right times."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from aegnn_core.cli import main
+from aegnn_core.datasets.labelled_recording import LabelledRecording
+from aegnn_core.drawing import BACKGROUND, CLASS_COLORS, ON_COLOR
+from aegnn_core.events import EventStream, make_events, write_event_bag
+from aegnn_core.events.label_topics import LABEL_DTYPE, Label
+from aegnn_core.nn import DETECTION_DTYPE
+from aegnn_core.viewing import Frame, Shown, draw_frame, recording_frames
+
+START_US = 5_000_000
+NAMES = ("cat", "dog")
+
+
+def boxes_at(x: float, class_id: int) -> np.ndarray:
+    return np.array([(x, 10, 12, 8, class_id)], LABEL_DTYPE)
+
+
+@pytest.fixture(scope="module")
+def recording() -> LabelledRecording:
+    """A dot that goes right by a pixel per ms, for 100 ms, and two labels, the second of another class."""
+    k = np.arange(101)
+    stream = EventStream(make_events(START_US + 1000 * k, k, np.full(101, 20), np.ones(101, int)), 160, 120)
+    labels = [Label(1000 * (START_US + 20_000), boxes_at(20, 0)), Label(1000 * (START_US + 80_000), boxes_at(60, 1))]
+    return LabelledRecording(stream, labels, NAMES)
+
+
+def test_frames_have_the_events_of_their_exposure_and_the_nearest_label(recording: LabelledRecording) -> None:
+    shown = Shown(fps=25, speed=0.5, exposure_us=10_000, start_us=20_000, duration_us=60_000)
+
+    frames = list(recording_frames(recording, shown))
+
+    assert [frame.time for frame in frames] == [20_000, 40_000, 60_000]
+    for frame in frames:
+        (row,), columns = np.unique(np.argwhere((frame.image != BACKGROUND).any(-1))[:, 0]), np.arange(160)
+        lit = columns[(frame.image[row] != BACKGROUND).any(-1)]
+        assert_array_equal(lit, np.arange(frame.time // 1000 - 9, frame.time // 1000 + 1))
+    assert [int(frame.truth["class_id"][0]) for frame in frames if frame.truth is not None] == [0, 0, 1]
+
+
+def test_what_is_true_is_coloured_and_white_beside_a_models_answers() -> None:
+    image = np.empty((120, 160, 3), np.uint8)
+    image[:] = BACKGROUND
+    found = np.array([(70, 60, 20, 20, 0.5, 1)], DETECTION_DTYPE)
+
+    alone = draw_frame(Frame(0, image, truth=boxes_at(20, 1)), NAMES)
+    both = draw_frame(Frame(0, image, truth=boxes_at(20, 1), found=found), NAMES, ("car", "pedestrian"))
+
+    assert alone.shape == both.shape == (480, 640, 3)
+    assert tuple(alone[40 + 32, 80]) == CLASS_COLORS[1]
+    assert tuple(both[40 + 32, 80]) == ON_COLOR
+    assert tuple(both[4 * 80, 4 * 80]) == CLASS_COLORS[1]
+
+
+def test_the_command_writes_a_gif_with_a_packaged_models_answers(
+    tmp_path: Path, recording: LabelledRecording, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_event_bag(tmp_path / "bag", recording.stream, labels=recording.labels, class_names=NAMES)
+    video = tmp_path / "a.gif"
+    view = ["view", str(tmp_path / "bag"), "--video", str(video)]
+
+    assert main([*view, "--fps", "20", "--speed", "0.5", "--model", "scenes_detector"]) == 0
+    with Image.open(video) as gif:
+        assert (gif.n_frames, gif.size, gif.info["duration"]) == (4, (640, 480), 50)
+    assert f"{video}: 4 pictures" in capsys.readouterr().out
+
+    for arguments, sentence in (
+        ([*view, "--start", "3"], "start is at 3 s, the recording lasts 0.1 s"),
+        ([*view, "--fps", "0"], "fps is 0.0"),
+        ([*view[:3], str(tmp_path / "a.avi")], "a.avi: expected a video's name that ends in .gif or .mp4"),
+        (["view"], "nothing to look at"),
+        (["view", "--topic", "/events", "--model", "nmnist"], "--model is for recordings"),
+    ):
+        assert main(arguments) == 2
+        assert sentence in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "bag"]
+
+
+def test_mp4_and_the_viewer_work_or_say_which_package_they_need(
+    tmp_path: Path, recording: LabelledRecording, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "a.npz", events=recording.stream.events, width=160, height=120)
+    view = ["view", str(tmp_path / "a.npz"), "--fps", "20"]
+    for module, package, target in (("av", "av", ["--video", "b.mp4"]), ("rerun", "rerun-sdk", ["--save", "b.rrd"])):
+        file = tmp_path / target[1]
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            assert main([*view, target[0], str(file)]) == 2
+        assert f"pip install {package}" in capsys.readouterr().err
+        assert not file.exists()
+    pytest.importorskip("av", reason="PyAV is not installed (extra view)")
+    assert main([*view, "--video", str(tmp_path / "b.mp4")]) == 0
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed (extra view)")
+    assert main([*view, "--save", str(tmp_path / "b.rrd")]) == 0
+    assert (tmp_path / "b.rrd").stat().st_size > 10_000
