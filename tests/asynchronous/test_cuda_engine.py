@@ -118,6 +118,7 @@ _MOST_REGISTERS = 168
 _LEAST_SPILL = 16
 
 
+@pytest.mark.slow
 def test_kernels_compile_for_every_target_without_spills() -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
     command = [sys.executable, "-m", "aegnn_core.asynchronous.cuda.targets"]
@@ -131,6 +132,7 @@ def test_kernels_compile_for_every_target_without_spills() -> None:
     assert np.max([one["shared"] for one in compiled]) <= 48 << 10
 
 
+@pytest.mark.slow
 @needs_interpreter
 def test_the_command_for_a_gpu_runs_to_its_end(tmp_path: Path) -> None:
     done = subprocess.run(

@@ -104,7 +104,8 @@ def test_a_damaged_state_is_refused_and_the_old_one_stands(engine: str) -> None:
     live = made(engine, 60, module)
     before = live.output()
     messages = []
-    for name in sorted(good) * 12:
+    rounds = 3 if engine == "cuda" else 12
+    for name in sorted(good) * rounds:
         state = dict(good)
         state[name] = damaged(state[name], rng)
         if rng.random() < 0.1:
@@ -125,7 +126,7 @@ def test_a_damaged_state_is_refused_and_the_old_one_stands(engine: str) -> None:
                 live.update(EVENTS[-1:])
                 live.output()
                 live = made(engine, 60, module)
-    assert len(messages) > 200
+    assert len(messages) > (40 if engine == "cuda" else 200)
     assert not [message for message in messages if not message.startswith("state") or len(message) > 1_000]
 
 

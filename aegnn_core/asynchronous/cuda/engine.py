@@ -24,7 +24,16 @@ from aegnn_core.asynchronous.costs import Cost, CostMeter, Costs
 from aegnn_core.asynchronous.cuda.availability import interpreted, unavailable
 from aegnn_core.asynchronous.cuda.launching import Kernels, Upload
 from aegnn_core.asynchronous.cuda.packing import pack
-from aegnn_core.asynchronous.cuda.plan import LARGEST_INPUT, LARGEST_OUTPUT, MOST_LANES, CellMap, Disc, Layer, Splines
+from aegnn_core.asynchronous.cuda.plan import (
+    LARGEST_INPUT,
+    LARGEST_OUTPUT,
+    MOST_LANES,
+    CellMap,
+    Disc,
+    Layer,
+    Splines,
+    power_of_two,
+)
 from aegnn_core.asynchronous.cuda.rings import Rings
 from aegnn_core.asynchronous.cuda.self_check import known_disagreement
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
@@ -62,9 +71,10 @@ class CudaEngine:
     def __init__(self, model: GraphNetwork, graph: GraphConfig, kernels: Any = None) -> None:
         self._model, self._graph, self._given = model, graph, kernels
         self._version = WeightsVersion(model)
+        self._is_stale = False
         self._layers = flatten(model.event_blocks)
         self._names = {module: name for name, module in model.named_modules()}
-        self._at_once = min(_MOST_EVENTS_AT_ONCE, _EDGES_AT_ONCE // _power_of_two(graph.max_neighbors))
+        self._at_once = min(_MOST_EVENTS_AT_ONCE, _EDGES_AT_ONCE // power_of_two(graph.max_neighbors))
         self._prepare()
         self.reset()
 
@@ -145,8 +155,6 @@ class CudaEngine:
         self._origin = 0
         self._meter.reset()
 
-    _is_stale = False
-
     def update(self, events: np.ndarray) -> None:
         """Take the events through the layers."""
         begin = perf_counter()
@@ -193,7 +201,7 @@ class CudaEngine:
         needed = most_live(t, self._graph, before) + min(len(t), self._at_once)
         if needed <= self._rings.capacity:
             return
-        capacity = _power_of_two(needed)
+        capacity = power_of_two(needed)
         if capacity > _LARGEST_CAPACITY:
             raise no_room(capacity, self._graph)
         try:
@@ -371,7 +379,3 @@ def _unknown_part(model: GraphNetwork, graph: GraphConfig) -> str | None:
 
 def _divmod(dividend: Tensor, divisor: int) -> tuple[Tensor, Tensor]:
     return dividend // divisor, dividend % divisor
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << max(0, number - 1).bit_length()

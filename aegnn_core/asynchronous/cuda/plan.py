@@ -17,7 +17,7 @@ from aegnn_core.nn.blocks import ConvBlock
 from aegnn_core.nn.pooling import CountPooling, GridPooling, cells_of
 from aegnn_core.nn.spline import SplineConv
 
-__all__ = ["LARGEST_INPUT", "LARGEST_OUTPUT", "MOST_LANES", "CellMap", "Disc", "Layer", "Splines"]
+__all__ = ["LARGEST_INPUT", "LARGEST_OUTPUT", "MOST_LANES", "CellMap", "Disc", "Layer", "Splines", "power_of_two"]
 
 #: Features that a layer reads and writes at most, and pixels within the radius: what fits a program's registers.
 LARGEST_INPUT, LARGEST_OUTPUT, MOST_LANES = 64, 128, 1024
