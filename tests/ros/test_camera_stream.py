@@ -40,13 +40,18 @@ from aegnn_ros.event_arrays import SerializedArray
 from aegnn_ros.parameters import DetectorParameters
 from aegnn_ros.ready_model import Bound, ReadyModel, prepare_model
 from tests.events.test_event_array_topics import make_message, make_store
+from tests.nn.networks import randomize
 
 STAMP = 1_700_000_000_000_000_000
 
 
 @pytest.fixture(scope="module")
-def detector(models: dict[str, Path]) -> ReadyModel:
-    return prepare_model(str(models["detection"]), "cpu")
+def detector(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> ReadyModel:
+    """A detector whose scores differ, so that rounding does not decide which boxes are the best."""
+    model = load_model(models["detection"])
+    file = tmp_path_factory.mktemp("random") / "detection.safetensors"
+    save_model(file, replace(model, network=randomize(model.network, 0)))
+    return prepare_model(str(file), "cpu")
 
 
 class Log:
