@@ -37,7 +37,9 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",  # colcon cannot read what setuptools makes of this line in setup.cfg
     install_requires=requirements("runtime"),
-    extras_require={purpose: requirements(purpose) for purpose in ("train", "wandb", "view", "cluster", "test")},
+    extras_require={
+        purpose: requirements(purpose) for purpose in ("train", "wandb", "view", "cluster", "cuda", "test")
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{name}"]),
         (f"share/{name}", ["package.xml"]),

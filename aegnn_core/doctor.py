@@ -28,6 +28,7 @@ _EXTRAS = {
     "view": "the window and mp4 videos of aegnn view",
     "cluster": "aegnn preprocess --cluster",
     "wandb": "aegnn train --logger wandb",
+    "cuda": "the engine cuda, on a CUDA device",
 }
 #: Message packages that the node imports.
 _MESSAGES = (

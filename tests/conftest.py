@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of every part use: recordings, a ROS network of the test's own, and how they run in several processes."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# The engine cuda runs on the CPU then; Triton looks when it is imported. With 0, tests of a CUDA device run there.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import torch
 from hypothesis import settings
 
+from aegnn_core.asynchronous.cuda.availability import interpreted
 from aegnn_ros.ros_domain import OTHER_DISCOVERY, claim_ros_domain
 from tests.recordings import REAL, make_recording
 
@@ -52,8 +58,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let a test that measures real time run again when it fails, which the summary shows."""
+    """Let a test that measures real time run again when it fails, which the summary shows; say what cannot run."""
+    without_triton = pytest.mark.skip(reason="the engine cuda needs Triton: pip install triton")
+    on_device = pytest.mark.skip(reason="with TRITON_INTERPRET=0 the engine cuda cannot run on the CPU")
     for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and callspec.params.get("engine") == "cuda":
+            if find_spec("triton") is None:
+                item.add_marker(without_triton)
+            elif not interpreted():
+                item.add_marker(on_device)
         if mark := item.get_closest_marker("real_time"):
             if not mark.kwargs.get("reason"):
                 raise pytest.UsageError(f'{item.nodeid}: real_time wants a reason: real_time(reason="...")')

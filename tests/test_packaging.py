@@ -107,7 +107,10 @@ def undeclared(imports: Iterable[str], declared: set[str]) -> set[str]:
 
 
 def test_core_imports_only_what_its_requirements_declare() -> None:
-    assert undeclared(imported(ROOT / "aegnn_core"), required("runtime", "train", "wandb", "view", "cluster")) == set()
+    assert (
+        undeclared(imported(ROOT / "aegnn_core"), required("runtime", "train", "wandb", "view", "cluster", "cuda"))
+        == set()
+    )
 
 
 def test_node_and_launch_files_import_only_what_manifest_and_requirements_declare(manifest: Package) -> None:
@@ -122,7 +125,7 @@ def test_every_requirement_is_pinned() -> None:
         for line in (ROOT / "requirements" / "constraints.txt").read_text().split("\n")
     }
 
-    assert required("runtime", "train", "cluster", "ros_wheels", "test", "docs") <= pinned
+    assert required("runtime", "train", "cluster", "cuda", "ros_wheels", "test", "docs") <= pinned
 
 
 def test_manifest_is_valid_and_asks_for_an_ament_python_build(manifest: Package) -> None:

@@ -17,6 +17,7 @@ from aegnn_core.asynchronous.calling import eager
 from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.costs import Costs
 from aegnn_core.asynchronous.counting_engine import CountingEngine
+from aegnn_core.asynchronous.cuda import CudaEngine, interpreted
 from aegnn_core.asynchronous.dense_engine import DenseEngine
 from aegnn_core.asynchronous.failures import UNFINISHED, NoRoomError
 from aegnn_core.asynchronous.incremental import IncrementalEngine
@@ -87,6 +88,7 @@ class Engine(Protocol):
 #: Engines by name, the fastest first.
 ENGINES: dict[str, Any] = {
     "counting": CountingEngine,
+    "cuda": CudaEngine,
     "compiled": CompiledEngine,
     "packet": PacketEngine,
     "incremental": IncrementalEngine,
@@ -94,6 +96,8 @@ ENGINES: dict[str, Any] = {
 }
 
 _STATE_VERSION = 2
+#: Engines that go on from one another's states: the live nodes, and their features behind every layer.
+_SAME_STATES = {"compiled", "cuda", "packet"}
 #: What a state has besides its version and what it belongs to.
 _PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "digest")
 
@@ -257,7 +261,8 @@ class LiveModel:
 
         Raises:
             ValueError: it is not such a state, is damaged, or is for another engine, graph, model or weights; the
-                message says which part. The live model is then as it was.
+                message says which part. The live model is then as it was. The engines compiled, cuda and packet take
+                one another's.
         """
         version = repr(state.get("version")) if isinstance(state, dict) else type(state).__name__
         if version != repr(_STATE_VERSION):
@@ -267,6 +272,8 @@ class LiveModel:
             identity = self._identity()
             check_parts(state, {"version", *identity, *_PARTS})
             for name, expected in identity.items():
+                if name == "engine" and isinstance(state[name], str) and {state[name], expected} <= _SAME_STATES:
+                    continue
                 if (found := repr(state[name])) != repr(expected):
                     length = 8 if name in ("model", "weights") else 300
                     found, wanted = (text.strip("'")[:length] for text in (found, repr(expected)))
@@ -320,7 +327,8 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
             ``expiry`` open, that is ``"graph"`` for a model that is not one of the package's networks.
         engine: ``"counting"`` counts events for a network that reads nothing else of them (on the CPU),
             ``"compiled"`` computes only new nodes, in machine code (directed graphs, ``expiry="readout"``, the
-            package's networks, on the CPU), ``"packet"`` does so in torch operations on any device,
+            package's networks, on the CPU), ``"cuda"`` does so in Triton kernels on a CUDA device,
+            ``"packet"`` in torch operations on any device,
             ``"incremental"`` runs any model on what an update changes (on the CPU), ``"dense"`` runs the whole model at
             every output, ``"auto"`` takes the first of these that can.
 
@@ -343,6 +351,8 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
     for name, kind in ENGINES.items():
         if engine not in ("auto", name):
             continue
+        if engine == "auto" and kind is CudaEngine and interpreted():
+            continue  # Triton's interpreter is for those who ask for it by name
         if reason := kind.refusal(model, graph):
             reasons.append(f"{name}: {reason}")
             continue

@@ -65,12 +65,12 @@ def assert_equal(live: torch.Tensor, reference: torch.Tensor, tolerance: float =
 
 
 #: How often hypothesis tries: the slower the engine, the fewer.
-EXAMPLES = {"dense": 3, "incremental": 12}
+EXAMPLES = {"dense": 3, "incremental": 12, "cuda": 2}
 
 
 def graphs_for(engine: str) -> st.SearchStrategy[GraphConfig]:
     """Graph rules of every kind that the engine takes."""
-    if engine in ("compiled", "packet"):
+    if engine in ("cuda", "compiled", "packet"):
         return graph_configs(directed=True)
     return st.one_of(graph_configs(directed=True), graph_configs(directed=False), graph_configs())
 
@@ -177,11 +177,12 @@ def test_memory_is_bounded_by_the_window(engine: str, expiry: str) -> None:
     live = make_model_asynchronous(module, graph, engine=engine)
     rng = np.random.default_rng(0)
     held = []
+    size = 100 if engine == "cuda" else 500  # more than its rings hold at first, all the same
     for n in range(60):
-        t = n * 5_000 + np.sort(rng.integers(0, 5_000, 500))
-        live.update(make_events(t, rng.integers(0, 12, 500), rng.integers(0, 9, 500), rng.integers(0, 2, 500)))
+        t = n * 5_000 + np.sort(rng.integers(0, 5_000, size))
+        live.update(make_events(t, rng.integers(0, 12, size), rng.integers(0, 9, size), rng.integers(0, 2, size)))
         held.append(sum(live.memory().values()))
-    assert len(live) == 30_000
+    assert len(live) == 60 * size
     assert max(held[30:]) <= 1.5 * max(held[:30]), "memory grows while nobody asks for the output"
 
 
@@ -193,16 +194,17 @@ def test_memory_is_bounded_by_the_window(engine: str, expiry: str) -> None:
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "dense"])
 def test_live_equals_dense_on_recordings(recording: Path, engine: str) -> None:
     stream = read_events(recording)
-    count = 3_000 if engine == "incremental" else 6_000
+    count = {"cuda": 1_500, "incremental": 3_000}.get(engine, 6_000)
     events = rescale(stream.events, (stream.width, stream.height), (160, 120))[:count]
     directed = engine != "incremental"
     window = int(events["t"][-1] - events["t"][0]) // 3
     graph = GraphConfig(window=window, max_neighbors=16 if directed else 8, directed=directed)
     module = make_network("histogram_ages" if engine == "counting" else "graph_grid", 0, (160, 120))
     live = make_model_asynchronous(module, graph, engine=engine)
-    for start in range(0, len(events), 900):
-        live.update(events[start : start + 900])
-        assert_equal(live.output(), dense(module, events[: start + 900], graph))
+    packet = len(events) // 3 if engine == "cuda" else 900
+    for start in range(0, len(events), packet):
+        live.update(events[start : start + packet])
+        assert_equal(live.output(), dense(module, events[: start + packet], graph))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -369,7 +371,7 @@ def test_the_engine_is_chosen_and_shown() -> None:
     with pytest.raises(ValueError, match="does not know which nodes are live"):
         make_model_asynchronous(Foreign().eval(), GraphConfig(window=5, expiry="readout"))
     with pytest.raises(
-        ValueError, match="unknown engine 'warp', known are auto, counting, compiled, packet, incremental, dense"
+        ValueError, match="unknown engine 'warp', known are auto, counting, cuda, compiled, packet, incremental, dense"
     ):
         make_model_asynchronous(ours, engine="warp")
 

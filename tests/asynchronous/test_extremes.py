@@ -83,14 +83,16 @@ RULES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_answers_do_not_depend_on_the_clock(engine: str, rule: str) -> None:
-    for kind in (*NETWORKS, "foreign"):
+    # Triton's interpreter, in which the engine cuda runs here, takes its time.
+    slow = engine == "cuda"
+    for kind in ("graph_grid", "histogram") if slow else (*NETWORKS, "foreign"):
         graph, module = GraphConfig(**RULES[rule]), make_network(kind)
         if kind == "foreign":
             graph = GraphConfig(**{**graph.to_dict(), "expiry": "graph"})
         if ENGINES[engine].refusal(module, graph):
             continue
         expected = answers(engine, module, graph, 0)
-        for first in (30 * DAY_US, 2**63 - 110_001, -(2**63)):
+        for first in (-(2**63),) if slow else (30 * DAY_US, 2**63 - 110_001, -(2**63)):
             for one, other in zip(answers(engine, module, graph, first), expected, strict=True):
                 assert torch.equal(one, other)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
 from aegnn_core.asynchronous.compiled import engine as compiled_engine
+from aegnn_core.asynchronous.cuda import interpreted
 from aegnn_core.events import make_events
 from aegnn_core.graph.build import most_live
 from aegnn_core.nn.spline import SplineConv
@@ -92,6 +93,7 @@ def test_a_packet_that_does_not_fit_on_the_device_is_taken_in_parts(monkeypatch:
     torch.testing.assert_close(live.output(), expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gives_what_the_cpu_gives() -> None:
     module = randomize(network("graph_res", dataset="ncars"), 0)
@@ -105,5 +107,5 @@ def test_a_gpu_gives_what_the_cpu_gives() -> None:
     on_gpu = make_model_asynchronous(module.cuda(), graph)
     for start in range(0, len(events), 1_000):
         on_gpu.update(events[start : start + 1_000])
-    assert "engine=packet" in repr(on_gpu)
+    assert ("engine=packet" if interpreted() else "engine=cuda") in repr(on_gpu)
     torch.testing.assert_close(on_gpu.output().cpu(), expected, rtol=1e-4, atol=1e-4)

@@ -16,7 +16,7 @@ from aegnn_core.asynchronous.compiled.layers import LAYER
 from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.spline_kernels import spline_basis
 
-__all__ = ["LayerTable", "SplineTable", "flatten", "padded"]
+__all__ = ["LayerTable", "SplineTable", "flatten", "fold_norm", "padded", "weights_of"]
 
 
 def padded(channels: int) -> int:
@@ -145,14 +145,14 @@ class LayerTable:
         for n, (block, mark) in enumerate(layers):
             record, (inputs, outputs) = self._records[n], self.widths[n : n + 2]
             conv = block.conv
-            weight = splines.mix(_array(conv.weight))
+            weight = splines.mix(weights_of(conv.weight))
             record["inputs"], record["outputs"] = inputs, outputs
             record["weight"] = keep(_pad(weight, (splines.rows, inputs, outputs)))
             if conv.lin is not None:
-                record["root"] = keep(_pad(_array(conv.lin.weight).T, (inputs, outputs)))
+                record["root"] = keep(_pad(weights_of(conv.lin.weight).T, (inputs, outputs)))
             if conv.bias is not None:
-                record["bias"] = keep(_pad(_array(conv.bias), (outputs,)))
-            scale, shift = _fold(block.norm)
+                record["bias"] = keep(_pad(weights_of(conv.bias), (outputs,)))
+            scale, shift = fold_norm(block.norm)
             record["scale"] = keep(_pad(scale, (outputs,)))
             record["shift"] = keep(_pad(shift, (outputs,)))
             if mark == "begin":
@@ -174,8 +174,9 @@ class LayerTable:
         return records
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().to(torch.float64).numpy()
+def weights_of(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor of weights, wherever it lies, as float64."""
+    return tensor.detach().to("cpu", torch.float64).numpy()
 
 
 def _pad(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -183,12 +184,12 @@ def _pad(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.pad(values, [(0, to - of) for of, to in zip(values.shape, shape, strict=True)])
 
 
-def _fold(norm: nn.BatchNorm1d) -> tuple[np.ndarray, np.ndarray]:
+def fold_norm(norm: nn.BatchNorm1d) -> tuple[np.ndarray, np.ndarray]:
     """A batch norm in evaluation mode as ``x · scale + shift``."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    scale = 1 / np.sqrt(_array(norm.running_var) + norm.eps)
+    scale = 1 / np.sqrt(weights_of(norm.running_var) + norm.eps)
     if norm.affine:
-        scale = scale * _array(norm.weight)
-    shift = -_array(norm.running_mean) * scale
-    return scale, shift + _array(norm.bias) if norm.affine else shift
+        scale = scale * weights_of(norm.weight)
+    shift = -weights_of(norm.running_mean) * scale
+    return scale, shift + weights_of(norm.bias) if norm.affine else shift

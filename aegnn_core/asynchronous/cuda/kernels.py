@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's Triton kernels: events enter the rings, find their neighbours, go through the layers, and are pooled.
+
+Node n lies in slot ``n % capacity`` of all rings. A node refers to an older one by its distance, how many nodes before
+it that one came: distances fit 32 bits and stay what they are when the rings grow. What changes from packet to packet
+is read from memory on the device, from the head of the packet, so that a launch has the same arguments every time.
+
+Nothing is summed by atomic operations, except whole numbers: two runs give the same bits.
+"""
+
+import triton
+import triton.language as tl
+
+__all__ = ["FAR", "HEAD_WORDS", "convolve", "count_cells", "insert", "pool_cells", "search"]
+
+#: Words of 64 bits in front of a packet's events: the first one's number, how many they are, and room to align.
+HEAD_WORDS = 4
+_HEAD = tl.constexpr(HEAD_WORDS)
+#: A distance that no node has.
+FAR = 1 << 29
+_FAR = tl.constexpr(FAR)
+
+
+@triton.jit
+def insert(packet, node_t, pixel, back, polarity, newest, tally, mask, begins_update, EVENTS: tl.constexpr):
+    """Write the packet's events into the rings, and make the last one of each pixel the pixel's newest.
+
+    Args:
+        packet: ``[4 + 2 · N]`` its head, and two words per event: the time [µs]; and from the lowest bit on the
+            distance to the node before at its pixel (32 bits, 0 for none), the polarity, whether it is its pixel's last
+            in the packet, and the pixel.
+        node_t, pixel, back: rings of times, pixels and distances to the node before at the pixel.
+        polarity: ring, -1 or 1: what the first layer reads.
+        newest: number of every pixel's newest node, or -1.
+        tally: ``[2]`` edges since the reset, and in this update: begun anew if ``begins_update``.
+        mask: capacity of the rings less one.
+    """
+    first = tl.load(packet)
+    count = tl.load(packet + 1).to(tl.int32)
+    event = tl.program_id(0) * EVENTS + tl.arange(0, EVENTS)
+    present = event < count
+    time = tl.load(packet + _HEAD + 2 * event, present, 0)
+    word = tl.load(packet + _HEAD + 1 + 2 * event, present, 0)
+    slot = (first + event) & mask
+    place = (word >> 34).to(tl.int32)
+    tl.store(node_t + slot, time, present)
+    tl.store(pixel + slot, place, present)
+    tl.store(back + slot, (word & 0xFFFFFFFF).to(tl.int32), present)
+    sign = ((word >> 32) & 1).to(tl.int32) * 2 - 1
+    tl.store(polarity + slot, sign.to(polarity.dtype.element_ty), present)
+    tl.store(newest + place, first + event, present & (((word >> 33) & 1) == 1))
+    if (begins_update != 0) & (tl.program_id(0) == 0):
+        tl.store(tally + 1, tl.zeros([], tl.int64))
+
+
+@triton.jit
+def search(
+    packet, node_t, pixel, back, newest, offsets, reach, scale, distance, kind, age, counts, tally, mask, row_mask,
+    most_back, most, pixels, EVENTS: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    """Find the neighbours of the packet's events: the most recent first, at most ``most``.
+
+    Every event has a lane per pixel within the radius. A lane holds the pixel's newest node that is older than the
+    event and near enough; the most recent of all lanes is the next neighbour, and its lane goes back by one node.
+
+    Args:
+        packet, node_t, pixel, back, newest, mask: see :func:`insert`, which has run.
+        offsets, reach: ``[pixels]`` steps to the pixels within the radius, and the longest time [µs] that an edge from
+            there may span.
+        scale: ``[2]`` float64: time_scale, and 1 / (2 radius).
+        distance: out, ``[rows, most]`` distances of the neighbours, event k in row ``(first + k) & row_mask``.
+        kind, age: out, ``[*, most]`` the lane, and the time's part of the edge's attributes; event k in row k.
+        counts: out, ``[rows]`` how many neighbours.
+        tally: edges are added.
+        most_back: the largest distance of a neighbour.
+    """
+    first = tl.load(packet)
+    count = tl.load(packet + 1).to(tl.int32)
+    begin = tl.program_id(0) * EVENTS
+    if begin < count:
+        event = begin + tl.arange(0, EVENTS)
+        present = event < count
+        own = ((first + event) & mask).to(tl.int32)
+        row = ((first + event) & row_mask).to(tl.int64)
+        now = tl.load(node_t + own, present, 0)
+        center = tl.load(pixel + own, present, 0)
+        lane = tl.arange(0, LANES)
+        used = present[:, None] & (lane < pixels)[None, :]
+        steps = tl.load(offsets + lane, lane < pixels, 0)
+        longest = tl.load(reach + lane, lane < pixels, 0)
+        node = tl.load(newest + (center[:, None] + steps[None, :]), used, -1)
+        # A node that is older than the rings remember is as good as none.
+        ago = (first + event)[:, None] - node
+        away = tl.where((node < 0) | (ago > _FAR), _FAR, ago).to(tl.int32)
+        young = away <= 0
+        while tl.max(tl.max(young.to(tl.int32), 1), 0) > 0:
+            step = tl.load(back + ((own[:, None] - away) & mask), young, 0)
+            away = tl.where(young, tl.where(step == 0, _FAR, away + step), away)
+            young = away <= 0
+        # What lies so far back has left the rings, when the whole packet is in them, or is no neighbour by the rule.
+        limit = tl.minimum(most_back, mask + 1 - (count - event))[:, None]
+        held = used & (away <= limit)
+        before = tl.load(node_t + ((own[:, None] - away) & mask), held, 0)
+        away = tl.where(held & (now[:, None] - before <= longest[None, :]), away, _FAR)
+
+        time_scale = tl.load(scale)
+        per_diameter = tl.load(scale + 1)
+        found = tl.zeros([EVENTS], tl.int32)
+        nearest = tl.min(away, 1)
+        i = 0
+        while (i < most) & (tl.min(nearest, 0) < _FAR):
+            has = nearest < _FAR
+            chosen = (away == nearest[:, None]) & has[:, None]
+            tl.store(distance + row * most + i, nearest, has)
+            lane_of = tl.sum(tl.where(chosen, lane[None, :], 0), 1)
+            tl.store(kind + event.to(tl.int64) * most + i, lane_of.to(tl.int16), has)
+            then = tl.load(node_t + ((own - nearest) & mask), has, 0)
+            part = time_scale * (then - now).to(tl.float64) * per_diameter + 0.5
+            part = tl.minimum(tl.maximum(part, 0.0), 1.0)
+            tl.store(age + event.to(tl.int64) * most + i, part.to(age.dtype.element_ty), has)
+            found += has.to(tl.int32)
+            step = tl.load(back + ((own[:, None] - away) & mask), chosen, 0)
+            away = tl.where(chosen, tl.where(step == 0, _FAR, away + step), away)
+            held = chosen & (away <= limit)
+            before = tl.load(node_t + ((own[:, None] - away) & mask), held, 0)
+            near = held & (now[:, None] - before <= longest[None, :])
+            away = tl.where(chosen & (near == 0), _FAR, away)
+            nearest = tl.min(away, 1)
+            i += 1
+        tl.store(counts + row, found, present)
+        edges = tl.sum(found.to(tl.int64), 0)
+        tl.atomic_add(tally, edges)
+        tl.atomic_add(tally + 1, edges)
+
+
+@triton.jit
+def convolve(
+    packet, distance, kind, age, counts, splines, weight, root, bias, norm, features, skip, out, mask, row_mask, most,
+    rows, slots, time_intervals, inputs, outputs, EVENTS: tl.constexpr, ROWS: tl.constexpr, INPUTS: tl.constexpr,
+    OUTPUTS: tl.constexpr, ROOT: tl.constexpr, MEAN: tl.constexpr, TIMED: tl.constexpr, HAS_ROOT: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr,
+):  # fmt: skip
+    """One block for the packet's events: spline convolution, ELU, norm, and the residual.
+
+    The neighbours' features are summed per row of weights, in the order in which the search found them, a few rows at a
+    time, and multiplied by these.
+
+    Args:
+        packet, mask: see :func:`insert`.
+        distance, kind, age, counts, row_mask, most: see :func:`search`, which has run.
+        splines: ``[lanes, slots]`` how much an edge from each pixel acts on each slot.
+        weight: ``[rows padded · INPUTS, OUTPUTS]``, a row per slot and kernel of time, slots running fastest.
+        root: ``[ROOT, OUTPUTS]``, used if ``HAS_ROOT``.
+        bias: ``[OUTPUTS]``, used if ``HAS_BIAS``.
+        norm: ``[2, OUTPUTS]`` factor and summand.
+        features: ring ``[capacity, inputs]``.
+        skip: ring ``[capacity, outputs]`` to which the result is added, used if ``HAS_SKIP``.
+        out: ring ``[capacity, outputs]``.
+        rows: of weights.
+        time_intervals: kernels of time less one, used if ``TIMED``.
+    """
+    first = tl.load(packet)
+    count = tl.load(packet + 1).to(tl.int32)
+    begin = tl.program_id(0) * EVENTS
+    if begin < count:
+        number = out.dtype.element_ty
+        event = begin + tl.arange(0, EVENTS)
+        present = event < count
+        own = ((first + event) & mask).to(tl.int32)
+        place = ((first + event) & row_mask).to(tl.int64) * most
+        edge = event.to(tl.int64) * most
+        found = tl.load(counts + ((first + event) & row_mask), present, 0)
+        longest = tl.max(found, 0)
+        channel = tl.arange(0, INPUTS)
+        target = tl.arange(0, OUTPUTS)
+        result = tl.zeros([EVENTS, OUTPUTS], number)
+        for chunk in range(0, rows, ROWS):
+            row = chunk + tl.arange(0, ROWS)
+            slot = row % slots
+            sums = tl.zeros([EVENTS, ROWS, INPUTS], number)
+            for i in range(0, longest):
+                has = i < found
+                source = (own - tl.load(distance + place + i, has, 0)) & mask
+                lane = tl.load(kind + edge + i, has, 0).to(tl.int32)
+                share = tl.load(splines + (lane[:, None] * slots + slot[None, :]), has[:, None], 0)
+                if TIMED:
+                    time = tl.load(age + edge + i, has, 0) * time_intervals
+                    apart = tl.abs(time[:, None] - (row // slots).to(number)[None, :])
+                    share = share * tl.maximum(1 - apart, 0)
+                x = tl.load(
+                    features + (source.to(tl.int64)[:, None] * inputs + channel[None, :]),
+                    has[:, None] & (channel < inputs)[None, :],
+                    0,
+                )
+                sums += share[:, :, None] * x[:, None, :]
+            term = chunk * INPUTS + tl.arange(0, ROWS * INPUTS)
+            matrix = tl.load(weight + (term[:, None] * OUTPUTS + target[None, :]))
+            flat = tl.reshape(sums, [EVENTS, ROWS * INPUTS])
+            result += tl.dot(flat, matrix, input_precision="ieee", out_dtype=number)
+        if MEAN:
+            result = result / tl.maximum(found, 1).to(number)[:, None]
+        if HAS_ROOT:
+            term = tl.arange(0, ROOT)
+            x = tl.load(
+                features + (own.to(tl.int64)[:, None] * inputs + term[None, :]),
+                present[:, None] & (term < inputs)[None, :],
+                0,
+            )
+            matrix = tl.load(root + (term[:, None] * OUTPUTS + target[None, :]))
+            result += tl.dot(x, matrix, input_precision="ieee", out_dtype=number)
+        if HAS_BIAS:
+            result += tl.load(bias + target)[None, :]
+        result = tl.where(result > 0, result, tl.exp(tl.minimum(result, 0)) - 1)
+        result = result * tl.load(norm + target)[None, :] + tl.load(norm + OUTPUTS + target)[None, :]
+        at = own.to(tl.int64)[:, None] * outputs + target[None, :]
+        kept = present[:, None] & (target < outputs)[None, :]
+        if HAS_SKIP:
+            result += tl.load(skip + at, kept, 0)
+        tl.store(out + at, result, kept)
+
+
+@triton.jit
+def pool_cells(
+    moment, newest, node_t, back, features, pixels_of, ages, image, mask, cells, per_cell, channels,
+    CELLS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """The maximum of the live nodes' features in every cell, per part of the past; 0 where there is none.
+
+    Args:
+        moment: ``[2]`` number of the first live node, and time of the last node [µs].
+        newest, node_t, back, mask: see :func:`insert`.
+        features: ring ``[capacity, channels]``.
+        pixels_of: ``[cells, per_cell]`` the pixels in every cell, -1 where there are fewer.
+        ages: ``[parts + 1]`` where the parts of the past begin and end [µs].
+        image: out, ``[parts, channels, cells]``.
+    """
+    first = tl.load(moment)
+    youngest = tl.load(moment + 1)
+    part = tl.program_id(1)
+    least = tl.load(ages + part)
+    end = tl.load(ages + part + 1)
+    cell = tl.program_id(0) * CELLS + tl.arange(0, CELLS)
+    channel = tl.arange(0, CHANNELS)
+    real = (channel < channels)[None, :]
+    best = tl.full([CELLS, CHANNELS], float("-inf"), image.dtype.element_ty)
+    for n in range(0, per_cell):
+        pixel = tl.load(pixels_of + cell.to(tl.int64) * per_cell + n, cell < cells, -1)
+        node = tl.load(newest + pixel, pixel >= 0, -1)
+        live = node >= first
+        while tl.max(live.to(tl.int32), 0) > 0:
+            slot = node & mask
+            age = youngest - tl.load(node_t + slot, live, 0)
+            counted = live & (age >= least) & (age < end)
+            at = slot[:, None] * channels + channel[None, :]
+            best = tl.maximum(best, tl.load(features + at, counted[:, None] & real, float("-inf")))
+            step = tl.load(back + slot, live, 0)
+            node -= step
+            live = live & (step > 0) & (node >= first) & (age < end)
+    best = tl.where(best == float("-inf"), 0, best)
+    at = (part * channels + channel)[None, :].to(tl.int64) * cells + cell[:, None]
+    tl.store(image + at, best, (cell < cells)[:, None] & real)
+
+
+@triton.jit
+def count_cells(
+    moment, newest, node_t, back, polarity, pixels_of, ages, image, mask, cells, per_cell, CELLS: tl.constexpr
+):  # fmt: skip
+    """How many live nodes every cell holds, per part of the past and polarity.
+
+    Args:
+        moment, newest, node_t, back, pixels_of, ages, mask: see :func:`pool_cells`.
+        polarity: ring, -1 or 1.
+        image: out, int32 ``[parts, 2, cells]``, OFF before ON.
+    """
+    first = tl.load(moment)
+    youngest = tl.load(moment + 1)
+    part = tl.program_id(1)
+    least = tl.load(ages + part)
+    end = tl.load(ages + part + 1)
+    cell = tl.program_id(0) * CELLS + tl.arange(0, CELLS)
+    off = tl.zeros([CELLS], tl.int32)
+    on = tl.zeros([CELLS], tl.int32)
+    for n in range(0, per_cell):
+        pixel = tl.load(pixels_of + cell.to(tl.int64) * per_cell + n, cell < cells, -1)
+        node = tl.load(newest + pixel, pixel >= 0, -1)
+        live = node >= first
+        while tl.max(live.to(tl.int32), 0) > 0:
+            slot = node & mask
+            age = youngest - tl.load(node_t + slot, live, 0)
+            counted = live & (age >= least) & (age < end)
+            sign = tl.load(polarity + slot, counted, 0)
+            off += (sign < 0).to(tl.int32)
+            on += (sign > 0).to(tl.int32)
+            step = tl.load(back + slot, live, 0)
+            node -= step
+            live = live & (step > 0) & (node >= first) & (age < end)
+    tl.store(image + 2 * part.to(tl.int64) * cells + cell, off, cell < cells)
+    tl.store(image + (2 * part + 1).to(tl.int64) * cells + cell, on, cell < cells)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Launches of the kernels with the right arguments and block sizes, and the way of packets to the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aegnn_core.asynchronous.cuda.availability import interpreted
+from aegnn_core.asynchronous.cuda.plan import CellMap, Disc, Layer, Splines, power_of_two
+from aegnn_core.asynchronous.cuda.rings import Rings
+
+__all__ = ["Blocks", "Kernels", "Upload"]
+
+#: Elements that a program of the search, and of the pooling, works on side by side.
+_LANES_AT_ONCE = 512
+_POOLED_AT_ONCE = 1024
+#: The interpreter has a price per operation, however large.
+_INTERPRETED_EVENTS = 128
+
+
+class Blocks:
+    """How many events or cells a program of each kernel takes.
+
+    Args:
+        lanes: pixels within the radius.
+        on_device: or in the interpreter.
+    """
+
+    def __init__(self, lanes: int, *, on_device: bool) -> None:
+        self.on_device = on_device
+        self.lanes = power_of_two(lanes)
+        least = 1 if on_device else _INTERPRETED_EVENTS
+        self.insert = max(256, least)
+        self.search = max(_LANES_AT_ONCE // self.lanes, 1, least)
+        self.convolve = max(16, least)
+        self.count = max(256, least)
+
+    def pool(self, channels: int) -> int:
+        """Cells per program of the pooling of so many features."""
+        return max(_POOLED_AT_ONCE // channels, 1, 1 if self.on_device else _INTERPRETED_EVENTS)
+
+
+class Upload:
+    """A buffer in the host's memory that goes to the device in one copy, which nobody waits for.
+
+    There are several behind one another, so that one can be filled while others are on their way.
+
+    Args:
+        events: for which there is room.
+        device: to which it goes.
+    """
+
+    _BUFFERS = 4
+
+    def __init__(self, events: int, device: torch.device) -> None:
+        self._pinned = device.type == "cuda"
+        size = 4 + 2 * events
+        self._host = [torch.zeros(size, dtype=torch.int64, pin_memory=self._pinned) for _ in range(self._BUFFERS)]
+        self._device = [buffer.to(device) for buffer in self._host] if self._pinned else self._host
+        self._sent = [torch.cuda.Event() for _ in self._host] if self._pinned else []
+        self._current = 0
+
+    def begin(self) -> np.ndarray:
+        """A buffer to write to; waits until it has gone, if it was sent before."""
+        self._current = (self._current + 1) % self._BUFFERS
+        if self._pinned:
+            self._sent[self._current].synchronize()
+        return self._host[self._current].numpy()
+
+    def send(self, words: int) -> Tensor:
+        """Send the first ``words`` of the buffer; what they are on the device."""
+        there = self._device[self._current]
+        if self._pinned:
+            there[:words].copy_(self._host[self._current][:words], non_blocking=True)
+            self._sent[self._current].record()
+        return there
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers, on both sides."""
+        return sum(buffer.numel() * buffer.element_size() for buffer in (*self._host, *self._device))
+
+
+class Kernels:
+    """The kernels; every method puts one launch in the device's queue.
+
+    Args:
+        lanes: pixels within the radius.
+        kernels: by name, as attributes; :mod:`.kernels` if None.
+    """
+
+    def __init__(self, lanes: int, kernels: Any = None) -> None:
+        if kernels is None:
+            from aegnn_core.asynchronous.cuda import kernels  # Triton may be missing where nobody needs it
+        self._all: Any = kernels
+        self.blocks = Blocks(lanes, on_device=not interpreted())
+
+    def insert(self, packet: Tensor, count: int, rings: Rings, tally: Tensor, begins_update: bool) -> None:
+        """Enter a packet into the rings."""
+        self._all.insert[_programs(count, self.blocks.insert)](
+            packet, rings.node_t, rings.pixel, rings.back, rings.features[0], rings.newest, tally, rings.mask,
+            int(begins_update), EVENTS=self.blocks.insert,
+        )  # fmt: skip
+
+    def search(
+        self, packet: Tensor, count: int, rings: Rings, disc: Disc, scale: Tensor, edges: tuple[Tensor, ...],
+        tally: Tensor, most_back: int, most: int,
+    ) -> None:  # fmt: skip
+        """Find the packet's neighbours: ``edges`` are the distances, counts, lanes and ages to write."""
+        distance, counts, kind, age = edges
+        self._all.search[_programs(count, self.blocks.search)](
+            packet, rings.node_t, rings.pixel, rings.back, rings.newest, disc.offsets, disc.reach, scale, distance,
+            kind, age, counts, tally, rings.mask, len(counts) - 1, most_back, most, len(disc),
+            EVENTS=self.blocks.search, LANES=self.blocks.lanes,
+        )  # fmt: skip
+
+    def convolve(
+        self, packet: Tensor, count: int, rings: Rings, edges: tuple[Tensor, ...], splines: Splines, layer: Layer,
+        n: int,
+    ) -> None:  # fmt: skip
+        """Take a packet through layer ``n``."""
+        distance, counts, kind, age = edges
+        features = rings.features[n]
+        skip = features if layer.begin is None else rings.features[layer.begin]
+        self._all.convolve[_programs(count, self.blocks.convolve)](
+            packet, distance, kind, age, counts, splines.shares, layer.weight,
+            layer.weight if layer.root is None else layer.root, layer.weight if layer.bias is None else layer.bias,
+            layer.norm, features, skip, rings.features[n + 1], rings.mask, len(counts) - 1, distance.shape[1],
+            splines.rows, splines.table.slots, splines.time_intervals, layer.inputs, layer.outputs,
+            EVENTS=self.blocks.convolve, ROWS=layer.block_rows, INPUTS=layer.block_inputs, OUTPUTS=layer.block_outputs,
+            ROOT=layer.block_root, MEAN=layer.mean, TIMED=splines.timed, HAS_ROOT=layer.root is not None,
+            HAS_BIAS=layer.bias is not None, HAS_SKIP=layer.begin is not None,
+        )  # fmt: skip
+
+    def pool_cells(self, moment: Tensor, rings: Rings, cells: CellMap) -> Tensor:
+        """Maxima of the last layer's features, ``[parts, channels, cells]``."""
+        features = rings.features[-1]
+        channels = features.shape[1]
+        block = self.blocks.pool(power_of_two(channels))
+        image = features.new_empty(cells.parts, channels, cells.cells)
+        self._all.pool_cells[(*_programs(cells.cells, block), cells.parts)](
+            moment, rings.newest, rings.node_t, rings.back, features, cells.pixels, cells.ages, image, rings.mask,
+            cells.cells, cells.pixels.shape[1], channels, CELLS=block, CHANNELS=power_of_two(channels),
+        )  # fmt: skip
+        return image
+
+    def count_cells(self, moment: Tensor, rings: Rings, cells: CellMap) -> Tensor:
+        """Numbers of nodes, int32 ``[parts, 2, cells]``."""
+        image = rings.pixel.new_empty(cells.parts, 2, cells.cells)
+        self._all.count_cells[(*_programs(cells.cells, self.blocks.count), cells.parts)](
+            moment, rings.newest, rings.node_t, rings.back, rings.features[0], cells.pixels, cells.ages, image,
+            rings.mask, cells.cells, cells.pixels.shape[1], CELLS=self.blocks.count,
+        )  # fmt: skip
+        return image
+
+
+def _programs(count: int, block: int) -> tuple[int]:
+    return (-(-count // block),)

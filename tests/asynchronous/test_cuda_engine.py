@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine for CUDA devices, where there is none: what the contract does not say of it."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aegnn_core import GraphConfig, make_model_asynchronous
+from aegnn_core.asynchronous.cuda import CudaEngine, interpreted, self_check
+from aegnn_core.asynchronous.cuda.self_check import disagreement
+from tests.asynchronous.test_contract import NETWORKS, assert_equal, crowd, dense, make_network
+
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="the engine cuda needs Triton: pip install triton")
+needs_interpreter = pytest.mark.skipif(not interpreted(), reason="TRITON_INTERPRET=0: the kernels are not interpreted")
+ROOT = Path(__file__).parents[2]
+GRAPH = GraphConfig(max_neighbors=4, window=30_000)
+
+
+@needs_interpreter
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_two_runs_give_the_same_bits_however_packets_are_cut(dtype: torch.dtype) -> None:
+    module, events = make_network("graph_grid", 0).to(dtype), crowd(60)
+    answers = []
+    for size in (60, 60, 7):
+        live = make_model_asynchronous(module, GRAPH, engine="cuda")
+        for start in range(0, 60, size):
+            live.update(events[start : start + size])
+        answers.append(live.output())
+    assert torch.equal(answers[0], answers[1])
+    assert_equal(answers[2], answers[0], 1e-6)
+
+
+@needs_interpreter
+def test_other_engines_go_on_from_its_state_and_it_from_theirs() -> None:
+    module, events = make_network("graph_grid", 0), crowd(100)
+    live = make_model_asynchronous(module, GRAPH, engine="compiled")
+    for n, engine in enumerate(("cuda", "packet", "cuda", "compiled")):
+        live.update(events[25 * n : 25 * (n + 1)])
+        before = live
+        live = make_model_asynchronous(module, GRAPH, engine=engine)
+        live.load_state_dict(before.state_dict())
+        assert_equal(live.output(), dense(module, events[: 25 * (n + 1)], GRAPH))
+
+
+@needs_interpreter
+def test_the_interpreter_is_for_those_who_ask_for_it() -> None:
+    module = make_network("graph_res_mean", 0)  # which the engine before it does not take
+    assert "engine=packet" in repr(make_model_asynchronous(module, GRAPH))
+    assert "in Triton's interpreter" in repr(make_model_asynchronous(module, GRAPH, engine="cuda"))
+
+
+@needs_interpreter
+def test_what_it_cannot_run_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make_network("graph_grid", 0)
+    assert "px may lie within the radius, found 31417" in str(CudaEngine.refusal(module.cpu(), GraphConfig(radius=100)))
+    assert CudaEngine.refusal(module, GraphConfig(directed=False)) == "in an undirected graph older nodes change"
+    assert "float32 or float64, found torch.float16" in str(CudaEngine.refusal(module.half(), GRAPH))
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    assert "the model is on the CPU" in str(CudaEngine.refusal(module.float(), GRAPH))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr("aegnn_core.asynchronous.cuda.availability.find_spec", lambda _: None)
+    assert "pip install triton" in str(CudaEngine.refusal(module, GRAPH))
+
+
+@needs_interpreter
+def test_an_engine_that_is_wrong_on_its_device_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device: the interpreter stands for one on which the convolution loses its last neighbours."""
+    from aegnn_core.asynchronous.cuda import kernels
+
+    class Forgetful:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            def launch(packet: Any, distance: Any, kind: Any, age: Any, counts: Any, *others: Any, **constants: Any):
+                fewer = torch.where(counts > 2, counts - 1, counts)
+                kernels.convolve[grid](packet, distance, kind, age, fewer, *others, **constants)
+
+            return launch
+
+    module = make_network("graph_grid", 0).float()
+    assert disagreement(CudaEngine, module, GRAPH, 200) is None
+    wrong = SimpleNamespace(insert=kernels.insert, search=kernels.search, convolve=Forgetful())
+    wrong.pool_cells = kernels.pool_cells
+    monkeypatch.setattr(
+        self_check, "disagreement", lambda _, *rest: disagreement(lambda *both: CudaEngine(*both, wrong), *rest, 200)
+    )
+    monkeypatch.setattr(self_check, "_known", {})
+    monkeypatch.setattr("aegnn_core.asynchronous.cuda.engine.interpreted", lambda: False)
+    monkeypatch.setattr("aegnn_core.asynchronous.live.interpreted", lambda: False)
+    message = r"after \d+ events of its self-check its answer is .* away from that of the CPU, 0.0001 are allowed"
+    with pytest.warns(UserWarning, match=rf"the engine cuda is not used on cpu: {message}"):
+        live = make_model_asynchronous(module, GRAPH)
+    assert "engine=compiled" in repr(live)
+    with pytest.raises(ValueError, match=rf"no engine can run this model exactly \(cuda: {message}"):
+        make_model_asynchronous(module, GRAPH, engine="cuda")
+
+
+def test_a_kernel_that_does_not_compile_refuses_the_engine() -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    assert "self-check failed with RuntimeError: no kernel image" in str(
+        disagreement(broken, make_network("graph_grid", 0), GRAPH, 20)
+    )
+
+
+#: With which a multiprocessor, of 64 Ki registers, has room for two programs of 128 threads; only the widest layers
+#: need so many.
+_MOST_REGISTERS = 255
+#: Bytes per thread that are no spills worth the name.
+_LEAST_SPILL = 16
+
+
+@pytest.mark.slow
+def test_kernels_compile_for_every_target_without_spills() -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    command = [sys.executable, "-m", "aegnn_core.asynchronous.cuda.targets"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    compiled = json.loads(done.stdout)
+    assert {one["target"] for one in compiled} == {80, 87, 90, 120}
+    assert {one["kernel"] for one in compiled} == {"insert", "search", "convolve", "pool_cells", "count_cells"}
+    spilled = [one for one in compiled if one["local"] > _LEAST_SPILL or one["registers"] > _MOST_REGISTERS]
+    assert not spilled
+    assert np.max([one["shared"] for one in compiled]) <= 48 << 10
+
+
+@pytest.mark.slow
+@needs_interpreter
+def test_the_command_for_a_gpu_runs_to_its_end(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [ROOT / "scripts" / "on_gpu.sh", "--dry", tmp_path], capture_output=True, text=True, timeout=170, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert "dry run" in found["device"]
+    assert set(found["self_check"].values()) == {None}
+    assert {row["engine"] for row in found["results"]} == {"cuda", "packet", "compiled", "counting"}
+    assert min(row["events_per_second"] for row in found["results"]) > 0
+    assert "| graph_res, N-Cars | cuda | cpu |" in (tmp_path / "gpu.md").read_text()
+
+
+# On a device: scripts/on_gpu.sh runs these.
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(interpreted() or not torch.cuda.is_available(), reason="needs a CUDA device and TRITON_INTERPRET=0")
+class TestOnADevice:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("kind", NETWORKS)
+    def test_it_answers_as_the_cpu_does(self, kind: str, dtype: torch.dtype) -> None:
+        module = make_network(kind, 0).to("cuda", dtype)
+        for graph in (GRAPH, GraphConfig(), GraphConfig(max_nodes=50, radius=4.2)):
+            assert disagreement(CudaEngine, module, graph) is None
+
+    def test_two_runs_give_the_same_bits(self) -> None:
+        module, events = make_network("graph_grid", 0).float().cuda(), crowd(2_000)
+        lives = [make_model_asynchronous(module, GRAPH, engine="cuda") for _ in range(2)]
+        for live in lives:
+            live.update(events)
+        assert torch.equal(lives[0].output(), lives[1].output())
+
+    def test_no_memory_for_larger_rings_leaves_the_state_as_it_was(self) -> None:
+        module, events = make_network("graph_grid", 0).float().cuda(), crowd(60_000)
+        live = make_model_asynchronous(module, GraphConfig(), engine="cuda")
+        live.update(events[:1_000])
+        before = live.output()
+        free, _ = torch.cuda.mem_get_info()
+        hog = torch.empty(free - (16 << 20), dtype=torch.uint8, device="cuda")
+        with pytest.raises(MemoryError, match="no memory for rings of"):
+            live.update(events[1_000:])
+        assert torch.equal(live.output(), before)
+        del hog
+        torch.cuda.empty_cache()
+        live.update(events[1_000:])
+        live.output()
