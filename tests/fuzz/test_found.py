@@ -78,6 +78,12 @@ def test_an_archive_by_the_name_of_an_array_is_called_one(tmp_path: Path) -> Non
         read_events(path)
 
 
+def test_the_only_array_of_an_archive_may_have_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **{"": EVENTS})
+    assert read_events(path).events.tolist() == EVENTS.tolist()
+
+
 @pytest.mark.parametrize("suffix", [".raw", ".npy"])
 def test_a_sensor_that_is_too_large_for_any_pixel_is_refused_by_the_name_of_the_file(
     tmp_path: Path, suffix: str
