@@ -30,10 +30,19 @@ from aegnn_core.events.files import READERS
 from aegnn_core.events.files.bag import read_bag_camera
 from aegnn_core.events.label_topics import LABEL_DTYPE, LABEL_TOPIC, Label
 from aegnn_core.events.rosbag import read_class_names, read_detections, read_labels, topic_types
-from tests.events.test_bag_kinds import write_packets
-from tests.events.test_event_array_topics import write_bag
-from tests.events.test_event_files import aedat4, aer40, dat_words, evt2_words, write_dsec
-from tests.events.test_recording_layouts import caer, evt4, evt21, jaer
+from tests.events.foreign_formats import (
+    aedat4,
+    aer40,
+    caer,
+    dat_words,
+    evt2_words,
+    evt4,
+    evt21,
+    jaer,
+    write_arrays,
+    write_dsec,
+    write_packets,
+)
 from tests.fuzz.mutations import mutated
 from tests.fuzz.outcomes import require
 
@@ -232,12 +241,12 @@ def _bags(folder: Path, stream: EventStream) -> Iterator[tuple[str, Content]]:
         (file,) = bag.glob(f"*{suffix}")
         yield f"fuzzed{suffix}", file.read_bytes()
         yield "fuzzed", {part.name: part.read_bytes() for part in bag.iterdir()}
-    packed = write_packets(folder / "packed", streams=(stream,), compression=CompressionMode.FILE)
+    packed = write_packets(folder / "packed", [stream], compression=CompressionMode.FILE)
     yield "fuzzed", {part.name: part.read_bytes() for part in packed.iterdir()}
-    yield "fuzzed.bag", write_packets(folder / "packets.bag", streams=(stream,)).read_bytes()
+    yield "fuzzed.bag", write_packets(folder / "packets.bag", [stream]).read_bytes()
     rows = [(1_600_000_000, 1_000 * int(t), int(x), int(y), int(p)) for t, x, y, p in stream.events.tolist()]
     for kind in EVENT_ARRAY_TYPES:
         package = kind.split("/")[0]
-        yield "fuzzed.bag", write_bag(folder / f"{package}.bag", kind, [rows[:50], rows[50:]]).read_bytes()
-        arrays = write_bag(folder / package, kind, [rows])
+        yield "fuzzed.bag", write_arrays(folder / f"{package}.bag", kind, [rows[:50], rows[50:]]).read_bytes()
+        arrays = write_arrays(folder / package, kind, [rows])
         yield "fuzzed", {part.name: part.read_bytes() for part in arrays.iterdir()}

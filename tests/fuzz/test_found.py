@@ -16,9 +16,7 @@ from aegnn_core.events import EventFormatError, EventStream, check_events, make_
 from aegnn_core.nn.checkpoint import load_model
 from aegnn_core.training.export import DESCRIPTION, read_checkpoint
 from aegnn_core.training.settings import TrainSettings
-from tests.events.test_bag_kinds import write_packets
-from tests.events.test_event_files import aedat4
-from tests.events.test_recording_layouts import caer
+from tests.events.foreign_formats import aedat4, caer, write_packets
 
 EVENTS = make_events(np.arange(100) * 50, np.arange(100), np.arange(100) % 64, np.arange(100) % 2)
 
@@ -41,7 +39,7 @@ def test_a_time_that_no_event_can_have_is_refused_by_the_name_of_the_file(tmp_pa
 
 
 def test_a_message_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bag = write_packets(tmp_path / "bag", streams=(EventStream(EVENTS, 128, 64),), compression=CompressionMode.MESSAGE)
+    bag = write_packets(tmp_path / "bag", [EventStream(EVENTS, 128, 64)], compression=CompressionMode.MESSAGE)
     (bag / "metadata.yaml").unlink()  # which would have rosbags unpack the messages
     assert len(read_events(bag)) == len(EVENTS)
     monkeypatch.setattr(rosbag, "_SMALL_BYTES", 10)
