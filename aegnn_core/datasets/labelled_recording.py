@@ -17,7 +17,7 @@ from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
-from aegnn_core.events.rosbag import BAG_SUFFIXES, is_bag, read_class_names, read_labels
+from aegnn_core.events.rosbag import is_bag_recording, read_class_names, read_labels
 
 __all__ = ["NAMES_FILE", "LabelledRecording", "read_labelled_recording"]
 
@@ -61,7 +61,7 @@ def read_labelled_recording(path: str | Path, topic: str | None = None) -> Label
         ValueError: not a readable recording, or its labels are not.
     """
     path = Path(path)
-    if is_bag(path) or path.suffix in BAG_SUFFIXES:
+    if is_bag_recording(path):
         return _read_bag(path, topic)
     stream = read_events(path)
     candidates = [(form, found) for form in FORMATS.values() if form.with_boxes and (found := form.with_boxes(path))]

@@ -20,7 +20,7 @@ from aegnn_core.datasets.recording import BOX_DTYPE, DatasetFormat, MissingFiles
 from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.files.bag import read_bag_camera
 from aegnn_core.events.label_topics import BOXES_TYPE, LABEL_INFO_TOPIC, LABEL_TOPIC
-from aegnn_core.events.rosbag import BAG_SUFFIXES, is_bag, read_class_names, read_labels, topic_types
+from aegnn_core.events.rosbag import is_bag_recording, read_class_names, read_labels, topic_types
 
 __all__ = ["ROSBAG", "ROSBAG_SOURCE", "rosbag_format"]
 
@@ -74,7 +74,7 @@ def rosbag_format(folder: Path, split: str, topic: str | None = None) -> Dataset
 
 def _bags(place: Path) -> list[Path]:
     entries = sorted(place.iterdir()) if place.is_dir() else []
-    bags = [entry for entry in entries if entry.suffix in BAG_SUFFIXES or is_bag(entry)]
+    bags = [entry for entry in entries if is_bag_recording(entry)]
     if not bags:
         raise MissingFilesError(f"{place} holds no bags")
     return bags
