@@ -54,6 +54,7 @@ __all__ = [
     "event_packets",
     "event_topic_type",
     "is_bag",
+    "is_bag_recording",
     "read_class_names",
     "read_detections",
     "read_event_arrays",
@@ -166,6 +167,11 @@ def _typestore(release: Stores = Stores.ROS2_KILTED) -> Typestore:
 def is_bag(path: Path) -> bool:
     """Whether ``path`` is the folder of a rosbag2 recording, with or without its metadata."""
     return path.is_dir() and ((path / _METADATA).exists() or bool(_storage_files(path)))
+
+
+def is_bag_recording(path: Path) -> bool:
+    """Whether ``path`` is a rosbag2 folder, or by its name one of rosbag2's files or a ROS 1 bag."""
+    return path.suffix.lower() in BAG_SUFFIXES or is_bag(path)
 
 
 def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> Iterator[EventPacket]:
