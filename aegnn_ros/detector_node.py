@@ -82,8 +82,6 @@ class EventDetector(LifecycleNode):
         )
         self._camera_info: CameraInfo | None = None
         self._camera: CameraModel | None = None
-        # Before there is a topic of a message package that was built here: those leave an error behind in rcutils, of
-        # which the next subscription to another package's message would write a page.
         self.create_subscription(CameraInfo, "~/camera_info", self._on_camera_info, qos_profile_sensor_data)
         self._enabled = True
         self.create_service(SetBool, "~/enable", self._on_enable)
