@@ -365,5 +365,5 @@ def run_image_layers(layers, features, constants, places, marks, workspace, comp
                 at, to = workspace.read_at[k], workspace.write_at[k]
                 for c in range(layer.outputs):
                     features[to + c] = features[at + c]
-                if layer.skip != 0:
+                if layer.skip != 0 or layer.active:
                     _finish(features, to, layer.outputs, layer.skip, layer.active)
