@@ -353,11 +353,11 @@ class OddHead(nn.Module):
         elif self.what == "dilation":
             y = self.second(y)
         elif self.what == "active when enlarged":
-            y = nn.functional.elu(nn.functional.interpolate(x, size=(18, 16)))
+            y = nn.functional.elu(nn.functional.interpolate(y, size=(18, 16)))
         elif self.what == "concatenated answer":
-            y = torch.cat([x, self.second(image)], dim=1)
+            y = torch.cat([y, self.second(image)], 1)
         elif self.what == "sum with channels elsewhere":
-            y = torch.cat([x, self.wider(image)], dim=1) + self.widest(image)
+            y = torch.cat([y, self.wider(image)], 1) + self.widest(image)
         elif self.what == "comparison":
             y = x * (image != 0)
         elif self.what == "tensors only":
