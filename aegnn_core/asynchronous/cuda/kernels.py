@@ -11,13 +11,11 @@ Nothing is summed by atomic operations, except whole numbers: two runs give the 
 import triton
 import triton.language as tl
 
-__all__ = ["FAR", "HEAD_WORDS", "convolve", "count_cells", "insert", "pool_cells", "search"]
+from aegnn_core.asynchronous.cuda.packing import FAR, HEAD_WORDS
 
-#: Words of 64 bits in front of a packet's events: the first one's number, how many they are, and room to align.
-HEAD_WORDS = 4
+__all__ = ["convolve", "count_cells", "insert", "pool_cells", "search"]
+
 _HEAD = tl.constexpr(HEAD_WORDS)
-#: A distance that no node has.
-FAR = 1 << 29
 _FAR = tl.constexpr(FAR)
 
 
