@@ -213,10 +213,12 @@ def _devices() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    if find_spec("torch") is None or find_spec("torch_geometric") is None:
-        yield Finding("models", "packaged models", "missing", "cannot be loaded without torch and torch-geometric")
+    try:
+        from aegnn_core.nn.checkpoint import load_model, packaged_models
+    except (ImportError, OSError) as error:  # a package is missing, or a library that it wants
+        remedy = "put the packages right first"
+        yield Finding("models", "packaged models", "missing", f"cannot be loaded: {error}", remedy)
         return
-    from aegnn_core.nn.checkpoint import load_model, packaged_models
 
     names = packaged_models()
     if not names:

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["EventSurface", "class_color", "class_name", "draw_boxes", "draw_moment", "draw_title"]
+__all__ = ["EventSurface", "box_captions", "class_color", "class_name", "draw_boxes", "draw_moment", "draw_title"]
 
 Color = tuple[int, int, int]
 
@@ -156,15 +156,20 @@ def draw_moment(
     if truth is not None:
         picture = draw_boxes(picture, _scaled(truth, scale), [ON_COLOR] * len(truth), line_width=1)
     colors = [class_color(class_id) for class_id in boxes["class_id"]]
-    captions = [class_name(labels, class_id) for class_id in boxes["class_id"]]
-    if "score" in (boxes.dtype.names or ()):
-        captions = [f"{caption} {score:.2f}" for caption, score in zip(captions, boxes["score"], strict=True)]
-    return draw_boxes(picture, _scaled(boxes, scale), colors, captions, font_size=font_size)
+    return draw_boxes(picture, _scaled(boxes, scale), colors, box_captions(labels, boxes), font_size=font_size)
 
 
 def class_name(labels: Sequence[str], class_id: int) -> str:
     """The name of a class, or its number where nobody says the name."""
     return labels[class_id] if class_id < len(labels) else f"class {class_id}"
+
+
+def box_captions(labels: Sequence[str], boxes: np.ndarray) -> list[str]:
+    """The class of every box ``[N]`` by name, and of a model's answers the score."""
+    captions = [class_name(labels, class_id) for class_id in boxes["class_id"]]
+    if "score" not in (boxes.dtype.names or ()):
+        return captions
+    return [f"{caption} {score:.2f}" for caption, score in zip(captions, boxes["score"], strict=True)]
 
 
 def _scaled(boxes: np.ndarray, scale: int) -> np.ndarray:

@@ -116,8 +116,6 @@ class BagRunner:
         self.node = Node("bag_run")
         self._run, self._begun = BagRun(), 0
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, 10)
-        # From here on types of our own message packages, which lack a kind of type support that the ROS wheels look
-        # for: they go without, but complain at length where a topic or service of another type is made afterwards.
         self._publisher = self.node.create_publisher(EventPacket, f"{_TARGET}/events", DRIVER_QOS)
         self._results: Subscription[Any] = (
             self.node.create_subscription(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from event_camera_msgs.msg import EventPacket
 
-from aegnn_core.events.array import EventFormatError, make_events
-from aegnn_core.events.decoders import TRIGGER_DTYPE, Decoder, make_decoder
+from aegnn_core.events.array import EventFormatError
+from aegnn_core.events.decoders import Decoder, make_decoder
+from aegnn_core.events.decoders.decoder import NO_EVENTS, NO_TRIGGERS
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler, check_downsampling
 from aegnn_core.events.filters import (
     PixelRateLimit,
@@ -37,8 +38,6 @@ _LONGEST_PAUSE_S = 1.0
 _LARGEST_PACKET_BYTES = 1 << 24
 _MOST_EVENTS = 1 << 22
 _MOST_PIXELS = 1 << 24
-
-NO_TRIGGERS = np.empty(0, TRIGGER_DTYPE)
 
 #: Left column and upper row [px], width and height [px] of a part of the sensor.
 Region = tuple[int, int, int, int]
@@ -373,10 +372,10 @@ class CameraStream:
             self._found = decoder.triggers
         except EventFormatError as error:
             self._refuse(packet.seq, str(error))
-            return make_events(*np.empty((4, 0), np.int64))
+            return NO_EVENTS
         if decoder.counts.malformed > malformed:
             self._refuse(packet.seq, decoder.counts.describe_malformed() + " so far")
-        return parts[0] if len(parts) == 1 else np.concatenate([*parts, make_events(*np.empty((4, 0), np.int64))])
+        return parts[0] if len(parts) == 1 else np.concatenate([NO_EVENTS, *parts])
 
     def _in_order(self, events: np.ndarray, packet: EventPacket, stamp: int) -> np.ndarray:
         """Put up with small steps back in time; start again after a jump or a gap between packets."""

@@ -157,7 +157,7 @@ def _figures(run: BagRun, answers: Sequence[Answer], truth: np.ndarray | None, m
         "ap": ap,
         "ap50": ap50,
         "latency_ms": {"p50": float(p50), "p95": float(p95)},
-        # Measured inside the node, in CameraStream.process.
+        # Measured inside the node, in CameraStream.decode and update.
         "us_per_event": 1000 * float(run.diagnostics["processing_ms"]) / max(1, events),
     }
 

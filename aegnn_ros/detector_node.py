@@ -26,12 +26,13 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import SetBool, Trigger
 
+from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_ros.arrivals import ArrivalCounts
 from aegnn_ros.camera_model import CameraModel
 from aegnn_ros.camera_stream import CameraStream
 from aegnn_ros.detection_worker import DetectionWorker
 from aegnn_ros.diagnostics import NodeFacts, StreamDiagnostics, memory_mb
-from aegnn_ros.event_arrays import SerializedArray, array_type, is_array_type
+from aegnn_ros.event_arrays import SerializedArray, array_type
 from aegnn_ros.outputs import DetectorOutputs
 from aegnn_ros.parameters import check_changes, declare_parameters, read_parameters
 from aegnn_ros.ready_model import ReadyModel, prepare_model
@@ -50,9 +51,9 @@ _LEAST_FILL = 0.5
 class EventDetector(LifecycleNode):
     """Lifecycle node: configure loads the model, activate subscribes, deactivate keeps the graph, cleanup frees it.
 
-    Subscribes to ``~/events`` (best effort) and publishes ``~/detections`` (detectors only), ``~/classification``,
-    ``~/label_info``, ``~/markers``, ``~/triggers``, ``~/annotated_image`` (``/compressed``) and ``/diagnostics``. The
-    service ``~/reload_model`` swaps the model while the node runs.
+    Subscribes to ``~/events`` (best effort) and ``~/camera_info``, and publishes ``~/detections`` (detectors only),
+    ``~/classification``, ``~/label_info``, ``~/markers``, ``~/triggers``, ``~/annotated_image`` (``/compressed``) and
+    ``/diagnostics``. The service ``~/reload_model`` swaps the model while the node runs, ``~/enable`` pauses it.
 
     Callbacks only hand over; a :class:`DetectionWorker` does the work while the node is active.
     """
@@ -82,8 +83,6 @@ class EventDetector(LifecycleNode):
         )
         self._camera_info: CameraInfo | None = None
         self._camera: CameraModel | None = None
-        # Before there is a topic of a message package that was built here: those leave an error behind in rcutils, of
-        # which the next subscription to another package's message would write a page.
         self.create_subscription(CameraInfo, "~/camera_info", self._on_camera_info, qos_profile_sensor_data)
         self._enabled = True
         self.create_service(SetBool, "~/enable", self._on_enable)
@@ -103,7 +102,7 @@ class EventDetector(LifecycleNode):
         """Load the model and compile what it runs; with wrong settings say so and stay unconfigured."""
         settings = self._settings
         try:
-            if is_array_type(settings.events_type):
+            if settings.events_type in EVENT_ARRAY_TYPES:
                 array_type(settings.events_type)  # or it is missing
             model = prepare_model(settings.model, settings.device, settings.native, settings.bound)
         except (ValueError, RuntimeError, OSError) as error:
@@ -141,7 +140,7 @@ class EventDetector(LifecycleNode):
         self._start_worker()
         qos = QoSProfile(depth=self._settings.queue_depth, reliability=ReliabilityPolicy.BEST_EFFORT)
         overrides = QoSOverridingOptions.with_default_policies()
-        if is_array_type(self._settings.events_type):
+        if self._settings.events_type in EVENT_ARRAY_TYPES:
             self._events = self.create_subscription(
                 array_type(self._settings.events_type),
                 "~/events",
@@ -345,8 +344,10 @@ class EventDetector(LifecycleNode):
     def _camera_info_like(self, info: CameraInfo) -> bool:
         """Whether a message says what the last one said: a camera repeats it all the time."""
         last = self._camera_info
-        same = last is not None and (info.width, info.height, list(info.d)) == (last.width, last.height, list(last.d))
-        return same and all(np.array_equal(getattr(info, name), getattr(last, name)) for name in "krp")
+        if last is None or info.distortion_model != last.distortion_model:
+            return False
+        fields = ("width", "height", "d", "k", "r", "p")
+        return all(np.array_equal(getattr(info, name), getattr(last, name)) for name in fields)
 
     def _request_result(self) -> None:
         self._worker.queue.request_readout()

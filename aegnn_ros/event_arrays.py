@@ -18,7 +18,7 @@ from aegnn_core.events.decoders import EventArrayDecoder
 from aegnn_core.events.event_array_topics import array_events, read_event_array
 from aegnn_ros.conversions import time_message
 
-__all__ = ["SerializedArray", "array_type", "is_array_type"]
+__all__ = ["SerializedArray", "array_type"]
 
 #: Stamps further from the first event's time than this [ns] are of another clock than the events.
 _SAME_CLOCK_NS = 10_000_000_000
@@ -58,13 +58,8 @@ class SerializedArray:
         return packet
 
 
-def is_array_type(name: str) -> bool:
-    """Whether a type of messages, such as ``dvs_msgs/msg/EventArray``, is one of these."""
-    return name.endswith("/EventArray")
-
-
 def array_type(name: str) -> Any:
-    """The class of a message type.
+    """The class of a message type, such as ``dvs_msgs/msg/EventArray``.
 
     Raises:
         ValueError: its package is not installed.

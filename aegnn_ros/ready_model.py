@@ -13,7 +13,7 @@ from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
 from aegnn_core.events.array import make_events
 from aegnn_core.events.decoders import PACKET_DECODERS, make_decoder
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
-from aegnn_core.events.filters import refractory_period
+from aegnn_core.events.filters import PixelRateLimit, background_activity, refractory_period
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model
@@ -133,6 +133,8 @@ def prepare_model(source: str, device: str, native: bool = False, bound: Bound |
         trained.network.detections(output)
     live.reset()
     refractory_period(few, 1, trained.width, trained.height)
+    background_activity(few, 1, trained.width, trained.height)
+    PixelRateLimit(1, trained.width, trained.height)(few)
     letterbox = Letterbox((2 * trained.width, 2 * trained.height), (trained.width, trained.height))
     for way in DOWNSAMPLING:
         Downsampler(letterbox, way)(few)

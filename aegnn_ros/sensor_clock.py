@@ -51,7 +51,7 @@ class SensorClock:
 
     def stamp(self, sensor_us: int) -> int:
         """ROS time [ns] of a sensor time that does not decrease from call to call; neither does the answer."""
-        self._latest = max(self._latest, 1000 * sensor_us + self._offset())
+        self._latest = max(self._latest, self.at(sensor_us))
         return self._latest
 
     def at(self, sensor_us: int) -> int:

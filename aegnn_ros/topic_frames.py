@@ -136,6 +136,10 @@ class _TopicView:
             return Frame(self._last_t - self._first_t, self._surface.image(self._last_t, exposure_us), truth=boxes)
 
     def _take_packet(self, packet: EventPacket) -> None:
+        with self._lock:
+            self._draw(packet)
+
+    def _draw(self, packet: EventPacket) -> None:
         try:
             events = self._decode(packet)
             events = in_time_order(events, None if self._surface is None else self._last_t)
@@ -147,12 +151,11 @@ class _TopicView:
             return
         if not len(events):
             return
-        with self._lock:
-            if self._surface is None or self._surface.size != (packet.width, packet.height):
-                self._surface = EventSurface(packet.width, packet.height)
-                self._first_t = int(events["t"][0])
-            self._surface.update(events)
-            self._last_t = int(events["t"][-1])
+        if self._surface is None or self._surface.size != (packet.width, packet.height):
+            self._surface = EventSurface(packet.width, packet.height)
+            self._first_t = int(events["t"][0])
+        self._surface.update(events)
+        self._last_t = int(events["t"][-1])
 
     def _decode(self, packet: EventPacket) -> np.ndarray:
         camera = (packet.encoding, packet.width, packet.height)

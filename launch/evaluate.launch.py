@@ -17,8 +17,8 @@ ARGUMENTS = {
     "labels": ("/labels", "topic with true boxes (Detection2DArray) or classes (Classification), if there is one"),
     "model": ("scenes_detector", "name of a packaged model, or path of a .safetensors file"),
     "device": ("cpu", "where the network runs"),
-    "downsampling": ("integrate", "how events of a camera with more pixels come to the model's, or coordinates"),
-    "model_sensor": ("trained", "run the network on the sensor that it was trained for, or on the camera's"),
+    "downsampling": ("integrate", "of a camera with more pixels: integrate or coordinates"),
+    "model_sensor": ("trained", "sensor that the network runs on: trained or camera"),
     "rates": ("1 2 5 10", "how many times as fast as recorded"),
     "output": (".", "folder for evaluation.json and evaluation.png"),
 }

@@ -7,7 +7,7 @@
 # A step runs again only when a file that it depends on has changed since it last succeeded: an interrupted set-up goes
 # on where it stopped, and a second one has nothing to do.
 #   PYTHON       interpreter of a new .venv (python3)
-#   TORCH_INDEX  package index to take torch from, where it should be another build than the one that is found here
+#   TORCH_INDEX  package index of the torch of a new .venv, where it should be another build than the one that is found here
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -131,7 +131,7 @@ step_packages() {
     if has_ros_wheels "$venv/bin/python"; then
         purposes+=(ros_wheels)
     fi
-    say "installing torch and ${purposes[*]/#/requirements/} (once, several minutes)"
+    say "installing torch and what is needed for: ${purposes[*]} (requirements/; once, several minutes)"
     install pip setuptools wheel
     install_torch
     install $(printf -- '--requirement requirements/%s.txt ' "${purposes[@]}")

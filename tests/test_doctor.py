@@ -65,6 +65,14 @@ def test_packages_that_are_missing_or_too_old_come_with_a_remedy(monkeypatch: py
     assert (extra.found, extra.remedy) == ("not installed", "pip install 'absent>=2'")
 
 
+def test_models_that_a_missing_package_keeps_from_loading_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aegnn_core.nn.checkpoint", None)
+
+    (models,) = (finding for finding in diagnose() if finding.name == "packaged models")
+
+    assert (models.state, models.remedy) == ("missing", "put the packages right first")
+
+
 def test_a_part_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> Iterator[Finding]:
         raise RuntimeError("no answer")

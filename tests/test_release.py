@@ -48,6 +48,7 @@ def test_ci_runs_make_targets_that_exist_on_the_supported_distributions() -> Non
     assert ".ci/run" in commands
     assert "make test" in (ROOT / ".ci" / "run").read_text()
     supported = re.findall(r"^\| (\w+) .*\| supported", (ROOT / "docs" / "machines.md").read_text(), re.MULTILINE)
+    assert {"Kilted"} < set(supported)
     assert {name.lower() for name in supported} < set(jobs["ros"]["strategy"]["matrix"]["distribution"])
 
 

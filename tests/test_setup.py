@@ -86,18 +86,18 @@ def set_up(script: Path, tmp_path: Path) -> Callable[..., tuple[subprocess.Compl
         shutil.copytree(ROOT / name, tree / name)
     for name in ("package.xml", "setup.py", "setup.cfg"):
         shutil.copy(ROOT / name, tree)
-    log.touch()
 
     def run(machine: str, python: str, refused: str, complaint: str = "No matching distribution", **variables: str):
+        log.write_text("")
         interpreter = tree / ".venv" / "bin" / "python"
-        interpreter.parent.mkdir(parents=True)
+        interpreter.parent.mkdir(parents=True, exist_ok=True)
         fake = FAKE_PYTHON.format(
             version=python, include=get_path("include"), log=log, refused=refused, complaint=complaint
         )
         interpreter.write_text(fake)
         interpreter.chmod(0o755)
         commands = tmp_path / "bin"
-        commands.mkdir()
+        commands.mkdir(exist_ok=True)
         (commands / "uname").write_text(f'#!/bin/sh\n[ "$1" = -m ] && echo {machine} || echo Linux {machine}\n')
         (commands / "uname").chmod(0o755)
         environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "PYTHON": "", "TORCH_INDEX": ""}
@@ -142,6 +142,18 @@ def test_ros_comes_from_wheels_only_where_there_are_some(
     assert "--editable ." in told
 
 
+def test_a_step_runs_again_only_when_it_failed_or_a_file_of_its_own_changed(set_up: Callable, script: Path) -> None:
+    def steps(refused: str = "nothing") -> list[str]:
+        told = set_up("x86_64", "3.12", refused)[1]
+        return [name for name in ("ros_wheels.txt", "./interfaces", "--editable .") if name in told]
+
+    assert steps(refused="*interfaces") == ["ros_wheels.txt", "./interfaces"]
+    assert steps() == ["./interfaces", "--editable ."]
+    assert steps() == []
+    (script.parents[1] / "config" / "new.yaml").touch()
+    assert steps() == ["--editable ."]
+
+
 def test_no_network_is_a_sentence(set_up: Callable) -> None:
     done, _ = set_up("x86_64", "3.12", "*", "NewConnectionError: Failed to establish a new connection")
 
@@ -154,7 +166,7 @@ def test_no_network_is_a_sentence(set_up: Callable) -> None:
 def test_the_core_can_be_set_up_on_aarch64(tmp_path: Path) -> None:
     """Every pinned requirement has a wheel for Jetson and Raspberry Pi; nothing is downloaded but their metadata."""
     platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(17, 29)]
-    files = [f"--requirement={ROOT}/requirements/{purpose}.txt" for purpose in ("runtime", "train", "cluster")]
+    files = [f"--requirement={ROOT}/requirements/{purpose}.txt" for purpose in ("runtime", "train", "cluster", "test")]
     command = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--only-binary=:all:", "--retries=1"]
     target = ["--platform=manylinux2014_aarch64", *platforms, f"--target={tmp_path}"]
     constraints = f"--constraint={ROOT}/requirements/constraints.txt"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,13 +34,15 @@ from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
 from aegnn_core.events.files import read_events
 from aegnn_core.events.letterbox import Letterbox
 
-__all__ = ["DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "open_dataset"]
+__all__ = ["DATASET_NAMES", "DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "open_dataset"]
 
 #: Name of the environment variable with the folder that holds a folder per data set.
 DATA_DIR_VARIABLE = "AEGNN_DATA_DIR"
 
 #: Data sets whose labels and sensor are always the same.
 FORMATS = {form.name: form for form in (NCARS, NCALTECH101, GEN1, ONE_MEGAPIXEL, DSEC_DET, NMNIST, DVS_GESTURE)}
+#: Names of all that can be opened.
+DATASET_NAMES = (*FORMATS, ROSBAG)
 
 
 class EventDataset:
@@ -139,7 +142,9 @@ def _within(recording: Recording, events: np.ndarray) -> np.ndarray:
     """The events of the recording's part of its file."""
     assert recording.span is not None
     first, last = recording.span
-    begin, end = np.searchsorted(events["t"], first), np.searchsorted(events["t"], last, side="right")
+    t = events["t"]  # which np.searchsorted would copy
+    begin = bisect_left(t, first)
+    end = bisect_right(t, last, begin)
     if begin == end:
         raise EventFormatError(
             f"{recording.events}: has no events from {first} to {last} µs, expected some in a part with a label"
@@ -172,7 +177,7 @@ def open_dataset(
     """Find the recordings of a split, in the layout of the original download or of AEGNN.
 
     Args:
-        name: of :data:`FORMATS`, or ``"rosbag"``.
+        name: one of :data:`DATASET_NAMES`.
         split: ``"training"``, ``"validation"`` or ``"test"``.
         task: ``"recognition"`` or ``"detection"``: whether labels or boxes are needed.
         root: folder that holds a folder of the data set's name; by default ``AEGNN_DATA_DIR``.
@@ -186,7 +191,7 @@ def open_dataset(
             else than bags, or a sensor that the recordings' is smaller than.
         MissingFilesError: files are missing; the message says which and where they come from.
     """
-    for what, value, known in (("data set", name, (*FORMATS, ROSBAG)), ("split", split, SPLITS)):
+    for what, value, known in (("data set", name, DATASET_NAMES), ("split", split, SPLITS)):
         if value not in known:
             raise ValueError(f"unknown {what} {value!r}, known are {', '.join(known)}")
     if topic is not None and name != ROSBAG:

@@ -12,17 +12,14 @@ import numpy as np
 
 from aegnn_core.datasets.boxes_file import boxes_file_of, read_boxes_file
 from aegnn_core.datasets.event_dataset import FORMATS
-from aegnn_core.datasets.recording import AT_THE_END, DatasetFormat
+from aegnn_core.datasets.recording import AT_THE_END, NAMES_FILE, DatasetFormat, read_names
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
-from aegnn_core.events.rosbag import BAG_SUFFIXES, is_bag, read_class_names, read_labels
+from aegnn_core.events.rosbag import is_bag_recording, read_class_names, read_labels
 
-__all__ = ["NAMES_FILE", "LabelledRecording", "read_labelled_recording"]
-
-#: With the names of the classes, one a line in the order of their numbers, beside recordings or in the folder above.
-NAMES_FILE = "labels.txt"
+__all__ = ["LabelledRecording", "read_labelled_recording"]
 
 #: Of a data set's recordings no larger share of events lies outside its sensor, if any.
 _MOST_OUTSIDE = 0.01
@@ -61,7 +58,7 @@ def read_labelled_recording(path: str | Path, topic: str | None = None) -> Label
         ValueError: not a readable recording, or its labels are not.
     """
     path = Path(path)
-    if is_bag(path) or path.suffix in BAG_SUFFIXES:
+    if is_bag_recording(path):
         return _read_bag(path, topic)
     stream = read_events(path)
     candidates = [(form, found) for form in FORMATS.values() if form.with_boxes and (found := form.with_boxes(path))]
@@ -117,10 +114,10 @@ def _read_bag(path: Path, topic: str | None) -> LabelledRecording:
 
 
 def _names_beside(path: Path) -> tuple[str, ...]:
+    """The names of the classes in a file in the recording's folder, or in the one above."""
     for folder in path.absolute().parents[:2]:
         if (folder / NAMES_FILE).is_file():
-            lines = (folder / NAMES_FILE).read_text("utf8").splitlines()
-            return tuple(line.strip() for line in lines if line.strip())
+            return read_names(folder / NAMES_FILE)
     return ()
 
 

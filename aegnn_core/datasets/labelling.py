@@ -18,11 +18,10 @@ from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera
 from aegnn_core.events.label_topics import DetectedBox
 from aegnn_core.events.rosbag import (
-    BAG_SUFFIXES,
     EventPacket,
     event_packets,
     event_topic_type,
-    is_bag,
+    is_bag_recording,
     read_detections,
     read_event_packets,
     write_event_bag,
@@ -83,7 +82,7 @@ def label_bag(
     recording = Path(recording)
     if not recording.exists():
         raise FileNotFoundError(f"{recording}: no such file or folder, expected a bag with events and detections")
-    if not is_bag(recording) and recording.suffix not in BAG_SUFFIXES:
+    if not is_bag_recording(recording):
         raise EventFormatError(f"{recording}: is no bag, expected one with events and a topic of detections")
     camera = read_bag_camera(recording, topic)
     images = read_detections(recording, detections)

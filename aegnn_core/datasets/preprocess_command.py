@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
+from aegnn_core.datasets.event_dataset import DATASET_NAMES, open_dataset
 from aegnn_core.datasets.recording import SPLITS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
@@ -30,11 +31,7 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
         formatter_class=formatter,
     )
     parser.set_defaults(run=_run)
-    parser.add_argument(
-        "--dataset",
-        required=True,
-        help="ncars, nmnist, ncaltech101, gen1, 1mpx, dsec_det, dvs_gesture or rosbag below AEGNN_DATA_DIR",
-    )
+    parser.add_argument("--dataset", required=True, help=f"one of {', '.join(DATASET_NAMES)} below AEGNN_DATA_DIR")
     parser.add_argument("--split", nargs="+", choices=("all", *SPLITS), default=["all"], help="one, several or all")
     parser.add_argument("--task", default="recognition", choices=("recognition", "detection"), help="what to learn")
     parser.add_argument(
@@ -65,7 +62,6 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from aegnn_core.datasets.event_dataset import open_dataset
     from aegnn_core.datasets.preprocessing import preprocess
 
     if arguments.num_workers < 0:

@@ -15,15 +15,20 @@ from aegnn_core.events.array import EventStream
 __all__ = [
     "AT_THE_END",
     "BOX_DTYPE",
+    "NAMES_FILE",
     "SPLITS",
     "DatasetFormat",
     "LabelledStream",
     "MissingFilesError",
     "Recording",
+    "read_names",
     "require_files",
 ]
 
 SPLITS = ("training", "validation", "test")
+
+#: With the names of the classes of one's own recordings, one a line in the order of their numbers.
+NAMES_FILE = "labels.txt"
 
 #: A box: time [µs], upper left corner and size [px], class as index of the data set's labels, number of its object.
 BOX_DTYPE = np.dtype(
@@ -116,6 +121,11 @@ class DatasetFormat:
         if self.counts is not None:
             boxes = boxes[self.counts(boxes["w"], boxes["h"])]
         return {moment: boxes[boxes["t"] == moment] for moment in np.unique(boxes["t"]).tolist()}
+
+
+def read_names(file: Path) -> tuple[str, ...]:
+    """The names of the classes in a file such as :data:`NAMES_FILE`."""
+    return tuple(line.strip() for line in file.read_text("utf8").splitlines() if line.strip())
 
 
 def require_files(folder: Path, files: Iterable[Path]) -> None:

@@ -16,11 +16,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from aegnn_core.datasets.recording import BOX_DTYPE, DatasetFormat, MissingFilesError, Recording
+from aegnn_core.datasets.recording import BOX_DTYPE, NAMES_FILE, DatasetFormat, MissingFilesError, Recording, read_names
 from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.files.bag import read_bag_camera
 from aegnn_core.events.label_topics import BOXES_TYPE, LABEL_INFO_TOPIC, LABEL_TOPIC
-from aegnn_core.events.rosbag import BAG_SUFFIXES, is_bag, read_class_names, read_labels, topic_types
+from aegnn_core.events.rosbag import is_bag_recording, read_class_names, read_labels, topic_types
 
 __all__ = ["ROSBAG", "ROSBAG_SOURCE", "rosbag_format"]
 
@@ -29,7 +29,6 @@ ROSBAG_SOURCE = (
     "rosbag2 recordings or ROS 1 .bag files with events and the topic /labels, such as aegnn bag writes, in the folders"
     " training, validation and test"
 )
-_NAMES_FILE = "labels.txt"
 
 _Value = TypeVar("_Value")
 
@@ -51,11 +50,8 @@ def rosbag_format(folder: Path, split: str, topic: str | None = None) -> Dataset
     cameras = [read_bag_camera(bag, topic) for bag in bags]
     sensor = _same(bags, "the sensor's width and height are", [(camera.width, camera.height) for camera in cameras])
     kind = _same(bags, "the type of its labels is", [_label_type(bag) for bag in bags])
-    file = folder / _NAMES_FILE
-    if file.exists():
-        names = tuple(line.strip() for line in file.read_text("utf8").splitlines() if line.strip())
-    else:
-        names = _same(bags, "its classes are", [read_class_names(bag) for bag in bags])
+    file = folder / NAMES_FILE
+    names = read_names(file) if file.exists() else _same(bags, "its classes are", list(map(read_class_names, bags)))
     if not names:
         raise EventFormatError(
             f"{bags[0]}: has no topic {LABEL_INFO_TOPIC} with the names of the classes, expected one, or the names in"
@@ -74,7 +70,7 @@ def rosbag_format(folder: Path, split: str, topic: str | None = None) -> Dataset
 
 def _bags(place: Path) -> list[Path]:
     entries = sorted(place.iterdir()) if place.is_dir() else []
-    bags = [entry for entry in entries if entry.suffix in BAG_SUFFIXES or is_bag(entry)]
+    bags = [entry for entry in entries if is_bag_recording(entry)]
     if not bags:
         raise MissingFilesError(f"{place} holds no bags")
     return bags

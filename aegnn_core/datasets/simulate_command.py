@@ -7,10 +7,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_simulate_command"]
+from aegnn_core.datasets.simulated import HELD_OUT_SEED
 
-#: As far as possible from what the packaged models have seen.
-_SEED = 1_000_000
+__all__ = ["add_simulate_command"]
 
 
 def add_simulate_command(commands: Any, formatter: Any) -> None:
@@ -31,7 +30,7 @@ def add_simulate_command(commands: Any, formatter: Any) -> None:
         help="a rosbag2 of the storage mcap or sqlite3, or a file raw (EVT3), h5, npz or txt",
     )
     parser.add_argument("--scenes", type=int, default=1, help="how many")
-    parser.add_argument("--seed", type=int, default=_SEED, help="of the first; the others follow it")
+    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="of the first; the others follow it")
     parser.add_argument("--duration", type=float, default=2.0, help="of each [s]")
     parser.add_argument("--camera", metavar="WxH", default="160x120", help="sensor that sees the scenes [px]")
     parser.add_argument(

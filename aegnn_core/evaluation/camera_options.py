@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 
+from aegnn_core.evaluation.on_camera import MODEL_SENSORS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 
 __all__ = ["add_camera_options"]
@@ -20,7 +21,7 @@ def add_camera_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model-sensor",
-        choices=("trained", "camera"),
-        default="trained",
+        choices=MODEL_SENSORS,
+        default=MODEL_SENSORS[0],
         help="run the network on the sensor that it was trained for, or on the camera's own",
     )

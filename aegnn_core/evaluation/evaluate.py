@@ -125,9 +125,7 @@ def evaluate(
         for name, answer in answers.items():
             for output in answer(events, recording.moments):
                 prediction, scores = _interpret(fitted, output)
-                if recordings.counts is not None:
-                    prediction = prediction[recordings.counts(prediction["w"], prediction["h"])]
-                answered[name].predictions.append(prediction)
+                answered[name].predictions.append(recordings.counting(prediction))
                 answered[name].scores.append(scores)
     figures = {
         name: figures_of(model, truth, answered[name].predictions, recordings.evaluated_labels) for name in through

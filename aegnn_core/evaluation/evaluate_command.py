@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from aegnn_core.datasets.event_dataset import DATASET_NAMES, open_dataset
+from aegnn_core.datasets.simulated import HELD_OUT_SEED
 from aegnn_core.evaluation.camera_options import add_camera_options
 
 if TYPE_CHECKING:
@@ -37,12 +39,12 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
     parser.add_argument(
         "--dataset",
         default="simulated",
-        help="simulated, or ncars, nmnist, ncaltech101, gen1, 1mpx, dsec_det, dvs_gesture, rosbag below AEGNN_DATA_DIR",
+        help=f"simulated, or one of {', '.join(DATASET_NAMES)} below AEGNN_DATA_DIR",
     )
     parser.add_argument("--split", default="test", help="training, validation or test; not for simulated")
     parser.add_argument("--topic", default=None, help="event topic of bags that have several")
     parser.add_argument("--samples", type=int, default=200, help="simulated scenes or recordings")
-    parser.add_argument("--seed", type=int, default=1_000_000, help="of the first of them")
+    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="of the first of them")
     parser.add_argument(
         "--camera", metavar="WxH", default=None, help="sensor that simulated scenes are seen by, such as 640x480"
     )
@@ -123,7 +125,6 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _recordings(arguments: argparse.Namespace, task: str) -> LabelledRecordings:
-    from aegnn_core.datasets import open_dataset
     from aegnn_core.evaluation import dataset_moments, simulated_moments
     from aegnn_core.events.letterbox import read_size
 

@@ -67,6 +67,10 @@ class LabelledRecordings:
     counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None
     evaluated_labels: tuple[str, ...] | None = None
 
+    def counting(self, boxes: np.ndarray) -> np.ndarray:
+        """Those of the boxes ``[M]`` that count."""
+        return boxes if self.counts is None else boxes[self.counts(boxes["w"], boxes["h"])]
+
 
 def simulated_moments(
     task: str,

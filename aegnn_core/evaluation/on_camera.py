@@ -46,11 +46,6 @@ class ModelOnCamera:
         self.letterbox = Letterbox(camera, (self.model.width, self.model.height))
         self._downsampler = Downsampler(self.letterbox, downsampling)
 
-    @property
-    def downsampling(self) -> str:
-        """How events come to the model's sensor."""
-        return self._downsampler.way
-
     def events(self, recording: np.ndarray) -> np.ndarray:
         """All events ``[N]`` of a recording on the model's sensor."""
         self._downsampler.reset()

@@ -30,7 +30,7 @@ from aegnn_core.events.label_topics import (
     serialize_classes,
     serialize_label_info,
 )
-from aegnn_core.events.rosbag import BAG_SUFFIXES, LATCHED_QOS, is_bag, read_labels
+from aegnn_core.events.rosbag import LATCHED_QOS, is_bag_recording, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel
 
 __all__ = ["Replay", "replay"]
@@ -160,7 +160,7 @@ def _bag_clock_and_labels(recording: Path, model: TrainedModel, topic: str | Non
 
     A recording that is not a bag has neither.
     """
-    if not is_bag(recording) and recording.suffix not in BAG_SUFFIXES:
+    if not is_bag_recording(recording):
         return 0, []
     offset = read_bag_camera(recording, topic).clock_offset
     labels = read_labels(recording, model.labels)

@@ -90,5 +90,4 @@ def search_thresholds(
 def _boxes(
     fitted: ModelOnCamera, recordings: LabelledRecordings, outputs: Sequence[Tensor], score: float, iou: float
 ) -> list[np.ndarray]:
-    found = [fitted.boxes(output, score, iou) for output in outputs]
-    return found if recordings.counts is None else [boxes[recordings.counts(boxes["w"], boxes["h"])] for boxes in found]
+    return [recordings.counting(fitted.boxes(output, score, iou)) for output in outputs]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from aegnn_core.events.array import check_events
@@ -57,6 +59,24 @@ def refractory_mask(t: np.ndarray, x: np.ndarray, y: np.ndarray, period_us: int,
     return keep
 
 
+def _marked(
+    mask: Callable[..., np.ndarray],
+    name: str,
+    events: np.ndarray,
+    period_us: int,
+    width: int,
+    height: int,
+    state: np.ndarray | None,
+) -> np.ndarray:
+    """The events, checked, that a mask marks by their pixels' last times; it takes t, x, y, period and last times."""
+    if period_us < 0:
+        raise ValueError(f"{name} is {period_us} µs, expected 0 or more")
+    check_events(events, width, height)
+    last = refractory_state(width, height) if state is None else state
+    t, x, y = (events[name].astype(np.int64) for name in "txy")
+    return events[mask(t, x, y, period_us, last)]
+
+
 def refractory_period(
     events: np.ndarray, period_us: int, width: int, height: int, state: np.ndarray | None = None
 ) -> np.ndarray:
@@ -72,12 +92,7 @@ def refractory_period(
     Raises:
         ValueError: the events are not in order or not on the sensor, or the period is negative.
     """
-    if period_us < 0:
-        raise ValueError(f"refractory period is {period_us} µs, expected 0 or more")
-    check_events(events, width, height)
-    last_kept = refractory_state(width, height) if state is None else state
-    t, x, y = (events[name].astype(np.int64) for name in "txy")
-    return events[refractory_mask(t, x, y, period_us, last_kept)]
+    return _marked(refractory_mask, "refractory period", events, period_us, width, height, state)
 
 
 @kernel
@@ -111,12 +126,7 @@ def background_activity(
     Raises:
         ValueError: the events are not in order or not on the sensor, or the period is negative.
     """
-    if period_us < 0:
-        raise ValueError(f"background activity period is {period_us} µs, expected 0 or more")
-    check_events(events, width, height)
-    last = refractory_state(width, height) if state is None else state
-    t, x, y = (events[name].astype(np.int64) for name in "txy")
-    return events[supported_mask(t, x, y, period_us, last)]
+    return _marked(supported_mask, "background activity period", events, period_us, width, height, state)
 
 
 @kernel

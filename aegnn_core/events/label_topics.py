@@ -27,7 +27,6 @@ __all__ = [
     "deserialize_boxes",
     "deserialize_label",
     "deserialize_label_info",
-    "deserialize_ros1_label",
     "detected_boxes",
     "label_typestore",
     "serialize_boxes",
@@ -168,36 +167,34 @@ def _header(stamp: int, store: Typestore) -> Any:
     return store.types["std_msgs/msg/Header"](stamp=time, frame_id="")
 
 
-def deserialize_label(kind: str, data: bytes, store: Typestore, class_names: Sequence[str]) -> Label | None:
+def deserialize_label(
+    kind: str, data: bytes, class_names: Sequence[str], ros1_definition: str | None = None
+) -> Label | None:
     """A label from its message, the inverse of :func:`serialize_label`; None for a class message that names no class.
 
     Args:
-        kind: message type.
-        data: CDR bytes.
-        store: :func:`label_typestore`'s.
-        class_names: for labels that name their class instead of numbering it.
-
-    Raises:
-        EventFormatError: another message type, or a class that is neither a number nor one of the names.
-    """
-    _check_kind(kind)
-    return _label(store.deserialize_cdr(data, kind), class_names)
-
-
-def deserialize_ros1_label(kind: str, data: bytes, definition: str, class_names: Sequence[str]) -> Label | None:
-    """A label from a ROS 1 message of ``vision_msgs``, which the bag defines itself.
-
-    Args:
         kind: message type, as rosbags writes it.
-        data: the bytes of the message.
-        definition: of the message type, with those of the types in it.
+        data: CDR bytes, or those of ROS 1.
         class_names: for labels that name their class instead of numbering it.
+        ros1_definition: of the message type in a ROS 1 bag, with those of the types in it.
 
     Raises:
         EventFormatError: another message type, or a class that is neither a number nor one of the names.
     """
-    _check_kind(kind)
-    return _label(_ros1_typestore(kind, definition).deserialize_ros1(data, kind), class_names)
+    if kind not in (BOXES_TYPE, *CLASS_TYPES):
+        raise EventFormatError(f"labels are {kind}, expected {BOXES_TYPE} or {CLASS_TYPE}")
+    message = _deserialize(kind, data, ros1_definition)
+    stamp = _stamp(message)
+    if kind == BOXES_TYPE:
+        return Label(stamp, boxes=np.array(list(_boxes(message.detections, class_names)), LABEL_DTYPE))
+    best = max(message.results, key=lambda result: result.score, default=None)
+    return None if best is None else Label(stamp, class_id=_class_number(_class_name(best), class_names))
+
+
+def _deserialize(kind: str, data: bytes, ros1_definition: str | None) -> Any:
+    if ros1_definition is None:
+        return label_typestore().deserialize_cdr(data, kind)
+    return _ros1_typestore(kind, ros1_definition).deserialize_ros1(data, kind)
 
 
 @lru_cache(8)
@@ -218,19 +215,6 @@ def deserialize_label_info(data: bytes, store: Typestore) -> tuple[str, ...]:
     if sorted(names) != list(range(len(names))):
         raise EventFormatError(f"{INFO_TYPE} has the class numbers {sorted(names)}, expected all from 0 on")
     return tuple(names[number] for number in range(len(names)))
-
-
-def _check_kind(kind: str) -> None:
-    if kind not in (BOXES_TYPE, *CLASS_TYPES):
-        raise EventFormatError(f"labels are {kind}, expected {BOXES_TYPE} or {CLASS_TYPE}")
-
-
-def _label(message: Any, class_names: Sequence[str]) -> Label | None:
-    stamp = _stamp(message)
-    if hasattr(message, "detections"):
-        return Label(stamp, boxes=np.array(list(_boxes(message.detections, class_names)), LABEL_DTYPE))
-    best = max(message.results, key=lambda result: result.score, default=None)
-    return None if best is None else Label(stamp, class_id=_class_number(_class_name(best), class_names))
 
 
 def _boxes(detections: Iterable[Any], class_names: Sequence[str]) -> Iterator[tuple[float, ...]]:
@@ -265,10 +249,7 @@ def deserialize_boxes(kind: str, data: bytes, ros1_definition: str | None = None
     """
     if kind != BOXES_TYPE:
         raise EventFormatError(f"its messages are {kind}, expected {BOXES_TYPE}")
-    if ros1_definition is None:
-        message: Any = label_typestore().deserialize_cdr(data, kind)
-    else:
-        message = _ros1_typestore(kind, ros1_definition).deserialize_ros1(data, kind)
+    message = _deserialize(kind, data, ros1_definition)
     return _stamp(message), list(detected_boxes(message.detections))
 
 

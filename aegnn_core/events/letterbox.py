@@ -126,8 +126,10 @@ def read_size(text: str, name: str = "sensor") -> tuple[int, int]:
     Raises:
         ValueError: anything else.
     """
-    if not (found := re.fullmatch(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*", text)) or "0" in (size := found.groups()):
+    found = re.fullmatch(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*", text)
+    width, height = map(int, found.groups()) if found else (0, 0)
+    if width == 0 or height == 0:
         raise ValueError(
             f"{name} is {repr(text)[:300]}, expected a width and a height of at least 1 px such as 640x480"
         )
-    return int(size[0]), int(size[1])
+    return width, height

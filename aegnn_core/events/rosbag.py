@@ -35,7 +35,6 @@ from aegnn_core.events.label_topics import (
     deserialize_boxes,
     deserialize_label,
     deserialize_label_info,
-    deserialize_ros1_label,
     label_typestore,
     serialize_label,
     serialize_label_info,
@@ -55,6 +54,7 @@ __all__ = [
     "event_packets",
     "event_topic_type",
     "is_bag",
+    "is_bag_recording",
     "read_class_names",
     "read_detections",
     "read_event_arrays",
@@ -125,6 +125,9 @@ LATCHED_QOS = _DRIVER_QOS._replace(
 )
 
 
+_Content = TypeVar("_Content")
+
+
 @dataclass(frozen=True, eq=False)
 class EventPacket:
     """One ``event_camera_msgs/EventPacket`` with the time at which the bag received it.
@@ -164,6 +167,11 @@ def _typestore(release: Stores = Stores.ROS2_KILTED) -> Typestore:
 def is_bag(path: Path) -> bool:
     """Whether ``path`` is the folder of a rosbag2 recording, with or without its metadata."""
     return path.is_dir() and ((path / _METADATA).exists() or bool(_storage_files(path)))
+
+
+def is_bag_recording(path: Path) -> bool:
+    """Whether ``path`` is a rosbag2 folder, or by its name one of rosbag2's files or a ROS 1 bag."""
+    return path.suffix.lower() in BAG_SUFFIXES or is_bag(path)
 
 
 def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> Iterator[EventPacket]:
@@ -209,18 +217,11 @@ def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topi
         EventFormatError: the topic has another type, or a class that is neither a number nor one of the names.
     """
     path = Path(path)
-    store = label_typestore()
-    labels = []
-    for connection, data in _messages(path, topic):
-        try:
-            if path.suffix == ROS1_SUFFIX:
-                label = deserialize_ros1_label(connection.msgtype, data, connection.msgdef.data, class_names)
-            else:
-                label = deserialize_label(connection.msgtype, data, store, class_names)
-        except EventFormatError as error:
-            raise EventFormatError(f"{path}: topic {topic}: {error}") from error
-        if label is not None:
-            labels.append(label)
+
+    def decode(connection: Connection, data: bytes) -> Label | None:
+        return deserialize_label(connection.msgtype, data, class_names, _ros1_definition(path, connection))
+
+    labels = [label for label in _read_topic(path, topic, decode) if label is not None]
     return sorted(labels, key=lambda label: label.stamp)
 
 
@@ -237,16 +238,13 @@ def read_detections(path: str | PathLike[str], topic: str) -> list[tuple[int, li
     path = Path(path)
     types = topic_types(path)
     if topic not in types:
-        known = ", ".join(f"{name} ({kind})" for name, kind in sorted(types.items())) or "no topics"
+        known = ", ".join(sorted(f"{name} ({kind})" for name, kind in types.items())) or "no topics"
         raise EventFormatError(f"{path}: has no topic {topic}, only {known}")
-    found = []
-    for connection, data in _messages(path, topic):
-        definition = connection.msgdef.data if path.suffix == ROS1_SUFFIX else None
-        try:
-            found.append(deserialize_boxes(connection.msgtype, data, definition))
-        except EventFormatError as error:
-            raise EventFormatError(f"{path}: topic {topic}: {error}") from error
-    return sorted(found, key=lambda message: message[0])
+
+    def decode(connection: Connection, data: bytes) -> tuple[int, list[DetectedBox]]:
+        return deserialize_boxes(connection.msgtype, data, _ros1_definition(path, connection))
+
+    return sorted(_read_topic(path, topic, decode), key=lambda message: message[0])
 
 
 def read_class_names(path: str | PathLike[str]) -> tuple[str, ...]:
@@ -255,14 +253,11 @@ def read_class_names(path: str | PathLike[str]) -> tuple[str, ...]:
     Raises:
         EventFormatError: not a readable bag, or class numbers with gaps.
     """
-    path = Path(path)
-    for connection, data in _messages(path, LABEL_INFO_TOPIC):
-        if connection.msgtype == INFO_TYPE:
-            try:
-                return deserialize_label_info(data, label_typestore())
-            except EventFormatError as error:
-                raise EventFormatError(f"{path}: topic {LABEL_INFO_TOPIC}: {error}") from error
-    return ()
+
+    def decode(connection: Connection, data: bytes) -> tuple[str, ...] | None:
+        return deserialize_label_info(data, label_typestore()) if connection.msgtype == INFO_TYPE else None
+
+    return next((names for names in _read_topic(Path(path), LABEL_INFO_TOPIC, decode) if names is not None), ())
 
 
 def topic_types(path: str | PathLike[str]) -> dict[str, str]:
@@ -276,15 +271,20 @@ def topic_types(path: str | PathLike[str]) -> dict[str, str]:
         return {c.topic: c.msgtype for reader in _open(path, stack) for c in reader.connections}
 
 
-def _messages(path: Path, topic: str) -> Iterator[tuple[Connection, bytes]]:
-    """The messages of a topic, none where a bag does not have it."""
-    with ExitStack() as stack:
-        with _complete(path):
-            readers = _open(path, stack)
-        for reader in readers:
+def _read_topic(path: Path, topic: str, decode: Callable[[Connection, bytes], _Content]) -> Iterator[_Content]:
+    """The content of each message of a topic, none where a bag does not have it."""
+    with _complete(path), ExitStack() as stack:
+        for reader in _open(path, stack):
             own = [connection for connection in reader.connections if connection.topic == topic]
-            for connection, _, data in _messages_of(reader, own) if own else ():
-                yield connection, data
+            for connection, _, data in _messages_of(reader, own):
+                with _named(f"{path}: topic {topic}"):
+                    content = decode(connection, data)
+                yield content
+
+
+def _ros1_definition(path: Path, connection: Connection) -> str | None:
+    """How a ROS 1 bag defines the messages of a topic."""
+    return connection.msgdef.data if path.suffix == ROS1_SUFFIX else None
 
 
 def read_event_arrays(path: str | PathLike[str], topic: str | None = None) -> Iterator[tuple[np.ndarray, int, int]]:
@@ -326,30 +326,28 @@ def _deserialize_packet(ros1: bool, data: bytes) -> Any:
     return _typestore().deserialize_cdr(data, EVENT_PACKET_TYPE)
 
 
-_Content = TypeVar("_Content")
-
-
 def _read(
     path: Path, topic: str | None, types: Sequence[str], decode: Callable[[bytes], _Content]
 ) -> Iterator[tuple[int, _Content]]:
     """Receive time [ns] and content of each message of the one event topic that has one of the types."""
-    with ExitStack() as stack:
-        with _complete(path):
-            readers = _open(path, stack)
-            chosen = _choose_topic(path, [c for reader in readers for c in reader.connections], topic, types)
+    with _complete(path), ExitStack() as stack:
+        readers = _open(path, stack)
+        chosen = _choose_topic(path, [c for reader in readers for c in reader.connections], topic, types)
         for reader in readers:
             own = [c for c in reader.connections if c.topic == chosen and c.msgtype in types]
-            messages = _messages_of(reader, own) if own else iter(())
-            while True:
-                with _complete(path):
-                    message = next(messages, None)
-                    if message is None:
-                        break
-                    try:
-                        content = decode(message[2])
-                    except EventFormatError as error:
-                        raise EventFormatError(f"{path}: {error}") from error
-                yield message[1], content
+            for _, received, data in _messages_of(reader, own):
+                with _named(str(path)):
+                    content = decode(data)
+                yield received, content
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Have errors say in which bag a message is, or in which of its topics."""
+    try:
+        yield
+    except EventFormatError as error:
+        raise EventFormatError(f"{place}: {error}") from error
 
 
 @contextmanager
@@ -404,11 +402,12 @@ def _unpacked(part: Path, stack: ExitStack) -> Path:
 def _messages_of(
     reader: Reader | Ros1Reader, connections: Sequence[Connection]
 ) -> Iterator[tuple[Connection, int, bytes]]:
-    """Messages of the connections; those that a recorder has compressed one by one are unpacked.
+    """Messages of the connections, if any; those that a recorder has compressed one by one are unpacked.
 
     The bag's metadata say so, which may be missing; no message begins like that by itself.
     """
-    for connection, received, data in reader.messages(connections):
+    # rosbags takes no connections for all.
+    for connection, received, data in reader.messages(connections) if connections else ():
         yield connection, received, _plain(reader, data) if data[: len(_ZSTD_MAGIC)] == _ZSTD_MAGIC else data
 
 

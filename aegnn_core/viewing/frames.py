@@ -12,7 +12,8 @@ import numpy as np
 from aegnn_core.datasets.labelled_recording import LabelledRecording
 from aegnn_core.drawing import EventSurface, class_name, draw_moment
 from aegnn_core.evaluation.answers import LiveAnswers
-from aegnn_core.evaluation.on_camera import ModelOnCamera
+from aegnn_core.evaluation.on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.nn.checkpoint import TrainedModel
 
@@ -94,8 +95,8 @@ def recording_frames(
     model: TrainedModel | None = None,
     *,
     score_threshold: float = 0.3,
-    downsampling: str = "integrate",
-    model_sensor: str = "trained",
+    downsampling: str = DOWNSAMPLING[0],
+    model_sensor: str = MODEL_SENSORS[0],
 ) -> Iterator[Frame]:
     """The pictures of a recording, one whenever the next is asked for.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aegnn_core.drawing import class_color, class_name
+from aegnn_core.drawing import box_captions, class_color, class_name
 from aegnn_core.viewing.frames import Frame
 
 __all__ = ["show_in_rerun"]
@@ -78,12 +78,9 @@ def _log(rerun: Any, frame: Frame, class_names: Sequence[str], labels: Sequence[
 
 
 def _boxes(rerun: Any, boxes: np.ndarray, names: Sequence[str]) -> Any:
-    captions = [class_name(names, int(class_id)) for class_id in boxes["class_id"]]
-    if "score" in (boxes.dtype.names or ()):
-        captions = [f"{caption} {score:.2f}" for caption, score in zip(captions, boxes["score"], strict=True)]
     return rerun.Boxes2D(
         array=np.stack([boxes[name] for name in "xywh"], axis=-1),
         array_format=rerun.Box2DFormat.XYWH,
-        labels=captions,
-        colors=[class_color(int(class_id)) for class_id in boxes["class_id"]],
+        labels=box_captions(names, boxes),
+        colors=[class_color(class_id) for class_id in boxes["class_id"]],
     )

@@ -2,6 +2,7 @@
 """Evaluation asks the dense and the live model at the right moments, and compares both with what is true."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -324,6 +325,14 @@ def test_boxes_of_a_larger_camera_are_those_of_the_network_behind_the_filter() -
     assert found.agreement.equal == found.agreement.answers == 8
     (best, *_) = search_thresholds(model, recordings, "dense", scores=[0.01], ious=[0.5])
     assert best.precision.ap == pytest.approx(expected.ap, abs=1e-6)
+
+
+def test_predicted_boxes_that_do_not_count_are_left_out() -> None:
+    model = load_model("scenes_detector")
+    recordings = replace(simulated_moments("detection", 1, HELD_OUT), counts=lambda w, h: np.zeros(len(w), bool))
+    figures = evaluate(model, recordings, ["dense"]).figures["dense"]
+    (searched,) = search_thresholds(model, recordings, "dense", scores=[0.01], ious=[0.5])
+    assert figures.ap == searched.precision.ap == 0
 
 
 def test_a_network_can_run_on_the_cameras_own_sensor() -> None:

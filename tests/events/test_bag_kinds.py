@@ -8,9 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from rosbags.rosbag1 import Writer as Ros1Writer
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.rosbag2 import CompressionMode
 
 from aegnn_core.cli import main
 from aegnn_core.events import (
@@ -22,7 +20,8 @@ from aegnn_core.events import (
     read_events,
     write_event_bag,
 )
-from aegnn_core.events.rosbag import EVENT_PACKET_DEFINITION, EVENT_PACKET_TYPE
+from aegnn_core.events.rosbag import EVENT_PACKET_TYPE
+from tests.events.foreign_formats import write_packets
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -42,37 +41,6 @@ def make_stream(count=2000, seed=1):
 STREAM = make_stream()
 
 
-def write_packets(path, kind=EVENT_PACKET_TYPE, topics=("/events",), streams=(STREAM,), compression=None):
-    """A bag of ROS 1 where the name ends in .bag, otherwise of ROS 2, with the packets of each stream on its topic."""
-    ros1 = path.suffix == ".bag"
-    store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_KILTED)
-    store.register(get_types_from_msg(EVENT_PACKET_DEFINITION, kind))
-    new = store.types
-    writer = Ros1Writer(path) if ros1 else Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-    if compression is not None:
-        writer = Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3)
-        writer.set_compression(compression, CompressionFormat.ZSTD)
-    sequence = {"seq": 5} if ros1 else {}
-    with writer:
-        for topic, stream in zip(topics, streams, strict=True):
-            connection = writer.add_connection(topic, kind, typestore=store)
-            for packet in event_packets(stream):
-                stamp = new["builtin_interfaces/msg/Time"](*divmod(packet.stamp, 10**9))
-                message = new[kind](
-                    header=new["std_msgs/msg/Header"](**sequence, stamp=stamp, frame_id="camera"),
-                    height=packet.height,
-                    width=packet.width,
-                    seq=packet.seq,
-                    time_base=packet.time_base,
-                    encoding=packet.encoding,
-                    is_bigendian=packet.is_bigendian,
-                    events=packet.events,
-                )
-                data = store.serialize_ros1(message, kind) if ros1 else store.serialize_cdr(message, kind)
-                writer.write(connection, packet.received, data)
-    return path
-
-
 def assert_reads(path, stream=STREAM, **options):
     read = read_events(path, **options)
     np.testing.assert_array_equal(read.events, stream.events)
@@ -82,7 +50,7 @@ def assert_reads(path, stream=STREAM, **options):
 @pytest.mark.parametrize("name", ["ros1.bag", "ros2"])
 @pytest.mark.parametrize("kind", [EVENT_PACKET_TYPE, OLD_TYPE])
 def test_packets_of_both_releases_and_both_names(tmp_path, name, kind):
-    path = write_packets(tmp_path / name, kind)
+    path = write_packets(tmp_path / name, [STREAM], kind)
     assert_reads(path)
     (first, *_), (expected, *_) = read_event_packets(path), event_packets(STREAM)
     assert (first.seq, first.stamp, first.frame_id) == (expected.seq, expected.stamp, "camera")
@@ -91,7 +59,7 @@ def test_packets_of_both_releases_and_both_names(tmp_path, name, kind):
 @pytest.mark.parametrize("mode", [CompressionMode.FILE, CompressionMode.MESSAGE])
 @pytest.mark.parametrize("with_metadata", [True, False])
 def test_compressed_bags(tmp_path, mode, with_metadata):
-    path = write_packets(tmp_path / "bag", compression=mode)
+    path = write_packets(tmp_path / "bag", [STREAM], compression=mode)
     if not with_metadata:
         (path / "metadata.yaml").unlink()
     assert_reads(path)
@@ -112,7 +80,7 @@ def test_parts_without_metadata_are_in_the_order_of_their_times(tmp_path):
 
 def test_of_two_cameras_one_is_chosen_everywhere(tmp_path, capsys):
     other = make_stream(seed=2)
-    path = write_packets(tmp_path / "stereo", topics=("/left/events", "/right/events"), streams=(STREAM, other))
+    path = write_packets(tmp_path / "stereo", [STREAM, other], topics=("/left/events", "/right/events"))
     with pytest.raises(
         EventFormatError, match=r"event topics /left/events, /right/events, .*a choice of one with topic="
     ):

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aegnn_core.events import EVENT_DTYPE, EventFormatError, make_decoder, read_event_packets
@@ -73,19 +73,22 @@ def evt3_by_hand(words, width, height):
 
 def evt2_by_hand(words, width, height):
     found, unknown, outside, unplaced = [], 0, 0, 0
-    high, wraps = None, 0
+    high, doubt = None, False
     for word in map(int, words):
-        code = word >> 28
+        code, low_bits = word >> 28, word & 0xFFFFFFF
         x, y = word >> 11 & 0x7FF, word & 0x7FF
         if code == 8:
-            wraps += high is not None and word & 0xFFFFFFF < high - 10
-            high = word & 0xFFFFFFF
+            step = 0 if high is None else (low_bits - high + 2**27) % 2**28 - 2**27
+            if high is None or step >= -10 or doubt:
+                high, doubt = low_bits if high is None else high + step, False
+            else:
+                doubt, unknown = True, unknown + 1
         elif code > 1:
             unknown += code not in (10, 14, 15)
-        elif high is None:
+        elif high is None or doubt:
             unplaced += 1
         elif x < width and y < height:
-            found.append((wraps * 2**34 + high * 64 + (word >> 22 & 63), x, y, code))
+            found.append((high * 64 + (word >> 22 & 63), x, y, code))
         else:
             outside += 1
     return found, unknown, outside, unplaced
@@ -188,6 +191,8 @@ def test_random_bytes_decode_as_the_format_says(encoding, payload, width, height
 
 
 @given(payload=st.binary(max_size=600), width=sides, height=sides)
+@example(payload=np.array([0x8100_0000, 0, 0x8000_0000, 0, 0x8100_0001, 0], "<u4").tobytes(), width=1, height=1)
+@example(payload=np.array([0x8FFF_FFFF, 0, 0x8000_0001, 0, 0x8FFF_FFFB, 0], "<u4").tobytes(), width=1, height=1)
 def test_random_evt2_bytes_decode_as_the_format_says(payload, width, height):
     decoder = Evt2Decoder(width, height)
     events = decoder.decode(payload)

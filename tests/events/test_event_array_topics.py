@@ -4,70 +4,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from rosbags.rosbag1 import Writer as Ros1Writer
-from rosbags.rosbag2 import Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
+from rosbags.typesys import Stores
 
 from aegnn_core.events import EventFormatError, read_events
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES, decode_event_array, read_event_array
 from aegnn_core.events.rosbag import read_event_arrays
+from tests.events.foreign_formats import ARRAYS_START, make_message, make_store, write_arrays
 
-START = 1_500_000_000
-EVENTS = [(START, 999_999_000, 3, 4, 1), (START + 1, 0, 239, 179, 0), (START + 1, 1500, 8, 9, 1)]
-
-
-def make_store(release: Stores, kind: str) -> Typestore:
-    store = get_typestore(release)
-    package = kind.split("/")[0]
-    event = get_types_from_msg("uint16 x\nuint16 y\ntime ts\nbool polarity\n", f"{package}/msg/Event")
-    array = get_types_from_msg(f"std_msgs/Header header\nuint32 height\nuint32 width\n{package}/Event[] events\n", kind)
-    store.register({**event, **array})
-    return store
-
-
-def make_message(store: Typestore, kind: str, rows: list, frame: str, size: tuple[int, int]) -> Any:
-    new, package = store.types, kind.split("/")[0]
-    time, header = new["builtin_interfaces/msg/Time"], new["std_msgs/msg/Header"]
-    sequence = {"seq": 7} if "seq" in header.__dataclass_fields__ else {}
-    events = [
-        new[f"{package}/msg/Event"](x=x, y=y, ts=time(sec, nanosec), polarity=bool(p)) for sec, nanosec, x, y, p in rows
-    ]
-    width, height = size
-    return new[kind](
-        header=header(**sequence, stamp=time(START, 5), frame_id=frame), height=height, width=width, events=events
-    )
-
-
-def write_bag(path: Path, kind: str, messages: list[list], sizes: tuple = ((240, 180),), frame: str = "dvs") -> Path:
-    """A ROS 1 bag where the name ends in .bag, otherwise a rosbag2; sizes are used in turn."""
-    ros1 = path.suffix == ".bag"
-    store = make_store(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_KILTED, kind)
-    with Ros1Writer(path) if ros1 else Writer(path, version=9) as writer:
-        topic = writer.add_connection("/dvs/events", kind, typestore=store)
-        for number, rows in enumerate(messages):
-            message = make_message(store, kind, rows, frame, sizes[number % len(sizes)])
-            data = store.serialize_ros1(message, kind) if ros1 else store.serialize_cdr(message, kind)
-            writer.write(topic, START * 10**9 + number, data)
-    return path
+EVENTS = [(ARRAYS_START, 999_999_000, 3, 4, 1), (ARRAYS_START + 1, 0, 239, 179, 0), (ARRAYS_START + 1, 1500, 8, 9, 1)]
 
 
 @pytest.mark.parametrize("kind", EVENT_ARRAY_TYPES)
 @pytest.mark.parametrize("name", ["old.bag", "new"])
 @pytest.mark.parametrize("frame", ["", "d", "dv", "dvs", "dvs4"])  # moves the events to every alignment
 def test_arrays_decode(tmp_path: Path, kind: str, name: str, frame: str) -> None:
-    path = write_bag(tmp_path / name, kind, [EVENTS[:1], [], EVENTS[1:]], frame=frame)
+    path = write_arrays(tmp_path / name, kind, [EVENTS[:1], [], EVENTS[1:]], frame=frame)
     store = make_store(Stores.ROS2_KILTED, kind)
     message = bytes(store.serialize_cdr(make_message(store, kind, EVENTS, frame, (240, 180)), kind))
     array = read_event_array(message, "cdr")
-    assert (array.stamp, array.frame_id, len(array.words)) == (START * 10**9 + 5, frame, 3)
+    assert (array.stamp, array.frame_id, len(array.words)) == (ARRAYS_START * 10**9 + 5, frame, 3)
     stream = read_events(path)
     assert (stream.width, stream.height) == (240, 180)
-    first = START * 1_000_000 + 999_999
+    first = ARRAYS_START * 1_000_000 + 999_999
     assert stream.events.tolist() == [(first, 3, 4, 1), (first + 1, 239, 179, 0), (first + 2, 8, 9, 1)]
     assert [len(events) for events, _, _ in read_event_arrays(path)] == [1, 0, 2]
 
@@ -77,10 +38,10 @@ def test_many_random_events(tmp_path: Path, name: str) -> None:
     rng = np.random.default_rng(0)
     t = np.sort(rng.integers(0, 2_000_000_000, 500))
     rows = [
-        (START + int(now // 10**9), int(now % 10**9), *(int(n) for n in rng.integers((0, 0, 0), (346, 260, 2))))
+        (ARRAYS_START + int(now // 10**9), int(now % 10**9), *(int(n) for n in rng.integers((0, 0, 0), (346, 260, 2))))
         for now in t
     ]
-    path = write_bag(tmp_path / name, EVENT_ARRAY_TYPES[0], [rows[:200], rows[200:]], sizes=((346, 260),))
+    path = write_arrays(tmp_path / name, EVENT_ARRAY_TYPES[0], [rows[:200], rows[200:]], sizes=((346, 260),))
     events = read_events(path).events
     assert events["t"].tolist() == [sec * 10**6 + nanosec // 1000 for sec, nanosec, *_ in rows]
     for index, field in enumerate("xyp", 2):
@@ -107,22 +68,22 @@ def test_a_message_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 
 def test_flawed_bags_are_named(tmp_path: Path) -> None:
     kind = EVENT_ARRAY_TYPES[1]
-    path = write_bag(tmp_path / "sizes.bag", kind, [EVENTS[:1], EVENTS[1:]], sizes=((240, 180), (346, 260)))
+    path = write_arrays(tmp_path / "sizes.bag", kind, [EVENTS[:1], EVENTS[1:]], sizes=((240, 180), (346, 260)))
     with pytest.raises(EventFormatError, match=r"message 1 is of 346 x 260 px, expected 240 x 180 px as before"):
         read_events(path)
     (tmp_path / "cut.bag").write_bytes(path.read_bytes()[:300])
     with pytest.raises(EventFormatError, match=r"cut.bag: .*, expected a complete ROS 1 bag"):
         read_events(tmp_path / "cut.bag")
-    path = write_bag(tmp_path / "empty.bag", kind, [])
+    path = write_arrays(tmp_path / "empty.bag", kind, [])
     with pytest.raises(EventFormatError, match=r"empty.bag: (holds no topic|its event topic holds no messages)"):
         read_events(path)
-    path = write_bag(tmp_path / "outside", kind, [EVENTS], sizes=((240, 100),))
+    path = write_arrays(tmp_path / "outside", kind, [EVENTS], sizes=((240, 100),))
     with pytest.warns(UserWarning, match="outside"):
         assert len(read_events(path)) == 2
 
 
 def test_an_event_array_longer_than_its_message_names_its_bag(tmp_path: Path) -> None:
-    path = write_bag(tmp_path / "old.bag", EVENT_ARRAY_TYPES[0], [EVENTS])
+    path = write_arrays(tmp_path / "old.bag", EVENT_ARRAY_TYPES[0], [EVENTS])
     content = path.read_bytes()
     # The number of events stands behind the width of 240 px.
     path.write_bytes(content.replace(b"\xf0\0\0\0\3\0\0\0", b"\xf0\0\0\0\0\0\0\x70"))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pickle
-import struct
 import warnings
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from aegnn_core.events import (
     write_event_bag,
 )
 from aegnn_core.events.files import READERS
+from tests.events.foreign_formats import aedat4, aer40, dat_words, evt2_words, write_dsec
 
 THREE = make_events([5, 70, 70], [1, 639, 2], [3, 4, 479], [1, 0, 1])
 #: Further apart than what may come late.
@@ -45,13 +45,6 @@ def warnings_are_errors():
 
 
 # --- .raw -------------------------------------------------------------------------------------------------------------
-
-
-def evt2_words(events, kind="<u4"):
-    words = []
-    for t, x, y, p in events.tolist():
-        words += [8 << 28 | t >> 6, p << 28 | (t & 63) << 22 | x << 11 | y]
-    return np.array(words, np.uint32).astype(kind).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -133,14 +126,6 @@ def test_bad_raw_files_say_what_is_wrong(tmp_path, content, message):
 # --- .dat and .bin ----------------------------------------------------------------------------------------------------
 
 
-def dat_words(events):
-    table = np.empty((len(events), 2), "<u4")
-    table[:, 0] = events["t"]
-    x, y, p = (events[name].astype(np.uint32) for name in "xyp")
-    table[:, 1] = x | y << 14 | p << 28
-    return table.tobytes()
-
-
 def test_dat(tmp_path):
     path = tmp_path / "a_td.dat"
     path.write_bytes(b"% Data file\n% Version 2\n\x00\x08" + dat_words(THREE))
@@ -181,10 +166,6 @@ def test_bad_dat_files_say_what_is_wrong(tmp_path, content, message):
             read_events(path)
 
 
-def aer40(events):
-    return b"".join(bytes([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255]) for t, x, y, p in events.tolist())
-
-
 SMALL = make_events([7, 2**20 + 300, 2**23 - 1], [0, 33, 5], [33, 1, 0], [1, 0, 1])
 
 
@@ -216,26 +197,6 @@ def test_bad_aer40_files_say_what_is_wrong(tmp_path, content, message):
 
 
 # --- AEDAT4 -----------------------------------------------------------------------------------------------------------
-
-
-def aedat4(*streams, width=640, height=480, one_stream=False):
-    """An uncompressed AEDAT4 file: its two flatbuffer tables written out, one packet for each event stream."""
-    numbers = [0] * len(streams) if one_stream else range(len(streams))
-    nodes = "".join(
-        f'<node name="{key}"><attr key="compression" type="string">NONE</attr>'
-        f'<attr key="typeIdentifier" type="string">EVTS</attr><node name="info">'
-        f'<attr key="sizeX" type="int">{width}</attr><attr key="sizeY" type="int">{height}</attr></node></node>'
-        for key in sorted(set(numbers))
-    )
-    description = f'<dv version="2.0"><node name="outInfo">{nodes}</node></dv>'.encode()
-    header = struct.pack("<I4s6x5HIIqiI", 24, b"IOHE", 10, 20, 16, 8, 4, 10, 16, -1, 0, len(description))
-    header += description + b"\0"
-    content = b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(header)) + header
-    for key, events in zip(numbers, streams, strict=True):
-        packet = struct.pack("<I4s2x3HiII", 16, b"EVTS", 6, 8, 4, 6, 4, len(events))
-        packet += b"".join(struct.pack("<qhhB3x", *event) for event in events.tolist())
-        content += struct.pack("<iiI", key, len(packet) + 4, len(packet)) + packet
-    return content
 
 
 def test_aedat4(tmp_path):
@@ -289,16 +250,6 @@ def test_prophesee_hdf5(tmp_path):
     stream = read_events(path)
     assert rows(stream) == THREE.tolist()
     assert (stream.width, stream.height) == (1280, 720)
-
-
-def write_dsec(path, events, t_offset=None, **attributes):
-    with h5py.File(path, "w") as file:
-        for name, kind in (("t", "u4"), ("x", "u2"), ("y", "u2"), ("p", "u1")):
-            file.create_dataset(f"events/{name}", data=events[name].astype(kind), **hdf5plugin.Blosc())
-        file["ms_to_idx"] = np.zeros(1, np.uint64)
-        if t_offset is not None:
-            file["t_offset"] = np.int64(t_offset)
-        file["events"].attrs.update(attributes)
 
 
 def test_dsec_hdf5_adds_the_time_offset(tmp_path):
@@ -450,7 +401,8 @@ def test_ncars_text_folder(tmp_path):
         ("", "holds no events"),
         ("1 2 3\n", "3 numbers a line, expected four"),
         ("a b c d\n", "could not convert string"),
-        ("1.5 2 3 1\n", "not whole numbers everywhere"),
+        ("1.5 2 3 1\n", "column x has no whole numbers everywhere"),
+        ("1 2 3 0.5\n", r"column p has the values \[0\.5\], expected 0 and 1"),
         ("1 2 nan 1\n", "column t is not finite"),
         ("1 2 300000 1\n1 2 2 1\n", "events must be in time order"),
         ("1 2 3 1\n1 2\n", "the number of columns changed"),

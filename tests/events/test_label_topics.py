@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from aegnn_core.events.array import EventFormatError, EventStream, make_events
 from aegnn_core.events.label_topics import INFO_TYPE, LABEL_DTYPE, Label, deserialize_label_info, label_typestore
 from aegnn_core.events.rosbag import (
     read_class_names,
+    read_detections,
     read_event_packets,
     read_labels,
     topic_types,
@@ -64,6 +69,17 @@ def test_class_numbers_with_gaps_are_refused() -> None:
 def test_a_bag_without_labels_has_none(tmp_path: Path) -> None:
     write_event_bag(tmp_path / "bag", STREAM)
     assert read_labels(tmp_path / "bag") == []
+
+
+@pytest.mark.parametrize("read", [read_labels, partial(read_detections, topic="/labels"), read_class_names])
+@pytest.mark.parametrize("damage", ["UPDATE messages SET data = x'0001'", "UPDATE messages SET data = 1"])
+def test_a_damaged_bag_is_refused_by_its_name(tmp_path: Path, damage: str, read: Callable[[Path], object]) -> None:
+    write_event_bag(tmp_path / "bag", STREAM, labels=[Label(5, boxes=BOXES)], class_names=("cup", "hand"))
+    path = tmp_path / "bag" / "bag.db3"
+    with closing(sqlite3.connect(path)) as storage, storage:
+        storage.execute(damage)
+    with pytest.raises(EventFormatError, match=r"bag\.db3: .*expected a complete rosbag2 recording"):
+        read(path)
 
 
 def test_another_type_of_topic_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from aegnn_core.events import Letterbox
+from aegnn_core.events.letterbox import read_size
 from aegnn_core.nn import DETECTION_DTYPE
 
 sides = st.integers(1, 300)
@@ -92,3 +93,13 @@ def test_sizes_that_no_sensor_has_are_refused(wrong: tuple[int, int]) -> None:
         Letterbox(wrong, (160, 120))
     with pytest.raises(ValueError, match="the model's sensor is"):
         Letterbox((160, 120), wrong)
+
+
+def test_a_size_is_read_from_text() -> None:
+    assert read_size(" 640 x 480") == read_size("640X480") == read_size("640×480") == (640, 480)
+
+
+@pytest.mark.parametrize("text", ["640", "640x", "x480", "640x480x2", "0x480", "640x00", "-1x480", "640.5x480", ""])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^camera is '{text}', expected a width and a height of at least 1 px"):
+        read_size(text, "camera")

@@ -18,6 +18,7 @@ from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
 from aegnn_core.events.files.ecf import decode_ecf
 from aegnn_core.events.files.hdf5 import LAYOUTS
 from aegnn_core.events.files.header import parse_geometry
+from tests.events.foreign_formats import caer, evt4, evt21, jaer
 
 
 def random_events(count=200, width=240, height=180, seed=1, step=900):
@@ -452,21 +453,6 @@ def test_metavision_files_are_read_without_their_codec(tmp_path, packing):
 # --- RAW --------------------------------------------------------------------------------------------------------------
 
 
-def evt21(events, upper_first):
-    words = []
-    for t, x, y, p in events.tolist():
-        words += [(8 << 28 | t >> 6, 0), (p << 28 | (t & 63) << 22 | x << 11 | y, 1)]
-    order = (0, 1) if upper_first else (1, 0)
-    return b"".join(struct.pack("<2I", *(word[k] for k in order)) for word in words)
-
-
-def evt4(events):
-    words = []
-    for t, x, y, p in events.tolist():
-        words += [14 << 28 | t >> 6, (10 + p) << 28 | (t & 63) << 22 | x << 11 | y]
-    return struct.pack(f"<{len(words)}I", *words)
-
-
 @pytest.mark.parametrize(
     ("header", "payload"),
     [
@@ -586,13 +572,6 @@ def test_aer40_overflow_marks_are_no_events_and_move_the_time(tmp_path):
 SMALL = random_events(width=128, height=128)
 
 
-def jaer(events, chip, address):
-    words = np.empty((len(events), 2), ">u4")
-    x, y, p = (events[name].astype(np.int64) for name in "xyp")
-    words[:, 0], words[:, 1] = address(x, y, p), events["t"]
-    return f"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n{chip}".encode() + words.tobytes()
-
-
 @pytest.mark.parametrize("chip", ["", "# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n"])
 def test_aedat_2_of_a_dvs128(tmp_path, chip):
     path = tmp_path / "a.aedat"
@@ -610,15 +589,6 @@ def test_aedat_2_of_a_davis(tmp_path):
     path.write_bytes(content.replace(b"DAVIS240C", b"Cochlea"))
     with pytest.raises(EventFormatError, match=r"a\.aedat: is of the chip '.*Cochlea', expected one of dvs128"):
         read_events(path)
-
-
-def caer(*packets, source="#Source 1: DVS128\r\n"):
-    content = f"#!AER-DAT3.1\r\n#Format: RAW\r\n{source}#Start-Time: 2017\r\n#!END-HEADER\r\n".encode()
-    for number, overflow, events in packets:
-        content += struct.pack("<2h6i", 1, number, 8, 4, overflow, len(events), len(events), len(events))
-        for t, x, y, p in events.tolist():
-            content += struct.pack("<Ii", x << 17 | y << 2 | p << 1 | 1, t)
-    return content
 
 
 def test_aedat_31_counts_overflows_and_leaves_out_other_packets(tmp_path):

@@ -28,11 +28,21 @@ from aegnn_core.events import (
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.files import READERS
 from aegnn_core.events.files.bag import read_bag_camera
-from aegnn_core.events.rosbag import read_class_names, read_labels, topic_types
-from tests.events.test_bag_kinds import write_packets
-from tests.events.test_event_array_topics import write_bag
-from tests.events.test_event_files import aedat4, aer40, dat_words, evt2_words, write_dsec
-from tests.events.test_recording_layouts import caer, evt4, evt21, jaer
+from aegnn_core.events.label_topics import LABEL_DTYPE, LABEL_TOPIC, Label
+from aegnn_core.events.rosbag import read_class_names, read_detections, read_labels, topic_types
+from tests.events.foreign_formats import (
+    aedat4,
+    aer40,
+    caer,
+    dat_words,
+    evt2_words,
+    evt4,
+    evt21,
+    jaer,
+    write_arrays,
+    write_dsec,
+    write_packets,
+)
 from tests.fuzz.mutations import mutated
 from tests.fuzz.outcomes import require
 
@@ -41,6 +51,9 @@ __all__ = ["Recordings"]
 #: The content of a file, or of the files in a folder.
 Content = bytes | dict[str, bytes]
 
+_BAG_READERS: list[Callable[[Path], Any]] = [
+    read_bag_camera, read_labels, partial(read_detections, topic=LABEL_TOPIC), read_class_names, topic_types,
+]  # fmt: skip
 _FILES = 50
 #: What a recording may hold at most here: more is more than a mutated small file can be meant to hold.
 _SPARSE_BYTES = 10 << 30
@@ -133,7 +146,7 @@ class Recordings:
 
 def _read(path: Path, rng: np.random.Generator) -> None:
     if _is_bag(path) and rng.random() < 0.3:
-        (read_bag_camera, read_labels, read_class_names, topic_types)[rng.integers(4)](path)
+        _BAG_READERS[rng.integers(len(_BAG_READERS))](path)
         return
     stream = read_events(path, **_options(rng))
     require(len(stream) > 0 and stream.events.dtype == EVENT_DTYPE, f"{path} gives {stream}")
@@ -223,16 +236,17 @@ def _hdf5(folder: Path, events: np.ndarray) -> Iterator[tuple[str, Content]]:
 def _bags(folder: Path, stream: EventStream) -> Iterator[tuple[str, Content]]:
     for storage, suffix in (("sqlite3", ".db3"), ("mcap", ".mcap")):
         bag = folder / f"bag{suffix[1:]}"
-        write_event_bag(bag, stream, storage=storage)  # type: ignore[arg-type]
+        labels = [Label(5_000_000, boxes=np.array([(1, 2, 30, 20, 1), (0, 0, 5, 7, 0)], LABEL_DTYPE))]
+        write_event_bag(bag, stream, storage=storage, labels=labels, class_names=("a", "b"))  # type: ignore[arg-type]
         (file,) = bag.glob(f"*{suffix}")
         yield f"fuzzed{suffix}", file.read_bytes()
         yield "fuzzed", {part.name: part.read_bytes() for part in bag.iterdir()}
-    packed = write_packets(folder / "packed", streams=(stream,), compression=CompressionMode.FILE)
+    packed = write_packets(folder / "packed", [stream], compression=CompressionMode.FILE)
     yield "fuzzed", {part.name: part.read_bytes() for part in packed.iterdir()}
-    yield "fuzzed.bag", write_packets(folder / "packets.bag", streams=(stream,)).read_bytes()
+    yield "fuzzed.bag", write_packets(folder / "packets.bag", [stream]).read_bytes()
     rows = [(1_600_000_000, 1_000 * int(t), int(x), int(y), int(p)) for t, x, y, p in stream.events.tolist()]
     for kind in EVENT_ARRAY_TYPES:
         package = kind.split("/")[0]
-        yield "fuzzed.bag", write_bag(folder / f"{package}.bag", kind, [rows[:50], rows[50:]]).read_bytes()
-        arrays = write_bag(folder / package, kind, [rows])
+        yield "fuzzed.bag", write_arrays(folder / f"{package}.bag", kind, [rows[:50], rows[50:]]).read_bytes()
+        arrays = write_arrays(folder / package, kind, [rows])
         yield "fuzzed", {part.name: part.read_bytes() for part in arrays.iterdir()}

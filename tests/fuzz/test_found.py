@@ -16,9 +16,7 @@ from aegnn_core.events import EventFormatError, EventStream, check_events, make_
 from aegnn_core.nn.checkpoint import load_model
 from aegnn_core.training.export import DESCRIPTION, read_checkpoint
 from aegnn_core.training.settings import TrainSettings
-from tests.events.test_bag_kinds import write_packets
-from tests.events.test_event_files import aedat4
-from tests.events.test_recording_layouts import caer
+from tests.events.foreign_formats import aedat4, caer, write_packets
 
 EVENTS = make_events(np.arange(100) * 50, np.arange(100), np.arange(100) % 64, np.arange(100) % 2)
 
@@ -41,7 +39,7 @@ def test_a_time_that_no_event_can_have_is_refused_by_the_name_of_the_file(tmp_pa
 
 
 def test_a_message_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bag = write_packets(tmp_path / "bag", streams=(EventStream(EVENTS, 128, 64),), compression=CompressionMode.MESSAGE)
+    bag = write_packets(tmp_path / "bag", [EventStream(EVENTS, 128, 64)], compression=CompressionMode.MESSAGE)
     (bag / "metadata.yaml").unlink()  # which would have rosbags unpack the messages
     assert len(read_events(bag)) == len(EVENTS)
     monkeypatch.setattr(rosbag, "_SMALL_BYTES", 10)
@@ -76,6 +74,12 @@ def test_an_archive_by_the_name_of_an_array_is_called_one(tmp_path: Path) -> Non
         np.savez(file, events=EVENTS)
     with pytest.raises(EventFormatError, match=r"a\.npy: is an archive of arrays, expected one array; rename"):
         read_events(path)
+
+
+def test_the_only_array_of_an_archive_may_have_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **{"": EVENTS})
+    assert read_events(path).events.tolist() == EVENTS.tolist()
 
 
 @pytest.mark.parametrize("suffix", [".raw", ".npy"])

@@ -39,12 +39,12 @@ from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.checkpoint import TrainedModel, save_model
 from aegnn_core.nn.networks import network
 from aegnn_ros.conversions import nanoseconds, packet_message
-from aegnn_ros.lifecycle_client import LifecycleClient
 from aegnn_ros.node_process import NodeProcess
 from aegnn_ros.parameters import DetectorParameters
 from aegnn_ros.replay import DRIVER_QOS, replay
 from aegnn_ros.share import large_packet_profile
 from tests.conftest import claimed_ros_domain
+from tests.ros.lifecycle_client import LifecycleClient
 
 LABELS = {"detection": ("car", "pedestrian"), "recognition": ("car", "pedestrian", "clutter")}
 

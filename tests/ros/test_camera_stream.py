@@ -39,7 +39,7 @@ from aegnn_ros.detection_worker import of_classes
 from aegnn_ros.event_arrays import SerializedArray
 from aegnn_ros.parameters import DetectorParameters
 from aegnn_ros.ready_model import Bound, ReadyModel, prepare_model
-from tests.events.test_event_array_topics import make_message, make_store
+from tests.events.foreign_formats import make_message, make_store
 from tests.nn.networks import randomize
 
 STAMP = 1_700_000_000_000_000_000

@@ -12,6 +12,7 @@ import rclpy
 from event_camera_msgs.msg import EventPacket
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CameraInfo
 from vision_msgs.msg import (
     BoundingBox2D,
     Classification,
@@ -82,6 +83,15 @@ def test_type_hash_on_the_wire_is_the_one_of_the_original_package(node: Node, me
     (endpoint,) = node.get_publishers_info_by_topic("topic")
 
     assert str(endpoint.topic_type_hash) == TYPE_HASHES[message]
+
+
+@pytest.mark.parametrize("message", TYPE_HASHES, ids=lambda message: message.__name__)
+def test_the_middleware_can_describe_the_type(node: Node, message: type, capfd: pytest.CaptureFixture[str]) -> None:
+    """Otherwise it leaves an error behind, which the next subscription of all reports."""
+    node.create_publisher(message, "topic", 1)
+    node.create_subscription(CameraInfo, "camera_info", print, 1)
+
+    assert "Type support not from this implementation" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,10 @@ from aegnn_core.events.files import read_events
 from aegnn_core.events.rosbag import EventPacket as RecordedPacket
 from aegnn_core.events.rosbag import write_event_bag
 from aegnn_ros.conversions import nanoseconds, packet_message
-from aegnn_ros.lifecycle_client import LifecycleClient
 from aegnn_ros.replay import DRIVER_QOS
 from tests.recordings import recordings
 from tests.ros.conftest import ask, spinning_node
+from tests.ros.lifecycle_client import LifecycleClient
 
 if shutil.which("ros2") is None:
     pytest.skip("ros2 launch is not installed; it is no wheel, but comes with ROS from apt", allow_module_level=True)

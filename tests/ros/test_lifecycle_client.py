@@ -14,8 +14,8 @@ from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.service import Service
 
-from aegnn_ros import lifecycle_client
-from aegnn_ros.lifecycle_client import LifecycleClient
+from tests.ros import lifecycle_client
+from tests.ros.lifecycle_client import LifecycleClient
 
 
 class _Target(LifecycleNode):

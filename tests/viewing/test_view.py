@@ -2,6 +2,7 @@
 """`aegnn view` shows events, what is true and what a model answers, at the right times."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,16 @@ def test_frames_have_the_events_of_their_exposure_and_the_nearest_label(recordin
         lit = columns[(frame.image[row] != BACKGROUND).any(-1)]
         assert_array_equal(lit, np.arange(frame.time // 1000 - 9, frame.time // 1000 + 1))
     assert [int(frame.truth["class_id"][0]) for frame in frames if frame.truth is not None] == [0, 0, 1]
+
+
+def test_boxes_are_true_near_their_time_only_and_a_class_always(recording: LabelledRecording) -> None:
+    shown, first = Shown(fps=25, speed=0.5, start_us=60_000), recording.labels[0]
+    of_class = replace(first, boxes=None, class_id=1)
+
+    boxes, classes = (list(recording_frames(replace(recording, labels=[label]), shown)) for label in (first, of_class))
+
+    assert [frame.truth is None for frame in boxes] == [False, True]  # 40 and 60 ms behind it
+    assert [frame.true_class for frame in classes] == [1, 1]
 
 
 def test_what_is_true_is_coloured_and_white_beside_a_models_answers() -> None:

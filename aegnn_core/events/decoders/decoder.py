@@ -132,7 +132,6 @@ class Decoder(ABC):
         stored = self.word.newbyteorder(">" if is_bigendian else "<")
         stored_words = data[: len(data) - trailing].view(stored)
         self.counts.trailing_bytes += trailing
-        triggers: list[np.ndarray] = []
         self.triggers = NO_TRIGGERS
         self._begin_packet()
         for start in range(0, len(stored_words), _PART_WORDS):
@@ -144,8 +143,7 @@ class Decoder(ABC):
             self.counts.unknown_words += unknown
             self.counts.outside_events += outside
             self.counts.unplaced_events += unplaced
-            triggers.append(found)
-            self.triggers = found if len(triggers) == 1 else np.concatenate(triggers)
+            self.triggers = np.concatenate([self.triggers, found])
             yield events
 
     def lose(self, packets: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.events.decoders.decoder import TRIGGER_DTYPE, Decoder
-from aegnn_core.events.decoders.evt2_clock import HIGH_MASK, KNOWN, follow_clock, new_clock
+from aegnn_core.events.decoders.evt2_words import HIGH_MASK, KNOWN, emit_trigger, follow_clock, new_clock, time_of
 from aegnn_core.machine_code import kernel
 
 __all__ = ["Evt2Decoder"]
@@ -39,14 +39,13 @@ def decode_evt2(
     for i in range(len(words)):
         word = np.int64(words[i])
         code = word >> 28
-        t = (clock[0].high << 6) | ((word >> 22) & 0x3F)
         if code in (CD_OFF, CD_ON):
             x = (word >> 11) & 0x7FF
             y = word & 0x7FF
             if clock[0].known != KNOWN:
                 unplaced += 1
             elif x < width and y < height:
-                events[n_events].t = t
+                events[n_events].t = time_of(clock, word)
                 events[n_events].x = x
                 events[n_events].y = y
                 events[n_events].p = code
@@ -56,11 +55,7 @@ def decode_evt2(
         elif code == TIME_HIGH:
             unknown += follow_clock(clock, word & HIGH_MASK)
         elif code == EXT_TRIGGER:
-            if clock[0].known == KNOWN:
-                triggers[n_triggers].t = t
-                triggers[n_triggers].channel = (word >> 8) & 0x1F
-                triggers[n_triggers].p = word & 1
-                n_triggers += 1
+            n_triggers = emit_trigger(clock, word, triggers, n_triggers)
         elif code != OTHERS and code != CONTINUED:
             unknown += 1
     return n_events, n_triggers, unknown, outside, unplaced

@@ -12,7 +12,15 @@ import numpy as np
 
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.events.decoders.decoder import TRIGGER_DTYPE, Decoder
-from aegnn_core.events.decoders.evt2_clock import HIGH_MASK, KNOWN, count_bits, emit_run, follow_clock, new_clock
+from aegnn_core.events.decoders.evt2_words import (
+    HIGH_MASK,
+    KNOWN,
+    count_bits,
+    emit_run,
+    emit_trigger,
+    follow_clock,
+    new_clock,
+)
 from aegnn_core.machine_code import kernel
 
 __all__ = ["Evt4Decoder"]
@@ -68,22 +76,16 @@ def decode_evt4(
             run = word
             continue
         code = word >> 28
-        t = (clock[0].high << 6) | ((word >> 22) & 0x3F)
         if code in (CD_OFF, CD_ON, CD_VEC_OFF, CD_VEC_ON):
             if clock[0].known == KNOWN:
-                x, y = (word >> 11) & 0x7FF, word & 0x7FF
-                n_events, left_out = emit_run(bits, t, x, y, code & 1, width, height, events, n_events)
+                n_events, left_out = emit_run(clock, word, bits, width, height, events, n_events)
                 outside += left_out
             else:
                 unplaced += count_bits(bits)
         elif code == TIME_HIGH:
             unknown += follow_clock(clock, word & HIGH_MASK)
         elif code == EXT_TRIGGER:
-            if clock[0].known == KNOWN:
-                triggers[n_triggers].t = t
-                triggers[n_triggers].channel = (word >> 8) & 0x1F
-                triggers[n_triggers].p = word & 1
-                n_triggers += 1
+            n_triggers = emit_trigger(clock, word, triggers, n_triggers)
         elif code not in (OTHER, CONTINUED, PADDING):
             unknown += 1
     return run, n_events, n_triggers, unknown, outside, unplaced

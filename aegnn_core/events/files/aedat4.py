@@ -33,21 +33,16 @@ def read_aedat4(path: Path, options: ReadOptions) -> EventStream:
     whole, cut = _whole_packets(path, *_check_header(path))
     flaws = [f"cut off, {cut} bytes of the last packet are left out"] if cut else []
     chunks = EventChunks(path, options)
-    chosen, size = "", options.size
-    with_events = True
+    size = options.size
     try:
         decoder = aedat.Decoder(str(path))
         sensors = {key: stream for key, stream in sorted(decoder.id_to_stream().items()) if stream["type"] == "events"}
-        if not sensors:
-            with_events = False
-        else:
-            chosen = _chosen_stream(path, sensors, options.stream)
-            sensor = sensors[int(chosen)]
-            size = first_known(size, (sensor["width"], sensor["height"]))
-            for packet in islice(decoder, whole):
-                if packet["stream_id"] == int(chosen) and "events" in packet:
-                    columns = packet["events"]
-                    chunks.add(make_events(columns["t"], columns["x"], columns["y"], columns["on"]))
+        chosen = _chosen_stream(path, sensors, options.stream)
+        size = first_known(size, (sensors[chosen]["width"], sensors[chosen]["height"]))
+        for packet in islice(decoder, whole):
+            if packet["stream_id"] == chosen and "events" in packet:
+                columns = packet["events"]
+                chunks.add(make_events(columns["t"], columns["x"], columns["y"], columns["on"]))
     except EventFormatError:
         raise
     except BaseException as error:
@@ -56,17 +51,16 @@ def read_aedat4(path: Path, options: ReadOptions) -> EventStream:
             raise
         if not (cut and len(chunks)):
             raise EventFormatError(f"{path}: {str(error)[:300]}, expected a complete AEDAT4 recording") from error
-    if not with_events:
-        raise EventFormatError(f"{path}: holds no event stream, expected one")
     return checked_stream(path, chunks.together(), size, flaws)
 
 
-def _chosen_stream(path: Path, sensors: dict[int, dict], asked: str | None) -> str:
-    known = [str(key) for key in sensors]
-    if asked is None and len(known) == 1:
-        return known[0]
-    if asked in known:
-        return asked or ""
+def _chosen_stream(path: Path, sensors: dict[int, dict], asked: str | None) -> int:
+    """The number of the stream asked for, or of the only one."""
+    if not sensors:
+        raise EventFormatError(f"{path}: holds no event stream, expected one")
+    chosen = [key for key in sensors if asked is None or str(key) == asked]
+    if len(chosen) == 1:
+        return chosen[0]
     found = ", ".join(f"{key} ({stream['width']} x {stream['height']} px)" for key, stream in sensors.items())
     raise EventFormatError(f"{path}: holds the event streams {found}, expected a choice of one with stream=")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aegnn_core.events.array import EventFormatError
+from aegnn_core.events.files.recording import LARGEST_SIDE, Size
 
 __all__ = ["is_text_line", "parse_geometry", "read_header", "sensor_size"]
 
@@ -19,7 +20,6 @@ _PLAIN_SHARE = 0.75
 #: Old and new files: "% key value", "% key: value", "%key=value".
 _LINE = re.compile(r"%\s*([^\s:=]+)\s*[:=]?\s*(.*)", re.DOTALL)
 _GEOMETRY = re.compile(r"\D*?(\d+)\s*(?:px)?\s*[^\d\s]\s*(\d+)\s*(?:px)?\D*", re.IGNORECASE)
-_LARGEST_SIDE = 1 << 16
 
 
 def is_text_line(line: bytes) -> bool:
@@ -69,7 +69,7 @@ def parse_geometry(text: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def sensor_size(header: dict[str, str], path: Path) -> tuple[int | None, int | None]:
+def sensor_size(header: dict[str, str], path: Path) -> Size:
     """Width and height [px] that the header states (geometry, format options, or width and height), None where not."""
     options = (option.partition("=") for option in header.get("format", "").split(";"))
     stated = {key.strip().lower(): value.strip() for key, equals, value in options if equals}
@@ -80,7 +80,9 @@ def sensor_size(header: dict[str, str], path: Path) -> tuple[int | None, int | N
             raise EventFormatError(f"{path}: geometry is {header['geometry']!r}, expected a size such as 640x480")
         stated["width"], stated["height"] = (str(side) for side in geometry)
     sides = [stated.get(key) for key in ("width", "height")]
-    if any(side is not None and not (side.isdecimal() and 0 < int(side) <= _LARGEST_SIDE) for side in sides):
-        raise EventFormatError(f"{path}: sensor size is {' x '.join(map(str, sides))} px, expected 1 to 65536 each")
+    if any(side is not None and not (side.isdecimal() and 0 < int(side) <= LARGEST_SIDE) for side in sides):
+        raise EventFormatError(
+            f"{path}: sensor size is {' x '.join(map(str, sides))} px, expected 1 to {LARGEST_SIDE} each"
+        )
     width, height = (None if side is None else int(side) for side in sides)
     return width, height

@@ -55,7 +55,7 @@ def read_npz(path: Path, options: ReadOptions) -> EventStream:
             events = next((name for name in _EVENTS_NAMES if name in names), None)
             if events is None and len(names) == 1:
                 events = names[0]
-            wanted = [events] if events else list(fields.values()) if fields else []
+            wanted = [events] if events is not None else list(fields.values()) if fields else []
             arrays = {name: file[name] for name in names if name in (*wanted, *_SIDES)}
     except EventFormatError:
         raise

@@ -85,7 +85,8 @@ def read_raw(path: Path, options: ReadOptions) -> EventStream:
         empty = True
         while payload := file.read(_CHUNK):
             empty = False
-            chunks.add(decoder.decode(payload))
+            for part in decoder.decode_parts(payload):
+                chunks.add(part)
     if empty:
         raise EventFormatError(f"{path}: ends after its header, expected {decoder.encoding.upper()} words")
     counts = decoder.counts

@@ -87,11 +87,6 @@ def read_text(path: Path, options: ReadOptions) -> EventStream:
         options = replace(options, time_unit=options.time_unit or preface.time_unit)
     else:
         columns = table_columns(path, table, options, default=_NCARS_ORDER)
-    for name in "xyp":
-        if not np.isfinite(columns[name]).all() or (columns[name] % 1).any():
-            raise EventFormatError(
-                f"{path}: x, y and p are not whole numbers everywhere, expected pixels and a polarity"
-            )
     events = events_from_columns(path, columns, options)
     return checked_stream(path, events, first_known(options.size, preface.size), flaws)
 

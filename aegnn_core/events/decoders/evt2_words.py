@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clock that EVT2, EVT2.1 and EVT4 share: words with the upper 28 bits of a time of 34."""
+"""What EVT2, EVT2.1 and EVT4 share: words with the upper 28 bits of a time of 34, and those of pixels and triggers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ __all__ = [
     "UNKNOWN",
     "count_bits",
     "emit_run",
+    "emit_trigger",
     "follow_clock",
     "new_clock",
+    "time_of",
 ]
 
 #: TIME_HIGH steps of 64 µs, wraps included, and what is known of them.
@@ -59,14 +61,22 @@ def follow_clock(clock: np.ndarray, stated: int) -> int:
 
 
 @kernel
+def time_of(clock: np.ndarray, word: int) -> int:
+    """Time [µs] of a word of pixels or of a trigger, which has the low six bits."""
+    return (clock[0].high << 6) | ((word >> 22) & 0x3F)
+
+
+@kernel
 def emit_run(
-    bits: int, t: int, x: int, y: int, p: int, width: int, height: int, events: np.ndarray, n: int
+    clock: np.ndarray, word: int, bits: int, width: int, height: int, events: np.ndarray, n: int
 ) -> tuple[int, int]:
-    """Write an event at x + i for every bit i that is set, from ``events[n]`` on.
+    """Write an event at x + i of a word of pixels for every bit i that is set, from ``events[n]`` on.
 
     Returns:
         Number of events in ``events``, and number of those left out because they are not on the sensor.
     """
+    t = time_of(clock, word)
+    x, y, p = (word >> 11) & 0x7FF, word & 0x7FF, (word >> 28) & 1  # the codes of OFF are even, those of ON odd
     outside = 0
     while bits:
         if bits & 1:
@@ -81,6 +91,17 @@ def emit_run(
         bits >>= 1
         x += 1
     return n, outside
+
+
+@kernel
+def emit_trigger(clock: np.ndarray, word: int, triggers: np.ndarray, n: int) -> int:
+    """Write the edge of a trigger's word to ``triggers[n]`` where the time is known; returns the number of edges."""
+    if clock[0].known != KNOWN:
+        return n
+    triggers[n].t = time_of(clock, word)
+    triggers[n].channel = (word >> 8) & 0x1F
+    triggers[n].p = word & 1
+    return n + 1
 
 
 @kernel
