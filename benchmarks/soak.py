@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Long runs: `python benchmarks/soak.py [--events N] [--json FILE]`, by default 30 million simulated events.
 
-The live model of the packaged detector follows simulated scenes without end. Every million events, time per event and
+The live model of `scenes_graph_detector` follows simulated scenes without end. Every million events, time per event and
 memory are noted; at the end its output is compared with the dense network on the graph of the last events. The process
 exits with 1 if memory grew by more than 2 % after the first tenth, or if the outputs differ.
 """

@@ -70,7 +70,7 @@ class CountingEngine:
         """Why this engine cannot run the model on such a graph, or None."""
         if not isinstance(model, GraphNetwork):
             return f"it knows the package's networks, found {type(model).__name__}"
-        if len(model.event_blocks) or model.reads_edges or model.grid is not None:
+        if not model.only_counts:
             return "it only counts events, the model reads features of them"
         parameter = next(model.parameters())
         if parameter.device.type != "cpu" or parameter.dtype not in _DTYPES:

@@ -287,6 +287,12 @@ class OneConvolution(nn.Module):
         return nn.functional.elu(self.conv(image)).permute(0, 2, 3, 1)
 
 
+def test_a_fault_in_the_compiled_head_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aegnn_core.asynchronous.compiled.image_head.REGISTER_BITS", None)
+    with pytest.raises(TypeError):
+        make_head(OneConvolution(8, 16).double(), (8, 4, 5), np.float64)
+
+
 def test_flops_of_a_head_by_hand() -> None:
     small, large = (make_head(OneConvolution(8, 16).double(), (8, *shape), np.float64) for shape in ((4, 5), (9, 10)))
     small(torch.zeros(1, 8, 4, 5, dtype=torch.float64))
@@ -324,6 +330,7 @@ class OddHead(nn.Module):
         super().__init__()
         self.conv, self.what = nn.Conv2d(3, 3, 3, padding=1), what
         self.second = nn.Conv2d(3, 3, 3, padding=1, dilation=2 if what == "dilation" else 1)
+        self.point, self.wider, self.widest = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 8, 1), nn.Conv2d(3, 11, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = self.conv(image)
@@ -345,18 +352,34 @@ class OddHead(nn.Module):
             y = image + (image + self.second(y))
         elif self.what == "dilation":
             y = self.second(y)
+        elif self.what == "active when enlarged":
+            y = nn.functional.elu(nn.functional.interpolate(y, size=(18, 16)))
+        elif self.what == "concatenated answer":
+            y = torch.cat([y, self.second(image)], 1)
+        elif self.what == "sum with channels elsewhere":
+            y = torch.cat([y, self.wider(image)], 1) + self.widest(image)
+        elif self.what == "sum with what changes in more pixels":
+            y = y + self.point(image)
+        elif self.what == "comparison":
+            y = x * (image != 0)
+        elif self.what == "tensors only":
+            assert isinstance(image, torch.Tensor)
+        elif self.what == "nothing":
+            y = image
         return y.permute(0, 2, 3, 1) if self.what != "channels first" else y
 
 
 @pytest.mark.parametrize(
     "what",
     ["alpha", "before and after", "in place", "function", "twice", "sum of the input", "sum with a later one",
-     "three", "dilation", "channels first"],
+     "three", "dilation", "channels first", "active when enlarged", "concatenated answer",
+     "sum with channels elsewhere", "sum with what changes in more pixels", "comparison", "tensors only", "nothing"],
 )  # fmt: skip
 def test_a_head_that_does_something_else_gives_the_same(what: str) -> None:
     head = OddHead(what).double()
+    compiled = make_head(head, (3, 9, 8), np.float64)
     image = torch.randn(1, 3, 9, 8, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(
-            make_head(head, (3, 9, 8), np.float64)(image), head(image.clone()), rtol=1e-9, atol=1e-9
-        )
+        for _ in range(2):
+            torch.testing.assert_close(compiled(image), head(image.clone()), rtol=1e-9, atol=1e-9)
+            image[0, 1, 4, 4] += 1

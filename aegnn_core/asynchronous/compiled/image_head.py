@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -200,98 +201,132 @@ class _Plan:
         return layers[0] if len(layers) == 1 and not layers[0].active else None
 
 
-class _Value:
-    """Stands for an image while a head's ``forward`` is gone through: writes down what would be done with a tensor."""
+class _Traced(Tensor):
+    """Stands for an image while a head's ``forward`` is gone through: writes down what would be done with a tensor.
+
+    It holds no numbers. Whatever is asked of it and isn't known raises ``NotImplementedError``.
+    """
+
+    @staticmethod
+    def __new__(cls, *_: Any) -> _Traced:
+        return Tensor._make_subclass(cls, torch.empty(0))
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function not in _OPERATIONS:
+            raise NotImplementedError(f"{function}")
+        operation = _OPERATIONS[function]
+        try:
+            given = signature(operation).bind(*args, **(kwargs or {}))
+        except TypeError as error:
+            raise NotImplementedError(f"{function}: {error}") from error
+        return operation(*given.args, **given.kwargs)
+
+
+class _Value(_Traced):
+    """An image ``[1, channels, rows, columns]``."""
 
     def __init__(self, plan: _Plan, image: _Image) -> None:
-        self._plan, self._image = plan, image
-        self._is_read = self._is_gone = False
+        self.plan, self._image = plan, image
+        self._is_read = self.is_gone = False
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> tuple[int, int, int, int]:  # type: ignore[override]
         return 1, len(self._image.position), self._image.rows, self._image.columns
 
     def read(self) -> _Image:
         """The image as it is now, and from here on."""
-        if self._is_gone:
+        if self.is_gone:
             raise NotImplementedError("an image that is used again after something was done with it in its place")
         self._is_read = True
         return self._image
 
     def finished(self, change: Callable[[_Layer], None]) -> _Value:
         """The image after a change that is made in the same pass."""
-        layer = self._plan.layer_of(self._image)
-        if layer is None or self._is_read or self._is_gone:
+        layer = self.plan.layer_of(self._image)
+        if layer is None or self._is_read or self.is_gone:
             raise NotImplementedError("something done with an image that is not the result of a convolution")
         change(layer)
-        self._is_gone = True
-        return _Value(self._plan, self._image)
-
-    def __add__(self, other: Any) -> _Value:
-        if not isinstance(other, _Value) or other.shape != self.shape:
-            raise NotImplementedError(f"a sum of an image and {other}")
-        image = self.read()
-
-        def add(layer: _Layer) -> None:
-            if layer.skip is not None or layer.result.width != image.width:
-                raise NotImplementedError("a sum of several images")
-            if any(later.result is image for later in self._plan.layers[self._plan.layers.index(layer) :]):
-                raise NotImplementedError("a sum with an image that is computed later")
-            layer.skip = image
-
-        return other.finished(add)
-
-    def permute(self, *order: int) -> _Answer:
-        if order != (0, 2, 3, 1):
-            raise NotImplementedError(f"an image whose axes are in the order {order}")
-        return _Answer(self.read())
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function not in _OPERATIONS:
-            raise NotImplementedError(f"{function}")
-        return _OPERATIONS[function](*args, **(kwargs or {}))
+        self.is_gone = True
+        return _Value(self.plan, self._image)
 
 
-def _convolve(value: _Value, weight: Tensor, bias: Tensor | None, *geometry: Any) -> _Value:
-    plan = value._plan
-    return _Value(plan, plan.convolve(value.read(), weight, bias, *geometry))
+class _Answer(_Traced):
+    """An image with its channels last."""
+
+    def __init__(self, image: _Image) -> None:
+        self.image = image
 
 
-def _activate(value: _Value, alpha: float = 1.0, inplace: bool = False) -> _Value:
-    if alpha != 1:
-        raise NotImplementedError(f"ELU with alpha {alpha}")
+def _convolve(
+    value: Any, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> _Value:  # fmt: skip
+    if not isinstance(value, _Value) or isinstance(weight, _Traced) or isinstance(bias, _Traced):
+        raise NotImplementedError("a convolution with weights that are computed")
+    geometry = _pair(stride), _pair(padding), _pair(dilation)
+    return _Value(value.plan, value.plan.convolve(value.read(), weight, bias, *geometry, groups))
+
+
+def _pair(value: Any) -> tuple[Any, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _activate(value: Any, alpha: float = 1.0, inplace: bool = False) -> _Value:
+    if alpha != 1 or not isinstance(value, _Value):
+        raise NotImplementedError(f"ELU of {type(value).__name__} with alpha {alpha}")
     result = value.finished(lambda layer: setattr(layer, "active", True))
-    value._is_gone = not inplace
+    value.is_gone = not inplace
     return value if inplace else result
 
 
-def _enlarge(value: _Value, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **others: Any) -> _Value:
-    if size is None or mode != "nearest":
-        raise NotImplementedError(f"interpolation {mode} to the size {size}")
-    return _Value(value._plan, value._plan.enlarge(value.read(), tuple(size)))
+def _add(one: Any, other: Any) -> _Value:
+    if not (isinstance(one, _Value) and isinstance(other, _Value) and one.shape == other.shape):
+        raise NotImplementedError("a sum of an image and something else")
+    image = one.read()
+
+    def add(layer: _Layer) -> None:
+        if layer.skip is not None:
+            raise NotImplementedError("a sum of several images")
+        if layer.result.width != image.width or not np.array_equal(layer.result.position, image.position):
+            raise NotImplementedError("a sum of images whose channels lie in other places of a pixel")
+        if any(later.result is image for later in one.plan.layers[one.plan.layers.index(layer) :]):
+            raise NotImplementedError("a sum with an image that is computed later")
+        layer.skip = image
+
+    return other.finished(add)
 
 
-def _concatenate(values: Sequence[_Value], axis: int = 0) -> _Value:
-    if axis != 1 or not all(isinstance(value, _Value) for value in values):
-        raise NotImplementedError(f"concatenation along axis {axis}")
-    plan = values[0]._plan
+def _enlarge(value: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **others: Any) -> _Value:
+    if size is None or mode != "nearest" or not isinstance(value, _Value):
+        raise NotImplementedError(f"interpolation {mode} of {type(value).__name__} to the size {size}")
+    return _Value(value.plan, value.plan.enlarge(value.read(), _pair(size)))
+
+
+def _concatenate(values: Sequence[Any], dim: int = 0) -> _Value:
+    if dim != 1 or not all(isinstance(value, _Value) for value in values):
+        raise NotImplementedError(f"concatenation along axis {dim}")
+    plan = values[0].plan
     return _Value(plan, plan.concatenate([value.read() for value in values]))
 
 
-_OPERATIONS: dict[Any, Callable[..., _Value]] = {
+def _permute(value: Any, *order: int) -> _Answer:
+    if order != (0, 2, 3, 1) or not isinstance(value, _Value):
+        raise NotImplementedError(f"{type(value).__name__} whose axes are in the order {order}")
+    image = value.read()
+    if not np.array_equal(image.position, np.arange(len(image.position))):
+        raise NotImplementedError("an answer whose channels do not lie side by side")
+    return _Answer(image)
+
+
+_OPERATIONS: dict[Any, Callable[..., _Traced]] = {
     torch.conv2d: _convolve,
     elu: _activate,
+    Tensor.add: _add,
     interpolate: _enlarge,
     torch.cat: _concatenate,
+    Tensor.permute: _permute,
 }
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """An image with its channels last."""
-
-    image: _Image
 
 
 class ImageHead:
@@ -304,7 +339,7 @@ class ImageHead:
         dtype: of the weights.
 
     Raises:
-        NotImplementedError: the head does anything else with its image; or what it raises itself at what is no tensor.
+        NotImplementedError: the head does anything else with its image.
     """
 
     description = "compiled, changed pixels only"
@@ -316,6 +351,8 @@ class ImageHead:
         answer = head(_Value(plan, self._input))
         if not isinstance(answer, _Answer):
             raise NotImplementedError("an answer that is no image with its channels last")
+        if not plan.layers:
+            raise NotImplementedError("a head that does nothing with its image")
         self._features: np.ndarray = np.zeros(plan.size, dtype)
         self._held: np.ndarray = np.empty((channels, rows * columns), dtype)
         self._is_unfinished = True

@@ -202,12 +202,12 @@ def _gather(a, b, c, d):
 
 
 @kernel(error_model="numpy")
-def _spread_row(source, at, width, like):
-    return _spread(
+def _load_apart(source, at, apart, like):
+    return (
         load(source, at, like),
-        load(source, at + width, like),
-        load(source, at + 2 * width, like),
-        load(source, at + 3 * width, like),
+        load(source, at + apart, like),
+        load(source, at + 2 * apart, like),
+        load(source, at + 3 * apart, like),
     )
 
 
@@ -223,10 +223,10 @@ def _store_apart(target, at, apart, values):
 def _transform_tile(source, at, width, pitch, target, to, apart, like):
     """Transform 4 x 4 pixels that begin at ``source[at]``; the results lie ``apart`` from ``target[to]`` on."""
     for c in range(0, width, REGISTER_BITS // 8 // source.itemsize):
-        a = _spread_row(source, at + c, width, like)
-        b = _spread_row(source, at + c + pitch, width, like)
-        d = _spread_row(source, at + c + 2 * pitch, width, like)
-        e = _spread_row(source, at + c + 3 * pitch, width, like)
+        a = _spread(*_load_apart(source, at + c, width, like))
+        b = _spread(*_load_apart(source, at + c + pitch, width, like))
+        d = _spread(*_load_apart(source, at + c + 2 * pitch, width, like))
+        e = _spread(*_load_apart(source, at + c + 3 * pitch, width, like))
         _store_apart(target, to + c, 4 * apart, _spread(a[0], b[0], d[0], e[0]))
         _store_apart(target, to + c + apart, 4 * apart, _spread(a[1], b[1], d[1], e[1]))
         _store_apart(target, to + c + 2 * apart, 4 * apart, _spread(a[2], b[2], d[2], e[2]))
@@ -234,23 +234,13 @@ def _transform_tile(source, at, width, pitch, target, to, apart, like):
 
 
 @kernel(error_model="numpy")
-def _gather_row(sums, at, apart, like):
-    return _gather(
-        load(sums, at, like),
-        load(sums, at + apart, like),
-        load(sums, at + 2 * apart, like),
-        load(sums, at + 3 * apart, like),
-    )
-
-
-@kernel(error_model="numpy")
 def _transform_sums(sums, at, apart, constants, bias, outputs, target, to, width, pitch, like):
     """Write the 2 x 2 pixels to which 16 sums belong, with their bias."""
     for c in range(0, outputs, REGISTER_BITS // 8 // sums.itemsize):
-        a = _gather_row(sums, at + c, apart, like)
-        b = _gather_row(sums, at + c + 4 * apart, apart, like)
-        d = _gather_row(sums, at + c + 8 * apart, apart, like)
-        e = _gather_row(sums, at + c + 12 * apart, apart, like)
+        a = _gather(*_load_apart(sums, at + c, apart, like))
+        b = _gather(*_load_apart(sums, at + c + 4 * apart, apart, like))
+        d = _gather(*_load_apart(sums, at + c + 8 * apart, apart, like))
+        e = _gather(*_load_apart(sums, at + c + 12 * apart, apart, like))
         own = load(constants, bias + c, like)
         left, right = _gather(a[0], b[0], d[0], e[0]), _gather(a[1], b[1], d[1], e[1])
         store(target, to + c, _sum(left[0], own))
@@ -365,5 +355,5 @@ def run_image_layers(layers, features, constants, places, marks, workspace, comp
                 at, to = workspace.read_at[k], workspace.write_at[k]
                 for c in range(layer.outputs):
                     features[to + c] = features[at + c]
-                if layer.skip != 0:
+                if layer.skip != 0 or layer.active:
                     _finish(features, to, layer.outputs, layer.skip, layer.active)

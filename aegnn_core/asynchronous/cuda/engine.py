@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.head import fold_norms
+from aegnn_core.asynchronous.compiled.head import TorchHead, fold_norms
 from aegnn_core.asynchronous.compiled.plan import flatten
 from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, CostMeter, Costs
 from aegnn_core.asynchronous.cuda.availability import interpreted, unavailable
 from aegnn_core.asynchronous.cuda.launching import Kernels, Upload
-from aegnn_core.asynchronous.cuda.packing import pack
+from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS, pack
 from aegnn_core.asynchronous.cuda.plan import (
     LARGEST_INPUT,
     LARGEST_OUTPUT,
@@ -37,7 +37,7 @@ from aegnn_core.asynchronous.cuda.plan import (
 from aegnn_core.asynchronous.cuda.rings import Rings
 from aegnn_core.asynchronous.cuda.self_check import known_disagreement
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
-from aegnn_core.asynchronous.metering import Metering, forward_flops
+from aegnn_core.asynchronous.metering import Metering
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import make_events
@@ -120,8 +120,7 @@ class CudaEngine:
             begin = n if mark == "begin" else begin
             assert self._splines is not None
             self._constants.append(Layer.make(block, begin if mark == "end" else None, self._splines, self._like))
-        self._head = fold_norms(self._model.head)
-        self._flops_of_head: int | None = None
+        self._head = TorchHead(fold_norms(self._model.head))
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again, and the model's weights are read anew."""
@@ -177,7 +176,7 @@ class CudaEngine:
         self._oldest = self._first_live(int(events["t"][0]))
         words = self._upload.begin()
         pack(events, rings.size, disc.stride, disc.margin, rings.host_newest, rings.host_t, words)
-        packet = self._upload.send(4 + 2 * count)
+        packet = self._upload.send(HEAD_WORDS + 2 * count)
         self._kernels.insert(packet, count, rings, self._tally, begins)
         rings.size += count
         self._nodes = [nodes + count for nodes in self._nodes]
@@ -227,11 +226,9 @@ class CudaEngine:
             begin = perf_counter()
             image = self._pooled(first, last)
             begin = self._spent("pooling", (last - first) * sum(self._channels()), begin)
-            if self._flops_of_head is None:
-                self._flops_of_head = forward_flops(self._head, image)
             output = self._head(image)
-            self._spent("head", self._flops_of_head, begin)
-        return output.clone() if output.data_ptr() == image.data_ptr() else output
+            self._spent("head", self._head.flops, begin)
+        return output
 
     def _channels(self) -> list[int]:
         """Numbers that every live node brings to the pooling."""

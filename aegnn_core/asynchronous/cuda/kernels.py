@@ -11,13 +11,11 @@ Nothing is summed by atomic operations, except whole numbers: two runs give the 
 import triton
 import triton.language as tl
 
-__all__ = ["FAR", "HEAD_WORDS", "convolve", "count_cells", "insert", "pool_cells", "search"]
+from aegnn_core.asynchronous.cuda.packing import FAR, HEAD_WORDS
 
-#: Words of 64 bits in front of a packet's events: the first one's number, how many they are, and room to align.
-HEAD_WORDS = 4
+__all__ = ["convolve", "count_cells", "insert", "pool_cells", "search"]
+
 _HEAD = tl.constexpr(HEAD_WORDS)
-#: A distance that no node has.
-FAR = 1 << 29
 _FAR = tl.constexpr(FAR)
 
 
@@ -220,6 +218,16 @@ def convolve(
 
 
 @triton.jit
+def _look(node, live, node_t, back, mask, first, youngest, least, end):
+    """Slots of nodes, and which of them belong to a part of the past; the nodes before, and which of them may yet."""
+    slot = node & mask
+    age = youngest - tl.load(node_t + slot, live, 0)
+    step = tl.load(back + slot, live, 0)
+    before = node - step
+    return slot, live & (age >= least) & (age < end), before, live & (step > 0) & (before >= first) & (age < end)
+
+
+@triton.jit
 def pool_cells(
     moment, newest, node_t, back, features, pixels_of, ages, image, mask, cells, per_cell, channels,
     CELLS: tl.constexpr, CHANNELS: tl.constexpr,
@@ -248,14 +256,9 @@ def pool_cells(
         node = tl.load(newest + pixel, pixel >= 0, -1)
         live = node >= first
         while tl.max(live.to(tl.int32), 0) > 0:
-            slot = node & mask
-            age = youngest - tl.load(node_t + slot, live, 0)
-            counted = live & (age >= least) & (age < end)
+            slot, counted, node, live = _look(node, live, node_t, back, mask, first, youngest, least, end)
             at = slot[:, None] * channels + channel[None, :]
             best = tl.maximum(best, tl.load(features + at, counted[:, None] & real, float("-inf")))
-            step = tl.load(back + slot, live, 0)
-            node -= step
-            live = live & (step > 0) & (node >= first) & (age < end)
     best = tl.where(best == float("-inf"), 0, best)
     at = (part * channels + channel)[None, :].to(tl.int64) * cells + cell[:, None]
     tl.store(image + at, best, (cell < cells)[:, None] & real)
@@ -285,14 +288,9 @@ def count_cells(
         node = tl.load(newest + pixel, pixel >= 0, -1)
         live = node >= first
         while tl.max(live.to(tl.int32), 0) > 0:
-            slot = node & mask
-            age = youngest - tl.load(node_t + slot, live, 0)
-            counted = live & (age >= least) & (age < end)
+            slot, counted, node, live = _look(node, live, node_t, back, mask, first, youngest, least, end)
             sign = tl.load(polarity + slot, counted, 0)
             off += (sign < 0).to(tl.int32)
             on += (sign > 0).to(tl.int32)
-            step = tl.load(back + slot, live, 0)
-            node -= step
-            live = live & (step > 0) & (node >= first) & (age < end)
     tl.store(image + 2 * part.to(tl.int64) * cells + cell, off, cell < cells)
     tl.store(image + (2 * part + 1).to(tl.int64) * cells + cell, on, cell < cells)

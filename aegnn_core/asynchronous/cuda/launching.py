@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aegnn_core.asynchronous.cuda.availability import interpreted
+from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS
 from aegnn_core.asynchronous.cuda.plan import CellMap, Disc, Layer, Splines, power_of_two
 from aegnn_core.asynchronous.cuda.rings import Rings
 
@@ -58,7 +59,7 @@ class Upload:
 
     def __init__(self, events: int, device: torch.device) -> None:
         self._pinned = device.type == "cuda"
-        size = 4 + 2 * events
+        size = HEAD_WORDS + 2 * events
         self._host = [torch.zeros(size, dtype=torch.int64, pin_memory=self._pinned) for _ in range(self._BUFFERS)]
         self._device = [buffer.to(device) for buffer in self._host] if self._pinned else self._host
         self._sent = [torch.cuda.Event() for _ in self._host] if self._pinned else []

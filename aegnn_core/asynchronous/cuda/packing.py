@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from aegnn_core.machine_code import kernel
 
-__all__ = ["pack"]
+__all__ = ["FAR", "HEAD_WORDS", "pack"]
 
-#: As in the kernels: words before the events', and a distance that no node has.
-_HEAD_WORDS = 4
-_FAR = 1 << 29
+#: Words of 64 bits in front of a packet's events: the first one's number, how many they are, and room to align.
+HEAD_WORDS = 4
+#: A distance that no node has.
+FAR = 1 << 29
 _ON, _LAST, _PIXEL = 1 << 32, 1 << 33, 34
 
 
@@ -34,9 +35,9 @@ def pack(events, first, stride, margin, newest, node_t, words):
         before = newest[pixel]
         distance = number - before if before >= 0 else 0
         if before >= first:
-            words[_HEAD_WORDS + 2 * (before - first) + 1] &= ~_LAST
+            words[HEAD_WORDS + 2 * (before - first) + 1] &= ~_LAST
         newest[pixel] = number
         node_t[number & mask] = t[k]
-        word = (pixel << _PIXEL) | _LAST | (distance if distance < _FAR else 0)
-        words[_HEAD_WORDS + 2 * k] = t[k]
-        words[_HEAD_WORDS + 2 * k + 1] = word | _ON if p[k] > 0 else word
+        word = (pixel << _PIXEL) | _LAST | (distance if distance < FAR else 0)
+        words[HEAD_WORDS + 2 * k] = t[k]
+        words[HEAD_WORDS + 2 * k + 1] = word | _ON if p[k] > 0 else word
