@@ -104,7 +104,7 @@ class EventDetector(LifecycleNode):
         try:
             if settings.events_type in EVENT_ARRAY_TYPES:
                 array_type(settings.events_type)  # or it is missing
-            model = prepare_model(settings.model, settings.device, settings.native, settings.bound)
+            model = prepare_model(settings.model, settings.device, settings.native, settings.bound, settings.threads)
         except (ValueError, RuntimeError, OSError) as error:
             self._failure = f"cannot configure: {error}"
             self.get_logger().error(self._failure)
@@ -259,7 +259,9 @@ class EventDetector(LifecycleNode):
 
         def load() -> None:
             try:
-                loaded.set_result(prepare_model(settings.model, settings.device, settings.native, settings.bound))
+                loaded.set_result(
+                    prepare_model(settings.model, settings.device, settings.native, settings.bound, settings.threads)
+                )
             except Exception as error:  # the caller of the service is told
                 loaded.set_exception(error)
 

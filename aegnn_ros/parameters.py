@@ -12,6 +12,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from aegnn_core.asynchronous.threads import MOST_THREADS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.rosbag import EVENT_PACKET_TYPE
@@ -54,6 +55,13 @@ class DetectorParameters:
         "scenes_detector", "Name of a packaged model, or path of a .safetensors file", change=Change.MODEL
     )
     device: str = _parameter("cpu", "Where the network runs: cpu, cuda or cuda:<number>", change=Change.MODEL)
+    threads: int = _parameter(
+        0,
+        "Threads that work on the events of a packet, on the CPU; 0: what AEGNN_THREADS says, or as many as there are"
+        " cores that the node may use, less one",
+        limits=(0, MOST_THREADS),
+        change=Change.MODEL,
+    )
     model_sensor: str = _parameter(
         "trained",
         "Sensor that the network runs on: the one that it was trained for, to which events of the camera are"
