@@ -120,15 +120,17 @@ def yield_processor(typing):
 
 
 def _on_semaphore(function):
-    """An intrinsic that calls one of the C library's functions for the semaphore (``sem_t``) that begins at a word."""
+    """An intrinsic that calls a function of the C library for the semaphore (``sem_t``) that begins at a word.
+
+    It returns what that does: 0, or -1 if a signal came instead.
+    """
 
     def make(typing, words, index):
         def generate(context, builder, signature, arguments):
             address = _address(context, builder, words, arguments[0], signature.args[1], arguments[1])
-            _call(builder, function, builder.bitcast(address, ir.IntType(8).as_pointer()))
-            return context.get_dummy_value()
+            return _call(builder, function, builder.bitcast(address, ir.IntType(8).as_pointer()))
 
-        return types.void(words, index), generate
+        return types.int32(words, index), generate
 
     return make
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import warnings
 import weakref
 
 import numpy as np
 
 from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.pipeline import (
+    ASLEEP,
     AWAKE_NS,
     PATIENCE_NS,
     SEMAPHORE,
@@ -55,24 +57,37 @@ class Crew:
         self.words = aligned(WORDS, np.int64)
         self.words[:] = 0
         self.words[THREADS], self.words[STAGES], self.words[PATIENCE_NS] = threads, layers + 3, _PATIENCE_NS
+        if threads > 1:
+            self._make_semaphore()
         self._end = weakref.finalize(self, _end, self.words, threads - 1)
 
     def begin(self) -> None:
         """Start the threads, unless they are there. A fork of the process has none yet."""
         if self._process == os.getpid():
             return
-        words = self.words
+        if self._process:
+            self._make_semaphore()
+        self._process = os.getpid()
         # Who has a core to wait on may wait awake.
         awake = usable_cores() >= self._threads
-        words[SPINS], words[AWAKE_NS] = (_SPINS, _AWAKE_NS) if awake else (0, 0)
-        words[SEMAPHORE : SEMAPHORE + 16] = 0
-        library = ctypes.CDLL(None, use_errno=True)
-        if library.sem_init(ctypes.c_void_p(words[SEMAPHORE:].ctypes.data), 0, 0):
-            raise OSError(ctypes.get_errno(), "threads: the system gives no semaphores, use threads=1")
+        self.words[SPINS], self.words[AWAKE_NS] = (_SPINS, _AWAKE_NS) if awake else (0, 0)
         for member in range(1, self._threads):
-            name = f"aegnn-{member}"
-            threading.Thread(target=_work, args=(words, self._dtype, member), name=name, daemon=True).start()
-        self._process = os.getpid()
+            arguments = self.words, self._dtype, member
+            try:
+                threading.Thread(target=_work, args=arguments, name=f"aegnn-{member}", daemon=True).start()
+            except RuntimeError as error:  # the caller's own thread does what nobody else takes
+                text = f"threads: {member} of {self._threads} work, no more could be started ({error})"
+                warnings.warn(text, stacklevel=4)
+                return
+
+    def _make_semaphore(self) -> None:
+        """A new semaphore, on which nobody waits."""
+        self.words[SEMAPHORE : SEMAPHORE + 16] = 0
+        self.words[ASLEEP] = 0
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.sem_init(ctypes.c_void_p(self.words[SEMAPHORE:].ctypes.data), 0, 0):
+            reason = os.strerror(ctypes.get_errno())
+            raise ValueError(f"threads: this system has no semaphores for them ({reason}), expected threads=1")
 
 
 def _work(words: np.ndarray, dtype: type, member: int) -> None:

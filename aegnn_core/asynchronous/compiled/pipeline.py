@@ -32,7 +32,9 @@ from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.machine_code import kernel
 
 __all__ = [
+    "ASLEEP",
     "AWAKE_NS",
+    "BLOCK_SIZE",
     "COMPUTES",
     "FIRST_BLOCK",
     "FIRST_NODE",
@@ -71,8 +73,10 @@ PACKET, FIRST_NODE, FIRST_BLOCK, COMPUTES = 0, 4, 5, 6
 THREADS, STAGES, SPINS, AWAKE_NS, PATIENCE_NS = 7, 8, 9, 10, 11
 #: For how many packets it still does so, and how many it was the last time.
 _ALONE, _ALONE_BEFORE = 12, 13
+#: Events in a block of the packet.
+BLOCK_SIZE = 14
 #: Blocks that there are, that are taken, threads that sleep, and whether they shall end.
-_LIMIT, _NEXT, _ASLEEP, STOP = (_APART * n for n in range(1, 5))
+_LIMIT, _NEXT, ASLEEP, STOP = (_APART * n for n in range(1, 5))
 #: What the stages that blocks pass in order hand on: the oldest node in the cells; the oldest that is live, and how
 #: many events of the packet were taken.
 OLDEST, LEAVING = 5 * _APART, 6 * _APART
@@ -103,6 +107,23 @@ class Packet(NamedTuple):
 
 
 @kernel(error_model="numpy")
+def _discount(words):
+    """Count one less of the threads that sleep and that nobody wakes yet; False if there is none."""
+    asleep = add(words, ASLEEP, 0)
+    while asleep > 0 and not replace(words, ASLEEP, asleep, asleep - 1):
+        asleep = load_acquire(words, ASLEEP)
+    return asleep > 0
+
+
+@kernel(error_model="numpy")
+def _wake_two(words):
+    """Wake two of the threads that sleep, if there are so many. They wake others: it takes a while for each."""
+    for _ in range(2):
+        if _discount(words):
+            semaphore_post(words, SEMAPHORE)
+
+
+@kernel(error_model="numpy")
 def publish(words, events, size, oldest, table, computes, room):
     """Let a packet begin, all before it are at their end.
 
@@ -113,7 +134,7 @@ def publish(words, events, size, oldest, table, computes, room):
         oldest: number of the oldest that is in the cells.
         table: handles.
         computes: see ``append_events``.
-        room: events in a block.
+        room: most events in a block.
 
     Returns:
         The first block, and behind the last that is kept for the caller; the others are for whoever comes.
@@ -124,7 +145,11 @@ def publish(words, events, size, oldest, table, computes, room):
     words[FIRST_NODE], words[FIRST_BLOCK], words[COMPUTES] = size, first, computes
     words[OLDEST] = words[LEAVING] = oldest
     words[TAKEN] = len(events)
-    blocks = (len(events) + room - 1) // room
+    # Blocks of one size, for every thread to have as much to do; four nodes are multiplied at a time.
+    least = max(1, (len(events) + room - 1) // room)
+    block_size = max(1, min(room, ((len(events) + least - 1) // least + 3) // 4 * 4))
+    words[BLOCK_SIZE] = block_size
+    blocks = (len(events) + block_size - 1) // block_size
     kept = blocks
     if words[THREADS] > 1 and blocks >= _LEAST_BLOCKS:
         if words[_ALONE] > 0:
@@ -137,9 +162,7 @@ def publish(words, events, size, oldest, table, computes, room):
         return first, first + kept
     # A thread that falls asleep counts itself first, and then looks at the limit once more: one of the two sees.
     exchange(words, _LIMIT, first + blocks)
-    asleep = exchange(words, _ASLEEP, 0) if add(words, _ASLEEP, 0) > 0 else 0
-    for _ in range(asleep):
-        semaphore_post(words, SEMAPHORE)
+    _wake_two(words)
     return first, first + kept
 
 
@@ -165,18 +188,25 @@ def lose_patience(words):
 def rest(words):
     """Wait for a block and claim it; -1 if the thread shall end. Looks out for a while, then sleeps."""
     begin = nanoseconds()
+    has_slept = False
     while True:
         block = claim(words)
         if block >= 0:
+            if has_slept and load_acquire(words, _NEXT) < load_acquire(words, _LIMIT):
+                _wake_two(words)
             return block
         if load_acquire(words, STOP) != 0:
             return np.int64(-1)
         if nanoseconds() - begin < words[AWAKE_NS]:
             pause()
             continue
-        add(words, _ASLEEP, 1)
-        if add(words, _NEXT, 0) >= add(words, _LIMIT, 0) and add(words, STOP, 0) == 0:
-            semaphore_wait(words, SEMAPHORE)
+        add(words, ASLEEP, 1)
+        wanted = add(words, _NEXT, 0) < add(words, _LIMIT, 0) or add(words, STOP, 0) != 0
+        # As often as somebody is woken, somebody has to wake up.
+        if not wanted or not _discount(words):
+            while semaphore_wait(words, SEMAPHORE) != 0:
+                pass
+            has_slept = True
         begin = nanoseconds()
 
 

@@ -11,6 +11,7 @@ from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import LAYER, run_layer, weigh_dense, weigh_sparse
 from aegnn_core.asynchronous.compiled.pipeline import (
+    BLOCK_SIZE,
     COMPUTES,
     FIRST_BLOCK,
     FIRST_NODE,
@@ -248,11 +249,10 @@ def _run_block(block, words, events, table, kind, member):
     cells = parts_at(table, _CELLS, Cells, kind)
     rule, tally, layers = frame.rule[0], frame.tally, nodes.layers
     mask = len(search.node_t) - 1
-    room = len(batch.counts)
-    neighbors = batch.neighbors.reshape(room, rule.max_neighbors)
+    neighbors = batch.neighbors.reshape(-1, rule.max_neighbors)
     others, last_stage = words[THREADS] - 1, words[STAGES] - 1
-    begin = (block - words[FIRST_BLOCK]) * room
-    until = min(begin + room, len(events))
+    begin = (block - words[FIRST_BLOCK]) * words[BLOCK_SIZE]
+    until = min(begin + words[BLOCK_SIZE], len(events))
     first, count = words[FIRST_NODE] + begin, until - begin
     part = events[begin:until]
     t, x, y, p = part["t"], part["x"], part["y"], part["p"]
