@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,21 @@ def test_what_a_library_says_of_a_file_does_not_fill_the_screen(tmp_path: Path) 
     with pytest.raises(EventFormatError, match=r"a\.npz: File name in directory") as caught:
         read_events(path)
     assert len(str(caught.value)) < 1_000
+
+
+def test_an_npz_of_other_files_than_arrays_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, events=EVENTS, width=128)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("height", b"128")
+    with pytest.raises(EventFormatError, match=r"a\.npz: what it holds as 'height' is no array of NumPy"):
+        read_events(path)
+
+
+def test_a_long_line_of_a_header_does_not_become_a_long_message(tmp_path: Path) -> None:
+    for name, line in (("a.aedat", b"#!AER-DAT2.0\r\n# AEChip: "), ("a.raw", b"% evt 3.0\n% geometry ")):
+        path = tmp_path / name
+        path.write_bytes(line + b"[" * 5000 + b"\r\n" + bytes(16))
+        with pytest.raises(EventFormatError, match=name) as refused:
+            read_events(path)
+        assert len(str(refused.value)) < 500
