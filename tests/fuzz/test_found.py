@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -135,3 +136,20 @@ def test_a_long_line_of_a_header_does_not_become_a_long_message(tmp_path: Path) 
         with pytest.raises(EventFormatError, match=name) as refused:
             read_events(path)
         assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("size", [0, 2**64 - 1])
+def test_a_text_in_an_hdf5_file_that_has_no_length_is_refused(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["events"] = EVENTS
+        file.attrs["geometry"] = "128x64"
+    assert (read_events(path).width, read_events(path).height) == (128, 64)
+    content = bytearray(path.read_bytes())
+    first = content.index(b"GCOL") + 16
+    rest = first + 16 + 8  # behind the header and the one text, filled up to eight bytes
+    assert content[rest : rest + 2] == b"\0\0"
+    content[rest + 8 : rest + 16] = size.to_bytes(8, "little")
+    path.write_bytes(content)
+    with pytest.raises(EventFormatError, match=r"a\.h5: a text at byte \d+ has \d+ bytes"):
+        read_events(path)
