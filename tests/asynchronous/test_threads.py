@@ -193,15 +193,15 @@ def test_whoever_waited_for_a_thread_in_vain_works_alone_for_a_while() -> None:
     words = np.zeros(pipeline.WORDS, np.int64)
     words[pipeline.THREADS] = 2
     packet, small, table = np.zeros(95, EVENT_DTYPE), np.zeros(18, EVENT_DTYPE), np.zeros((1, 2), np.int64)
-    assert _publish(words, packet, table) == (0, 1), "one block is kept, nine are for all"
-    assert _lose_patience(words) == (1, 10)
-    assert _publish(words, packet, table) == (10, 20)
-    assert _publish(words, packet, table) == (20, 21)
-    assert _lose_patience(words) == (21, 30)
+    assert _publish(words, packet, table) == (0, 1), "of twelve blocks one is kept, the others are for all"
+    assert _lose_patience(words) == (1, 12)
+    assert _publish(words, packet, table) == (12, 24)
+    assert _publish(words, packet, table) == (24, 25)
+    assert _lose_patience(words) == (25, 36)
     for n in range(3, 6):
-        assert _publish(words, packet, table) == (10 * n, 10 * n + 10)
-    assert _publish(words, packet, table) == (60, 61)
-    assert _publish(words, small, table) == (70, 72), "what is small nobody shares"
+        assert _publish(words, packet, table) == (12 * n, 12 * n + 12)
+    assert _publish(words, packet, table) == (72, 73)
+    assert _publish(words, small, table) == (84, 86), "what is small nobody shares"
 
 
 def test_threads_without_a_core_of_their_own_do_not_wait_awake(monkeypatch: pytest.MonkeyPatch) -> None:

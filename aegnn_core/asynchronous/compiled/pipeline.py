@@ -145,8 +145,10 @@ def publish(words, events, size, oldest, table, computes, room):
     words[FIRST_NODE], words[FIRST_BLOCK], words[COMPUTES] = size, first, computes
     words[OLDEST] = words[LEAVING] = oldest
     words[TAKEN] = len(events)
-    # Blocks of one size, for every thread to have as much to do; four nodes are multiplied at a time.
+    # As many of one size as two or four threads can share; four nodes are multiplied at a time.
     least = max(1, (len(events) + room - 1) // room)
+    if least >= _LEAST_BLOCKS:
+        least = (least + 3) // 4 * 4
     block_size = max(1, min(room, ((len(events) + least - 1) // least + 3) // 4 * 4))
     words[BLOCK_SIZE] = block_size
     blocks = (len(events) + block_size - 1) // block_size
