@@ -30,6 +30,7 @@ from aegnn_core.graph.build import edge_attributes, most_live
 from aegnn_core.machine_code import kernel
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.spline import EdgeSplines
+from aegnn_core.nn.spline_triton import OrderedEdges
 
 __all__ = ["PacketEngine"]
 
@@ -187,7 +188,7 @@ class PacketEngine:
             torch.from_numpy(edge_attr[:, : self._model.dim]).to(self._device, self._dtype),
             count,
         )
-        self._spent("splines", 3 * edges.basis.numel(), begin)
+        self._spent("splines", 3 * size * 2**self._model.dim, begin)
         self._run_layers(torch.from_numpy(slots).to(self._device), own, edges)
 
     def _insert(self, events: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -210,11 +211,11 @@ class PacketEngine:
         self._costs.add(layer, flops, now - begin)
         return now
 
-    def _run_layers(self, slots: Tensor, own: Tensor, edges: EdgeSplines) -> None:
+    def _run_layers(self, slots: Tensor, own: Tensor, edges: EdgeSplines | OrderedEdges) -> None:
         """Take the new nodes, ``own [N, 1]`` their input, through all layers, and keep what each layer reads."""
         self._features[0][slots] = own
         skips: list[Tensor] = []
-        per_edge = edges.basis.shape[1]
+        per_edge = 2**self._model.dim
         for n, (block, residual) in enumerate(self._layers):
             begin = perf_counter()
             if residual == "begin":

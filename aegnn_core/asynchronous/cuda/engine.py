@@ -21,7 +21,6 @@ from aegnn_core.asynchronous.compiled.plan import flatten
 from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, CostMeter, Costs
-from aegnn_core.asynchronous.cuda.availability import interpreted, unavailable
 from aegnn_core.asynchronous.cuda.launching import Kernels, Upload
 from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS, pack
 from aegnn_core.asynchronous.cuda.plan import (
@@ -48,6 +47,7 @@ from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import CountPooling, GridPooling
 from aegnn_core.nn.spline import SplineConv
+from aegnn_core.triton_support import interpreted, unavailable
 
 __all__ = ["CudaEngine"]
 
@@ -85,7 +85,7 @@ class CudaEngine:
             return reason
         assert isinstance(model, GraphNetwork)
         parameter = next(model.parameters())
-        if reason := unavailable(parameter.device, parameter.dtype) or _unknown_part(model, graph):
+        if reason := _unavailable(parameter) or _unknown_part(model, graph):
             return reason
         # In the interpreter, the tests do that, and better.
         return None if interpreted() else known_disagreement(CudaEngine, model, graph)
@@ -126,7 +126,7 @@ class CudaEngine:
         """Forget all events and costs; memory has its first size again, and the model's weights are read anew."""
         parameter = next(self._model.parameters())
         if parameter.device != self._device or parameter.dtype != self._like.dtype:
-            if reason := unavailable(parameter.device, parameter.dtype):
+            if reason := _unavailable(parameter):
                 raise ValueError(f"the model was moved after it was made asynchronous, and engine cuda: {reason}")
             self._version.changed()
             self._prepare()
@@ -348,6 +348,13 @@ class CudaEngine:
                 ring[: len(values)] = values.to(self._device)
         self._tally.zero_()
         self._nodes = [0, 0]
+
+
+def _unavailable(parameter: Tensor) -> str | None:
+    """Why the kernels cannot run on a model with such parameters, or None."""
+    if parameter.dtype not in (torch.float32, torch.float64):
+        return f"it computes in float32 or float64, found {parameter.dtype}"
+    return unavailable(parameter.device)
 
 
 def _unknown_part(model: GraphNetwork, graph: GraphConfig) -> str | None:

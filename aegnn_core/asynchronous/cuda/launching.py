@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aegnn_core.asynchronous.cuda.availability import interpreted
 from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS
 from aegnn_core.asynchronous.cuda.plan import CellMap, Disc, Layer, Splines, power_of_two
 from aegnn_core.asynchronous.cuda.rings import Rings
+from aegnn_core.triton_support import interpreted
 
 __all__ = ["Blocks", "Kernels", "Upload"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the kernels can run: what they need of the machine, and the message where it is missing."""
+"""Whether Triton kernels can run: what they need of the machine, and the message where it is missing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on")
 
 
-def unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why kernels cannot run on the tensors of a model on such a device, or None."""
-    if dtype not in (torch.float32, torch.float64):
-        return f"it computes in float32 or float64, found {dtype}"
+def unavailable(device: torch.device) -> str | None:
+    """Why kernels cannot run on tensors on such a device, or None."""
     if device.type not in ("cuda", "cpu"):
         return f"it runs on a CUDA device, the model is on {device}"
     if device.type == "cpu" and not interpreted():
