@@ -16,7 +16,7 @@ from torch_geometric.data import Data
 
 from aegnn_core.datasets.event_dataset import EventDataset
 from aegnn_core.datasets.recording import BOX_DTYPE
-from aegnn_core.datasets.samples import EventSample, labelled_graph
+from aegnn_core.datasets.samples import EventSample, GraphMaker, labelled_graph
 from aegnn_core.datasets.simulated import SimulatedSamples, mixed
 from aegnn_core.events.array import EVENT_DTYPE, make_events
 from aegnn_core.events.downsampling import integrate, project
@@ -51,11 +51,19 @@ class NCarsScenes(IterableDataset[Data]):
         graph: the rule, with a ``window``.
         seed: of the order and of everything else.
         scenes: how many different simulated scenes there are, see :class:`SimulatedSamples`.
+        make: makes graphs of the samples.
     """
 
-    def __init__(self, recordings: EventDataset, graph: GraphConfig, seed: int, scenes: int | None = None) -> None:
+    def __init__(
+        self,
+        recordings: EventDataset,
+        graph: GraphConfig,
+        seed: int,
+        scenes: int | None = None,
+        make: GraphMaker = labelled_graph,
+    ) -> None:
         self._simulated = SimulatedSamples("detection", graph, seed, scenes=scenes)
-        self._graph, self._seed, self._recordings = graph, seed, recordings
+        self._graph, self._seed, self._recordings, self._make = graph, seed, recordings, make
         labels = [recording.label for recording in recordings.recordings]
         self._cars, self._backgrounds = (
             [number for number, label in enumerate(labels) if label == wanted]
@@ -66,7 +74,7 @@ class NCarsScenes(IterableDataset[Data]):
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         rng = np.random.default_rng([self._seed, number, 1])
-        return (labelled_graph(sample, self._graph) for sample in self._samples(number, workers, rng))
+        return (self._make(sample, self._graph) for sample in self._samples(number, workers, rng))
 
     def _samples(self, number: int, workers: int, rng: np.random.Generator) -> Iterator[EventSample]:
         scene = self._simulated.scene

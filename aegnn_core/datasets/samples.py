@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,15 @@ from torch_geometric.data import Data
 from aegnn_core.datasets.event_dataset import EventDataset
 from aegnn_core.datasets.recording import AT_THE_END, LabelledStream
 from aegnn_core.graph import GraphConfig, build_graph
+from aegnn_core.graph.build import build_nodes
 
 __all__ = [
     "EventSample",
     "EventSamples",
+    "GraphMaker",
     "corners_of",
     "labelled_graph",
+    "labelled_nodes",
     "sample_events",
     "sample_moments",
     "with_boxes",
@@ -41,6 +45,10 @@ class EventSample:
     events: np.ndarray
     label: int | None
     boxes: np.ndarray | None
+
+
+#: Makes what a network gets of a sample: :func:`labelled_graph` or :func:`labelled_nodes`.
+GraphMaker = Callable[[EventSample, GraphConfig], Data]
 
 
 class EventSamples:
@@ -125,7 +133,15 @@ def labelled_graph(sample: EventSample, graph: GraphConfig) -> Data:
 
     For detection ``boxes [M, 4]`` (x0, y0, x1, y1 px), ``classes [M]`` and their number, ``num_boxes [1]``.
     """
-    data = build_graph(sample.events, graph)
+    return _labelled(build_graph(sample.events, graph), sample)
+
+
+def labelled_nodes(sample: EventSample, graph: GraphConfig) -> Data:
+    """As :func:`labelled_graph`, without edges."""
+    return _labelled(build_nodes(sample.events, graph), sample)
+
+
+def _labelled(data: Data, sample: EventSample) -> Data:
     if sample.boxes is not None:
         return with_boxes(data, corners_of(sample.boxes), sample.boxes["class_id"])
     assert sample.label is not None

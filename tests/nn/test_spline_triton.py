@@ -29,18 +29,18 @@ def results(conv: SplineConv, x: Tensor, *edges: Tensor) -> list[Tensor]:
 @needs_interpreter
 @pytest.mark.parametrize(
     ("sizes", "aggr", "inputs", "outputs"),
-    [((4,), "add", 3, 5), ((3, 2), "mean", 1, 18), ((2, 3, 2), "mean", 9, 2), ((2, 2, 2), "add", 2, 3)],
+    [((4,), "add", 3, 5), ((3, 2), "mean", 1, 18), ((2, 3, 2), "mean", 9, 2)],
 )
 def test_output_and_gradients_are_those_of_the_cpu(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], aggr: str, inputs: int, outputs: int
 ) -> None:
-    x, *edges = random_graph(1, 9, 30, inputs, len(sizes))
+    x, *edges = random_graph(1, 9, 24, inputs, len(sizes))
     conv = SplineConv(inputs, outputs, len(sizes), sizes, aggr=aggr).double()
     expected = results(conv, x, *edges)
     monkeypatch.setattr(spline, "_runs_in_triton", lambda *_: True)
     monkeypatch.setattr(spline_triton, "is_right", lambda *_: True)
     monkeypatch.setattr(spline_triton, "_MOST_CHANNELS", 16)  # the widest layers have two blocks
-    monkeypatch.setattr(spline_triton, "_INTERPRETED_NODES", 4)
+    monkeypatch.setattr(spline_triton, "_INTERPRETED_NODES", 8)
     found = results(conv, x, *edges)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
@@ -53,7 +53,7 @@ def test_gradients_are_right() -> None:
     edges = OrderedEdges(source, target, torch.rand(4, dtype=torch.float64), attr, (2, 2))
     weight = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda x, weight: spline_triton.convolve(x, weight, edges), (x.requires_grad_(), weight)
+        lambda x, weight: spline_triton.convolve(x, weight, edges), (x.requires_grad_(), weight), fast_mode=True
     )
 
 

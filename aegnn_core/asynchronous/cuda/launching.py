@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS
 from aegnn_core.asynchronous.cuda.plan import CellMap, Disc, Layer, Splines, power_of_two
-from aegnn_core.asynchronous.cuda.rings import Rings
+from aegnn_core.asynchronous.cuda.rings import NodeRings, Rings
 from aegnn_core.triton_support import interpreted
 
 __all__ = ["Blocks", "Kernels", "Upload"]
@@ -100,7 +100,7 @@ class Kernels:
         self._all: Any = kernels
         self.blocks = Blocks(lanes, on_device=not interpreted())
 
-    def insert(self, packet: Tensor, count: int, rings: Rings, tally: Tensor, begins_update: bool) -> None:
+    def insert(self, packet: Tensor, count: int, rings: NodeRings, tally: Tensor, begins_update: bool) -> None:
         """Enter a packet into the rings."""
         self._all.insert[_programs(count, self.blocks.insert)](
             packet, rings.node_t, rings.pixel, rings.back, rings.features[0], rings.newest, tally, rings.mask,
@@ -108,7 +108,7 @@ class Kernels:
         )  # fmt: skip
 
     def search(
-        self, packet: Tensor, count: int, rings: Rings, disc: Disc, scale: Tensor, edges: tuple[Tensor, ...],
+        self, packet: Tensor, count: int, rings: NodeRings, disc: Disc, scale: Tensor, edges: tuple[Tensor, ...],
         tally: Tensor, most_back: int, most: int,
     ) -> None:  # fmt: skip
         """Find the packet's neighbours: ``edges`` are the distances, counts, lanes and ages to write."""

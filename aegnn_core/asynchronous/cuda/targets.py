@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import subprocess
 import tempfile
@@ -88,10 +89,16 @@ def launches_of(model: GraphNetwork, graph: GraphConfig) -> list[tuple[str, tupl
     return recording.launches
 
 
-def launches_of_training(layer: dict[str, Any]) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """The same of a spline convolution on whole graphs and its gradients."""
+def launches_of_training(
+    dtype: torch.dtype, sizes: tuple[int, ...], inputs: int, outputs: int
+) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """The same of a spline convolution of whole graphs, and of its gradients."""
     recording = _Recording()
-    spline_triton.disagreement(torch.device("cpu"), kernels=recording, **layer)
+    features = torch.zeros(1, inputs, dtype=dtype, requires_grad=True)
+    weight = torch.zeros(math.prod(sizes), inputs, outputs, dtype=dtype, requires_grad=True)
+    nowhere = torch.zeros(0, dtype=torch.long)
+    edges = spline_triton.OrderedEdges(nowhere, nowhere, torch.ones(1), torch.zeros(0, len(sizes)), sizes)
+    spline_triton.convolve(features, weight, edges, recording).sum().backward()
     return recording.launches
 
 
@@ -182,7 +189,7 @@ def main() -> None:
     for name, options in NETWORKS.items():
         results += compile_launches(name, kernels, launches_of(network(**options), GraphConfig()), targets)
     for name, layer in LAYERS.items():
-        results += compile_launches(name, spline_triton_kernels, launches_of_training(layer), targets)
+        results += compile_launches(name, spline_triton_kernels, launches_of_training(**layer), targets)
     print(json.dumps([asdict(result) for result in results], indent=1))
 
 
