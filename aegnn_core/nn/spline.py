@@ -81,7 +81,8 @@ class SplineConv(nn.Module):
         if aggr not in ("mean", "add"):
             raise ValueError(f"aggr must be mean or add, found {aggr!r}")
         self.in_channels, self.out_channels, self.dim, self.aggr = in_channels, out_channels, dim, aggr
-        self._sizes = tuple(sizes)
+        #: Spline kernels per component; ``kernel_size`` is the same where the model is.
+        self.sizes = tuple(sizes)
         self.register_buffer("kernel_size", torch.tensor(sizes), persistent=False)
         self.kernel_size: Tensor
         self.weight = nn.Parameter(torch.empty(math.prod(sizes), in_channels, out_channels))
@@ -121,7 +122,7 @@ class SplineConv(nn.Module):
         else:
             scale = edge_attr.new_ones(nodes)
         if _runs_in_triton(edge_attr.device, self.dim):
-            return OrderedEdges(source, target, scale, edge_attr, self._sizes)
+            return OrderedEdges(source, target, scale, edge_attr, self.sizes)
         return EdgeSplines(source, target, scale, *self.basis(edge_attr))
 
     def convolve(self, features: Tensor, own: Tensor, edges: EdgeSplines | OrderedEdges) -> Tensor:
@@ -148,7 +149,7 @@ class SplineConv(nn.Module):
         return out
 
     def _convolve_in_triton(self, features: Tensor, edges: OrderedEdges) -> Tensor:
-        layer = (self._sizes, self.in_channels, self.out_channels)
+        layer = (self.sizes, self.in_channels, self.out_channels)
         if spline_triton.is_right(features.device, features.dtype, *layer):
             return spline_triton.convolve(features, self.weight, edges)
         return _convolve_in_torch(
@@ -169,8 +170,9 @@ class SplineConv(nn.Module):
         fraction = position - low
         high = torch.minimum(low + 1, self.kernel_size - 1)
         stride = torch.cumprod(self.kernel_size, 0) // self.kernel_size
+        component = torch.arange(self.dim, device=edge_attr.device)
         for corner in range(2**self.dim):
-            upper = torch.tensor([(corner >> d) & 1 for d in range(self.dim)], device=edge_attr.device).bool()
+            upper = ((corner >> component) & 1).bool()
             index[:, corner] = (torch.where(upper, high, low) * stride).sum(1)
             weight[:, corner] = torch.where(upper, fraction, 1 - fraction).prod(1)
         return index, weight

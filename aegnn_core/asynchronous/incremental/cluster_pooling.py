@@ -72,6 +72,8 @@ def _consecutive_cluster(run: Forward, original: Callable[..., Any], cluster: An
     value = cluster.value if isinstance(cluster, Tracked) else None
     if not isinstance(value, RowValue) or value.tail or value.dtype is not torch.long or not len(value.space.all):
         return run.whole(original, (cluster,), {})
+    if value.device.type != "cpu":  # loops over touched clusters are compiled for the CPU
+        return run.whole(original, (cluster,), {})
     with torch._C.DisableTorchFunction():
         changed = value.at(value.changed)
         low, high = (int(changed.min()), int(changed.max())) if len(changed) else (0, 0)

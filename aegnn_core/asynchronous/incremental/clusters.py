@@ -333,7 +333,7 @@ class ClusterGraph(Graph):
     """Clusters as nodes. A cluster's slot is its number; it is there while it has a member."""
 
     def __init__(self, clusters: int) -> None:
-        super().__init__()
+        super().__init__(torch.device("cpu"))
         self.nodes.capacity = clusters
         self._edges = ClusterEdges(clusters)
         self._sources = self._targets = np.empty(0, np.int64)

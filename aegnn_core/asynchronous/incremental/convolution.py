@@ -152,7 +152,7 @@ def _convolve(
 
 def store_rows(state: OperationState, space: Space, rows: Rows, result: Tensor) -> None:
     """Keep the rows that an operation computed."""
-    state.tail, state.dtype = tuple(result.shape[1:]), result.dtype
+    state.describe(result)
     rows.put(state.table(space), result)
 
 
@@ -225,7 +225,7 @@ def _aggregate(
         work = len(rows) > 0 or state.tail is None
         if work:
             edges = graph.edges_into(rows)
-            local = messages.at(edges), torch.from_numpy(edges.positions())
+            local = messages.at(edges), torch.from_numpy(edges.positions()).to(messages.device)
     if work:
         result = run.execute(
             run.layer_of(module), original, local, {"dim_size": len(rows), "dim": kwargs.get("dim", -2)}

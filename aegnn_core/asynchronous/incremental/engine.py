@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ class IncrementalEngine:
         self._constants = constants_of(self._copy)
         self._layers = LayerNames(self._copy)
         self._followed: dict[str, str] = {}
+        self._device = _device_of(model)
         self._running: Forward | None = None
         for name, module in self._copy.named_modules():
             how = self._follow(module)
@@ -86,8 +88,9 @@ class IncrementalEngine:
         if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
             return "it cannot look into what torch.jit has made of a module"
         tensors = [*model.parameters(), *model.buffers()]
-        if elsewhere := next((t.device for t in tensors if t.device.type != "cpu"), None):
-            return f"it works on the CPU, the model is on {elsewhere}"
+        devices = sorted({str(t.device) for t in tensors})
+        if len(devices) > 1 or any(t.device.type not in _DEVICES for t in tensors):
+            return f"it works on the CPU or on one CUDA device, the model is on {' and '.join(devices)}"
         if other := next((t.dtype for t in tensors if t.is_floating_point() and t.dtype not in _FLOATS), None):
             return f"it computes in float32 or float64, the model in {other}"
         return None
@@ -101,12 +104,13 @@ class IncrementalEngine:
         if isinstance(module, SplineConv):
             follow_splines(module, running)
             return "affected nodes with their incoming edges"
+        on_cpu = self._device.type == "cpu"
         if isinstance(module, VoxelPooling):
             follow_voxels(module, running)
-            return "touched voxels"
+            return "touched voxels" if on_cpu else "all live nodes"
         if isinstance(module, GridPooling):
             follow_grid(module, running)
-            return "touched cells"
+            return "touched cells" if on_cpu else "all live nodes"
         if isinstance(module, CountPooling):
             follow_counts(module, running)
             return "all live nodes"
@@ -123,7 +127,8 @@ class IncrementalEngine:
     def reset(self) -> None:
         """Forget all events and costs."""
         sensor = self._model.sensor if isinstance(self._model, GraphNetwork) else None
-        self._store = EventStore(self._graph, sensor, self._dtype)
+        self._device = _device_of(self._model)
+        self._store = EventStore(self._graph, sensor, self._dtype, self._device)
         readout = self._graph.resolved_expiry == "readout" and self._graph.bounded
         self._nodes = EventGraph(self._store, forgets=not readout)
         self._live = EventGraph(self._store, forgets=True) if readout else self._nodes
@@ -155,6 +160,8 @@ class IncrementalEngine:
     def output(self, time: int) -> Tensor:
         """Run the forward on what changed since the last output."""
         store = self._store
+        if (device := _device_of(self._model)) != self._device:
+            raise ValueError(f"the model was moved from {self._device} to {device}: call reset()")
         changed_weights = self._weights.changed() | self._settings.follow()
         if changed_weights:
             self._constants = constants_of(self._copy)
@@ -238,7 +245,7 @@ class IncrementalEngine:
             "edge_attr": EdgeAttributes(graph, 3, self._dtype),
         }
         if self._graph.resolved_expiry == "readout" and self._live is self._nodes:
-            values["live"] = ConstantRows("live", nodes, torch.tensor(True))
+            values["live"] = ConstantRows("live", nodes, torch.ones((), dtype=torch.bool, device=self._device))
         return values
 
     def _call(self, forward: Forward) -> Any:
@@ -254,7 +261,7 @@ class IncrementalEngine:
             rows: RowValue = x.value
             if live is not rows.space:
                 rows = part_of(rows, live)
-            batch = ConstantRows("batch", live, torch.zeros((), dtype=torch.long))
+            batch = ConstantRows("batch", live, torch.zeros((), dtype=torch.long, device=self._device))
             pos = StoredRows("pos", live, lambda: (self._store.pos, live.added))
             index = forward.track(EdgeIndex(self._live))
             polarity = StoredRows("polarity", live, lambda: (self._store.features, live.added))
@@ -302,6 +309,13 @@ class IncrementalEngine:
 
 _STRAIGHT = ("aegnn_core.nn.", "torch.nn.modules.")
 _FLOATS = (torch.float32, torch.float64)
+#: Where models may be: what is not on the CPU is left to torch, but for the bookkeeping.
+_DEVICES = ("cpu", "cuda")
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    tensor = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def _copied(result: Any) -> Any:

@@ -86,6 +86,8 @@ def _values(x: Any, pos: Any, batch: Any, batch_size: int) -> tuple[RowValue, Ro
     values = [part.value if isinstance(part, Tracked) else None for part in (x, pos, batch)]
     if not all(isinstance(value, RowValue) for value in values) or batch_size != 1:
         return None
+    if values[0].device.type != "cpu":  # type: ignore[union-attr]  # loops over touched voxels are compiled for the CPU
+        return None
     if not isinstance(values[2], ConstantRows) or any(value.space is not values[0].space for value in values):  # type: ignore[union-attr]
         return None
     return values[0], values[1]  # type: ignore[return-value]

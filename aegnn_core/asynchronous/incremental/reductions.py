@@ -126,6 +126,8 @@ def _reduce(value: RowValue, kind: str, state: OperationState) -> tuple[Tensor, 
 
 
 def _supported(value: RowValue) -> bool:
+    if value.device.type != "cpu":
+        return False
     return value.dtype in (torch.float32, torch.float64) and value.space.all.contiguous and len(value.space.all) > 0
 
 
