@@ -366,6 +366,7 @@ class EventDetector(LifecycleNode):
             publishers=self.count_publishers(topic),
             model=model.trained.name,
             device=model.device,
+            device_choice=model.device_choice,
             camera=self._stream.camera,
             sensor=(model.trained.width, model.trained.height),
             problem=self._mismatch(),
@@ -423,6 +424,7 @@ class EventDetector(LifecycleNode):
             f"model {trained.name}: {trained.task} of {', '.join(trained.labels)}"
             f" on {model.device}, trained for {trained.width} x {trained.height} px"
             + (", runs on the camera's sensor" if model.native else "")
+            + (f"; device auto took {model.device}: {model.device_choice}" if model.device_choice else "")
         )
         if model.warning:
             self.get_logger().warning(model.warning)

@@ -25,6 +25,7 @@ VALUES = {
     "state": "of the life cycle, or paused",
     "model": "that runs",
     "device": "on which it runs",
+    "device_choice": "why, where the parameter is auto",
     "publishers": "of event packets that the node sees",
     "camera": "encoding and sensor size of the packets",
     "sensor": "that the network runs on",
@@ -70,6 +71,7 @@ class NodeFacts:
         publishers: on it.
         model: name.
         device: where it runs.
+        device_choice: why, or empty where that was told.
         camera: encoding, width and height [px], once known.
         sensor: width and height [px] of the sensor that the network runs on.
         problem: what is wrong with the settings, or empty.
@@ -81,6 +83,7 @@ class NodeFacts:
     publishers: int
     model: str
     device: str
+    device_choice: str
     camera: tuple[str, int, int] | None
     sensor: tuple[int, int]
     problem: str
@@ -120,6 +123,7 @@ class StreamDiagnostics:
             "state": "active",
             "model": facts.model,
             "device": facts.device,
+            "device_choice": facts.device_choice,
             "publishers": facts.publishers,
             "camera": "" if facts.camera is None else "{} {} x {} px".format(*facts.camera),
             "sensor": "{} x {} px".format(*facts.sensor),

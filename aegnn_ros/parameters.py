@@ -53,7 +53,12 @@ class DetectorParameters:
     model: str = _parameter(
         "scenes_detector", "Name of a packaged model, or path of a .safetensors file", change=Change.MODEL
     )
-    device: str = _parameter("cpu", "Where the network runs: cpu, cuda or cuda:<number>", change=Change.MODEL)
+    device: str = _parameter(
+        "cpu",
+        "Where the network runs: cpu, cuda, cuda:<number>, or auto for a GPU that passes its self-check if the network"
+        " is large, otherwise the CPU",
+        change=Change.MODEL,
+    )
     model_sensor: str = _parameter(
         "trained",
         "Sensor that the network runs on: the one that it was trained for, to which events of the camera are"

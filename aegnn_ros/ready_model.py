@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
+from aegnn_core.asynchronous.device_choice import choose_device
 from aegnn_core.events.array import make_events
 from aegnn_core.events.decoders import PACKET_DECODERS, make_decoder
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
@@ -69,6 +70,7 @@ class ReadyModel:
         device: where it runs.
         native: whether it runs on the sensor of the camera that it follows, see :func:`on_sensor`.
         warning: what its user has to know; empty for nothing.
+        device_choice: why it runs there; empty where that was told.
     """
 
     trained: TrainedModel
@@ -77,6 +79,7 @@ class ReadyModel:
     device: str
     native: bool = False
     warning: str = ""
+    device_choice: str = ""
 
 
 def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
@@ -97,7 +100,7 @@ def prepare_model(source: str, device: str, native: bool = False, bound: Bound |
 
     Args:
         source: name of a packaged model, or path of a .safetensors file.
-        device: such as ``cpu`` or ``cuda:0``.
+        device: such as ``cpu`` or ``cuda:0``; ``auto`` for what :func:`choose_device` says.
         native: whether it is to run on the sensor of the camera that it will follow.
         bound: of its graph, where the model has neither a window nor max_nodes.
 
@@ -105,7 +108,7 @@ def prepare_model(source: str, device: str, native: bool = False, bound: Bound |
         ValueError: no such model or device, not a model file, or a network that cannot run on any sensor.
         RuntimeError: the device cannot run it, for want of memory for one.
     """
-    trained = load_model(source, device=device)
+    trained = load_model(source, device="cpu" if device == "auto" else device)
     if native and not trained.network.fits_any_sensor:
         raise ValueError(
             f"model {trained.name} has a fully connected head, with weights for every place of its {trained.width} x"
@@ -115,6 +118,10 @@ def prepare_model(source: str, device: str, native: bool = False, bound: Bound |
     if not trained.graph.bounded:
         bound = bound or Bound()
         trained, warning = replace(trained, graph=bound.rule(trained.graph)), bound.warning(trained.name)
+    device_choice = ""
+    if device == "auto":
+        device, device_choice = choose_device(trained.network, trained.graph)
+        trained.network.to(device)
     live = make_model_asynchronous(trained.network, graph=trained.graph)
     few, many = (_busy_events(trained, count) for count in (_FEW, _MANY))
     seconds = {}
@@ -142,7 +149,7 @@ def prepare_model(source: str, device: str, native: bool = False, bound: Bound |
         make_decoder(encoding, trained.width, trained.height).decode(bytes(8))
     per_event = max(seconds[_MANY] - seconds[_FEW], 1e-9) / (_MANY - _FEW)
     cost = UpdateCost(max(0.0, seconds[_FEW] - _FEW * per_event), per_event)
-    return ReadyModel(trained, live, cost, device, native, warning)
+    return ReadyModel(trained, live, cost, device, native, warning, device_choice)
 
 
 def wait_for_device(device: str) -> None:

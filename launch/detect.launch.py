@@ -27,7 +27,7 @@ ARGUMENTS = {
     "events": ("/event_camera/events", "topic of the camera's event packets"),
     "camera_info": ("", "topic of the camera's calibration; empty: ~/camera_info below the node's name"),
     "model": ("", "name of a packaged model or path of a .safetensors file; empty: as in params_file"),
-    "device": ("", "where the network runs: cpu, cuda or cuda:<number>; empty: as in params_file"),
+    "device": ("", "where the network runs: cpu, cuda, cuda:<number> or auto; empty: as in params_file"),
     "model_sensor": ("", "sensor that the network runs on: trained or camera; empty: as in params_file"),
     "downsampling": ("", "of a camera with more pixels: integrate or coordinates; empty: as in params_file"),
     "frame_id": ("", "frame of what is published, and RViz's fixed frame; empty: as in params_file"),

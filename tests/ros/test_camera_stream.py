@@ -15,6 +15,7 @@ import torch
 from rosbags.typesys import Stores
 
 from aegnn_core.asynchronous import make_model_asynchronous
+from aegnn_core.asynchronous.device_choice import DeviceChoice
 from aegnn_core.events import Letterbox, integrate, project
 from aegnn_core.events.array import EventFormatError, EventStream, make_events
 from aegnn_core.events.decoders import make_decoder
@@ -32,7 +33,7 @@ from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, save_model
 from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_core.nn.networks import network
-from aegnn_ros import camera_stream
+from aegnn_ros import camera_stream, ready_model
 from aegnn_ros.camera_stream import CameraStream, Readout, Region
 from aegnn_ros.conversions import packet_message
 from aegnn_ros.detection_worker import of_classes
@@ -662,8 +663,12 @@ def test_a_model_without_a_bound_gets_one_from_the_node() -> None:
     assert not load_model("nmnist").graph.bounded  # the file's own rule, for recordings
 
 
-def test_a_model_with_a_window_keeps_it(detector: ReadyModel, models: dict[str, Path]) -> None:
-    bounded = prepare_model(str(models["detection"]), "cpu", bound=Bound(max_nodes=5, window=7))
+def test_a_model_with_a_window_keeps_it_on_the_device_that_auto_takes(
+    detector: ReadyModel, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ready_model, "choose_device", lambda network, graph: DeviceChoice("cpu", f"{graph.window} µs"))
+    bounded = prepare_model(str(models["detection"]), "auto", bound=Bound(max_nodes=5, window=7))
+    assert (bounded.device, bounded.device_choice) == ("cpu", f"{detector.trained.graph.window} µs")
     assert bounded.trained.graph == detector.trained.graph
     assert bounded.warning == ""
 

@@ -18,6 +18,7 @@ FACTS = NodeFacts(
     publishers=1,
     model="m",
     device="cpu",
+    device_choice="",
     camera=("evt3", 640, 480),
     sensor=(160, 120),
     problem="",
