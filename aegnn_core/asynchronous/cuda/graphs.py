@@ -150,7 +150,7 @@ class EdgeFinder:
         max_nodes = FOREVER if self._graph.max_nodes is None else self._graph.max_nodes
         for n, packet in enumerate(packets):
             size = min(self._at_once, count - n * self._at_once)
-            self._kernels.insert(packet, size, rings, tally, False)
+            self._kernels.insert(packet, size, rings, tally)
             self._kernels.search(
                 packet, size, rings, disc, self._scale, edges, tally, min(FAR - 1, max_nodes - 1), most
             )

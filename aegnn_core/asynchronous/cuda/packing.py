@@ -7,7 +7,8 @@ from aegnn_core.machine_code import kernel
 
 __all__ = ["FAR", "HEAD_WORDS", "LAST", "ON", "PIXEL", "pack"]
 
-#: Words of 64 bits in front of a packet's events: the first one's number, how many they are, and room to align.
+#: Words of 64 bits in front of a packet's events: the first one's number, how many they are, whether an update
+#: begins, and room to align.
 HEAD_WORDS = 4
 #: A distance that no node has.
 FAR = 1 << 29
