@@ -11,23 +11,23 @@ __all__ = ["aegnn_demo", "evaluate_bag", "event_detector", "play_events"]
 
 
 def aegnn_demo() -> Any:
-    """See :mod:`aegnn_ros.demo`."""
-    return _run("aegnn_demo", "aegnn_ros.demo")
+    """See :mod:`aegnn_ros.playback.demo`."""
+    return _run("aegnn_demo", "aegnn_ros.playback.demo")
 
 
 def evaluate_bag() -> Any:
-    """See :mod:`aegnn_ros.bag_evaluation`."""
-    return _run("evaluate_bag", "aegnn_ros.bag_evaluation")
+    """See :mod:`aegnn_ros.playback.bag_evaluation`."""
+    return _run("evaluate_bag", "aegnn_ros.playback.bag_evaluation")
 
 
 def event_detector() -> Any:
-    """See :mod:`aegnn_ros.event_detector`."""
-    return _run("event_detector", "aegnn_ros.event_detector")
+    """See :mod:`aegnn_ros.detector.event_detector`."""
+    return _run("event_detector", "aegnn_ros.detector.event_detector")
 
 
 def play_events() -> Any:
-    """See :mod:`aegnn_ros.bag_player`."""
-    return _run("play_events", "aegnn_ros.bag_player")
+    """See :mod:`aegnn_ros.playback.bag_player`."""
+    return _run("play_events", "aegnn_ros.playback.bag_player")
 
 
 def _run(command: str, module: str) -> Any:

@@ -69,7 +69,7 @@ def packet_message(packet: RecordedPacket, stamp: int) -> EventPacket:
 
 
 def detections_of(message: Detection2DArray) -> np.ndarray:
-    """The boxes of a message of :class:`~aegnn_ros.box_messages.DetectionMessages` as ``DETECTION_DTYPE [N]``."""
+    """The boxes of a message of the detector as ``DETECTION_DTYPE [N]``."""
     detections = np.zeros(len(message.detections), DETECTION_DTYPE)
     for k, detection in enumerate(message.detections):
         box, best = detection.bbox, detection.results[0].hypothesis

@@ -18,8 +18,8 @@ from aegnn_core.events.array import make_events
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.evt3_encoder import encode_evt3
 from aegnn_core.events.rosbag import EventPacket
-from aegnn_ros.answers import answers_of, packet_latencies_ms
-from aegnn_ros.bag_run import BagRun, BagRunner, isolate_ros
+from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
+from aegnn_ros.playback.timed_answers import answers_of, packet_latencies_ms
 
 RATES_HZ = (100_000, 500_000, 1_000_000, 5_000_000)
 WIDTH, HEIGHT = 640, 480
