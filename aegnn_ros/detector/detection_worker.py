@@ -13,12 +13,13 @@ from event_camera_msgs.msg import EventPacket
 from rclpy.clock import Clock
 
 from aegnn_core.events.array import EventFormatError
-from aegnn_ros.detector.camera_stream import CameraStream, Readout
+from aegnn_ros.detector.camera_stream import CameraStream
 from aegnn_ros.detector.event_arrays import SerializedArray
 from aegnn_ros.detector.outputs import DetectorOutputs
 from aegnn_ros.detector.packet_queue import Arrival, PacketQueue, Work
 from aegnn_ros.detector.parameters import DetectorParameters
 from aegnn_ros.detector.ready_model import ReadyModel
+from aegnn_ros.detector.stream_results import Readout
 from aegnn_ros.detector.thinning import LoadControl
 from aegnn_ros.detector.tracking import CONTINUING_SCORE, DetectionTracker
 

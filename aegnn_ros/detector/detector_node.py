@@ -4,38 +4,35 @@
 from __future__ import annotations
 
 import gc
-import threading
 import time
 import traceback
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from event_camera_msgs.msg import EventPacket
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
-from rclpy.task import Future
 from rclpy.timer import Timer
-from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import SetBool, Trigger
 
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
-from aegnn_ros.detector.arrivals import ArrivalCounts
+from aegnn_ros.detector import topics
+from aegnn_ros.detector.background import run_in_thread
+from aegnn_ros.detector.calibration_input import CalibrationInput
 from aegnn_ros.detector.camera_model import CameraModel
 from aegnn_ros.detector.camera_stream import CameraStream
 from aegnn_ros.detector.detection_worker import DetectionWorker
-from aegnn_ros.detector.diagnostics import NodeFacts, StreamDiagnostics, memory_mb
-from aegnn_ros.detector.event_arrays import SerializedArray, array_type
+from aegnn_ros.detector.diagnostics import NodeFacts, StreamDiagnostics, idle_status
+from aegnn_ros.detector.event_arrays import array_type
+from aegnn_ros.detector.event_input import EventInput
 from aegnn_ros.detector.outputs import DetectorOutputs
-from aegnn_ros.detector.parameters import check_changes, declare_parameters, read_parameters
+from aegnn_ros.detector.parameters import DetectorParameters, check_changes, declare_parameters, read_parameters
 from aegnn_ros.detector.ready_model import ReadyModel, prepare_model
+from aegnn_ros.detector.setup_check import what_does_not_fit
 
 __all__ = ["EventDetector"]
 
@@ -44,12 +41,10 @@ _DIAGNOSTICS_PERIOD_S = 1.0
 _LOG_PERIOD_S = 5.0
 #: How long the end of the process waits for the worker [s].
 _PATIENCE_S = 5.0
-#: Where the camera's picture fills less of the model's sensor than this, its shape makes objects small.
-_LEAST_FILL = 0.5
 
 
 class EventDetector(LifecycleNode):
-    """Lifecycle node: configure loads the model, activate subscribes, deactivate keeps the graph, cleanup frees it.
+    """The lifecycle node: configure loads the model, activate subscribes, deactivate keeps the graph, cleanup frees it.
 
     Subscribes to ``~/events`` (best effort) and ``~/camera_info``, and publishes ``~/detections`` (detectors only),
     ``~/classification``, ``~/label_info``, ``~/markers``, ``~/triggers``, ``~/annotated_image`` (``/compressed``) and
@@ -61,31 +56,29 @@ class EventDetector(LifecycleNode):
     # While the node is configured.
     _stream: CameraStream
     _outputs: DetectorOutputs
-    _arrived: ArrivalCounts
     _diagnostics: StreamDiagnostics
     # While it is active.
     _worker: DetectionWorker
-    _events: Subscription[Any]
     _result_timer: Timer | None
     _active_state: LifecycleState
 
     def __init__(self, name: str = "event_detector") -> None:
         super().__init__(name)
         self._configured = self._active = False
-        self._arrays = 0  # event arrays that have come: they have no numbers of their own
         self._failure = ""  # what has brought the node into the error state
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics_publisher = self.create_publisher(topics.DIAGNOSTICS.kind, topics.DIAGNOSTICS.name, 10)
         self.add_on_set_parameters_callback(self._check_parameters)
         self._settings = declare_parameters(self)
         self.add_post_set_parameters_callback(self._apply_parameters)
+        self._input = EventInput(self)
+        self._calibration = CalibrationInput(self, self._use_calibration)
         self.create_service(
-            Trigger, "~/reload_model", self._on_reload_model, callback_group=MutuallyExclusiveCallbackGroup()
+            topics.RELOAD_MODEL.kind,
+            topics.RELOAD_MODEL.name,
+            self._on_reload_model,
+            callback_group=MutuallyExclusiveCallbackGroup(),
         )
-        self._camera_info: CameraInfo | None = None
-        self._camera: CameraModel | None = None
-        self.create_subscription(CameraInfo, "~/camera_info", self._on_camera_info, qos_profile_sensor_data)
-        self._enabled = True
-        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(topics.ENABLE.kind, topics.ENABLE.name, self._on_enable)
         # Monitors want to hear of a node in any state, and whether ROS time goes on or not.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._last_diagnostics = time.monotonic()
@@ -104,7 +97,7 @@ class EventDetector(LifecycleNode):
         try:
             if settings.events_type in EVENT_ARRAY_TYPES:
                 array_type(settings.events_type)  # or it is missing
-            model = prepare_model(settings.model, settings.device, settings.native, settings.bound)
+            model = _prepare(settings)
         except (ValueError, RuntimeError, OSError) as error:
             self._failure = f"cannot configure: {error}"
             self.get_logger().error(self._failure)
@@ -124,8 +117,8 @@ class EventDetector(LifecycleNode):
             on_reset=self._log_reset,
         )
         self._outputs = self._outputs_of(model)
-        self._arrived = ArrivalCounts()
-        self._diagnostics = StreamDiagnostics(self.get_fully_qualified_name(), self._arrived, self._stream.counts)
+        self._input.restart()
+        self._diagnostics = StreamDiagnostics(self.get_fully_qualified_name(), self._input.counts, self._stream.counts)
         self._failure = ""
         self._configured = True
         self._log_model(model)
@@ -136,27 +129,15 @@ class EventDetector(LifecycleNode):
         result = super().on_activate(state)
         self._active_state = state
         self._stream.resume()
-        self._arrived.resume()
-        self._start_worker()
-        qos = QoSProfile(depth=self._settings.queue_depth, reliability=ReliabilityPolicy.BEST_EFFORT)
-        overrides = QoSOverridingOptions.with_default_policies()
-        if self._settings.events_type in EVENT_ARRAY_TYPES:
-            self._events = self.create_subscription(
-                array_type(self._settings.events_type),
-                "~/events",
-                self._on_array,
-                qos,
-                qos_overriding_options=overrides,
-                raw=True,
-            )
-        else:
-            self._events = self.create_subscription(
-                EventPacket, "~/events", self._on_packet, qos, qos_overriding_options=overrides
-            )
+        self._outputs.publish_labels(self._settings.score_threshold)
+        self._worker = DetectionWorker(
+            self._stream, self._outputs, self._settings, self.get_clock(), self._on_worker_failure
+        )
+        self._input.listen(self._settings.events_type, self._settings.queue_depth, self._worker.queue)
         self._result_timer = None
         self._active = True
         self._set_result_timer()
-        self.get_logger().info(f"listening to {self._events.topic_name}")
+        self.get_logger().info(f"listening to {self._input.topic_name}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -183,16 +164,10 @@ class EventDetector(LifecycleNode):
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    def _start_worker(self) -> None:
-        self._outputs.publish_labels(self._settings.score_threshold)
-        self._worker = DetectionWorker(
-            self._stream, self._outputs, self._settings, self.get_clock(), self._on_worker_failure
-        )
-
     def _stop(self) -> None:
         if self._active:
             self._active = False
-            self.destroy_subscription(self._events)
+            self._input.stop()
             if self._result_timer is not None:
                 self.destroy_timer(self._result_timer)
             self._worker.stop()
@@ -203,7 +178,7 @@ class EventDetector(LifecycleNode):
         if self._configured:
             self._configured = False
             self._outputs.destroy()
-            del self._stream, self._outputs, self._diagnostics, self._arrived
+            del self._stream, self._outputs, self._diagnostics
             gc.collect()
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
@@ -255,17 +230,8 @@ class EventDetector(LifecycleNode):
             response.message = "the node is not configured: configure loads the model"
             return response
         settings, stream = self._settings, self._stream
-        loaded: Future[ReadyModel] = Future(executor=self.executor)
-
-        def load() -> None:
-            try:
-                loaded.set_result(prepare_model(settings.model, settings.device, settings.native, settings.bound))
-            except Exception as error:  # the caller of the service is told
-                loaded.set_exception(error)
-
-        threading.Thread(target=load, name="model loader", daemon=True).start()
         try:
-            model = await loaded
+            model = await run_in_thread(partial(_prepare, settings), self.executor)
         except Exception as error:
             response.message = f"{stream.model.trained.name} goes on: {error}"
             self.get_logger().error(f"cannot load another model: {response.message}")
@@ -296,58 +262,26 @@ class EventDetector(LifecycleNode):
 
     def _outputs_of(self, model: ReadyModel) -> DetectorOutputs:
         outputs = DetectorOutputs(self, model.trained.labels, model.trained.task == "detection")
-        outputs.camera = self._camera
+        outputs.camera = self._calibration.camera
         return outputs
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Pause or go on without a change of state: while paused, packets are neither decoded nor counted as lost."""
         response.success = True
         response.message = "enabled" if request.data else "paused"
-        if request.data != self._enabled:
-            self._enabled = request.data
-            if self._configured:
-                self._arrived.resume()
+        if request.data != self._input.enabled:
+            self._input.enable(request.data)
             self.get_logger().info(response.message)
         return response
 
-    # Events, results and diagnostics
+    def _use_calibration(self, camera: CameraModel) -> None:
+        if self._configured:
+            self._outputs.camera = camera
 
-    def _on_packet(self, packet: EventPacket) -> None:
-        if not self._enabled:
-            return
-        self._arrived.note(packet.seq, len(packet.events))
-        self._arrived.packets_dropped += self._worker.queue.put(packet)
-
-    def _on_array(self, message: bytes) -> None:
-        if not self._enabled:
-            return
-        self._arrays += 1
-        self._arrived.note(self._arrays, len(message))
-        self._arrived.packets_dropped += self._worker.queue.put(SerializedArray(message, self._arrays))
+    # Results and diagnostics
 
     def _works(self) -> bool:
-        return self._active and self._enabled
-
-    def _on_camera_info(self, info: CameraInfo) -> None:
-        try:
-            camera = None if self._camera_info_like(info) else CameraModel(info)
-        except ValueError as error:
-            self.get_logger().warning(
-                f"{error}: markers are drawn without it", throttle_duration_sec=10 * _LOG_PERIOD_S
-            )
-            return
-        if camera is not None:
-            self._camera_info, self._camera = info, camera
-            if self._configured:
-                self._outputs.camera = camera
-
-    def _camera_info_like(self, info: CameraInfo) -> bool:
-        """Whether a message says what the last one said: a camera repeats it all the time."""
-        last = self._camera_info
-        if last is None or info.distortion_model != last.distortion_model:
-            return False
-        fields = ("width", "height", "d", "k", "r", "p")
-        return all(np.array_equal(getattr(info, name), getattr(last, name)) for name in fields)
+        return self._active and self._input.enabled
 
     def _request_result(self) -> None:
         self._worker.queue.request_readout()
@@ -360,15 +294,15 @@ class EventDetector(LifecycleNode):
         self._diagnostics_publisher.publish(message)
 
     def _active_status(self, interval: float) -> DiagnosticStatus:
-        topic, model = self._events.topic_name, self._stream.model
+        topic, model = self._input.topic_name, self._stream.model
         facts = NodeFacts(
             topic=topic,
             publishers=self.count_publishers(topic),
             model=model.trained.name,
             device=model.device,
             camera=self._stream.camera,
-            sensor=(model.trained.width, model.trained.height),
-            problem=self._mismatch(),
+            sensor=model.sensor,
+            problem=what_does_not_fit(self._settings, model, self._stream.size, self._calibration.camera),
             max_latency=1e-3 * self._settings.max_latency_ms,
             queued=self._worker.queue.bytes,
         )
@@ -379,43 +313,8 @@ class EventDetector(LifecycleNode):
 
     def _idle_status(self) -> DiagnosticStatus:
         state = "paused" if self._active else "inactive" if self._configured else "unconfigured"
-        return DiagnosticStatus(
-            level=DiagnosticStatus.ERROR if self._failure else DiagnosticStatus.OK,
-            name=self.get_fully_qualified_name(),
-            hardware_id=self.resolve_topic_name("~/events"),
-            message=self._failure or state,
-            values=[KeyValue(key="state", value=state), KeyValue(key="memory_mb", value=f"{memory_mb():.0f}")],
-        )
-
-    def _mismatch(self) -> str:
-        """What camera, region and model have against each other, or nothing."""
-        trained, region = self._stream.model.trained, self._settings.region
-        if unknown := self._settings.class_names - set(trained.labels):
-            return f"classes has {', '.join(sorted(unknown))}, expected some of {', '.join(trained.labels)}"
-        if self._stream.camera is None:
-            return ""
-        _, width, height = self._stream.camera
-        if region is not None:
-            left, top, region_width, region_height = region
-            if left >= width or top >= height:
-                return f"region_of_interest lies outside of the camera's {width} x {height} px"
-            width, height = region_width, region_height
-        calibrated = self._outputs.camera
-        if self._settings.undistort and calibrated is None:
-            return "undistort needs the camera's calibration, and nothing has come on ~/camera_info"
-        if calibrated is not None and (calibrated.width, calibrated.height) != self._stream.camera[1:]:
-            size = f"{calibrated.width} x {calibrated.height} px"
-            return (
-                f"~/camera_info is of {size}, expected the camera's {self._stream.camera[1]} x {self._stream.camera[2]}"
-            )
-        ratio = width * trained.height / (height * trained.width)
-        filled = min(ratio, 1 / ratio)
-        if self._stream.model.native or filled >= _LEAST_FILL:
-            return ""
-        return (
-            f"{width} x {height} px fill only {filled:.0%} of the model's {trained.width} x {trained.height} px:"
-            " a region_of_interest of its shape shows objects larger"
-        )
+        topic = self.resolve_topic_name(topics.EVENTS.name)
+        return idle_status(self.get_fully_qualified_name(), topic, state, self._failure)
 
     def _log_model(self, model: ReadyModel) -> None:
         trained = model.trained
@@ -432,3 +331,8 @@ class EventDetector(LifecycleNode):
 
     def _log_reset(self, reason: str) -> None:
         self.get_logger().warning(f"the graph starts again: {reason}", throttle_duration_sec=_LOG_PERIOD_S)
+
+
+def _prepare(settings: DetectorParameters) -> ReadyModel:
+    """The model that the parameters name, on the device that they name."""
+    return prepare_model(settings.model, settings.device, settings.native, settings.bound)

@@ -16,7 +16,7 @@ from aegnn_ros.detector.camera_stream import StreamCounts
 from aegnn_ros.detector.detection_worker import Load
 from aegnn_ros.installed_files import profile_variable, share_file
 
-__all__ = ["VALUES", "NodeFacts", "StreamDiagnostics", "memory_mb"]
+__all__ = ["VALUES", "NodeFacts", "StreamDiagnostics", "idle_status"]
 
 _OK, _WARN, _ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -135,7 +135,7 @@ class StreamDiagnostics:
             "largest_packet_kb": f"{arrived.largest / 1e3:.1f}",
             "queue_kb": f"{facts.queued / 1e3:.1f}",
             "cpu_percent": f"{100 * cpu_s / interval_s:.0f}",
-            "memory_mb": f"{memory_mb():.0f}",
+            "memory_mb": f"{_memory_mb():.0f}",
         }
         if facts.device.startswith("cuda"):
             values["device_memory_mb"] = f"{torch.cuda.memory_reserved(facts.device) / _BYTES_PER_MB:.0f}"
@@ -184,7 +184,18 @@ class StreamDiagnostics:
         return f"no packets, though {facts.topic} has a publisher{_cure(_LARGE_PACKET)}"
 
 
-def memory_mb() -> float:
+def idle_status(name: str, topic: str, state: str, failure: str) -> DiagnosticStatus:
+    """The status of a node that is not working, with its state, such as ``inactive``, and what has failed."""
+    return DiagnosticStatus(
+        level=_ERROR if failure else _OK,
+        name=name,
+        hardware_id=topic,
+        message=failure or state,
+        values=[KeyValue(key="state", value=state), KeyValue(key="memory_mb", value=f"{_memory_mb():.0f}")],
+    )
+
+
+def _memory_mb() -> float:
     """What the process holds in memory now [MB]."""
     with open("/proc/self/statm") as statistics:
         return int(statistics.read().split()[1]) * resource.getpagesize() / _BYTES_PER_MB

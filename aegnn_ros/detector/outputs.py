@@ -20,7 +20,7 @@ from aegnn_ros import conversions
 from aegnn_ros.detector import topics
 from aegnn_ros.detector.box_messages import DetectionMessages, MarkerMessages, deleted_boxes
 from aegnn_ros.detector.camera_model import CameraModel
-from aegnn_ros.detector.camera_stream import Readout, Trigger
+from aegnn_ros.detector.stream_results import Readout, Trigger
 
 __all__ = ["DetectorOutputs"]
 

@@ -15,7 +15,7 @@ from rclpy.parameter import Parameter
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.rosbag import EVENT_PACKET_TYPE
-from aegnn_ros.detector.camera_stream import Region
+from aegnn_ros.detector.camera_filters import Region
 from aegnn_ros.detector.ready_model import MAX_NODES, Bound
 
 __all__ = ["Change", "DetectorParameters", "check_changes", "declare_parameters", "read_parameters"]

@@ -78,6 +78,11 @@ class ReadyModel:
     native: bool = False
     warning: str = ""
 
+    @property
+    def sensor(self) -> tuple[int, int]:
+        """Width and height [px] of the sensor that the network runs on."""
+        return self.trained.width, self.trained.height
+
 
 def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
     """The model on a sensor of another width and height [px]; all that it runs has been compiled for the first one.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aegnn_ros.detector.camera_stream import Readout
+from aegnn_ros.detector.stream_results import Readout
 
 __all__ = ["CONTINUING_SCORE", "DetectionTracker"]
 

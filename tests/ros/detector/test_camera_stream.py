@@ -33,12 +33,14 @@ from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, save_
 from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_core.nn.networks import network
 from aegnn_ros.conversions import packet_message
-from aegnn_ros.detector import camera_stream
-from aegnn_ros.detector.camera_stream import CameraStream, Readout, Region
+from aegnn_ros.detector import stream_time
+from aegnn_ros.detector.camera_filters import Region
+from aegnn_ros.detector.camera_stream import CameraStream
 from aegnn_ros.detector.detection_worker import of_classes
 from aegnn_ros.detector.event_arrays import SerializedArray
 from aegnn_ros.detector.parameters import DetectorParameters
 from aegnn_ros.detector.ready_model import Bound, ReadyModel, prepare_model
+from aegnn_ros.detector.stream_results import Readout
 from tests.events.foreign_formats import make_message, make_store
 from tests.nn.networks import randomize
 
@@ -319,7 +321,7 @@ def test_readouts_carry_sensor_time_and_ros_time(detector: ReadyModel) -> None:
 
 
 def test_a_long_silence_is_news_once(detector: ReadyModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(camera_stream, "_LONGEST_PAUSE_S", 0.0)
+    monkeypatch.setattr(stream_time, "_LONGEST_PAUSE_S", 0.0)
     stream = stream_of(detector)
     source = recording(4, count=50)
     feed(stream, event_packets(source))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aegnn_core.nn.detection import DETECTION_DTYPE
-from aegnn_ros.detector.camera_stream import Readout
+from aegnn_ros.detector.stream_results import Readout
 
 pytest.importorskip("edgefirst.tracker", reason="edgefirst-tracker is not installed")
 
