@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from aegnn_core.datasets.boxes_file import boxes_file_of, read_boxes_file
+from aegnn_core.datasets.dataset_format import AT_THE_END, NAMES_FILE, DatasetFormat, read_names
 from aegnn_core.datasets.event_dataset import FORMATS
-from aegnn_core.datasets.recording import AT_THE_END, NAMES_FILE, DatasetFormat, read_names
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera

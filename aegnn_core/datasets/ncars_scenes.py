@@ -14,8 +14,8 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 from torch_geometric.data import Data
 
+from aegnn_core.datasets.dataset_format import BOX_DTYPE
 from aegnn_core.datasets.event_dataset import EventDataset
-from aegnn_core.datasets.recording import BOX_DTYPE
 from aegnn_core.datasets.samples import EventSample, labelled_graph
 from aegnn_core.datasets.simulated import SimulatedSamples, mixed
 from aegnn_core.events.array import EVENT_DTYPE, make_events

@@ -10,9 +10,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from aegnn_core.datasets.dataset_format import SPLITS
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
 from aegnn_core.datasets.event_dataset import DATASET_NAMES, open_dataset
-from aegnn_core.datasets.recording import SPLITS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.graph.options import add_graph_options, graph_from_options, graph_options

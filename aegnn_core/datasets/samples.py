@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
+from aegnn_core.datasets.dataset_format import AT_THE_END, LabelledStream
 from aegnn_core.datasets.event_dataset import EventDataset
-from aegnn_core.datasets.recording import AT_THE_END, LabelledStream
 from aegnn_core.graph import GraphConfig, build_graph
 
 __all__ = [
@@ -34,8 +34,8 @@ class EventSample:
     Attributes:
         events: array ``[N]`` of :data:`aegnn_core.events.EVENT_DTYPE`.
         label: class, None where only boxes are known.
-        boxes: array ``[M]`` of :data:`aegnn_core.datasets.recording.BOX_DTYPE`, all of one time that no event is later
-            than; None for recognition.
+        boxes: array ``[M]`` of :data:`aegnn_core.datasets.dataset_format.BOX_DTYPE`, all of one time, after which there
+            is no event; None for recognition.
     """
 
     events: np.ndarray
@@ -46,9 +46,9 @@ class EventSample:
 class EventSamples:
     """The samples of a data set, in the order of its recordings and of time.
 
-    For recognition a sample is a recording with all its events. For detection it is a moment with boxes that count, see
-    :meth:`aegnn_core.datasets.recording.DatasetFormat.boxes_by_moment`, with the events of :func:`sample_events`. The
-    recording that was read last stays in memory, so ask for samples of one recording after each other, or let all stay.
+    For recognition a sample is a recording with all its events. For detection it is a moment with boxes that count
+    (:meth:`aegnn_core.datasets.dataset_format.DatasetFormat.boxes_by_moment`) and the events of :func:`sample_events`.
+    The recording that was read last stays in memory, so ask for samples of one recording in a row, or keep all.
 
     Args:
         dataset: recordings, opened for the task.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from aegnn_core.evaluation.on_camera import MODEL_SENSORS
+from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 
 __all__ = ["add_camera_options"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from aegnn_core.datasets.bag_folder import ROSBAG
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
-from aegnn_core.datasets.rosbag import ROSBAG
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.events.simulation import RECOGNITION_SCENE

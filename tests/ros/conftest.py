@@ -33,8 +33,7 @@ from vision_msgs.msg import Classification, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
 from aegnn_core.events.array import EventStream, make_events
-from aegnn_core.events.rosbag import EventPacket as RecordedPacket
-from aegnn_core.events.rosbag import event_packets
+from aegnn_core.events.rosbag import RecordedPacket, event_packets
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.checkpoint import TrainedModel, save_model
 from aegnn_core.nn.networks import network

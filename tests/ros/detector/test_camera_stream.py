@@ -26,8 +26,7 @@ from aegnn_core.events.filters import (
     refractory_period,
     region_of_interest,
 )
-from aegnn_core.events.rosbag import EventPacket as RecordedPacket
-from aegnn_core.events.rosbag import event_packets
+from aegnn_core.events.rosbag import RecordedPacket, event_packets
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, save_model
 from aegnn_core.nn.detection import DETECTION_DTYPE
@@ -42,7 +41,7 @@ from aegnn_ros.detector.parameters import DetectorParameters
 from aegnn_ros.detector.ready_model import Bound, ReadyModel, prepare_model
 from aegnn_ros.detector.stream_results import Readout
 from tests.events.foreign_formats import make_message, make_store
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 STAMP = 1_700_000_000_000_000_000
 

@@ -22,8 +22,7 @@ from visualization_msgs.msg import Marker
 
 from aegnn_core.events.decoders import make_decoder
 from aegnn_core.events.files import read_events
-from aegnn_core.events.rosbag import EventPacket as RecordedPacket
-from aegnn_core.events.rosbag import read_event_packets
+from aegnn_core.events.rosbag import RecordedPacket, read_event_packets
 from aegnn_ros.conversions import time_message
 from aegnn_ros.playback.node_process import NodeProcess, NodeProcessError
 from tests.recordings import recordings

@@ -26,8 +26,7 @@ from vision_msgs.msg import Detection2DArray
 from visualization_msgs.msg import Marker
 
 from aegnn_core.events.array import EventStream, make_events
-from aegnn_core.events.rosbag import EventPacket as RecordedPacket
-from aegnn_core.events.rosbag import event_packets
+from aegnn_core.events.rosbag import RecordedPacket, event_packets
 from aegnn_ros.detector.diagnostics import VALUES
 from aegnn_ros.playback.node_process import NodeProcess
 from benchmarks.node import EndlessEvents

@@ -13,7 +13,7 @@ from vision_msgs.msg import Detection2DArray
 
 from aegnn_core import build_graph, load_model
 from aegnn_core.events import EventStream, Letterbox, event_packets, integrate
-from aegnn_core.events.rosbag import EventPacket
+from aegnn_core.events.rosbag import RecordedPacket
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 from tests.ros.conftest import Conversation, conversation
 
@@ -26,9 +26,9 @@ class Scene:
     """150 ms of a street, and its packets of 10 ms."""
 
     stream: EventStream
-    packets: list[EventPacket]
+    packets: list[RecordedPacket]
 
-    def numbered_from(self, seq: int) -> Iterator[EventPacket]:
+    def numbered_from(self, seq: int) -> Iterator[RecordedPacket]:
         """The packets as a driver would send them that started with this number."""
         return (replace(packet, seq=packet.seq + seq) for packet in self.packets)
 

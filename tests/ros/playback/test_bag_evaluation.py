@@ -17,8 +17,7 @@ from PIL import Image
 from rosgraph_msgs.msg import Clock
 
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
-from aegnn_core.events.rosbag import EventPacket as RecordedPacket
-from aegnn_core.events.rosbag import write_event_bag
+from aegnn_core.events.rosbag import RecordedPacket, write_event_bag
 from aegnn_ros.conversions import nanoseconds, time_message
 from aegnn_ros.playback.bag_evaluation import main
 from tests.ros.conftest import PATIENT, Conversation, conversation, start_player

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aegnn_core.events.rosbag import EventPacket as RecordedPacket
-from aegnn_core.events.rosbag import is_bag, write_event_bag
+from aegnn_core.events.rosbag import RecordedPacket, is_bag, write_event_bag
 from aegnn_ros.playback.bag_run import BagRunner
 from aegnn_ros.playback.demo import main
 from aegnn_ros.playback.node_process import NodeProcessError

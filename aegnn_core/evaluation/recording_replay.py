@@ -13,10 +13,10 @@ import numpy as np
 from rich.progress import track
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from aegnn_core.evaluation.answers import LiveAnswers
 from aegnn_core.evaluation.average_precision import AveragePrecision
 from aegnn_core.evaluation.evaluate import Accuracy, figures_of
-from aegnn_core.evaluation.on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.evaluation.model_answers import LiveAnswers
+from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS, ModelOnCamera
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera

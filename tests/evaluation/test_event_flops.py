@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aegnn_core.cli import main
-from aegnn_core.evaluation.flops import flops_per_event, simulated_stream
+from aegnn_core.evaluation.event_flops import flops_per_event, simulated_stream
 from aegnn_core.nn import network
 
 

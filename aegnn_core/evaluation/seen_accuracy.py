@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from rich.progress import track
 
-from aegnn_core.evaluation.answers import LiveAnswers
 from aegnn_core.evaluation.evaluate import fit
+from aegnn_core.evaluation.model_answers import LiveAnswers
+from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS
 from aegnn_core.evaluation.moments import LabelledRecordings
-from aegnn_core.evaluation.on_camera import MODEL_SENSORS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.nn.checkpoint import TrainedModel
 

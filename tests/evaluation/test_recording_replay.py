@@ -13,7 +13,7 @@ from rosbags.rosbag2 import Reader, Writer
 from aegnn_core import build_graph, load_model
 from aegnn_core.cli import main
 from aegnn_core.evaluation import evaluate, simulated_moments
-from aegnn_core.evaluation.replay import replay
+from aegnn_core.evaluation.recording_replay import replay
 from aegnn_core.events import EventStream, Letterbox, event_packets, integrate, write_event_bag
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label, label_typestore
 from aegnn_core.events.rosbag import read_labels

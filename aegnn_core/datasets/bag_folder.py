@@ -16,7 +16,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from aegnn_core.datasets.recording import BOX_DTYPE, NAMES_FILE, DatasetFormat, MissingFilesError, Recording, read_names
+from aegnn_core.datasets.dataset_format import (
+    BOX_DTYPE,
+    NAMES_FILE,
+    DatasetFormat,
+    MissingFilesError,
+    Recording,
+    read_names,
+)
 from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.files.bag import read_bag_camera
 from aegnn_core.events.label_topics import BOXES_TYPE, LABEL_INFO_TOPIC, LABEL_TOPIC
