@@ -148,9 +148,10 @@ class TrainSettings:
                 graph = replace(graph, radius=0.5, max_neighbors=1)
             object.__setattr__(self, "graph", graph)
         if self.size is not None and self.dataset in SIMULATED:
-            raise ValueError(f"setting sensor is for recordings, found {self.sensor} with simulated scenes")
+            raise ValueError(f"setting sensor is for recordings, found {str(self.sensor)[:40]} with simulated scenes")
         if self.topic is not None and self.dataset != ROSBAG:
-            raise ValueError(f"setting topic is for the data set {ROSBAG}, found {self.topic} with {self.dataset}")
+            found = f"{self.topic[:100]!r} with {self.dataset}"
+            raise ValueError(f"setting topic is for the data set {ROSBAG}, found {found}")
         if self.dataset in SIMULATED:
             if self.augmentation is not None:
                 raise ValueError("setting augmentation is for recordings, found it with simulated scenes")

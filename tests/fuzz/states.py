@@ -106,7 +106,7 @@ class LiveStates:
 def _other(value: Any, rng: np.random.Generator) -> Any:
     """Something else in its place: of another kind, or of the same with other numbers."""
     if isinstance(value, torch.Tensor) and (value.layout != torch.strided or value.device.type != "cpu"):
-        return None  # it is something else already
+        return damaged(value, rng)
     if isinstance(value, list) and value and rng.random() < 0.5:
         at = int(rng.integers(len(value)))
         return [_other(item, rng) if number == at else item for number, item in enumerate(value)]

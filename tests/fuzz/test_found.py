@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -116,3 +118,38 @@ def test_what_a_library_says_of_a_file_does_not_fill_the_screen(tmp_path: Path) 
     with pytest.raises(EventFormatError, match=r"a\.npz: File name in directory") as caught:
         read_events(path)
     assert len(str(caught.value)) < 1_000
+
+
+def test_an_npz_of_other_files_than_arrays_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, events=EVENTS, width=128)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("height", b"128")
+    with pytest.raises(EventFormatError, match=r"a\.npz: what it holds as 'height' is no array of NumPy"):
+        read_events(path)
+
+
+def test_a_long_line_of_a_header_does_not_become_a_long_message(tmp_path: Path) -> None:
+    for name, line in (("a.aedat", b"#!AER-DAT2.0\r\n# AEChip: "), ("a.raw", b"% evt 3.0\n% geometry ")):
+        path = tmp_path / name
+        path.write_bytes(line + b"[" * 5000 + b"\r\n" + bytes(16))
+        with pytest.raises(EventFormatError, match=name) as refused:
+            read_events(path)
+        assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("size", [0, 2**64 - 1])
+def test_a_text_in_an_hdf5_file_that_has_no_length_is_refused(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["events"] = EVENTS
+        file.attrs["geometry"] = "128x64"
+    assert (read_events(path).width, read_events(path).height) == (128, 64)
+    content = bytearray(path.read_bytes())
+    first = content.index(b"GCOL") + 16
+    rest = first + 16 + 8  # behind the header and the one text, filled up to eight bytes
+    assert content[rest : rest + 2] == b"\0\0"
+    content[rest + 8 : rest + 16] = size.to_bytes(8, "little")
+    path.write_bytes(content)
+    with pytest.raises(EventFormatError, match=r"a\.h5: a text at byte \d+ has \d+ bytes"):
+        read_events(path)

@@ -142,7 +142,7 @@ def _read_jaer(path: Path, file: BinaryIO, version: int, options: ReadOptions) -
     chip = _chip(named) or (_chip(_FIRST_CHIP) if "AEChip" not in named else None)
     if chip is None:
         known = ", ".join(part for part, _ in _CHIPS)
-        raise EventFormatError(f"{path}: is of the chip {named!r}, expected one of {known}")
+        raise EventFormatError(f"{path}: is of the chip {named[:100]!r}, expected one of {known}")
     word = np.dtype([("address", ">u2" if version == 1 else ">u4"), ("t", ">u4")])
     start = file.tell()
     count, trailing = divmod(path.stat().st_size - start, word.itemsize)

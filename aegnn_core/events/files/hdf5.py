@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+import mmap
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,6 +49,11 @@ LAYOUTS = (
     Layout("/", "txyp", "columns that are in no group"),
 )
 
+#: The smallest beginning of a file, which says of how many bytes sizes are.
+_SUPERBLOCK_BYTES = 48
+#: How a collection of texts in the file begins: signature, version, three zeros.
+_HEAP = b"GCOL\1\0\0\0"
+
 #: Columns of events do not pack better than this, all four together; a file that claims so is damaged.
 _LARGEST_RATIO = 1000
 _SMALL_BYTES = 1 << 20
@@ -68,6 +75,7 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
     import h5py
     import hdf5plugin  # noqa: F401
 
+    _check_heaps(path)
     try:
         with h5py.File(path, "r") as file:
             layout = _layout_of(path, file, options.stream)
@@ -92,6 +100,36 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
         raise EventFormatError(f"{path}: {str(error)[:300]}, expected a complete HDF5 file with events") from error
     events = events_from_columns(path, columns, options)
     return checked_stream(path, events, first_known(options.size, stated))
+
+
+def _check_heaps(path: Path) -> None:
+    """Refuse texts whose lengths do not add up: the library would never return from them.
+
+    HDF5 keeps texts in *global heap collections* (HDF5 File Format Specification, III.E): a signature, the size of the
+    whole, and objects of a number, a reference count and a size, of which number 0 is the space that is left.
+    """
+    header, object_header = struct.Struct("<8sQ"), struct.Struct("<HHIQ")
+    if path.stat().st_size < _SUPERBLOCK_BYTES:
+        return  # the library refuses it
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content[14 if content[8] < 2 else 10] != 8:
+            return  # sizes are of other than eight bytes, which nobody writes
+        start = content.find(_HEAP)
+        while start >= 0:
+            end = start + header.size
+            if end <= len(content):
+                end = min(start + header.unpack_from(content, start)[1], len(content))
+            at = start + header.size
+            while at + object_header.size <= end:
+                number, _, _, size = object_header.unpack_from(content, at)
+                needed = size if number == 0 else object_header.size + size
+                if needed < object_header.size or needed > end - at:
+                    raise EventFormatError(
+                        f"{path}: a text at byte {at} has {size} bytes where {end - at} are left,"
+                        " expected a complete HDF5 file"
+                    )
+                at += needed if number == 0 else -(-needed // 8) * 8
+            start = content.find(_HEAP, start + 1)
 
 
 def _layout_of(path: Path, file: h5py.File, stream: str | None) -> Layout:

@@ -77,12 +77,11 @@ def sensor_size(header: dict[str, str], path: Path) -> Size:
     if "geometry" in header:
         geometry = parse_geometry(header["geometry"])
         if geometry is None:
-            raise EventFormatError(f"{path}: geometry is {header['geometry']!r}, expected a size such as 640x480")
+            raise EventFormatError(f"{path}: geometry is {header['geometry'][:40]!r}, expected a size such as 640x480")
         stated["width"], stated["height"] = (str(side) for side in geometry)
     sides = [stated.get(key) for key in ("width", "height")]
     if any(side is not None and not (side.isdecimal() and 0 < int(side) <= LARGEST_SIDE) for side in sides):
-        raise EventFormatError(
-            f"{path}: sensor size is {' x '.join(map(str, sides))} px, expected 1 to {LARGEST_SIDE} each"
-        )
+        found = " x ".join(str(side)[:20] for side in sides)
+        raise EventFormatError(f"{path}: sensor size is {found} px, expected 1 to {LARGEST_SIDE} each")
     width, height = (None if side is None else int(side) for side in sides)
     return width, height

@@ -57,6 +57,8 @@ def read_npz(path: Path, options: ReadOptions) -> EventStream:
                 events = names[0]
             wanted = [events] if events is not None else list(fields.values()) if fields else []
             arrays = {name: file[name] for name in names if name in (*wanted, *_SIDES)}
+            if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+                raise EventFormatError(f"{path}: what it holds as {strange[0]!r} is no array of NumPy")
     except EventFormatError:
         raise
     except Exception as error:
@@ -66,7 +68,8 @@ def read_npz(path: Path, options: ReadOptions) -> EventStream:
     elif fields is not None:
         columns = {field: arrays[name] for field, name in fields.items()}
     else:
-        raise EventFormatError(f"{path}: holds the arrays {sorted(names)}, expected t, x, y and p, or events")
+        found = str(sorted(names))[:300]
+        raise EventFormatError(f"{path}: holds the arrays {found}, expected t, x, y and p, or events")
     stated = tuple(_side(path, arrays, name) for name in _SIDES)
     size = first_known(options.size, (stated[0], stated[1]))
     return checked_stream(path, events_from_columns(path, columns, options), size)
