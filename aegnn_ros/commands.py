@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console commands, which say in a sentence what is missing where ROS or another package is."""
+"""The console commands; if ROS or another package is missing, they say so in a sentence."""
 
 from __future__ import annotations
 

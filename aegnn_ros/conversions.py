@@ -38,7 +38,7 @@ __all__ = [
 #: Of markers [m]; the image plane is one metre wide.
 TEXT_HEIGHT = 0.04
 _JPEG_QUALITY = 85
-#: The last time that a message can state [ns]: seconds have 32 bits with a sign, and more would be a time before 1970.
+#: The last time that a message can state [ns]: seconds have 32 bits with a sign.
 _LAST_STAMP = 2**31 * 1_000_000_000 - 1
 
 
@@ -48,7 +48,7 @@ def nanoseconds(stamp: Time) -> int:
 
 
 def time_message(nanoseconds: int) -> Time:
-    """The stamp of a time since the epoch [ns], not negative; ROS's seconds end in January 2038, and so do these."""
+    """The stamp of a time since the epoch [ns], not negative; later times become ROS's last one, in January 2038."""
     sec, nanosec = divmod(min(nanoseconds, _LAST_STAMP), 1_000_000_000)
     return Time(sec=sec, nanosec=nanosec)
 

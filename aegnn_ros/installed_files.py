@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files lie that are installed beside the Python code: configuration, launch files."""
+"""Where the files are that are installed beside the Python code: configuration, launch files."""
 
 from __future__ import annotations
 

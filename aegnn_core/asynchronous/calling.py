@@ -19,7 +19,7 @@ _PARTS = ("x", "pos", "edge_index", "edge_attr")
 
 
 def eager(model: nn.Module) -> nn.Module:
-    """The module that ``torch.compile`` was given, for one that it made; any other as it is."""
+    """The original module of one that ``torch.compile`` made; any other module as it is."""
     return getattr(model, "_orig_mod", model)
 
 
@@ -71,7 +71,7 @@ def _is_data(model: nn.Module, name: str | None) -> bool:
 
 
 def _reads_attributes(model: nn.Module) -> bool:
-    """Whether some convolution was made for edge attributes, as far as they say: PyG's have an ``edge_dim``."""
+    """Whether some convolution takes edge attributes, as far as can be seen: PyG's have an ``edge_dim``."""
     layers = (module for module in model.modules() if isinstance(module, MessagePassing))
     made_for = [layer.edge_dim for layer in layers if hasattr(layer, "edge_dim")]
     return not made_for or any(dim is not None for dim in made_for)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses dropout that is called as a function and left on: there is no answer to be equal to."""
+"""Refuses dropout that is called as a function and left on: such a model has no definite answer."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine that is right for every model: keep the events, run the model on their graph when asked."""
+"""The engine that works for every model: keep the events, run the model on their graph when asked."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A copy of a model's modules that shares the model's weights, and follows what else becomes of the model."""
+"""A copy of a model's modules that shares the model's weights, and follows changes of the model's attributes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def shared_copy(model: _Module) -> _Module:
 
 
 def _parts(model: nn.Module) -> list[nn.Module]:
-    """All modules that Python runs, without those that ``torch.compile`` puts around others."""
+    """All modules that Python runs, without the wrappers of ``torch.compile``."""
     run_by_python = (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
     return [module for module in run_by_python if eager(module) is module]
 
@@ -82,7 +82,7 @@ class Layers:
 
 
 class Settings:
-    """Keeps the attributes of a copy's modules what they are in the model, before every forward.
+    """Sets the attributes of a copy's modules to those of the model, before every forward.
 
     A number, text or tensor that is set in the model is set in the copy. What a forward of the copy sets is taken back:
     no answer depends on an earlier one. To be made when the copy is complete. ``training`` stays as it was.

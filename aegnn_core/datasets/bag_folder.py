@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of bags with labels beside the events: a data set of one's own.
+"""A folder of bags with labels beside the events: your own data set.
 
 ``{training,validation,test}`` hold rosbag2 recordings (folders, or ``.mcap`` and ``.db3`` files) and ROS 1 ``.bag``
-files, all of one camera. What is true stands in each on the topic ``/labels``: ``vision_msgs/Classification`` with the
+files, all of one camera. The labels of each are on the topic ``/labels``: ``vision_msgs/Classification`` with the
 one class of the recording, or ``vision_msgs/Detection2DArray``. The names of the classes stand in ``labels.txt``, one a
 line in the order of their numbers, or in the bags on ``/label_info`` (``vision_msgs/LabelInfo``).
 """

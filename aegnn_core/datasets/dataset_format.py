@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the data sets of the field have in common: recordings with a label or boxes, in three splits."""
+"""What all data sets have in common: recordings with a label or boxes, in three splits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 SPLITS = ("training", "validation", "test")
 
-#: With the names of the classes of one's own recordings, one a line in the order of their numbers.
+#: Holds the names of the classes of your own recordings, one per line in the order of their numbers.
 NAMES_FILE = "labels.txt"
 
 #: A box: time [µs], upper left corner and size [px], class as index of the data set's labels, number of its object.
@@ -87,7 +87,7 @@ class LabelledStream:
 
 @dataclass(frozen=True)
 class DatasetFormat:
-    """What sets one data set apart from the others.
+    """What defines one data set.
 
     Attributes:
         name: what the command line calls it; also the name of its folder below ``AEGNN_DATA_DIR``.

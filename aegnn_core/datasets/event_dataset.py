@@ -199,7 +199,7 @@ def open_dataset(
     root = os.environ.get(DATA_DIR_VARIABLE) if root is None else root
     if not root:
         raise ValueError(f"{DATA_DIR_VARIABLE} is not set, expected the folder that holds the folder {name}")
-    folder = Path(root).absolute() / name  # of which other machines of a cluster know what it means
+    folder = Path(root).absolute() / name  # whose meaning other machines of a cluster know
     try:
         form = rosbag_format(folder, split, topic) if name == ROSBAG else FORMATS[name]
         if task not in form.tasks:

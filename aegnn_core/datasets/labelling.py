@@ -119,7 +119,7 @@ def label_bag(
 def _while_events_come(
     recording: Path, images: list[tuple[int, list[DetectedBox]]], packets: Iterable[RecordedPacket]
 ) -> list[tuple[int, list[DetectedBox]]]:
-    """The images between the first and the last packet: of other times nobody knows what the events were."""
+    """The images between the first and the last packet: at other times there are no events to go with them."""
     stamps = [packet.stamp for packet in packets]
     first, last = min(stamps), max(stamps)
     during = [image for image in images if first <= image[0] <= last]

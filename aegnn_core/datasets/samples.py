@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples to learn from: whole recordings with their class, or what precedes a moment with its boxes."""
+"""Training samples: whole recordings with their class, or the events before a moment with its boxes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EventSample:
-    """Events, and what is true at their end.
+    """Events, and the truth at their end.
 
     Attributes:
         events: array ``[N]`` of :data:`aegnn_core.events.EVENT_DTYPE`.
@@ -106,9 +106,9 @@ def sample_moments(dataset: EventDataset, number: int, task: str) -> list[int]:
 def sample_events(events: np.ndarray, moment: int, graph: GraphConfig) -> np.ndarray:
     """The events that a graph at ``moment`` [µs] is made of.
 
-    These are the events that are live then, and before them half as many or half as long a time again, because a live
-    model's nodes have had neighbours that have left since. Where the rule takes these neighbours away too
-    (``expiry="graph"``), only live events; where nothing ever leaves, all until then.
+    These are the events that are live then, and half as many (or half as much time) before them, because a live model's
+    nodes have had neighbours that have left since. If the rule removes these neighbours too (``expiry="graph"``), only
+    live events; if nothing ever leaves, all until then.
     """
     t = events["t"]  # which np.searchsorted would copy, every time
     last = bisect_right(t, moment)
@@ -121,7 +121,7 @@ def sample_events(events: np.ndarray, moment: int, graph: GraphConfig) -> np.nda
 
 
 def labelled_graph(sample: EventSample, graph: GraphConfig) -> Data:
-    """The graph of a sample with what is true: for recognition ``y [1]``.
+    """The graph of a sample with its labels: for recognition ``y [1]``.
 
     For detection ``boxes [M, 4]`` (x0, y0, x1, y1 px), ``classes [M]`` and their number, ``num_boxes [1]``.
     """

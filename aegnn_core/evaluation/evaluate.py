@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a model is on labelled recordings, and whether its live and its dense form agree."""
+"""How accurate a model is on labelled recordings, and whether its live and dense answers agree."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def evaluate(
     downsampling: str = DOWNSAMPLING[0],
     model_sensor: str = MODEL_SENSORS[0],
 ) -> Evaluation:
-    """Ask a model at all moments of the recordings, and compare its answers with what is true.
+    """Ask a model at all moments of the recordings, and compare its answers with the labels.
 
     Args:
         model: of the same task and classes as the recordings. Their sensor may be larger; boxes are compared there.

@@ -20,7 +20,7 @@ __all__ = ["EventCosts", "flops_per_event", "plot_flops", "simulated_stream"]
 
 @dataclass(frozen=True)
 class EventCosts:
-    """What events cost in a window that is full.
+    """The cost of events in a full window.
 
     Attributes:
         directed: kind of the graph.

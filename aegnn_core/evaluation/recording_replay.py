@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording through the live model at full speed, and what it answers as a rosbag2."""
+"""Runs a recording through the live model at full speed, and writes its answers as a rosbag2."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Replay:
         events_downsampled: how many of them, or made of them, came to the model's sensor.
         answers: number of times that the model was asked.
         seconds: that the model took for all.
-        labelled: number of answers that a label says the truth about.
+        labelled: number of answers at times with a label.
         figures: accuracy or average precision at these; None without labels.
     """
 
@@ -73,7 +73,7 @@ def replay(
     model_sensor: str = MODEL_SENSORS[0],
     topic: str | None = None,
 ) -> Replay:
-    """Ask the live model every ``period_us`` of a recording, and whenever the recording says what is true.
+    """Ask the live model every ``period_us`` of a recording, and whenever the recording has a label.
 
     Events of another sensor come to the model's as :class:`aegnn_core.evaluation.ModelOnCamera` says, its boxes back.
 

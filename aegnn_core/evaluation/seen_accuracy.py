@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy over the number of events seen: how early a recogniser is right, as AEGNN plots it (CVPR 2022)."""
+"""Accuracy over the number of events seen: how early a recogniser is correct, as AEGNN plots it (CVPR 2022)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 @dataclass(frozen=True)
 class SeenAccuracy:
-    """Share of right answers after a part of each recording.
+    """Share of correct answers after a part of each recording.
 
     Attributes:
         share: of the recording's events.

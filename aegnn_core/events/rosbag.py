@@ -95,7 +95,7 @@ _ROS1_FIRST_LINE = b"#ROSBAG V2.0\n"
 _METADATA = "metadata.yaml"
 _COMPRESSED_SUFFIX = ".zstd"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-#: What claims to pack better than this was made to fill the disk.
+#: A higher ratio of compression than this is an attempt to fill the disk.
 _LARGEST_RATIO = 200
 _SMALL_BYTES = 1 << 26
 _BLOCK_BYTES = 1 << 20
@@ -359,7 +359,7 @@ def _complete(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         kind = "ROS 1 bag" if path.suffix == ROS1_SUFFIX else "rosbag2 recording"
-        # What a recorder leaves that was killed; rosbags wants the index at the end.
+        # What a killed recorder leaves; rosbags needs the index at the end.
         cure = "; mcap recover saves what is whole of a file that is cut off" if "magic" in str(error) else ""
         # rosbags asks for as many bytes as a record states, and finds only then that the file has no such record.
         cause = None if isinstance(error, MemoryError) else error
@@ -537,7 +537,7 @@ def write_event_bag(
         source: packets, or a stream that :func:`event_packets` cuts.
         topic: the topic's name.
         storage: the bag's storage.
-        labels: what is true, all of one kind; they go to the topic :data:`~aegnn_core.events.label_topics.LABEL_TOPIC`.
+        labels: the truth, all of one kind; they go to the topic :data:`~aegnn_core.events.label_topics.LABEL_TOPIC`.
         class_names: of the labels' numbers; they go to :data:`~aegnn_core.events.label_topics.LABEL_INFO_TOPIC`.
 
     Returns:

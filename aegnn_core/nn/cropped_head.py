@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recogniser's head that looks at what has events, wherever and however large it is."""
+"""A recogniser's head that looks at the part of the sensor that has events, wherever it is and however large."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ERASED, _ERASED_SIDES = 0.3, (0.2, 0.5)
 class CroppedHead(nn.Module):
     """Class scores from the rectangle that holds all events, stretched to a picture of always the same size.
 
-    So neither place, nor size, nor shape of what is seen can be learned by heart, nor how many events there are: the
+    So the network cannot memorise place, size or shape of what is seen, nor the number of events: the
     picture is divided by its own mean. Behind it are residual blocks at a half, a fourth and an eighth of its
     resolution, then mean and maximum over the picture. In training the rectangle is drawn somewhat larger, smaller or
     beside its place, parts of pictures are erased, and a share of what the scores are made from is left out.

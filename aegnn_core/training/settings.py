@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that a training can be told, declared once: for Python, YAML files, the command line and model files."""
+"""All settings of a training, declared once for Python, YAML files, the command line and model files."""
 
 from __future__ import annotations
 

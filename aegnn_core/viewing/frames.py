@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording as pictures of some moments, with what is true then and what a model answers."""
+"""A recording as pictures of some moments, with labels and a model's answers."""
 
 from __future__ import annotations
 
@@ -161,11 +161,11 @@ class _Truth:
 def draw_frame(frame: Frame, class_names: Sequence[str], labels: Sequence[str] = ()) -> np.ndarray:
     """One picture: events, time, boxes and classes.
 
-    With a model's answers, these are coloured and what is true is thin and white; otherwise what is true is coloured.
+    A model's answers are coloured, and true boxes thin and white beside them; without a model, true boxes are coloured.
 
     Args:
         frame: what to draw.
-        class_names: of what is true.
+        class_names: of the true boxes and classes.
         labels: the model's.
 
     Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts what reaches the node, before anything is done with it."""
+"""Counts the packets that reach the node, before they are processed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ArrivalCounts:
         packets: that arrived.
         packets_lost: that never arrived, from gaps in their sequence numbers.
         packets_dropped: that arrived and were thrown away, because too many were waiting.
-        largest: packet since somebody set this to 0 [bytes].
+        largest: size of the largest packet since this was last set to 0 [bytes].
     """
 
     packets: int = 0
@@ -34,5 +34,5 @@ class ArrivalCounts:
         self._last_seq = seq
 
     def resume(self) -> None:
-        """What was not listened to is not lost."""
+        """Continue after a pause: packets that came meanwhile were not lost."""
         self._last_seq = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes as messages. A message of a hundred boxes has a thousand parts, so these are made once and filled again."""
+"""Boxes as messages. A message of a hundred boxes has a thousand parts, so parts are made once and reused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINE_WIDTH = 0.005
 
 
 class DetectionMessages:
-    """Makes the messages of one topic; the parts of a message belong to the next one."""
+    """Makes the messages of one topic; the next message reuses the parts of the last one."""
 
     def __init__(self) -> None:
         self._parts: list[Detection2D] = []
@@ -70,7 +70,7 @@ class MarkerMessages:
         height: int,
         camera: CameraModel | None = None,
     ) -> list[Marker]:
-        """Boxes ``[N]`` in pixels of an image of ``width`` x ``height`` px; the markers belong to the next call."""
+        """Boxes ``[N]`` in pixels of an image of ``width`` x ``height`` px; the next call reuses these markers."""
         count = len(detections)
         while len(self._outlines) < count:
             outline = Marker(ns=BOXES, type=Marker.LINE_STRIP, points=[Point(z=1.0) for _ in range(5)])
@@ -94,7 +94,7 @@ class MarkerMessages:
 
 
 def deleted_boxes(header: Header, ids: Iterable[int]) -> list[Marker]:
-    """Takes boxes and their captions away that earlier messages have drawn."""
+    """Markers that delete boxes and their captions that earlier messages have drawn."""
     return [
         Marker(header=header, ns=namespace, id=number, action=Marker.DELETE)
         for number in ids

@@ -52,7 +52,7 @@ class CameraModel:
         return self._without_fisheye(seen) if self._kind == "equidistant" else self._without_lens(seen)
 
     def rectified(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes with x, y, w, h [px] as the smallest that hold them in the rectified image; other fields stay."""
+        """The smallest boxes in the rectified image that contain these (x, y, w, h [px]); other fields stay."""
         rays = self.rays(corners_of(boxes))
         turned = np.concatenate([rays, np.ones((*rays.shape[:2], 1))], axis=2) @ self._rotation.T
         corners = turned[..., :2] / turned[..., 2:] * self._new_focal + self._new_center

@@ -124,7 +124,7 @@ class CameraStream:
         return self._input.waiting
 
     def decode(self, packet: EventPacket, received: int) -> np.ndarray:
-        """Decode a packet and keep its events for :meth:`update`; what is malformed costs that packet and is reported.
+        """Decode a packet and keep its events for :meth:`update`; what cannot be decoded is reported and left out.
 
         Args:
             packet: the next of the stream.
@@ -162,7 +162,7 @@ class CameraStream:
     def update(self, factor: float) -> int:
         """Update the network with one of ``factor`` of the waiting events, evenly chosen; returns how many were chosen.
 
-        What comes after the choice, the refractory filter and the network, costs nothing for the others.
+        The refractory filter and the network, which come after the choice, cost nothing for the others.
         """
         started = time.perf_counter_ns()
         chosen = self._input.take(factor)
@@ -182,7 +182,7 @@ class CameraStream:
         return self._time.news(self._model.trained.graph.window)
 
     def read_out(self, t: int, score_threshold: float, iou_threshold: float, max_detections: int) -> Readout:
-        """What the network says for the sensor time ``t`` [µs] that :meth:`news` gave.
+        """The network's answer for the sensor time ``t`` [µs] that :meth:`news` gave.
 
         Raises:
             RuntimeError: nothing has been decoded yet, or the network's output is not finite.
@@ -205,7 +205,7 @@ class CameraStream:
         return Readout(t, stamp, *size, scores, detections)
 
     def resume(self) -> None:
-        """Go on after a pause: a sequence that has gone on meanwhile is the same one."""
+        """Continue after a pause: packets that came meanwhile were not lost."""
         self._decoder.resume()
 
     def filter_noise(self, noise_filter_us: int, pixel_rate_hz: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that works off a camera's packets: it decodes, updates the network and publishes results, in time."""
+"""The worker thread of a camera: decodes its packets, updates the network and publishes results, in time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PAUSE_S = 1.0
 
 @dataclass
 class Load:
-    """How the worker has fared since it was last asked.
+    """The worker's load since it was last asked.
 
     Attributes:
         lag: longest time from a packet's arrival to the end of its update [s].
@@ -59,8 +59,8 @@ def of_classes(readout: Readout, labels: Sequence[str], names: frozenset[str]) -
 class DetectionWorker:
     """Everything that takes time happens in this thread; the executor's threads only hand over.
 
-    What is waiting is decoded, all of it. Then the network is updated once with all these events, thinned if they are
-    more than it can take within the latency budget, and a result is made where one is due.
+    It decodes all packets that are waiting. Then it updates the network once with all their events, thinned if there
+    are more than the latency budget allows, and makes a result if one is due.
 
     Args:
         stream: of the camera; it belongs to the worker while that runs.
@@ -93,18 +93,18 @@ class DetectionWorker:
         self._thread.start()
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """End the thread after what it is doing, if that does not take longer than the timeout; what waits is lost."""
+        """End the thread after its current work, but wait no longer than the timeout; what still waits is dropped."""
         self.queue.close()
         self._thread.join(timeout_s)
 
     def use_model(self, model: ReadyModel, outputs: DetectorOutputs) -> None:
-        """Go on with another model, whose results go to these outputs, after the packets in work."""
+        """Switch to another model, whose results go to these outputs, after the packets that are being processed."""
         with self._busy:
             self._stream.use_model(model)
             self._outputs, self._control = outputs, LoadControl(model.cost)
 
     def take_load(self) -> Load:
-        """How the worker has fared since the last call."""
+        """The worker's load since the last call."""
         with self._load_lock:
             load, self._load = self._load, Load()
             return load
@@ -114,7 +114,7 @@ class DetectionWorker:
             while (work := self.queue.take(_PAUSE_S)) is not None:
                 with self._busy:
                     self._work_off(work)
-        except Exception as error:  # the thread would end without a word
+        except Exception as error:  # the thread would end silently
             self._on_failure(error)
 
     def _work_off(self, work: Work) -> None:

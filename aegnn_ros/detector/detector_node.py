@@ -103,7 +103,7 @@ class EventDetector(LifecycleNode):
             self.get_logger().error(self._failure)
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
-            # rclpy would go on to the error state without a word.
+            # rclpy would enter the error state without logging anything.
             self._failure = f"cannot configure: {type(error).__name__}: {error}"
             self.get_logger().fatal(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
@@ -125,7 +125,7 @@ class EventDetector(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the events and start to publish."""
+        """Subscribe to the events and start publishing."""
         result = super().on_activate(state)
         self._active_state = state
         self._stream.resume()
@@ -141,7 +141,7 @@ class EventDetector(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop to listen; the graph stays as it is."""
+        """Stop listening; the graph stays as it is."""
         self._stop()
         if self._failure:
             return TransitionCallbackReturn.ERROR

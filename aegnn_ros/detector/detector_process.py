@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
     """Spin a node for each name in the command line until ROS is shut down; returns the exit code."""
     # The network's steps are small: a second thread costs many times what it saves, above all on a busy machine.
     torch.set_num_threads(1)
-    # The worker gives the interpreter away in every compiled step; Python's 5 ms until it gets it back add up.
+    # The worker releases the interpreter in every compiled step; up to 5 ms each until it gets it back would add up.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # rclpy's handlers take over between these two lines; what it finds is what it falls back on.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     finally:
         interrupted.set()  # from here on there is nothing left to interrupt
         rclpy.try_shutdown()
-        # The last reference to a node takes its place among the other participants, and in shared memory, away.
+        # Collecting the last reference to a node removes it from the ROS graph and frees its shared memory.
         gc.collect()
     return 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``/diagnostics`` tells about a camera's stream: rates, losses, lag and the cost of an event."""
+"""What ``/diagnostics`` reports about a camera's stream: rates, losses, lag and the cost of an event."""
 
 from __future__ import annotations
 

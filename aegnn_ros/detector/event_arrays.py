@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Event arrays of ``dvs_msgs`` and ``prophesee_event_msgs`` as packets, which is what the detector works with.
 
-They are subscribed to as bytes: as objects, one event alone would cost more than the network.
+The subscription delivers bytes: making a Python object of every event would cost more than the network.
 """
 
 from __future__ import annotations

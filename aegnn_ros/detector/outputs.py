@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topics on which the detector publishes what the network says."""
+"""The topics on which the detector publishes the network's answers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DetectorOutputs:
         self._shown: set[int] = set()  # ids of the boxes that the markers so far have drawn
 
     def activate(self, state: LifecycleState) -> None:
-        """Speak at once, where the node is active already and enters no state that would activate the publishers."""
+        """Activate the publishers of a node that is active already, since no transition will do so."""
         for publisher in self._publishers():
             publisher.on_activate(state)
 
@@ -105,12 +105,12 @@ class DetectorOutputs:
                 self._compressed.publish(conversions.compressed_image(header, picture))
 
     def clear_markers(self) -> None:
-        """Take away what the markers have drawn."""
+        """Delete all markers."""
         self._shown.clear()
         self._markers.publish(MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
 
     def destroy(self) -> None:
-        """Take the topics away."""
+        """Destroy the publishers."""
         for publisher in self._publishers():
             self._node.destroy_lifecycle_publisher(publisher)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What waits for the worker: event packets, bounded in bytes, and requests for a result in their right place."""
+"""What waits for the worker: event packets, bounded in bytes, and requests for results in between."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Work:
-    """What the worker took at once: packets, and whether a result is asked for behind the last of them."""
+    """What the worker takes at once: packets, and whether a result is due after the last of them."""
 
     arrivals: list[Arrival]
     readout: bool
@@ -73,7 +73,7 @@ class PacketQueue:
         return dropped
 
     def request_readout(self) -> None:
-        """Ask for a result with all packets so far; one that still waits to be made is enough."""
+        """Request a result with all packets so far; a request that is still waiting is enough."""
         with self._ready:
             if self._readout_behind is None:
                 self._readout_behind = len(self._arrivals)

@@ -21,7 +21,7 @@ from aegnn_ros.detector.ready_model import MAX_NODES, Bound
 __all__ = ["Change", "DetectorParameters", "check_changes", "declare_parameters", "read_parameters"]
 
 
-#: Of the messages that hold events.
+#: Types of the messages that hold events.
 EVENT_TYPES = (EVENT_PACKET_TYPE, *EVENT_ARRAY_TYPES)
 
 

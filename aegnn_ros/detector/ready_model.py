@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained model made ready to follow a camera: loaded, compiled, and its costs known."""
+"""A trained model made ready to follow a camera: loaded, compiled, and its cost measured."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
 
 
 def prepare_model(source: str, device: str, native: bool = False, bound: Bound | None = None) -> ReadyModel:
-    """Load a model and run everything a few times, so that no compilation and first-time cost meets the first packets.
+    """Load a model and run everything a few times, so that the first packets need not wait for compilation.
 
     Args:
         source: name of a packaged model, or path of a .safetensors file.
@@ -151,7 +151,7 @@ def prepare_model(source: str, device: str, native: bool = False, bound: Bound |
 
 
 def wait_for_device(device: str) -> None:
-    """Return once a GPU has done what it was given, so that a clock read then has measured it."""
+    """Wait until a GPU has finished its work, so that clocks measure it."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a camera's own time to ROS time, without drift and without the jitter of the stamps."""
+"""From a camera's own time to ROS time, without drift and without the stamps' jitter."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections import deque
 
 __all__ = ["SensorClock"]
 
-#: Further than this [ns] a stamp does not stray from where it belongs: one of the two clocks was set.
+#: If a stamp is off by more than this [ns], one of the two clocks was set.
 _JUMP_NS = 1_000_000_000
-#: The two clocks run apart by some 50 µs a second, so the offset is that of the last seconds of sensor time [µs] ...
+#: The two clocks drift by some 50 µs per second, so only the last seconds of sensor time count [µs] ...
 _MEMORY_US = 10_000_000
-#: ... and is looked for in parts of this length [µs].
+#: ... in parts of this length [µs].
 _PART_US = 1_000_000
 
 
@@ -19,7 +19,8 @@ class SensorClock:
     """Follows the header stamps of one stream.
 
     A packet is stamped when it reaches the host, so its stamp is late by a time that varies: the offset between the two
-    clocks is the smallest that was seen lately. As it is followed all the time, crystals that differ add up to nothing.
+    clocks is the smallest that was seen lately. As it is tracked continuously, clocks that run at different speeds
+    cause no drift.
     """
 
     def __init__(self) -> None:

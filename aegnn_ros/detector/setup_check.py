@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether settings, camera, calibration and model fit together; what does not is said in diagnostics."""
+"""Whether settings, camera, calibration and model fit together; diagnostics report what does not."""
 
 from __future__ import annotations
 

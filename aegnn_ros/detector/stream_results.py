@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes of a camera's stream: the network's answers, and edges on the camera's trigger inputs."""
+"""Results of a camera's stream: the network's answers, and edges on the camera's trigger inputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Readout:
-    """What the network says at one time.
+    """The network's answer at one time.
 
     Attributes:
         time: sensor time [µs].

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How time passes in a camera's stream: order, jumps and gaps, ROS time, and whether an answer can be a new one."""
+"""Time in a camera's stream: order, jumps and gaps, ROS time, and whether there can be a new answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aegnn_ros.detector.sensor_clock import SensorClock
 
 __all__ = ["StreamTime"]
 
-#: Packets of one stream do not come further apart than this [s], and neither do its events.
+#: Longest time between two packets of one stream, and between two of its events [s].
 _LONGEST_PAUSE_S = 1.0
 
 

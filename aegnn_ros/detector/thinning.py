@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounded latency: how many events the network can take in the time there is, and an even choice of that many."""
+"""Bounded latency: how many events the network can process in the time available, and an even choice of that many."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 __all__ = ["LoadControl", "UpdateCost", "thin_evenly"]
 
-#: How far back the measurements reach that the factor is made from [s]: they fade with this time constant.
+#: Time constant with which the measurements behind the factor fade [s] ...
 _MEMORY_S = 0.5
-#: ... and those of what an update takes with this one: another process can make it twice as much at once.
+#: ... and that for the cost of an update, which another process can double at once.
 _COST_MEMORY_S = 0.1
-#: The share of the time that is planned for; the rest is for what is not measured, such as other processes.
+#: The share of the time that is planned; the rest is for what is not measured, such as other processes.
 _PLANNED_SHARE = 0.85
 #: While decoding and results alone take nearly all the time, the network still gets this share.
 _LEAST_SHARE = 0.05
@@ -22,7 +22,7 @@ _LEAST_SHARE = 0.05
 _SHARE_OF_BUDGET = 0.5
 #: ... and may take this share, however late it is.
 _LEAST_SHARE_OF_BUDGET = 0.1
-#: How much what has faded still counts [s of work], until there is new work to measure.
+#: Weight of the expected cost until there is new work to measure [s of work].
 _PRIOR_S = 0.005
 
 
@@ -46,7 +46,7 @@ def thin_evenly(events: np.ndarray, factor: float, phase: float) -> tuple[np.nda
 
 @dataclass(frozen=True)
 class UpdateCost:
-    """What an update of the network takes: so much, whatever comes, and so much per event [s]."""
+    """The time that an update of the network takes: a fixed part and a part per event [s]."""
 
     fixed: float
     per_event: float
@@ -59,8 +59,8 @@ class UpdateCost:
 class LoadControl:
     """Chooses the factor by which events are thinned, from what decoding, updates and results have taken so far.
 
-    Two demands make the factor. In the long run, all work has to fit into the time that passes. And what has waited
-    for a while has to be done within what is left of the latency budget. It is 1 where both are met without thinning.
+    The factor meets two demands. In the long run, all work has to fit into the time that passes. And events that have
+    waited have to be processed within the rest of the latency budget. It is 1 if both are met without thinning.
 
     Args:
         cost: of an update, measured beforehand; only its scale is corrected while the node runs.
@@ -89,7 +89,7 @@ class LoadControl:
         self._readout = seconds if self._readout == 0.0 else 0.8 * self._readout + 0.2 * seconds
 
     def factor(self, events: int, waited: float, now: float, max_latency: float) -> float:
-        """By how much to thin the events that are up for the next update; call it once for each.
+        """The factor by which to thin the events of the next update; call it once for each update.
 
         Args:
             events: their number before thinning.
@@ -117,7 +117,7 @@ class LoadControl:
 
     def _fade(self, now: float) -> None:
         if self._last is None:
-            # Nothing is known of the time before; until it is, what has come counts as a memory's worth.
+            # Nothing is known of the time before: treat what has come as if it had taken one time constant.
             self._last, self._elapsed = now, _MEMORY_S
             return
         elapsed, self._last = now - self._last, now

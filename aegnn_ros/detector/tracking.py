@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections followed over time, so that an object keeps its number and its box does not jitter."""
+"""Tracks detections over time, so that an object keeps its number and its box does not jitter."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from aegnn_ros.detector.stream_results import Readout
 
 __all__ = ["CONTINUING_SCORE", "DetectionTracker"]
 
-#: Boxes down to this score go on with a track, though they do not begin one.
+#: Boxes down to this score continue a track, but do not start one.
 CONTINUING_SCORE = 0.1
-#: Boxes that overlap a track's expected place by more than this (intersection over union) may go on with it.
+#: Boxes that overlap a track's predicted place by more than this (intersection over union) may continue it.
 _OVERLAP = 0.25
-#: A track that nothing goes on with ends after this time [ns].
+#: A track that no box continues ends after this time [ns].
 _LIFESPAN_NS = 500_000_000
 
 
@@ -31,7 +31,7 @@ class DetectionTracker:
         self._next = 1
 
     def follow(self, readout: Readout, beginning_score: float) -> Readout:
-        """The same with the boxes that belong to a track, where the track has them, and with the tracks' numbers.
+        """The readout with only the boxes that belong to a track, at its position, and with the tracks' numbers.
 
         Args:
             readout: with boxes from :data:`CONTINUING_SCORE` on. One that is earlier than the one before, or much

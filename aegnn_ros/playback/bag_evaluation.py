@@ -35,14 +35,14 @@ RATES = (1.0, 2.0, 5.0, 10.0)
 _PUBLISHED_SCORE = 0.05
 #: The window has to fill before an answer counts [ns].
 _FIRST_NS = 100_000_000
-#: A label is the truth about an answer that is no further away [ns], or than half the time to the next label.
+#: An answer is compared with a label no further away than this [ns], or than half the time to the next label.
 _NEAR_NS = 20_000_000
 _PERCENTILES = (50, 95, 99)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What came of the recording at one rate.
+    """The figures of a recording played at one rate.
 
     Attributes:
         rate: how many times as fast as recorded.
@@ -192,7 +192,7 @@ def _percentiles(values: Sequence[float] | np.ndarray) -> dict[str, float]:
 def _quality(
     answers: Sequence[Answer], labels: Sequence[Label], run: BagRun, model: TrainedModel
 ) -> tuple[float | None, float | None, float | None, int]:
-    """Average precision and that at IoU 0.5, accuracy, and how many answers they are about."""
+    """Average precision, that at IoU 0.5, accuracy, and the number of answers that they cover."""
     pairs = [
         (answer, label)
         for answer in answers
@@ -211,7 +211,7 @@ def _quality(
 
 
 def _label_at(stamp: int, labels: Sequence[Label]) -> Label | None:
-    """The label that says what is true at a time; one class per recording is true at any time."""
+    """The label at a time; a single class label holds for the whole recording."""
     if len(labels) == 1 and labels[0].class_id is not None:
         return labels[0]
     stamps = np.array([label.stamp for label in labels])

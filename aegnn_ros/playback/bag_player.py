@@ -23,8 +23,8 @@ from aegnn_ros.playback.packet_replay import DRIVER_QOS, replay
 
 __all__ = ["main"]
 
-#: A subscriber that is seen may not see the publisher yet, nor have taken the last packet, which the end of the process
-#: would take away from it [s].
+#: A subscriber that is seen may not see the publisher yet, and needs time to take the last packet before the process
+#: ends [s].
 _SETTLE_S = 0.5
 _POLL_S = 0.1
 #: /clock is not published more often than this in ROS time [ns].
@@ -107,7 +107,7 @@ class _BagClock:
         self._last = 0
 
     def tell(self, now: int) -> None:
-        """Publish a time [ns], unless the last one was nearly the same and less."""
+        """Publish a time [ns], unless it is only a little later than the last one."""
         if now < self._last or now - self._last >= _CLOCK_PERIOD_NS:
             self._last = now
             self._publisher.publish(Clock(clock=time_message(now)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays recorded packets to a detector in another process, through ROS in real time, and collects what it says."""
+"""Plays recorded packets to a detector in another process, through ROS in real time, and collects its answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from aegnn_ros.playback.ros_domain import OTHER_DISCOVERY, claim_ros_domain
 __all__ = ["BagRun", "BagRunner", "ReceivedResult", "isolate_ros"]
 
 _TARGET = "/event_detector"
-#: Even on a slow machine, loading torch and compiling do not take longer [s].
+#: Longest time for loading torch and compiling, even on a slow machine [s].
 _TIMEOUT_S = 120.0
 _POLL_S = 0.1
 _SETTLE_S = 0.5
@@ -93,9 +93,9 @@ def isolate_ros() -> None:
 
 
 class BagRunner:
-    """Plays recordings to a detector that it starts for each, and collects its answers; a context manager.
+    """Starts a detector for each recording, plays the recording to it and collects its answers; a context manager.
 
-    Ctrl-C stays Python's, so that it unwinds a run, which stops its detector.
+    Ctrl-C raises ``KeyboardInterrupt`` as usual, which unwinds a run and stops its detector.
 
     Args:
         task: of the detectors' models, ``"detection"`` or ``"recognition"``.
@@ -104,7 +104,7 @@ class BagRunner:
         node: does the talking; further subscriptions may be added to it.
 
     Raises:
-        OSError: ROS cannot start, for want of a folder for its log for example.
+        OSError: ROS cannot start, for example because it has no folder for its log.
     """
 
     def __init__(self, task: str = "detection") -> None:
@@ -160,7 +160,7 @@ class BagRunner:
             if run.failure:
                 raise process.error("the node did not become active")
             _wait(lambda: self._publisher.get_subscription_count() and self._results.get_publisher_count(), process)
-            # We know the node now, but it has to know us as well, and gets nothing of what is published before.
+            # We have discovered the node, but it has to discover us as well: it misses what is published before.
             _wait(lambda: int(run.diagnostics.get("publishers", 0)), process)
             time.sleep(_SETTLE_S)
             now = self.node.get_clock().now().nanoseconds

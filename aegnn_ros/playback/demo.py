@@ -39,7 +39,7 @@ _PUBLISHED_SCORE, _SHOWN_SCORE = 0.05, 0.3
 #: The window has to fill before an answer counts [µs], as in ``aegnn evaluate``.
 _FIRST_US = 100_000
 _PANELS = 6
-#: No model has been trained on it, and both classes are about for all of it.
+#: No model has been trained on this scene, and both classes are visible throughout.
 _BUSY_SCENE = HELD_OUT_SEED + 16
 
 
@@ -178,7 +178,7 @@ def _table(figures: dict[str, Any], run: BagRun, model: TrainedModel) -> Table:
 
 
 def _choose_moments(stream: EventStream, answers: Sequence[Answer], truth: np.ndarray | None) -> list[Moment]:
-    """From each sixth of the recording, the answer when there was most to see: true boxes, else events."""
+    """From each sixth of the recording, the answer at the busiest time: most true boxes, or else most events."""
     t = stream.events["t"]
 
     def to_see(answer: Answer) -> float:

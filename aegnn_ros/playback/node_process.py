@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The event detector in a process of its own, as the demo and the tests start it, and which ends with them.
+"""The event detector in a process of its own, for the demo and the tests; it ends when they end.
 
-The child's side is this module as a program: its standard input is a pipe whose other end nobody but the parent has, so
-that its end is the parent's, also where that was killed.
+The child's side is this module as a program: its standard input is a pipe from the parent, and reaches its end when the
+parent ends, even if the parent was killed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATIENCE_S = 10.0
 
 
 class NodeProcessError(RuntimeError):
-    """The node does not do what it was started for; the message ends with the last lines of its log."""
+    """The node has failed; the message ends with the last lines of its log."""
 
 
 class NodeProcess:
@@ -48,7 +48,7 @@ class NodeProcess:
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            # A group of its own: a Ctrl-C in the terminal reaches the node through us, after its last messages.
+            # A process group of its own: Ctrl-C in the terminal reaches the node through us, after its last messages.
             start_new_session=True,
         )
 

@@ -19,15 +19,15 @@ __all__ = ["DRIVER_QOS", "PublishedPacket", "replay"]
 #: How event camera drivers publish; a reliable subscriber would get nothing.
 DRIVER_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
 
-#: A recorder does not get a packet later than this [ns]: a longer delay means that the two clocks are not the same.
+#: Longest delay until a recorder receives a packet [ns]: a longer one means that the two clocks differ.
 _LONGEST_DELAY_NS = 1_000_000_000
-#: While there is nothing to publish, time is told this often [ns].
+#: While there is nothing to publish, ``tick`` is called this often [ns].
 _TICK_NS = 5_000_000
 
 
 @dataclass(frozen=True)
 class PublishedPacket:
-    """A packet that is on its way.
+    """A packet that has been published.
 
     Attributes:
         packet: as recorded.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ROS domain that no other run of ours on this machine has."""
+"""Claims a ROS domain that no other run of this package on the machine uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import closing
 
 __all__ = ["OTHER_DISCOVERY", "claim_ros_domain"]
 
-#: Environment variables by which nodes find each other in another way than in their domain on the loopback.
+#: Environment variables that let nodes discover each other outside their domain on the loopback.
 OTHER_DISCOVERY = ("ROS_DISCOVERY_SERVER", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_SUPER_CLIENT")
 
 #: Above 101 the ports of Fast DDS may be those that Linux hands out.
@@ -19,7 +19,7 @@ _PORT = 22119
 
 
 def claim_ros_domain() -> tuple[int, closing[socket.socket]]:
-    """The number of a domain, and what holds the claim on it until it is closed, or the process ends.
+    """The number of a domain, and the claim on it, which lasts until it is closed or the process ends.
 
     Raises:
         RuntimeError: all domains are taken.

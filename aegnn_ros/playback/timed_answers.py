@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a detector said of a recording that was played to it: about which sensor time, and how long after its packet."""
+"""A detector's answers to a recording that was played to it: their sensor times, and their latency."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from aegnn_ros.playback.bag_run import BagRun
 
 __all__ = ["Answer", "answers_of", "packet_latencies_ms"]
 
-#: An answer is about the end of a packet; its stamp is no further from that [ns], though packets may have been lost.
+#: An answer is about the end of a packet, and its stamp lies no further from that than this [ns], even after losses.
 _TOLERANCE_NS = 20_000_000
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A result of the node.
+    """A result of the node, with its time in the recording.
 
     Attributes:
         time: sensor time that it is about [µs].
@@ -40,7 +40,7 @@ class Answer:
 
 
 def answers_of(run: BagRun) -> list[Answer]:
-    """The node's results, in order; those that belong to no packet, such as that all is over, are left out."""
+    """The node's results, in order, without those that belong to no packet, such as one after all nodes expired."""
     numbers, times, stamps = _ends_of_packets(run)
     answers = []
     for result in run.results:
@@ -61,7 +61,7 @@ def answers_of(run: BagRun) -> list[Answer]:
 
 
 def packet_latencies_ms(run: BagRun, answers: list[Answer]) -> np.ndarray:
-    """From every packet to the first result that it has a part in, waiting for that result's turn included [ms]."""
+    """From every packet to the first result that includes it, the wait until that result was due included [ms]."""
     latencies = []
     first = 0
     for answer in answers:

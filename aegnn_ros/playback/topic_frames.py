@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Live events, and boxes that somebody publishes of them, as pictures for ``aegnn view``."""
+"""Pictures of live events, and of boxes published for them, for ``aegnn view``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["topic_frames"]
 
 #: Boxes stay in the picture for so long unless new ones come [s].
 _BOXES_S = 0.5
-#: Who waits for events so long is told so [s].
+#: After so long without events, a message says so [s].
 _PATIENCE_S = 5.0
 
 
@@ -91,7 +91,7 @@ def _pictures(view: _TopicView, topic: str, shown: Shown, ended: Event) -> Itera
 
 @contextmanager
 def _until_ctrl_c() -> Iterator[Event]:
-    """What the first Ctrl-C sets, so that a video ends well; a second one is Python's again."""
+    """An event that the first Ctrl-C sets, so that a video is finished; a second one interrupts as usual."""
     ended = Event()
     before = signal.getsignal(signal.SIGINT)
 
@@ -107,7 +107,7 @@ def _until_ctrl_c() -> Iterator[Event]:
 
 
 class _TopicView:
-    """What has come until now; messages come in another thread than pictures are made in."""
+    """What has arrived so far; messages arrive in another thread than the one that makes pictures."""
 
     def __init__(self, node: Node, topic: str, boxes_topic: str | None, names: list[str]) -> None:
         self._names, self._lock = names, Lock()
