@@ -29,31 +29,31 @@ VALUES = {
     "camera": "encoding and sensor size of the packets",
     "sensor": "that the network runs on",
     "event_rate_per_s": "events decoded lately",
-    "downsampled_rate_per_s": "events on the network's sensor that downsampling has made of those in view, lately",
-    "downsampled_share": "these by the events in view, which the filters and the region of interest have left",
-    "processed_share": "part of the events that passed the filters and that the network got, lately; 1 is all",
-    "thinning_factor": "one of so many events was processed; the largest lately",
-    "lag_ms": "from a packet's arrival at the node until it was worked off; the longest lately",
+    "downsampled_rate_per_s": "events on the network's sensor after downsampling, lately",
+    "downsampled_share": "these divided by the events before downsampling, after filters and region of interest",
+    "processed_share": "share of the events after the filters that the network got, lately; 1 is all",
+    "thinning_factor": "one of this many events was processed; the largest lately",
+    "lag_ms": "from a packet's arrival at the node until it was processed; the longest lately",
     "result_rate_hz": "results published lately",
-    "result_ms": "work of making and publishing a result; the longest lately",
+    "result_ms": "time for making and publishing a result; the longest lately",
     "us_per_event": "decoding, filters and network per processed event, lately",
     "largest_packet_kb": "of those that have arrived lately",
-    "queue_kb": "encoded events that wait now",
+    "queue_kb": "encoded events that are waiting now",
     "cpu_percent": "of one core, by the whole process, lately",
     "memory_mb": "of the whole process",
-    "device_memory_mb": "that torch holds on the GPU; only there",
+    "device_memory_mb": "that torch holds on the GPU; only with one",
     "packets": "received since configure",
-    "packets_lost": "never arrived, from gaps in their numbers",
-    "packets_dropped": "arrived and were thrown away, because more waited than queue_mb",
+    "packets_lost": "that never arrived, by gaps in their sequence numbers",
+    "packets_dropped": "that arrived and were dropped, because more than queue_mb were waiting",
     "packets_malformed": "of which at least a part could not be decoded",
     "events": "decoded since configure",
     "events_processed": "that the network got",
     "events_filtered": "taken out by the filters (their parameters say which) or the region of interest",
     "events_downsampled": "on the network's sensor, before thinning and refractory_us",
-    "events_thinned": "left out to hold max_latency_ms",
+    "events_thinned": "left out to keep max_latency_ms",
     "triggers": "edges on the camera's trigger inputs since configure",
     "resets": "how often the graph had to start again, because a clock jumped or the camera changed",
-    "processing_ms": "work of decoding, filters and network since configure",
+    "processing_ms": "time for decoding, filters and network since configure",
 }
 
 #: From here on Fast DDS's default shared memory may be too small [bytes].
@@ -94,7 +94,7 @@ class StreamDiagnostics:
     Args:
         name: of the status, usually the node's.
         arrived: counts of what came in.
-        counts: of what was worked off.
+        counts: of what was processed.
     """
 
     def __init__(self, name: str, arrived: ArrivalCounts, counts: StreamCounts) -> None:

@@ -56,29 +56,27 @@ class DetectorParameters:
     device: str = _parameter("cpu", "Where the network runs: cpu, cuda or cuda:<number>", change=Change.MODEL)
     model_sensor: str = _parameter(
         "trained",
-        "Sensor that the network runs on: the one that it was trained for, to which events of the camera are"
-        " downsampled, or the camera's own, for networks whose layers are the same in every place",
+        "Resolution at which the network runs: that of its training, to which the camera's events are downsampled, or"
+        " the camera's own, for networks whose layers are the same in every place",
         choices=("trained", "camera"),
         change=Change.MODEL,
     )
     max_nodes: int = _parameter(
         MAX_NODES,
-        "Most events in the graph of a model that says neither a window nor max_nodes itself; the oldest leave",
+        "Most events in the graph of a model that has neither a window nor max_nodes of its own; the oldest leave",
         limits=(1, 10_000_000),
         change=Change.MODEL,
     )
     window_ms: float = _parameter(
         0.0,
-        "How long an event stays in the graph of such a model [ms], in place of max_nodes; 0: max_nodes counts",
+        "How long an event stays in the graph of such a model [ms], instead of max_nodes; 0: max_nodes counts",
         limits=(0.0, 3_600_000.0),
         change=Change.MODEL,
     )
-    frame_id: str = _parameter(
-        "", "Frame of everything that is published; empty takes over the frame of the event packets"
-    )
+    frame_id: str = _parameter("", "Frame of everything that is published; empty for the frame of the event packets")
     events_type: str = _parameter(
         EVENT_TYPES[0],
-        "Type of the messages on ~/events; that of event arrays needs its package, which many drivers of DAVIS have",
+        "Type of the messages on ~/events; event arrays, which many DAVIS drivers publish, need their message package",
         choices=EVENT_TYPES,
         change=Change.UNCONFIGURED,
     )
@@ -92,18 +90,18 @@ class DetectorParameters:
     )
     events_per_result: int = _parameter(
         10_000,
-        "Events of the camera between two results, where trigger is events; a packet is not divided",
+        "Events of the camera between two results, where trigger is events; packets are not divided",
         limits=(1, 100_000_000),
     )
     max_latency_ms: float = _parameter(
         50.0,
-        "Within this time of its arrival [ms] a packet is worked off; what the network cannot do in it is thinned",
+        "Time from a packet's arrival within which it is processed [ms]; events that do not fit into it are thinned",
         limits=(5.0, 10_000.0),
     )
     score_threshold: float = _parameter(0.3, "Detections with a lower score are not published", limits=(0.0, 1.0))
     iou_threshold: float = _parameter(
         0.5,
-        "Of two boxes of one class that overlap more than this (intersection over union), the better stays",
+        "Of two boxes of one class that overlap by more than this (intersection over union), the better one stays",
         limits=(0.0, 1.0),
     )
     max_detections: int = _parameter(100, "Most boxes per message; the best stay", limits=(1, 1000))
@@ -115,31 +113,31 @@ class DetectorParameters:
     )
     downsampling: str = _parameter(
         DOWNSAMPLING[0],
-        "How events of a camera with more pixels come to the model's: pixels that integrate, as larger photodiodes"
-        " would, or coordinates alone; a change empties the graph",
+        "How events of a camera with more pixels are brought to the model's sensor: pixels that integrate, as larger"
+        " photodiodes would, or coordinates alone; a change empties the graph",
         choices=DOWNSAMPLING,
     )
     undistort: bool = _parameter(
         False,
-        "Whether boxes of detections are those of the rectified image, by what ~/camera_info says of the lens; markers"
+        "Whether boxes of detections are those of the rectified image, by the calibration on ~/camera_info; markers"
         " always are",
     )
     tracking: bool = _parameter(
-        False, "Whether detections are followed over time (ByteTrack): smoother boxes, and ids that stay"
+        False, "Whether detections are tracked over time (ByteTrack): smoother boxes and stable ids"
     )
     image_ms: float = _parameter(30.0, "How long an event stays in the annotated image [ms]", limits=(1.0, 10_000.0))
     classes: str = _parameter(
         "",
-        "Names of the classes whose boxes are published, with commas between them; empty: all. Classification says all",
+        "Names of the classes whose boxes are published, separated by commas; empty: all. Classification has all",
     )
     noise_filter_us: int = _parameter(
         0,
-        "Drop events that none at the eight pixels around precedes within this time [us], as noise does; 0 keeps all",
+        "Drop events that no event at the eight pixels around precedes within this time [us], as noise; 0 keeps all",
         limits=(0, 1_000_000),
     )
     pixel_rate_hz: int = _parameter(
         0,
-        "Most events of a pixel of the camera per second, against hot pixels and flicker; 0 keeps all",
+        "Most events per second of each pixel of the camera, against hot pixels and flicker; 0 keeps all",
         limits=(0, 1_000_000),
     )
     every_nth: int = _parameter(
@@ -156,13 +154,13 @@ class DetectorParameters:
     )
     queue_depth: int = _parameter(
         100,
-        "Event packets that ROS keeps for the node; when more arrive before it takes them, the oldest are lost",
+        "Event packets that ROS keeps for the node; if more arrive before the node takes them, the oldest are lost",
         limits=(1, 10_000),
         change=Change.UNCONFIGURED,
     )
     queue_mb: float = _parameter(
         32.0,
-        "Memory for packets that the node has taken and not decoded yet [MB]; when more come, the oldest are dropped",
+        "Memory for packets that the node has taken but not decoded yet [MB]; if more come, the oldest are dropped",
         limits=(0.1, 10_000.0),
         change=Change.UNCONFIGURED,
     )
