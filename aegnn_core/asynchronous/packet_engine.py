@@ -22,7 +22,7 @@ from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, NoRoomError, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.asynchronous.saved_state import check_features
-from aegnn_core.asynchronous.sharing import Settings, shared_copy
+from aegnn_core.asynchronous.shared_copy import Settings, shared_copy
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch

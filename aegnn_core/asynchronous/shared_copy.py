@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.calling import eager
+from aegnn_core.asynchronous.model_call import eager
 
 __all__ = ["Layers", "Settings", "constants_of", "shared_copy"]
 

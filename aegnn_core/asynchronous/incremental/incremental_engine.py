@@ -13,19 +13,18 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn.conv import MessagePassing
 
-from aegnn_core.asynchronous.calling import call_on_graph
 from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import writes_weights
 from aegnn_core.asynchronous.incremental.cluster_pooling import follow_max_pooling
-from aegnn_core.asynchronous.incremental.convolution import (
+from aegnn_core.asynchronous.incremental.event_store import EventStore
+from aegnn_core.asynchronous.incremental.graphs import EventGraph
+from aegnn_core.asynchronous.incremental.incremental_convolution import (
     follow_aggregation,
     follow_convolution,
     follow_splines,
     reach_of,
 )
-from aegnn_core.asynchronous.incremental.event_store import EventStore
-from aegnn_core.asynchronous.incremental.graphs import EventGraph
-from aegnn_core.asynchronous.incremental.pooling import follow_counts, follow_grid, follow_voxels
+from aegnn_core.asynchronous.incremental.incremental_pooling import follow_counts, follow_grid, follow_voxels
 from aegnn_core.asynchronous.incremental.tape import Tape
 from aegnn_core.asynchronous.incremental.tracked import Forward, UntrackableError
 from aegnn_core.asynchronous.incremental.values import (
@@ -37,8 +36,9 @@ from aegnn_core.asynchronous.incremental.values import (
     part_of,
 )
 from aegnn_core.asynchronous.layer_names import LayerNames
+from aegnn_core.asynchronous.model_call import call_on_graph
 from aegnn_core.asynchronous.saved_state import check_features
-from aegnn_core.asynchronous.sharing import Settings, constants_of, shared_copy
+from aegnn_core.asynchronous.shared_copy import Settings, constants_of, shared_copy
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import GraphNetwork
