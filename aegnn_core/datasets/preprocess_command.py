@@ -44,7 +44,7 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
         "--downsampling", choices=DOWNSAMPLING, default=DOWNSAMPLING[0], help="how events come to the model's sensor"
     )
     parser.add_argument("--topic", default=None, help="event topic of bags that have several")
-    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes, 0 for none but this one")
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes, 0 for this one only")
     parser.add_argument(
         "--cluster",
         default=None,
@@ -55,7 +55,7 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
         "--output",
         type=Path,
         default=None,
-        help="folder for the graphs, that named processed in the data set's if None",
+        help="folder for the graphs; by default the folder processed in the data set's",
     )
     defaults = "; ".join(f"for {task}: {' '.join(graph_options(rule))}" for task, rule in DEFAULT_GRAPHS.items())
     add_graph_options(parser, f"by default, {defaults}")

@@ -17,7 +17,7 @@ def add_camera_options(parser: argparse.ArgumentParser) -> None:
         "--downsampling",
         choices=DOWNSAMPLING,
         default=DOWNSAMPLING[0],
-        help="how events of a camera with more pixels come to the model's: its pixels integrate, or coordinates alone",
+        help="how events of a camera with more pixels are downsampled: pixels integrate, or coordinates alone",
     )
     parser.add_argument(
         "--model-sensor",

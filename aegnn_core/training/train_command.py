@@ -68,7 +68,7 @@ def add_train_command(commands: Any, formatter: Any) -> None:
         nargs="?",
         const=True,
         metavar="RUN",
-        help="go on from the last checkpoint of a run's folder, by default the last run that --output or the network,"
+        help="resume from the last checkpoint of a run's folder, by default the last run that --output or the network,"
         " data set and task name",
         **unset,
     )

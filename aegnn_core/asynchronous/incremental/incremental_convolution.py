@@ -157,7 +157,7 @@ def store_rows(state: OperationState, space: Space, rows: Rows, result: Tensor) 
 
 
 def _graph_of(values: list[Value], reach: Reach) -> Graph | None:
-    """The graph that all arguments are about, None where some are about something else."""
+    """The graph that all arguments belong to, None where they belong to different ones."""
     index = [value for value in values if isinstance(value, EdgeIndex)]
     if len(index) != 1:
         return None
@@ -182,7 +182,7 @@ def _on(value: Value, subgraph: Subgraph) -> Tensor:
 
 
 def follow_aggregation(module: MessagePassing, running: Callable[[], Forward | None]) -> None:
-    """For a convolution that nothing is known of: follow its own steps, and aggregate for affected rows only."""
+    """For an unknown convolution: track its own steps, and aggregate for affected rows only."""
     original = module.aggr_module.forward
 
     def forward(x: Tensor, index: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:

@@ -52,7 +52,7 @@ _EVENTS_AT_ONCE = 4096
 
 
 class IncrementalEngine:
-    """State of any model on any graph: the event graph, and of every operation of the forward what it needs again."""
+    """State of any model on any graph: the event graph, and what each operation needs for the next update."""
 
     def __init__(self, model: nn.Module, graph: GraphConfig) -> None:
         self._model, self._graph = model, graph
@@ -73,7 +73,7 @@ class IncrementalEngine:
         self._dtype = parameter.dtype
         self._meter = CostMeter()
         self._ours = isinstance(model, GraphNetwork) and type(model).forward is GraphNetwork.forward
-        #: Nobody can have written Python into these modules that takes another way in another update.
+        #: No module has code of the user that could take another branch in another update.
         self._straight = self._ours and all(type(m).__module__.startswith(_STRAIGHT) for m in model.modules())
         self._as_a_whole: str | None = None
         self.reset()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tensors that a model's forward sees during an update, and what becomes of the functions called on them."""
+"""The tensors that a model's forward sees during an update, and how functions called on them are run."""
 
 from __future__ import annotations
 
