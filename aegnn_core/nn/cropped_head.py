@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recogniser's head that looks at the part of the sensor that has events, wherever it is and however large."""
+"""A recogniser's head that looks at the part of the sensor that has events, wherever it is, at one scale or any."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -12,20 +13,25 @@ from torch import Tensor, nn
 __all__ = ["CroppedHead"]
 
 #: In training, the rectangle is changed at random: the logarithm of its scale lies between these, that of its aspect
-#: and its shift (as a share of half a side) at most so far from 0.
+#: and its shift (as a share of half a side of what has events) at most so far from 0.
 _SCALE, _ASPECT, _SHIFT = (-0.22, 0.26), 0.15, 0.15
 
 #: In training, this share of pictures loses a rectangle with sides of so much of theirs.
 _ERASED, _ERASED_SIDES = 0.3, (0.2, 0.5)
 
+#: Middle and half the length of something in rows or columns, ``[B]`` each.
+_Span = tuple[Tensor, Tensor]
+
 
 class CroppedHead(nn.Module):
-    """Class scores from the rectangle that holds all events, stretched to a picture of always the same size.
+    """Class scores from a picture of the rectangle that holds all events, always of the same size.
 
-    So the network cannot memorise place, size or shape of what is seen, nor the number of events: the
-    picture is divided by its own mean. Behind it are residual blocks at a half, a fourth and an eighth of its
-    resolution, then mean and maximum over the picture. In training the rectangle is drawn somewhat larger, smaller or
-    beside its place, parts of pictures are erased, and a share of what the scores are made from is left out.
+    The rectangle is stretched to the picture, so that neither place, nor size, nor shape of what is seen can be learned
+    by heart. Or, with ``cell``, the picture shows its surroundings at one scale, with the rectangle in the middle: then
+    the place makes no difference, but the size does. Nor does it matter how many events there are, as the picture is
+    divided by its own mean. Behind it are residual blocks at a half, a fourth and an eighth of its resolution, then
+    mean and maximum over the picture. In training the picture shows somewhat more, less or what is beside, parts
+    of pictures are erased, and a share of what the scores are made from is left out.
 
     Args:
         channels: of the image.
@@ -33,18 +39,30 @@ class CroppedHead(nn.Module):
         widths: features at the three resolutions.
         outputs: classes.
         dropout: the share that is left out.
+        cell: pixels that the side of a cell of the picture takes; None stretches.
 
     Raises:
-        ValueError: a size that isn't two numbers of at least 8, or other than three widths.
+        ValueError: a size that isn't two numbers of at least 8, other than three widths, or a cell of no size.
     """
 
-    def __init__(self, channels: int, size: Sequence[int], widths: Sequence[int], outputs: int, dropout: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        size: Sequence[int],
+        widths: Sequence[int],
+        outputs: int,
+        dropout: float,
+        cell: float | None = None,
+    ) -> None:
         super().__init__()
         if len(size) != 2 or min(size) < 8:
             raise ValueError(f"crop must be columns and rows of a picture, at least 8 of each, found {list(size)}")
         if len(widths) != 3:
             raise ValueError(f"widths must be three numbers of features behind a crop, found {list(widths)}")
+        if cell is not None and not 0 < cell < math.inf:
+            raise ValueError(f"crop_cell must be a positive number of pixels, found {cell}")
         self.columns, self.rows = size
+        self.cell = cell
         self.layers = nn.Sequential(
             *(
                 nn.Sequential(_convolution(inputs, width, stride=2), nn.ReLU(inplace=True), _Residual(width))
@@ -63,26 +81,30 @@ class CroppedHead(nn.Module):
 
     def picture(self, image: Tensor) -> Tensor:
         """What the layers see: ``[B, C, self.rows, self.columns]``."""
-        (y, height), (x, width) = self._rectangle(image)
+        (y, height), (x, width) = self._shown(image)
         rows = _resampling(y, height, self.rows, image.shape[2])
         columns = _resampling(x, width, self.columns, image.shape[3])
         picture = rows[:, None] @ image @ columns.transpose(1, 2)[:, None]
         picture = picture / (5 * picture.mean((1, 2, 3), keepdim=True) + 1e-3)
         return self._erased(picture) if self.training else picture
 
-    def _rectangle(self, image: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Middle and half the length ``[B]`` of the rows that hold events, and of the columns; in training nearly."""
+    def _shown(self, image: Tensor) -> tuple[_Span, _Span]:
+        """The rows and the columns that the picture shows; in training nearly."""
         seen = (image != 0).any(1)
         (y, height), (x, width) = (_extent(seen.any(axis), image.dtype) for axis in (2, 1))
+        shown_height, shown_width = height, width
+        if self.cell is not None:
+            shown_height = torch.full_like(height, self.cell * self.rows / 2)
+            shown_width = torch.full_like(width, self.cell * self.columns / 2)
         if not self.training:
-            return (y, height), (x, width)
+            return (y, shown_height), (x, shown_width)
         scale, aspect, down, right = (
             image.new_empty(len(image)).uniform_(*limits)
             for limits in (_SCALE, (-_ASPECT, _ASPECT), (-_SHIFT, _SHIFT), (-_SHIFT, _SHIFT))
         )
         return (
-            (y + down * height, height * (scale + aspect).exp()),
-            (x + right * width, width * (scale - aspect).exp()),
+            (y + down * height, shown_height * (scale + aspect).exp()),
+            (x + right * width, shown_width * (scale - aspect).exp()),
         )
 
     def _erased(self, picture: Tensor) -> Tensor:
@@ -114,7 +136,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs))
 
 
-def _extent(seen: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _extent(seen: Tensor, dtype: torch.dtype) -> _Span:
     """Middle and half the length ``[B]`` of the part of ``seen [B, n]`` that is true; of all where nothing is."""
     n = seen.shape[1]
     place = torch.arange(n, device=seen.device)

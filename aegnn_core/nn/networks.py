@@ -453,13 +453,15 @@ def _histogram(
     depths: Sequence[int] = _PYRAMID_DEPTHS,
     dropout: float = 0.0,
     crop: Sequence[int] | None = None,
+    crop_cell: float | None = None,
 ) -> GraphNetwork:
     """No graph at all: events counted per pixel, polarity and part of the past, and ordinary convolutions.
 
-    With ``crop``, columns and rows of a picture, a recogniser looks at the rectangle that holds the events.
+    With ``crop``, columns and rows of a picture, a recogniser looks at the rectangle that holds the events; with
+    ``crop_cell``, at one scale, so many pixels to a side of the picture's cells.
     """
     counts = CountPooling(size.sensor, (float(voxel[0]), float(voxel[1])), least_ages)
-    head = _image_head(counts.channels, task, classes, widths, depths, dropout, crop)
+    head = _image_head(counts.channels, task, classes, widths, depths, dropout, crop, crop_cell)
     return GraphNetwork(size.sensor, task, dim, [], [], None, head, counts)
 
 
@@ -476,6 +478,7 @@ def _graph_histogram(
     depths: Sequence[int] = _PYRAMID_DEPTHS,
     dropout: float = 0.0,
     crop: Sequence[int] | None = None,
+    crop_cell: float | None = None,
 ) -> GraphNetwork:
     """The histogram, and in every cell beside it the largest features that spline convolutions find in its events.
 
@@ -488,7 +491,7 @@ def _graph_histogram(
     blocks: list[nn.Module] = [
         ConvBlock(inputs, outputs, dim=dim, kernel_size=2) for inputs, outputs in pairwise((1, *channels))
     ]
-    head = _image_head(features + counts.channels, task, classes, widths, depths, dropout, crop)
+    head = _image_head(features + counts.channels, task, classes, widths, depths, dropout, crop, crop_cell)
     first = next(module for module in head.modules() if isinstance(module, nn.Conv2d))
     with torch.no_grad():
         first.weight[:, :features] = 0
@@ -503,12 +506,15 @@ def _image_head(
     depths: Sequence[int],
     dropout: float,
     crop: Sequence[int] | None,
+    crop_cell: float | None,
 ) -> nn.Module:
     """The heads for an image of one pixel a cell."""
     if crop is not None:
         if task != "recognition":
             raise ValueError(f"crop is for recognition, found {list(crop)} for {task}")
-        return CroppedHead(channels, crop, widths or _CROPPED_WIDTHS, classes, dropout)
+        return CroppedHead(channels, crop, widths or _CROPPED_WIDTHS, classes, dropout, crop_cell)
+    if crop_cell is not None:
+        raise ValueError(f"crop_cell is for a recogniser with crop, found {crop_cell} without")
     widths = widths or _PYRAMID_WIDTHS
     if task == "detection":
         return _PyramidHead(channels, widths, depths, 5 + classes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The head that looks at the rectangle with the events: where it is, how large and how many make no difference."""
+"""The head that looks at the rectangle with the events: where it is and how many make no difference."""
 
 import numpy as np
 import pytest
@@ -12,9 +12,9 @@ from aegnn_core.nn.cropped_head import CroppedHead
 from tests.nn.random_networks import randomize
 
 
-def head(size: tuple[int, int] = (16, 12)) -> CroppedHead:
+def head(cell: float | None = None) -> CroppedHead:
     torch.manual_seed(0)
-    return CroppedHead(2, size, (4, 6, 8), 3, 0.5).double().eval()
+    return CroppedHead(2, (16, 12), (4, 6, 8), 3, 0.5, cell).double().eval()
 
 
 def image_with(thing: Tensor, x: int, y: int) -> Tensor:
@@ -28,9 +28,19 @@ def a_thing() -> Tensor:
     return thing * (thing > 0.4)
 
 
-def test_the_place_of_a_thing_makes_no_difference() -> None:
+@pytest.mark.parametrize("cell", [None, 2.0, 3.5])
+def test_the_place_of_a_thing_makes_no_difference(cell: float | None) -> None:
     here, there = image_with(a_thing(), 0, 0), image_with(a_thing(), 41, 30)
-    torch.testing.assert_close(head()(here), head()(there), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(head(cell)(here), head(cell)(there), rtol=1e-12, atol=1e-12)
+
+
+def test_at_one_scale_a_thing_keeps_its_size() -> None:
+    """32 x 24 px in cells of 4 px are 8 x 6 cells in the middle, and half as large a thing 4 x 3."""
+    thing = torch.ones(2, 24, 32, dtype=torch.float64)
+    for scale, cells in ((1, 6 * 8), (2, 3 * 4)):
+        picture = head(4.0).picture(image_with(thing[:, ::scale, ::scale], 7, 5))[0, 0]
+        assert (picture >= 0.5 * picture.max()).sum() == cells
+        torch.testing.assert_close(picture, picture.flip(0, 1))
 
 
 def test_a_picture_shows_all_of_a_thing_stretched_to_its_size() -> None:
@@ -72,9 +82,10 @@ def test_training_sees_other_rectangles_each_time_and_gaps_in_some() -> None:
 
 @pytest.mark.parametrize("name", ["histogram", "graph_histogram"])
 @pytest.mark.parametrize("count", [0, 1, 400])
-def test_live_answers_are_the_networks_own(name: str, count: int) -> None:
+@pytest.mark.parametrize("cell", [None, 2])
+def test_live_answers_are_the_networks_own(name: str, count: int, cell: int | None) -> None:
     rng = np.random.default_rng(count)
-    module = network(name, dataset="ncars", crop=[16, 12], least_ages=[10_000])
+    module = network(name, dataset="ncars", crop=[16, 12], crop_cell=cell, least_ages=[10_000])
     module = randomize(module.double(), 1)
     t = np.sort(rng.integers(0, 60_000, count))
     events = make_events(t, rng.integers(10, 50, count), rng.integers(5, 40, count), rng.integers(0, 2, count))
@@ -94,6 +105,8 @@ def test_live_answers_are_the_networks_own(name: str, count: int) -> None:
         ({"crop": [64]}, "crop must be columns and rows"),
         ({"crop": [64, 4]}, "at least 8 of each"),
         ({"crop": [64, 48], "widths": [8, 16]}, "three numbers"),
+        ({"crop": [64, 48], "crop_cell": 0}, "crop_cell must be a positive number"),
+        ({"crop_cell": 2}, "crop_cell is for a recogniser with crop"),
         ({"crop": [64, 48], "task": "detection", "dataset": "simulated"}, "crop is for recognition"),
     ],
 )
