@@ -121,7 +121,7 @@ def test_of_two_cameras_one_is_learned_from(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(MissingFilesError, match=rf"aegnn preprocess --dataset rosbag .* --topic {topic}"):
             open_graphs(dataset, GraphConfig(window=50_000), "detection")
     assert len(set(files)) == 2
-    with pytest.raises(ValueError, match="setting topic is for the data set rosbag, found /a with gen1"):
+    with pytest.raises(ValueError, match="setting topic is for the data set rosbag, found '/a' with gen1"):
         TrainSettings(**(settings | {"dataset": "gen1"}), topic="/a")
     with pytest.raises(ValueError, match="an event topic is for bags, found '/a' with the data set gen1"):
         open_dataset("gen1", "test", task="detection", topic="/a")
