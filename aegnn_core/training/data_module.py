@@ -62,7 +62,7 @@ class TrainingData(lightning.LightningDataModule):
             torch.manual_seed(self._seed)
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of graphs with what is true, or of the grids of features that a head learns from."""
+        """Batches of graphs with their labels, or of the grids of features that a head is trained on."""
         if self._settings.recordings is not None:
             return self._feature_loader(self._settings.recordings)
         samples: Dataset[Data]

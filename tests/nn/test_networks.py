@@ -12,7 +12,7 @@ from torch_geometric.loader import DataLoader
 from aegnn_core.events import make_events
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.nn import DATASETS, network
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 
 def random_graph(seed: int, sensor: tuple[int, int], count: int = 300, window: int | None = None) -> Data:
