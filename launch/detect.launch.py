@@ -21,7 +21,7 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from aegnn_ros.share import large_packet_profile, share_file
+from aegnn_ros.installed_files import large_packet_profile, share_file
 
 ARGUMENTS = {
     "events": ("/event_camera/events", "topic of the camera's event packets"),

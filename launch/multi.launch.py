@@ -13,7 +13,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from aegnn_ros.share import large_packet_profile, share_file
+from aegnn_ros.installed_files import large_packet_profile, share_file
 
 ARGUMENTS = {
     "names": ("left right", "of the nodes, one per camera"),

@@ -3,8 +3,8 @@
 
 In a directed graph a node's features are final once computed, because its neighbours are all older. New nodes can
 therefore be computed in one batch per layer, whatever their number, and nothing older is touched. What lies behind the
-first pooling works on few voxels; it is computed from the live nodes when somebody asks. Neighbours are searched on the
-CPU; everything else runs where the model is, a GPU included.
+first pooling works on few voxels; it is computed from the live nodes when an output is requested. Neighbours are
+searched on the CPU; everything else runs where the model is, a GPU included.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, NoRoomError, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.asynchronous.saved_state import check_features
-from aegnn_core.asynchronous.sharing import Settings, shared_copy
+from aegnn_core.asynchronous.shared_copy import Settings, shared_copy
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
@@ -86,7 +86,7 @@ class PacketEngine:
     """State of a :class:`GraphNetwork` on a directed graph: nodes in rings, and the features of every layer."""
 
     def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
-        # A copy, which stays in evaluation mode whatever becomes of the model's.
+        # A copy, which stays in evaluation mode even if the model does not.
         self._model, self._graph = shared_copy(model), graph
         self._settings = Settings(model, self._model)
         parameter = next(model.parameters())

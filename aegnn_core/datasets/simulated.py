@@ -74,8 +74,7 @@ class SimulatedSamples(IterableDataset[Data]):
         return self._moments(number, workers, rng) if self.task == "detection" else self._recordings(number, workers)
 
     def _seeds(self, number: int, workers: int) -> Iterator[int]:
-        """Of the scenes of one of the ``workers``, apart from all other random numbers: the scenes are then the same,
-        whatever is made of them."""
+        """Random numbers for the scenes of one of the ``workers``, so that the scenes do not depend on their use."""
         rng = np.random.default_rng([self.seed, number, 0])
         if self.scenes is None:
             return (int(rng.integers(HELD_OUT_SEED)) for _ in count())
@@ -114,7 +113,7 @@ def scene_moments(
 
 
 def mixed(samples: Iterator[EventSample], size: int, rng: np.random.Generator) -> Iterator[EventSample]:
-    """The samples in another order: each takes a random place among ``size``, whose sample comes out."""
+    """The samples in another order: each replaces a random one of ``size`` waiting samples, which is yielded."""
     waiting: list[EventSample] = []
     for sample in samples:
         if len(waiting) < size:

@@ -245,7 +245,7 @@ def _columns(events: np.ndarray) -> list[np.ndarray]:
 
 
 def most_live(t: np.ndarray, graph: GraphConfig, before: int) -> int:
-    """The most nodes live at once while events at ``t`` [µs, ``[N]``, ascending] come to ``before`` live ones."""
+    """The most nodes that are live at once while events at ``t`` [µs, ``[N]``, ascending] join ``before`` live ones."""
     count = len(t) + before
     if graph.window is not None and len(t):
         since = t - t[0]

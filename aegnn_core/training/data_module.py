@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from aegnn_core.asynchronous.cuda.graphs import EdgeFinder
+from aegnn_core.asynchronous.cuda.edge_finder import EdgeFinder
 from aegnn_core.datasets import EventDataset, MissingFilesError, open_dataset
 from aegnn_core.datasets.ncars_scenes import NCarsScenes
 from aegnn_core.datasets.samples import EventSamples, GraphMaker, labelled_graph, labelled_nodes
@@ -64,7 +64,7 @@ class TrainingData(lightning.LightningDataModule):
             torch.manual_seed(self._seed)
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of graphs with what is true, or of the grids of features that a head learns from."""
+        """Batches of graphs with their labels, or of the grids of features that a head is trained on."""
         if self._settings.recordings is not None:
             return self._feature_loader(self._settings.recordings)
         samples: Dataset[Data]

@@ -21,7 +21,7 @@ __all__ = ["ChangedRecordings", "ChangedStoredGraphs", "CountedSamples", "Record
 
 
 class RecordedSamples(Dataset[Data]):
-    """Graphs of samples with what is true, read, changed and built when they are asked for.
+    """Graphs of samples with their labels, read, changed and built when they are accessed.
 
     Torch's random numbers, which the loader seeds, choose the changes.
 

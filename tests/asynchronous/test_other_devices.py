@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from aegnn_core import GraphConfig, make_model_asynchronous
-from aegnn_core.asynchronous.incremental import engine as incremental
+from aegnn_core.asynchronous.incremental import incremental_engine
 from tests.asynchronous.foreign import assert_same, crowd, randomized, reference
 from tests.asynchronous.pretended_device import DEVICE, PretendedDevice
 from tests.asynchronous.test_contract import make_network
@@ -28,7 +28,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.filterwarnings("ignore:.*runs on the whole graph")  # such as poolings, which are compiled for the CPU
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_are_where_the_model_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incremental, "_DEVICES", ("cpu", DEVICE.type))
+    monkeypatch.setattr(incremental_engine, "_DEVICES", ("cpu", DEVICE.type))
     module, events = randomized(MODELS[name]()), crowd(24)
     graph = GraphConfig(max_neighbors=5, directed=name == "graph_grid", window=40_000)
     with PretendedDevice():

@@ -16,7 +16,7 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchronous, network
-from aegnn_core.asynchronous.cuda.graphs import EdgeFinder
+from aegnn_core.asynchronous.cuda.edge_finder import EdgeFinder
 from aegnn_core.cli import main
 from aegnn_core.datasets import MissingFilesError, open_dataset
 from aegnn_core.datasets.samples import EventSamples

@@ -320,7 +320,7 @@ class EventStore:
         return out.to(self.device)
 
     def _reserve(self, count: int) -> None:
-        """Make room for that many more nodes. Moving is paid for by the nodes that came since the last move."""
+        """Make room for that many more nodes; the cost of moving is amortised over the nodes since the last move."""
         needed = self.size + count - self.held
         if self.size + count - self.base <= self.capacity:
             return
@@ -353,8 +353,8 @@ class EventStore:
     def restore(self, events: np.ndarray, origin: int) -> None:
         """Insert the nodes that another store held; this one is empty. Positions count time from ``origin`` [µs].
 
-        Nodes before those held are not there to be neighbours; being older than all others they would only have come
-        last among anyone's most recent neighbours, so that all edges between nodes held come out as they were.
+        Older nodes are missing as neighbours; since neighbours are taken most recent first, all edges between the nodes
+        held are the same as before.
         """
         if len(events):
             self.origin = origin

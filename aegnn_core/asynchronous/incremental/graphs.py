@@ -296,7 +296,7 @@ class EventGraph(Graph):
         return self._store.size - self._last
 
     def retire(self, first: int) -> None:
-        """Nobody asks for nodes before number ``first`` any more; that is no change."""
+        """Nodes before number ``first`` will not be needed any more; that is not a change."""
         self._first = max(self._first, first)
 
     def unchanged(self, first: int) -> bool:
@@ -354,7 +354,7 @@ class EventGraph(Graph):
         nodes = self.nodes
         if nodes.added is nodes.all:
             return nodes.all
-        # An edge that is new or gone has an end that is: where that is the source, it is among the added nodes.
+        # Every edge that is new or gone has an end that is too; where that is its source, it is among the added nodes.
         added = nodes.added.numpy()
         parts = [added, self.in_edges(added)[0]]
         if self._forgets and len(nodes.removed) and not self._store.graph.directed:

@@ -27,7 +27,7 @@ _SUM, _MAX, _MIN = 0, 1, 2
 
 @dataclass
 class Later:
-    """A result that is computed if somebody asks for it."""
+    """A result that is computed when it is needed."""
 
     compute: Callable[[], Tensor]
 

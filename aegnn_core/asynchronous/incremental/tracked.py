@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tensors that a model's forward sees during an update, and what becomes of the functions called on them."""
+"""The tensors that a model's forward sees during an update, and how functions called on them are run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from aegnn_core.asynchronous.chance import check_dropout
 from aegnn_core.asynchronous.costs import CostMeter
-from aegnn_core.asynchronous.flops import basis_flops, function_name, operation_flops, spline_flops
+from aegnn_core.asynchronous.dropout_check import check_dropout
 from aegnn_core.asynchronous.incremental import reductions
 from aegnn_core.asynchronous.incremental.graphs import RowEdges
 from aegnn_core.asynchronous.incremental.local_operations import (
@@ -46,6 +45,7 @@ from aegnn_core.asynchronous.incremental.values import (
     WholeValue,
 )
 from aegnn_core.asynchronous.layer_names import LayerNames
+from aegnn_core.asynchronous.operation_flops import basis_flops, function_name, operation_flops, spline_flops
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
 
 #: Larger updates go through the layer's own code, which works in slices.

@@ -57,7 +57,7 @@ class OperationState:
         origin: its place in the sequence of operations.
         fresh: nothing was kept, everything has to be computed.
         tail: shape of a result's row.
-        buffer: the result's rows, where somebody asked for rows that had not changed.
+        buffer: the result's rows, where unchanged rows were needed.
         kept: whatever else the operation keeps.
         result: its result, where that is a whole tensor or several.
         reduced: what a reduction over all rows came to.
@@ -118,7 +118,7 @@ class Value:
 
     @property
     def changes(self) -> bool:
-        """Whether anything of it, its rows included, is not as it was at the last update."""
+        """Whether anything of it, its rows included, has changed since the last update."""
         raise NotImplementedError
 
     def refresh(self) -> None:
@@ -260,7 +260,7 @@ class ComputedRows(RowValue):
 
 
 class EdgeValue(Value):
-    """One value per edge, computed for those edges that somebody asks for.
+    """One value per edge, computed for the edges that are needed.
 
     Attributes:
         graph: the edges.
