@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegnn_core.version import __version__
 
-with warnings.catch_warnings(), suppress(ImportError, OSError):  # what is missing is said by whoever needs it
+with warnings.catch_warnings(), suppress(ImportError, OSError):  # the modules that need them say so
     # torch_geometric compiles two classes by it as it is imported, and nobody here can change that.
     warnings.filterwarnings("ignore", r"`torch\.jit\.script` is")
     import torch_geometric.nn  # noqa: F401

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a process of :mod:`multiprocessing` begins that works for another one, so that it also ends with that one."""
+"""How a worker process of :mod:`multiprocessing` starts, so that it ends with the process that it works for."""
 
 from __future__ import annotations
 

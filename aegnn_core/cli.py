@@ -76,7 +76,7 @@ def _add_commands(commands: Any, formatter: Any) -> None:
     add_benchmark_command(commands, formatter)
 
 
-#: The purpose, in requirements/ and as an extra, of packages that not everybody has; runtime.txt has all others.
+#: The extra (and file in requirements/) of each optional package; runtime.txt has all others.
 _PURPOSES = {
     "lightning": "train",
     "tensorboard": "train",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine has of what the package needs, and what to do about the rest.
+"""What the package needs, what of it this machine has, and how to get the rest.
 
 Nothing but the standard library is imported before it is known to be there: this has to work where nothing else does.
 """
@@ -197,7 +197,7 @@ def _devices() -> Iterator[Finding]:
         return
     try:
         import torch
-    except Exception as error:  # libraries that it wants: OSError, ImportError and others
+    except Exception as error:  # missing libraries: OSError, ImportError and others
         remedy = "install a build of torch that fits this machine"
         yield Finding("devices", "torch", "missing", f"does not load: {error}", remedy)
         return

@@ -16,7 +16,7 @@ def add_doctor_command(commands: Any, formatter: Any) -> None:
     """Add the command to the parser's ``commands``."""
     parser = commands.add_parser(
         "doctor",
-        help="say what is installed, what is missing and what to do about it",
+        help="show what is installed, what is missing and what to do about it",
         description="Say which versions, devices, threads, models and parts of ROS 2 are there, what is missing and"
         " what to do about it. The exit status is 1 where something is missing that has to be there.",
         formatter_class=formatter,

@@ -30,7 +30,7 @@ CLASS_COLORS: tuple[Color, ...] = (
     (190, 242, 100),
 )
 
-#: An event that is about to leave the picture still has this share of its colour.
+#: Share of its colour that an event still has just before it leaves the picture.
 _OLDEST_SHARE = 0.25
 
 #: Earlier than any sensor time: a pixel that has had no event yet.
@@ -138,7 +138,7 @@ def draw_moment(
     scale: int = 1,
     font_size: int = 15,
 ) -> np.ndarray:
-    """Draw one moment of a recording: its events, thin white boxes of what is true, and coloured ones with captions.
+    """Draw one moment of a recording: its events, true boxes thin and white, and coloured ones with captions.
 
     Args:
         image: of the events, uint8 RGB array ``[H, W, 3]``.
@@ -181,7 +181,7 @@ def _scaled(boxes: np.ndarray, scale: int) -> np.ndarray:
 
 @lru_cache(maxsize=1024)
 def _tag(caption: str, color: Color, font_size: int) -> Image.Image:
-    """A filled tag with dark text. A stream of detections has the same few again and again."""
+    """A filled tag with dark text; cached, because a stream of detections repeats the same few."""
     font = ImageFont.load_default(font_size)
     ascent, descent = font.getmetrics()  # type: ignore[union-attr]  # a FreeType font, because a size was given
     tag = Image.new("RGB", (math.ceil(font.getlength(caption)) + 4, ascent + descent), color)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled functions, and when those that are kept on disk are made anew.
+"""Compiled functions, and when those that are cached on disk are compiled again.
 
-Numba keeps a compiled function until the file in which it stands changes. What it calls from other files is compiled
-into it, and would go on living in there. So every function that the package compiles is a :func:`kernel`: they are all
-made anew when any file with a kernel changes, or the version of the package or of Numba. Numba itself sees to it that
-code made for one processor does not run on another.
+Numba caches a compiled function until its file changes. What it calls from other files is compiled into it, and would
+stay in the cache when those files change. So every function that the package compiles is a :func:`kernel`: they are all
+compiled again when any file with a kernel changes, or the version of the package or of Numba. Numba itself sees to it
+that code made for one processor does not run on another.
 
 Several processes may compile at once, and may be killed while they do: what they leave on disk is code that says what
 it is of, so that it is never taken for other code.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console commands, which say in a sentence what is missing where ROS or another package is."""
+"""The console commands; if ROS or another package is missing, they say so in a sentence."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ __all__ = ["aegnn_demo", "evaluate_bag", "event_detector", "play_events"]
 
 
 def aegnn_demo() -> Any:
-    """See :mod:`aegnn_ros.demo`."""
-    return _run("aegnn_demo", "aegnn_ros.demo")
+    """See :mod:`aegnn_ros.playback.demo`."""
+    return _run("aegnn_demo", "aegnn_ros.playback.demo")
 
 
 def evaluate_bag() -> Any:
-    """See :mod:`aegnn_ros.bag_evaluation`."""
-    return _run("evaluate_bag", "aegnn_ros.bag_evaluation")
+    """See :mod:`aegnn_ros.playback.bag_evaluation`."""
+    return _run("evaluate_bag", "aegnn_ros.playback.bag_evaluation")
 
 
 def event_detector() -> Any:
-    """See :mod:`aegnn_ros.event_detector`."""
-    return _run("event_detector", "aegnn_ros.event_detector")
+    """See :mod:`aegnn_ros.detector.event_detector`."""
+    return _run("event_detector", "aegnn_ros.detector.event_detector")
 
 
 def play_events() -> Any:
-    """See :mod:`aegnn_ros.bag_player`."""
-    return _run("play_events", "aegnn_ros.bag_player")
+    """See :mod:`aegnn_ros.playback.bag_player`."""
+    return _run("play_events", "aegnn_ros.playback.bag_player")
 
 
 def _run(command: str, module: str) -> Any:

@@ -17,7 +17,7 @@ from vision_msgs.msg import Classification, Detection2DArray, LabelInfo, ObjectH
 from visualization_msgs.msg import Marker
 
 from aegnn_core.drawing import class_color
-from aegnn_core.events.rosbag import EventPacket as RecordedPacket
+from aegnn_core.events.rosbag import RecordedPacket
 from aegnn_core.nn.detection import DETECTION_DTYPE
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
 #: Of markers [m]; the image plane is one metre wide.
 TEXT_HEIGHT = 0.04
 _JPEG_QUALITY = 85
-#: The last time that a message can state [ns]: seconds have 32 bits with a sign, and more would be a time before 1970.
+#: The last time that a message can state [ns]: seconds have 32 bits with a sign.
 _LAST_STAMP = 2**31 * 1_000_000_000 - 1
 
 
@@ -48,7 +48,7 @@ def nanoseconds(stamp: Time) -> int:
 
 
 def time_message(nanoseconds: int) -> Time:
-    """The stamp of a time since the epoch [ns], not negative; ROS's seconds end in January 2038, and so do these."""
+    """The stamp of a time since the epoch [ns], not negative; later times become ROS's last one, in January 2038."""
     sec, nanosec = divmod(min(nanoseconds, _LAST_STAMP), 1_000_000_000)
     return Time(sec=sec, nanosec=nanosec)
 
@@ -69,7 +69,7 @@ def packet_message(packet: RecordedPacket, stamp: int) -> EventPacket:
 
 
 def detections_of(message: Detection2DArray) -> np.ndarray:
-    """The boxes of a message of :class:`~aegnn_ros.box_messages.DetectionMessages` as ``DETECTION_DTYPE [N]``."""
+    """The boxes of a message of the detector as ``DETECTION_DTYPE [N]``."""
     detections = np.zeros(len(message.detections), DETECTION_DTYPE)
     for k, detection in enumerate(message.detections):
         box, best = detection.bbox, detection.results[0].hypothesis

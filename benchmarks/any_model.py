@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from aegnn_core import EventStream, GraphConfig, LiveModel, make_model_asynchronous, network
-from aegnn_core.evaluation.flops import simulated_stream
+from aegnn_core.evaluation.event_flops import simulated_stream
 from aegnn_core.events import make_events
 
 SENSOR = (120, 100)

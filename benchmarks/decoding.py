@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from aegnn_core.events import (
-    EventPacket,
     EventStream,
     Evt3EncoderState,
+    RecordedPacket,
     encode_evt3,
     event_packets,
     make_decoder,
@@ -62,7 +62,7 @@ def moving_edges(count: int, seed: int = 0) -> EventStream:
     return EventStream(make_events(t[run], x, y[run], edge[run] % 2)[:count], 640, 480)
 
 
-def recode(packets: Sequence[EventPacket], encoding: str) -> list[EventPacket]:
+def recode(packets: Sequence[RecordedPacket], encoding: str) -> list[RecordedPacket]:
     """The same events in the encodings that are one record per event."""
     decoder = make_decoder(packets[0].encoding, packets[0].width, packets[0].height)
     recoded = []
@@ -75,7 +75,7 @@ def recode(packets: Sequence[EventPacket], encoding: str) -> list[EventPacket]:
         else:
             words = p << np.uint64(63) | y << np.uint64(48) | x << np.uint64(32) | (t - t[0]) * np.uint64(1000)
         fields = packet.__dict__ | {"events": words.view(np.uint8).ravel(), "encoding": encoding}
-        recoded.append(EventPacket(**fields))
+        recoded.append(RecordedPacket(**fields))
     return recoded
 
 
@@ -90,7 +90,7 @@ def seconds(work: Callable[[], object]) -> float:
     return min(times)
 
 
-def measure(source: str, packets: Sequence[EventPacket], stream: EventStream | None = None) -> Result:
+def measure(source: str, packets: Sequence[RecordedPacket], stream: EventStream | None = None) -> Result:
     """Decode the packets in a row with one decoder; encode ``stream`` as well where it is given."""
     first = packets[0]
     decoder = make_decoder(first.encoding, first.width, first.height)

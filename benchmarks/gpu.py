@@ -31,6 +31,7 @@ from aegnn_core.asynchronous import ENGINES, LiveModel
 from aegnn_core.asynchronous.cuda import CudaEngine
 from aegnn_core.asynchronous.cuda.self_check import disagreement
 from aegnn_core.events import make_events
+from aegnn_core.nn import spline_triton
 from aegnn_core.nn.checkpoint import load_model
 from aegnn_core.nn.networks import GraphNetwork
 
@@ -159,7 +160,7 @@ def measure_network(
 
 
 def measure_training(device: str, threads: int, events: int, seconds: float) -> Training:
-    """Train `graph_res` on recordings of N-MNIST's size."""
+    """Train `graph_res` on recordings of N-MNIST's size; a step is without the search for edges."""
     torch.set_num_threads(threads)
     graph = GraphConfig(max_neighbors=16, time_scale=3e-5)
     batch = Batch.from_data_list([build_graph(stream((34, 34), events), graph) for _ in range(GRAPHS_AT_ONCE)])
@@ -178,6 +179,15 @@ def measure_training(device: str, threads: int, events: int, seconds: float) -> 
     while perf_counter() - begin < seconds:
         times.append(timed(step, device))
     return Training(device, threads, GRAPHS_AT_ONCE, 1 / float(np.median(times[1:])))
+
+
+def training_check(device: str, dry: bool) -> str | None:
+    """How the kernels of training differ from torch, for the layers of `graph_res`, or None."""
+    for inputs, outputs in ((1, 8),) if dry else ((1, 8), (8, 16), (16, 16), (16, 32), (32, 32)):
+        layer = torch.float32, (2, 2, 2), inputs, outputs
+        if found := spline_triton.disagreement(torch.device(device), *layer, nodes=10 if dry else 100):
+            return f"{inputs} → {outputs}: {found}"
+    return None
 
 
 def kernel_times(model: GraphNetwork, graph: GraphConfig, packet: int) -> dict[str, float]:
@@ -250,6 +260,7 @@ def main() -> None:
         facts["self_check"][name] = disagreement(CudaEngine, deepcopy(model).to(device), graph, 40 if dry else 2_000)
         results += measure_network(name, model, graph, device, packets, seconds)
         write()
+    facts["self_check"]["training"] = training_check(device, dry)
     for where, threads in ((device, 1), ("cpu", os.cpu_count() or 1)):
         training.append(measure_training(where, threads, 40 if dry else 4_200, 2 * seconds))
     write()

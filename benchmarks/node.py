@@ -17,9 +17,9 @@ from rich.table import Table
 from aegnn_core.events.array import make_events
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.evt3_encoder import encode_evt3
-from aegnn_core.events.rosbag import EventPacket
-from aegnn_ros.answers import answers_of, packet_latencies_ms
-from aegnn_ros.bag_run import BagRun, BagRunner, isolate_ros
+from aegnn_core.events.rosbag import RecordedPacket
+from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
+from aegnn_ros.playback.timed_answers import answers_of, packet_latencies_ms
 
 RATES_HZ = (100_000, 500_000, 1_000_000, 5_000_000)
 WIDTH, HEIGHT = 640, 480
@@ -57,7 +57,7 @@ class EndlessEvents:
         ]
         self._first_us = [int(part["t"][0]) for part in np.split(events, ends)[:-1] if len(part)]
 
-    def packets(self, seconds: float) -> Iterator[EventPacket]:
+    def packets(self, seconds: float) -> Iterator[RecordedPacket]:
         """Packets for so long; the time in them goes on from round to round."""
         steps = PACKET_US * PACKETS // 4096
         for seq in range(round(seconds * 1e6 / PACKET_US)):
@@ -66,7 +66,7 @@ class EndlessEvents:
             high = words >> 12 == 8
             words[high] = 8 << 12 | (words[high] + (turn * steps & 0xFFF) & 0xFFF)
             begin = (turn * PACKETS + k) * PACKET_US
-            yield EventPacket(
+            yield RecordedPacket(
                 events=words.view(np.uint8),
                 encoding="evt3",
                 width=WIDTH,

@@ -15,7 +15,7 @@ project_copyright = "aegnn_ros developers"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["conf.py", "draw_topics.py"]
+exclude_patterns = ["conf.py", "draw_topics.py", "node_reference.py"]
 html_theme = "alabaster"
 html_theme_options = {"page_width": "1100px"}
 

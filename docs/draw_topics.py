@@ -15,8 +15,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from aegnn_core.drawing import BACKGROUND
 from aegnn_core.events.rosbag import read_event_packets
-from aegnn_ros.bag_run import BagRunner, isolate_ros
 from aegnn_ros.conversions import nanoseconds
+from aegnn_ros.playback.bag_run import BagRunner, isolate_ros
 
 DARK = "#{:02x}{:02x}{:02x}".format(*BACKGROUND)
 

@@ -21,13 +21,13 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from aegnn_ros.share import large_packet_profile, share_file
+from aegnn_ros.installed_files import large_packet_profile, share_file
 
 ARGUMENTS = {
     "events": ("/event_camera/events", "topic of the camera's event packets"),
     "camera_info": ("", "topic of the camera's calibration; empty: ~/camera_info below the node's name"),
     "model": ("", "name of a packaged model or path of a .safetensors file; empty: as in params_file"),
-    "device": ("", "where the network runs: cpu, cuda or cuda:<number>; empty: as in params_file"),
+    "device": ("", "where the network runs: cpu, cuda, cuda:<number> or auto; empty: as in params_file"),
     "model_sensor": ("", "sensor that the network runs on: trained or camera; empty: as in params_file"),
     "downsampling": ("", "of a camera with more pixels: integrate or coordinates; empty: as in params_file"),
     "frame_id": ("", "frame of what is published, and RViz's fixed frame; empty: as in params_file"),

@@ -13,13 +13,13 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from aegnn_ros.share import large_packet_profile, share_file
+from aegnn_ros.installed_files import large_packet_profile, share_file
 
 ARGUMENTS = {
     "names": ("left right", "of the nodes, one per camera"),
     "events": ("", "topics of the event packets, one per node; empty: /<name>/event_camera/events"),
     "model": ("", "of all nodes: a packaged model or a path of a .safetensors file; empty: as in params_file"),
-    "device": ("", "where the networks run: cpu, cuda or cuda:<number>; empty: as in params_file"),
+    "device": ("", "where the networks run: cpu, cuda, cuda:<number> or auto; empty: as in params_file"),
     "params_file": (str(share_file("config/detect.yaml")), "YAML file with the nodes' parameters"),
     "namespace": ("", "of all nodes"),
     "use_sim_time": ("false", "whether ROS time comes from /clock"),

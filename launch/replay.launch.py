@@ -21,7 +21,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from aegnn_ros.share import large_packet_profile
+from aegnn_ros.installed_files import large_packet_profile
 
 ARGUMENTS = {
     "topic": ("", "event topic in the bag; needed where it has several"),

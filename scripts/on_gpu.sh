@@ -29,7 +29,7 @@ fi
 export TRITON_INTERPRET=0
 failed=0
 if "$python" -c 'import pytest, hypothesis, pytest_timeout' 2>/dev/null; then
-    "$python" -m pytest -q -m cuda tests/asynchronous || failed=$?
+    "$python" -m pytest -q -m cuda tests/asynchronous tests/nn || failed=$?
 else
     echo "on_gpu: the tests are left out, pytest, pytest-timeout or hypothesis is missing"
 fi

@@ -17,8 +17,8 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 import torch
 from hypothesis import settings
 
-from aegnn_core.asynchronous.cuda.availability import interpreted
-from aegnn_ros.ros_domain import OTHER_DISCOVERY, claim_ros_domain
+from aegnn_core.triton_support import interpreted
+from aegnn_ros.playback.ros_domain import OTHER_DISCOVERY, claim_ros_domain
 from tests.recordings import REAL, make_recording
 
 torch.set_num_threads(1)  # the tests' tensors are small; threads would only wait for each other

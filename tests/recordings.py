@@ -16,7 +16,7 @@ import pytest
 
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.evt3_encoder import encode_evt3
-from aegnn_core.events.rosbag import EventPacket, event_packets, write_event_bag
+from aegnn_core.events.rosbag import RecordedPacket, event_packets, write_event_bag
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 
 #: Real recordings, beside the repository.
@@ -59,7 +59,7 @@ def make_recording(folder: Path, name: str) -> Path:
     return path
 
 
-def camera_packets(stream: EventStream, encoding: str, packet_us: int = 1_000) -> Iterator[EventPacket]:
+def camera_packets(stream: EventStream, encoding: str, packet_us: int = 1_000) -> Iterator[RecordedPacket]:
     """The stream as the packets of a driver that uses this encoding."""
     packets = event_packets(stream, packet_us)
     if encoding == "evt3":

@@ -162,7 +162,7 @@ def test_a_wheel_can_be_built_from_the_source_distribution(checkout: Path, tmp_p
     wheel = run(sys.executable, "-c", build.format("wheel", str(tmp_path)), cwd=unpacked).split()[-1]
 
     names = set(zipfile.ZipFile(tmp_path / wheel).namelist())
-    assert {"aegnn_core/weights/scenes_detector.safetensors", "aegnn_ros/event_detector.py"} <= names
+    assert {"aegnn_core/weights/scenes_detector.safetensors", "aegnn_ros/detector/event_detector.py"} <= names
     assert any(name.endswith("share/aegnn_ros/launch/detect.launch.py") for name in names)
 
 

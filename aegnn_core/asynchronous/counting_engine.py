@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine for networks that only count events: no graph, no features, integers that come, grow older and leave."""
+"""The engine for networks that only count events: no graph and no features, only counts that change as events age."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from aegnn_core.nn.pooling import cells_of
 __all__ = ["CountingEngine"]
 
 _SMALLEST_CAPACITY = 1 << 12
-#: Larger packets are written down in parts, so that memory depends on what is live and not on the packet.
+#: Larger packets are stored in parts, so that memory depends on what is live and not on the packet.
 _EVENTS_AT_ONCE = 1 << 16
 _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class CountingEngine:
-    """State of a :class:`GraphNetwork` without layers on events: when and where they were, and the counts.
+    """State of a :class:`GraphNetwork` without layers on events: their times and places, and the counts.
 
-    An event is written down when it comes. Counts are brought up to date when an output is asked for; every event is
-    then added and taken away once per part of the past. Where nothing leaves, those in the last part need no memory.
+    An event is stored when it arrives. Counts are brought up to date when an output is requested; every event is then
+    added and taken away once per part of the past. Where nothing leaves, those in the last part need no memory.
     """
 
     def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
@@ -60,7 +60,7 @@ class CountingEngine:
         self._costs = CostMeter()
         self._take_weights()
         self.reset()
-        # Compile, or load what was compiled before, now: no event shall wait for it.
+        # Compile, or load what was compiled before, now, so that no event has to wait for it.
         self.update(np.zeros(1, EVENT_DTYPE))
         self.output(0)
         self.reset()
@@ -96,7 +96,7 @@ class CountingEngine:
         self._held_for = (0, 0)
 
     def update(self, events: np.ndarray) -> None:
-        """Write the events down."""
+        """Store the events."""
         started = perf_counter()
         self._costs.begin_update()
         if self._size + len(events) - self._oldest > len(self._ring_t):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine that is right for every model: keep the events, run the model on their graph when asked."""
+"""The engine that works for every model: keep the events, run the model on their graph when asked."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.calling import call_on_graph
 from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import writes_weights
 from aegnn_core.asynchronous.metering import Metering
+from aegnn_core.asynchronous.model_call import call_on_graph
 from aegnn_core.asynchronous.saved_state import check_features
-from aegnn_core.asynchronous.sharing import Settings
+from aegnn_core.asynchronous.shared_copy import Settings
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.graph import GraphConfig, build_graph

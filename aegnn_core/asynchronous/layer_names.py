@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch_geometric.nn.conv import MessagePassing
 
-from aegnn_core.asynchronous.flops import function_name
+from aegnn_core.asynchronous.operation_flops import function_name
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling
 from aegnn_core.nn.spline import SplineConv
 

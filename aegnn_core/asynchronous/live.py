@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.conv import MessagePassing
 
-from aegnn_core.asynchronous.calling import eager
 from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.costs import Costs
 from aegnn_core.asynchronous.counting_engine import CountingEngine
@@ -21,6 +20,7 @@ from aegnn_core.asynchronous.cuda import CudaEngine, interpreted
 from aegnn_core.asynchronous.dense_engine import DenseEngine
 from aegnn_core.asynchronous.failures import UNFINISHED, NoRoomError
 from aegnn_core.asynchronous.incremental import IncrementalEngine
+from aegnn_core.asynchronous.model_call import eager
 from aegnn_core.asynchronous.packet_engine import PacketEngine
 from aegnn_core.asynchronous.saved_state import (
     check_number,
@@ -29,7 +29,7 @@ from aegnn_core.asynchronous.saved_state import (
     events_of,
     parts_of,
 )
-from aegnn_core.asynchronous.sharing import Layers
+from aegnn_core.asynchronous.shared_copy import Layers
 from aegnn_core.asynchronous.threads import chosen_threads
 from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
 from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long

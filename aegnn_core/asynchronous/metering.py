@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from aegnn_core.asynchronous.chance import check_dropout
 from aegnn_core.asynchronous.costs import CostMeter
-from aegnn_core.asynchronous.flops import basis_flops, operation_flops, spline_flops
+from aegnn_core.asynchronous.dropout_check import check_dropout
 from aegnn_core.asynchronous.layer_names import LayerNames
-from aegnn_core.asynchronous.sharing import shared_copy
+from aegnn_core.asynchronous.operation_flops import basis_flops, operation_flops, spline_flops
+from aegnn_core.asynchronous.shared_copy import shared_copy
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
 

@@ -3,8 +3,8 @@
 
 In a directed graph a node's features are final once computed, because its neighbours are all older. New nodes can
 therefore be computed in one batch per layer, whatever their number, and nothing older is touched. What lies behind the
-first pooling works on few voxels; it is computed from the live nodes when somebody asks. Neighbours are searched on the
-CPU; everything else runs where the model is, a GPU included.
+first pooling works on few voxels; it is computed from the live nodes when an output is requested. Neighbours are
+searched on the CPU; everything else runs where the model is, a GPU included.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, NoRoomError, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.asynchronous.saved_state import check_features
-from aegnn_core.asynchronous.sharing import Settings, shared_copy
+from aegnn_core.asynchronous.shared_copy import Settings, shared_copy
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
@@ -30,6 +30,7 @@ from aegnn_core.graph.build import edge_attributes, most_live
 from aegnn_core.machine_code import kernel
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.spline import EdgeSplines
+from aegnn_core.nn.spline_triton import OrderedEdges
 
 __all__ = ["PacketEngine"]
 
@@ -85,7 +86,7 @@ class PacketEngine:
     """State of a :class:`GraphNetwork` on a directed graph: nodes in rings, and the features of every layer."""
 
     def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
-        # A copy, which stays in evaluation mode whatever becomes of the model's.
+        # A copy, which stays in evaluation mode even if the model does not.
         self._model, self._graph = shared_copy(model), graph
         self._settings = Settings(model, self._model)
         parameter = next(model.parameters())
@@ -187,7 +188,7 @@ class PacketEngine:
             torch.from_numpy(edge_attr[:, : self._model.dim]).to(self._device, self._dtype),
             count,
         )
-        self._spent("splines", 3 * edges.basis.numel(), begin)
+        self._spent("splines", 3 * size * 2**self._model.dim, begin)
         self._run_layers(torch.from_numpy(slots).to(self._device), own, edges)
 
     def _insert(self, events: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -210,11 +211,11 @@ class PacketEngine:
         self._costs.add(layer, flops, now - begin)
         return now
 
-    def _run_layers(self, slots: Tensor, own: Tensor, edges: EdgeSplines) -> None:
+    def _run_layers(self, slots: Tensor, own: Tensor, edges: EdgeSplines | OrderedEdges) -> None:
         """Take the new nodes, ``own [N, 1]`` their input, through all layers, and keep what each layer reads."""
         self._features[0][slots] = own
         skips: list[Tensor] = []
-        per_edge = edges.basis.shape[1]
+        per_edge = 2**self._model.dim
         for n, (block, residual) in enumerate(self._layers):
             begin = perf_counter()
             if residual == "begin":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Live states as they are saved: plain tensors and numbers, each of which is checked before anything is made of it.
+"""Saved states of live models: plain tensors and numbers, each of which is checked before it is used.
 
-What a state holds are events and features. Everything that points from one place to another, such as chains of nodes,
-is made anew from these, so that no number of a state can lead anywhere.
+What a state holds are events and features. Everything that refers to other places, such as chains of nodes, is rebuilt
+from these, so that no number in a state can be a bad reference.
 """
 
 from __future__ import annotations

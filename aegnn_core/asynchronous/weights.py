@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a model's weights are what they were: by torch's own count of changes, and by content."""
+"""Whether a model's weights have changed: by torch's own count of changes, and by content."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["WeightsVersion", "architecture_digest", "content_of", "weights_diges
 
 
 class WeightsVersion:
-    """Sees cheaply that parameters or buffers of a model were written to, replaced or moved since the last look.
+    """Notices cheaply that parameters or buffers of a model were written to, replaced or moved since the last check.
 
-    Where they lie in memory one after the other, on the CPU, their content is read, so that it does not matter who
-    wrote, and how. Of others torch's count of changes tells, which leaves out what is written through ``.data``.
+    The content of contiguous tensors on the CPU is read, so that it does not matter how they were written. For others
+    torch's count of changes is used, which misses what is written through ``.data``.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -71,7 +71,7 @@ def _content(table):
         words = array_at(table, row, np.uint64)
         n = np.uintp(0)
         while n + np.uintp(3) < np.uintp(len(words)):
-            # Four at once, because each multiplication waits for the one before.
+            # Four chains at once, because each multiplication waits for the one before.
             a = (a ^ words[n]) * prime
             b = (b ^ words[n + np.uintp(1)]) * prime
             c = (c ^ words[n + np.uintp(2)]) * prime
@@ -89,7 +89,7 @@ def _content(table):
 
 
 def architecture_digest(model: nn.Module) -> str:
-    """A hash of the model's classes, settings as far as they print, and names and shapes of its weights."""
+    """A hash of the model's classes, its printable settings, and the names and shapes of its weights."""
     digest = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__}\n{model!r}".encode())
     for name, value in model.state_dict().items():
         kind = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
@@ -106,7 +106,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def _others(state: Any) -> Iterator[list[Tensor]]:
-    """The tensors in what modules keep besides tensors, such as the weights of quantised layers."""
+    """Tensors inside other objects that modules keep, such as the weights of quantised layers."""
     for value in state:
         if isinstance(value, tuple):
             yield [part for part in value if isinstance(part, Tensor)]

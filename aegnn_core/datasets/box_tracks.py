@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detections of an image detector as labels, also between its images: along tracks, and what is unclear left out.
 
-A label says where *all* objects are. So a time has none as soon as one object about then is unclear: when its score is
-between those of a certain box and of none, when it is seen once only, when it could be either of two objects of the
-next image, or when it comes or goes between two images.
+A label says where *all* objects are. So a time gets no label if any object is unclear then: its score is between that
+of a certain box and that of none, it is seen in one image only, it matches two objects of the next image, or it appears
+or disappears between two images.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class TrackRules:
 
 @dataclass(frozen=True)
 class Labelling:
-    """The labels, and what has become of the images and of the times between them.
+    """The labels, and how many images and intervals between them were usable.
 
     Attributes:
         labels: by time.
@@ -78,7 +78,7 @@ class Labelling:
 def map_boxes(
     boxes: Sequence[DetectedBox], homography: np.ndarray, sensor: tuple[int, int], least_visible: float = 0.25
 ) -> list[DetectedBox]:
-    """Boxes of another camera as the event camera sees them: around the four corners, cut at the sensor's edges.
+    """Boxes of another camera in the event camera's pixels: around the four corners, clipped to the sensor.
 
     Args:
         boxes: in the other camera's pixels.

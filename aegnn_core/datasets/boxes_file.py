@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aegnn_core.datasets.recording import BOX_DTYPE
+from aegnn_core.datasets.dataset_format import BOX_DTYPE
 from aegnn_core.events.array import EventFormatError
 
 __all__ = ["boxes_file_of", "read_boxes_file", "write_boxes_file"]
@@ -31,7 +31,7 @@ def boxes_file_of(events: Path) -> Path:
 
 
 def read_boxes_file(path: Path, labels: Sequence[str] | None = None) -> np.ndarray:
-    """The boxes of a file as an array ``[M]`` of :data:`aegnn_core.datasets.recording.BOX_DTYPE`, by time.
+    """The boxes of a file as an array ``[M]`` of :data:`aegnn_core.datasets.dataset_format.BOX_DTYPE`, by time.
 
     Args:
         path: the file.
@@ -60,7 +60,7 @@ def read_boxes_file(path: Path, labels: Sequence[str] | None = None) -> np.ndarr
 
 
 def write_boxes_file(path: Path, boxes: np.ndarray) -> None:
-    """Write boxes ``[M]`` with the fields of :data:`aegnn_core.datasets.recording.BOX_DTYPE`, and times from 0 on.
+    """Write boxes ``[M]`` with the fields of :data:`aegnn_core.datasets.dataset_format.BOX_DTYPE`, and times from 0 on.
 
     Raises:
         FileExistsError: something is there already.

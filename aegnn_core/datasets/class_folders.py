@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from aegnn_core.datasets.recording import MissingFilesError, Recording
+from aegnn_core.datasets.dataset_format import MissingFilesError, Recording
 
 __all__ = ["find_in_class_folders"]
 

@@ -13,13 +13,13 @@ __all__ = ["LOCAL_CLUSTER", "open_cluster"]
 #: The name of a cluster that is started on this machine.
 LOCAL_CLUSTER = "local"
 
-#: For processes that share a terminal with the one that started them, which alone is to take note of Ctrl-C.
+#: For processes that share a terminal with the one that started them, which alone handles Ctrl-C.
 _LEAVE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 @contextmanager
 def open_cluster(address: str, workers: int) -> Iterator[Executor]:
-    """An executor whose functions run on the workers of a Dask cluster; at the end it drops what has not been done.
+    """An executor on the workers of a Dask cluster; when it is closed it drops tasks that have not started.
 
     Args:
         address: of the scheduler, such as ``tcp://192.168.0.1:8786``; its workers need this package and see the same
@@ -48,6 +48,6 @@ def open_cluster(address: str, workers: int) -> Iterator[Executor]:
         try:
             yield executor
         except KilledWorker as error:
-            raise ChildProcessError(f"workers of the cluster have ended again and again: {error}") from error
+            raise ChildProcessError(f"workers of the cluster keep dying: {error}") from error
         finally:
             executor.shutdown(wait=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from aegnn_core.datasets.boxes_file import read_boxes_file
-from aegnn_core.datasets.recording import DatasetFormat, MissingFilesError, Recording, require_files
+from aegnn_core.datasets.dataset_format import DatasetFormat, MissingFilesError, Recording, require_files
 
 __all__ = ["DSEC_DET", "drives"]
 

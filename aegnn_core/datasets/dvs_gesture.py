@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from aegnn_core.datasets.recording import DatasetFormat, MissingFilesError, Recording, require_files
+from aegnn_core.datasets.dataset_format import DatasetFormat, MissingFilesError, Recording, require_files
 from aegnn_core.events.array import EventFormatError
 
 __all__ = ["DVS_GESTURE"]

@@ -13,14 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aegnn_core.datasets.dsec_det import DSEC_DET
-from aegnn_core.datasets.dvs_gesture import DVS_GESTURE
-from aegnn_core.datasets.gen1 import GEN1
-from aegnn_core.datasets.ncaltech101 import NCALTECH101
-from aegnn_core.datasets.ncars import NCARS
-from aegnn_core.datasets.nmnist import NMNIST
-from aegnn_core.datasets.one_megapixel import ONE_MEGAPIXEL
-from aegnn_core.datasets.recording import (
+from aegnn_core.datasets.bag_folder import ROSBAG, ROSBAG_SOURCE, rosbag_format
+from aegnn_core.datasets.dataset_format import (
     AT_THE_END,
     SPLITS,
     DatasetFormat,
@@ -28,7 +22,13 @@ from aegnn_core.datasets.recording import (
     MissingFilesError,
     Recording,
 )
-from aegnn_core.datasets.rosbag import ROSBAG, ROSBAG_SOURCE, rosbag_format
+from aegnn_core.datasets.dsec_det import DSEC_DET
+from aegnn_core.datasets.dvs_gesture import DVS_GESTURE
+from aegnn_core.datasets.gen1 import GEN1
+from aegnn_core.datasets.ncaltech101 import NCALTECH101
+from aegnn_core.datasets.ncars import NCARS
+from aegnn_core.datasets.nmnist import NMNIST
+from aegnn_core.datasets.one_megapixel import ONE_MEGAPIXEL
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
 from aegnn_core.events.files import read_events
@@ -199,7 +199,7 @@ def open_dataset(
     root = os.environ.get(DATA_DIR_VARIABLE) if root is None else root
     if not root:
         raise ValueError(f"{DATA_DIR_VARIABLE} is not set, expected the folder that holds the folder {name}")
-    folder = Path(root).absolute() / name  # of which other machines of a cluster know what it means
+    folder = Path(root).absolute() / name  # whose meaning other machines of a cluster know
     try:
         form = rosbag_format(folder, split, topic) if name == ROSBAG else FORMATS[name]
         if task not in form.tasks:

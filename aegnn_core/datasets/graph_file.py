@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Graphs in a file of typed arrays, from which each can be read alone.
 
-It is a safetensors file, and holds what a graph is made of, not what follows from that: the events, and their
-neighbours. In the order of the graphs, and in each in the order of its events, these are
+It is a safetensors file with the events and their neighbours, from which everything else in a graph is computed. In the
+order of the graphs, and in each in the order of its events, these are
 
 - ``event_offsets [G + 1]``: where each graph's events begin, and where the last one's end;
 - ``t [N]`` [µs] since the graph's first event, ``x [N]``, ``y [N]`` [px], and ``p``, eight events a byte and a new byte
@@ -36,10 +36,10 @@ from aegnn_core.graph.build import Neighbors, check_neighbors, find_neighbors, j
 
 __all__ = ["FORMAT_VERSION", "PART_SUFFIX", "GraphFileError", "read_graph", "write_graphs"]
 
-#: Changes whenever a file that was written before would be read as something else, or would get other samples now.
+#: Changes whenever files that were written before would be read differently, or would hold other samples now.
 FORMAT_VERSION = 1
 
-#: Names of files that are being written end in this.
+#: Suffix of files that are still being written.
 PART_SUFFIX = ".part"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording of any format together with what is known to be true in it, wherever that is kept."""
+"""A recording of any format together with its labels, wherever they are kept."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from aegnn_core.datasets.boxes_file import boxes_file_of, read_boxes_file
+from aegnn_core.datasets.dataset_format import AT_THE_END, NAMES_FILE, DatasetFormat, read_names
 from aegnn_core.datasets.event_dataset import FORMATS
-from aegnn_core.datasets.recording import AT_THE_END, NAMES_FILE, DatasetFormat, read_names
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera
@@ -21,7 +21,7 @@ from aegnn_core.events.rosbag import is_bag_recording, read_class_names, read_la
 
 __all__ = ["LabelledRecording", "read_labelled_recording"]
 
-#: Of a data set's recordings no larger share of events lies outside its sensor, if any.
+#: The largest share of events outside the sensor in any recording of a data set.
 _MOST_OUTSIDE = 0.01
 #: So many can be named in a sentence.
 _NAMED_CLASSES = 10
@@ -29,7 +29,7 @@ _NAMED_CLASSES = 10
 
 @dataclass(frozen=True)
 class LabelledRecording:
-    """Events, and what is true at some times.
+    """Events, and labels at some times.
 
     Attributes:
         stream: the events.
@@ -86,7 +86,7 @@ def read_labelled_recording(path: str | Path, topic: str | None = None) -> Label
 
 
 def _is_sensor_of(stream: EventStream, form: DatasetFormat, first: bool) -> bool:
-    """Whether a recording is of a data set's sensor: it says so, or it says nothing and nearly all events are on it.
+    """Whether a recording is of a data set's sensor: it says so, or it does not say and nearly all events are on it.
 
     Among data sets with the same names of files, the ``first`` is the one whose files may say nothing.
     """

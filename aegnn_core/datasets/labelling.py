@@ -18,7 +18,7 @@ from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera
 from aegnn_core.events.label_topics import DetectedBox
 from aegnn_core.events.rosbag import (
-    EventPacket,
+    RecordedPacket,
     event_packets,
     event_topic_type,
     is_bag_recording,
@@ -117,9 +117,9 @@ def label_bag(
 
 
 def _while_events_come(
-    recording: Path, images: list[tuple[int, list[DetectedBox]]], packets: Iterable[EventPacket]
+    recording: Path, images: list[tuple[int, list[DetectedBox]]], packets: Iterable[RecordedPacket]
 ) -> list[tuple[int, list[DetectedBox]]]:
-    """The images between the first and the last packet: of other times nobody knows what the events were."""
+    """The images between the first and the last packet: at other times there are no events to go with them."""
     stamps = [packet.stamp for packet in packets]
     first, last = min(stamps), max(stamps)
     during = [image for image in images if first <= image[0] <= last]
@@ -132,7 +132,7 @@ def _while_events_come(
     return during
 
 
-def _packets(recording: Path, topic: str | None, clock_offset: int) -> Iterable[EventPacket]:
+def _packets(recording: Path, topic: str | None, clock_offset: int) -> Iterable[RecordedPacket]:
     """The packets as they are; of other messages, new ones with the same events and stamps."""
     if event_topic_type(recording, topic) not in EVENT_ARRAY_TYPES:
         return read_event_packets(recording, topic)

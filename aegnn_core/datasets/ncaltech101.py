@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from aegnn_core.datasets.class_folders import find_in_class_folders
-from aegnn_core.datasets.recording import AT_THE_END, BOX_DTYPE, SPLITS, DatasetFormat, Recording, require_files
+from aegnn_core.datasets.dataset_format import AT_THE_END, BOX_DTYPE, SPLITS, DatasetFormat, Recording, require_files
 from aegnn_core.events.array import EventFormatError
 
 __all__ = ["NCALTECH101", "split_letters"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from aegnn_core.datasets.recording import DatasetFormat, MissingFilesError, Recording, require_files
+from aegnn_core.datasets.dataset_format import DatasetFormat, MissingFilesError, Recording, require_files
 from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.files.text import EVENTS_TEXT
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Street scenes to learn detection from: real cars and backgrounds of N-Cars on a canvas, beside simulated scenes.
+"""Street scenes to train detectors on: real cars and backgrounds of N-Cars on a canvas, besides simulated scenes.
 
 N-Cars (Sironi et al., CVPR 2018) has recordings of 100 ms, cut out around a car or somewhere else, of which the corner
-lies at the origin. Here several of them are put on one sensor, smaller or larger, mirrored, faster or slower. Where a
-car was put is where its box is.
+lies at the origin. Here several of them are put on one sensor, smaller or larger, mirrored, faster or slower. A car's
+box is where the car was placed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 from torch_geometric.data import Data
 
+from aegnn_core.datasets.dataset_format import BOX_DTYPE
 from aegnn_core.datasets.event_dataset import EventDataset
-from aegnn_core.datasets.recording import BOX_DTYPE
-from aegnn_core.datasets.samples import EventSample, labelled_graph
+from aegnn_core.datasets.samples import EventSample, GraphMaker, labelled_graph
 from aegnn_core.datasets.simulated import SimulatedSamples, mixed
 from aegnn_core.events.array import EVENT_DTYPE, make_events
 from aegnn_core.events.downsampling import integrate, project
@@ -51,11 +51,19 @@ class NCarsScenes(IterableDataset[Data]):
         graph: the rule, with a ``window``.
         seed: of the order and of everything else.
         scenes: how many different simulated scenes there are, see :class:`SimulatedSamples`.
+        make: makes graphs of the samples.
     """
 
-    def __init__(self, recordings: EventDataset, graph: GraphConfig, seed: int, scenes: int | None = None) -> None:
+    def __init__(
+        self,
+        recordings: EventDataset,
+        graph: GraphConfig,
+        seed: int,
+        scenes: int | None = None,
+        make: GraphMaker = labelled_graph,
+    ) -> None:
         self._simulated = SimulatedSamples("detection", graph, seed, scenes=scenes)
-        self._graph, self._seed, self._recordings = graph, seed, recordings
+        self._graph, self._seed, self._recordings, self._make = graph, seed, recordings, make
         labels = [recording.label for recording in recordings.recordings]
         self._cars, self._backgrounds = (
             [number for number, label in enumerate(labels) if label == wanted]
@@ -66,7 +74,7 @@ class NCarsScenes(IterableDataset[Data]):
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         rng = np.random.default_rng([self._seed, number, 1])
-        return (labelled_graph(sample, self._graph) for sample in self._samples(number, workers, rng))
+        return (self._make(sample, self._graph) for sample in self._samples(number, workers, rng))
 
     def _samples(self, number: int, workers: int, rng: np.random.Generator) -> Iterator[EventSample]:
         scene = self._simulated.scene
@@ -133,7 +141,7 @@ def compose_street(
 def tile_scenes(samples: list[EventSample], config: SceneConfig) -> EventSample:
     """Four samples of scenes by ``config`` side by side on one sensor, each half as wide and high.
 
-    They end at the same moment. Every second pixel is left out by pixels that integrate, as those of the node do.
+    They end at the same moment. They are halved in size by pixels that integrate, as those of the node do.
     """
     width, height = config.sensor.width, config.sensor.height
     half = (width // 2, height // 2)
@@ -163,7 +171,7 @@ def _put(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A recording at a random place and of a random width, its last event at ``end``; and its corners ``[4]`` [px]."""
     side = np.array([int(events["x"].max()) + 1, int(events["y"].max()) + 1]) if len(events) else np.ones(2, int)
-    # Larger than they are, recordings would have holes.
+    # Enlarged recordings would have holes.
     width = min(np.exp(rng.uniform(*np.log(widths))), side[0])
     size = np.maximum(1, np.rint(side * width / side[0])).astype(int)
     corner = rng.integers(-size // 2, np.array(sensor) - size // 2 + 1)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aegnn_core.datasets.class_folders import find_in_class_folders
-from aegnn_core.datasets.recording import DatasetFormat, MissingFilesError, Recording
+from aegnn_core.datasets.dataset_format import DatasetFormat, MissingFilesError, Recording
 
 __all__ = ["NMNIST"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from aegnn_core.datasets.dataset_format import SPLITS
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
 from aegnn_core.datasets.event_dataset import DATASET_NAMES, open_dataset
-from aegnn_core.datasets.recording import SPLITS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.graph.options import add_graph_options, graph_from_options, graph_options
@@ -44,7 +44,7 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
         "--downsampling", choices=DOWNSAMPLING, default=DOWNSAMPLING[0], help="how events come to the model's sensor"
     )
     parser.add_argument("--topic", default=None, help="event topic of bags that have several")
-    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes, 0 for none but this one")
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes, 0 for this one only")
     parser.add_argument(
         "--cluster",
         default=None,
@@ -55,7 +55,7 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
         "--output",
         type=Path,
         default=None,
-        help="folder for the graphs, that named processed in the data set's if None",
+        help="folder for the graphs; by default the folder processed in the data set's",
     )
     defaults = "; ".join(f"for {task}: {' '.join(graph_options(rule))}" for task, rule in DEFAULT_GRAPHS.items())
     add_graph_options(parser, f"by default, {defaults}")

@@ -35,7 +35,7 @@ from aegnn_core.graph import GraphConfig
 
 __all__ = ["Preprocessed", "preprocess", "store_recording"]
 
-#: Recordings that are handed out at once, which bounds the memory that waiting takes.
+#: Recordings that are handed out at once, which bounds the memory of waiting tasks.
 _AT_ONCE = 1024
 
 _DESCRIPTION = "graph.json"
@@ -149,7 +149,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _open_executor(workers: int, cluster: str | None) -> Iterator[Executor]:
-    """What runs the tasks; at the end it waits for those at work, and drops the others."""
+    """What runs the tasks; when closed, it waits for those that are running and drops the others."""
     if cluster is not None:
         with open_cluster(cluster, workers) as executor:
             yield executor
@@ -165,7 +165,7 @@ def _open_executor(workers: int, cluster: str | None) -> Iterator[Executor]:
         yield pool
     except BrokenExecutor as error:
         raise ChildProcessError(
-            "a process that built graphs has been ended from outside, for lack of memory perhaps: try fewer of them"
+            "a process that built graphs was killed, perhaps for lack of memory: try fewer of them"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

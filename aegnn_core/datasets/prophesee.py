@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aegnn_core.datasets.boxes_file import read_boxes_file
-from aegnn_core.datasets.recording import DatasetFormat, MissingFilesError, Recording, require_files
+from aegnn_core.datasets.dataset_format import DatasetFormat, MissingFilesError, Recording, require_files
 
 __all__ = ["large_enough", "prophesee_format"]
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples to learn from: whole recordings with their class, or what precedes a moment with its boxes."""
+"""Training samples: whole recordings with their class, or the events before a moment with its boxes."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
+from aegnn_core.datasets.dataset_format import AT_THE_END, LabelledStream
 from aegnn_core.datasets.event_dataset import EventDataset
-from aegnn_core.datasets.recording import AT_THE_END, LabelledStream
 from aegnn_core.graph import GraphConfig, build_graph
+from aegnn_core.graph.build import build_nodes
 
 __all__ = [
     "EventSample",
     "EventSamples",
+    "GraphMaker",
     "corners_of",
     "labelled_graph",
+    "labelled_nodes",
     "sample_events",
     "sample_moments",
     "with_boxes",
@@ -29,13 +33,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EventSample:
-    """Events, and what is true at their end.
+    """Events, and the truth at their end.
 
     Attributes:
         events: array ``[N]`` of :data:`aegnn_core.events.EVENT_DTYPE`.
         label: class, None where only boxes are known.
-        boxes: array ``[M]`` of :data:`aegnn_core.datasets.recording.BOX_DTYPE`, all of one time that no event is later
-            than; None for recognition.
+        boxes: array ``[M]`` of :data:`aegnn_core.datasets.dataset_format.BOX_DTYPE`, all of one time, after which there
+            is no event; None for recognition.
     """
 
     events: np.ndarray
@@ -43,12 +47,16 @@ class EventSample:
     boxes: np.ndarray | None
 
 
+#: Makes what a network gets of a sample: :func:`labelled_graph` or :func:`labelled_nodes`.
+GraphMaker = Callable[[EventSample, GraphConfig], Data]
+
+
 class EventSamples:
     """The samples of a data set, in the order of its recordings and of time.
 
-    For recognition a sample is a recording with all its events. For detection it is a moment with boxes that count, see
-    :meth:`aegnn_core.datasets.recording.DatasetFormat.boxes_by_moment`, with the events of :func:`sample_events`. The
-    recording that was read last stays in memory, so ask for samples of one recording after each other, or let all stay.
+    For recognition a sample is a recording with all its events. For detection it is a moment with boxes that count
+    (:meth:`aegnn_core.datasets.dataset_format.DatasetFormat.boxes_by_moment`) and the events of :func:`sample_events`.
+    The recording that was read last stays in memory, so ask for samples of one recording in a row, or keep all.
 
     Args:
         dataset: recordings, opened for the task.
@@ -106,9 +114,9 @@ def sample_moments(dataset: EventDataset, number: int, task: str) -> list[int]:
 def sample_events(events: np.ndarray, moment: int, graph: GraphConfig) -> np.ndarray:
     """The events that a graph at ``moment`` [µs] is made of.
 
-    These are the events that are live then, and before them half as many or half as long a time again, because a live
-    model's nodes have had neighbours that have left since. Where the rule takes these neighbours away too
-    (``expiry="graph"``), only live events; where nothing ever leaves, all until then.
+    These are the events that are live then, and half as many (or half as much time) before them, because a live model's
+    nodes have had neighbours that have left since. If the rule removes these neighbours too (``expiry="graph"``), only
+    live events; if nothing ever leaves, all until then.
     """
     t = events["t"]  # which np.searchsorted would copy, every time
     last = bisect_right(t, moment)
@@ -121,11 +129,19 @@ def sample_events(events: np.ndarray, moment: int, graph: GraphConfig) -> np.nda
 
 
 def labelled_graph(sample: EventSample, graph: GraphConfig) -> Data:
-    """The graph of a sample with what is true: for recognition ``y [1]``.
+    """The graph of a sample with its labels: for recognition ``y [1]``.
 
     For detection ``boxes [M, 4]`` (x0, y0, x1, y1 px), ``classes [M]`` and their number, ``num_boxes [1]``.
     """
-    data = build_graph(sample.events, graph)
+    return _labelled(build_graph(sample.events, graph), sample)
+
+
+def labelled_nodes(sample: EventSample, graph: GraphConfig) -> Data:
+    """As :func:`labelled_graph`, without edges."""
+    return _labelled(build_nodes(sample.events, graph), sample)
+
+
+def _labelled(data: Data, sample: EventSample) -> Data:
     if sample.boxes is not None:
         return with_boxes(data, corners_of(sample.boxes), sample.boxes["class_id"])
     assert sample.label is not None

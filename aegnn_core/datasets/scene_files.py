@@ -11,7 +11,7 @@ from typing import Literal, cast
 import numpy as np
 
 from aegnn_core.datasets.boxes_file import boxes_file_of, write_boxes_file
-from aegnn_core.datasets.recording import NAMES_FILE
+from aegnn_core.datasets.dataset_format import NAMES_FILE
 from aegnn_core.events.files.writing import WRITERS, write_events
 from aegnn_core.events.label_topics import Label
 from aegnn_core.events.rosbag import write_event_bag

@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from torch_geometric.data import Data
 
-from aegnn_core.datasets.samples import EventSample, labelled_graph
+from aegnn_core.datasets.samples import EventSample, GraphMaker, labelled_graph
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.events.simulation import (
     SceneConfig,
@@ -43,15 +43,22 @@ class SimulatedSamples(IterableDataset[Data]):
         seed: of the order and of everything else.
         scene: of the detection scenes.
         scenes: how many different scenes, or recordings, are looked at again and again; None for no end of new ones.
+        make: makes graphs of the samples.
     """
 
     def __init__(
-        self, task: str, graph: GraphConfig, seed: int, scene: SceneConfig | None = None, scenes: int | None = None
+        self,
+        task: str,
+        graph: GraphConfig,
+        seed: int,
+        scene: SceneConfig | None = None,
+        scenes: int | None = None,
+        make: GraphMaker = labelled_graph,
     ) -> None:
         if task == "detection" and graph.window is None:
             raise ValueError("training a detector on scenes needs a graph with a window, found None")
         self.task, self.graph, self.seed, self.scenes = task, graph, seed, scenes
-        self.scene = scene or SceneConfig()
+        self.scene, self._make = scene or SceneConfig(), make
 
     def __iter__(self) -> Iterator[Data]:
         worker = get_worker_info()
@@ -59,7 +66,7 @@ class SimulatedSamples(IterableDataset[Data]):
         rng = np.random.default_rng([self.seed, number, 2])
         # Moments of one scene look alike: mix those of several before they meet in a batch.
         samples = mixed(self.samples(number, workers), _MIXED // workers, rng)
-        return (labelled_graph(sample, self.graph) for sample in samples)
+        return (self._make(sample, self.graph) for sample in samples)
 
     def samples(self, number: int, workers: int) -> Iterator[EventSample]:
         """Those of one of the ``workers``, without graphs and not yet mixed."""
@@ -67,8 +74,7 @@ class SimulatedSamples(IterableDataset[Data]):
         return self._moments(number, workers, rng) if self.task == "detection" else self._recordings(number, workers)
 
     def _seeds(self, number: int, workers: int) -> Iterator[int]:
-        """Of the scenes of one of the ``workers``, apart from all other random numbers: the scenes are then the same,
-        whatever is made of them."""
+        """Random numbers for the scenes of one of the ``workers``, so that the scenes do not depend on their use."""
         rng = np.random.default_rng([self.seed, number, 0])
         if self.scenes is None:
             return (int(rng.integers(HELD_OUT_SEED)) for _ in count())
@@ -107,7 +113,7 @@ def scene_moments(
 
 
 def mixed(samples: Iterator[EventSample], size: int, rng: np.random.Generator) -> Iterator[EventSample]:
-    """The samples in another order: each takes a random place among ``size``, whose sample comes out."""
+    """The samples in another order: each replaces a random one of ``size`` waiting samples, which is yielded."""
     waiting: list[EventSample] = []
     for sample in samples:
         if len(waiting) < size:

@@ -18,9 +18,9 @@ from typing import Any
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
+from aegnn_core.datasets.dataset_format import MissingFilesError
 from aegnn_core.datasets.event_dataset import EventDataset
 from aegnn_core.datasets.graph_file import FORMAT_VERSION, read_graph
-from aegnn_core.datasets.recording import MissingFilesError
 from aegnn_core.datasets.samples import sample_moments
 from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.options import graph_options

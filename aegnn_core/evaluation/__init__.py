@@ -3,8 +3,8 @@
 
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
 from aegnn_core.evaluation.evaluate import Accuracy, Agreement, Evaluation, EventRates, evaluate
+from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.evaluation.moments import LabelledRecordings, dataset_moments, simulated_moments
-from aegnn_core.evaluation.on_camera import ModelOnCamera
 
 __all__ = [
     "Accuracy",

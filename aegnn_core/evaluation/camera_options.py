@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from aegnn_core.evaluation.on_camera import MODEL_SENSORS
+from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 
 __all__ = ["add_camera_options"]
@@ -17,7 +17,7 @@ def add_camera_options(parser: argparse.ArgumentParser) -> None:
         "--downsampling",
         choices=DOWNSAMPLING,
         default=DOWNSAMPLING[0],
-        help="how events of a camera with more pixels come to the model's: its pixels integrate, or coordinates alone",
+        help="how events of a camera with more pixels are downsampled: pixels integrate, or coordinates alone",
     )
     parser.add_argument(
         "--model-sensor",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a model is on labelled recordings, and whether its live and its dense form agree."""
+"""How accurate a model is on labelled recordings, and whether its live and dense answers agree."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from rich.progress import track
 from torch import Tensor
 
-from aegnn_core.evaluation.answers import ANSWERS, LiveAnswers, LiveCosts
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
+from aegnn_core.evaluation.model_answers import ANSWERS, LiveAnswers, LiveCosts
+from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS, ModelOnCamera
 from aegnn_core.evaluation.moments import LabelledRecordings
-from aegnn_core.evaluation.on_camera import MODEL_SENSORS, ModelOnCamera
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.nn.checkpoint import TrainedModel
@@ -97,7 +97,7 @@ def evaluate(
     downsampling: str = DOWNSAMPLING[0],
     model_sensor: str = MODEL_SENSORS[0],
 ) -> Evaluation:
-    """Ask a model at all moments of the recordings, and compare its answers with what is true.
+    """Ask a model at all moments of the recordings, and compare its answers with the labels.
 
     Args:
         model: of the same task and classes as the recordings. Their sensor may be larger; boxes are compared there.
@@ -143,7 +143,7 @@ def fit(
     downsampling: str = DOWNSAMPLING[0],
     model_sensor: str = MODEL_SENSORS[0],
 ) -> ModelOnCamera:
-    """The model on the recordings' camera, see :class:`aegnn_core.evaluation.on_camera.ModelOnCamera`.
+    """The model on the recordings' camera, see :class:`aegnn_core.evaluation.model_on_camera.ModelOnCamera`.
 
     Raises:
         ValueError: the model is for another task or other classes than the recordings, its sensor has more pixels in

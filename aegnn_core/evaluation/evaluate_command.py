@@ -19,7 +19,7 @@ from aegnn_core.evaluation.camera_options import add_camera_options
 
 if TYPE_CHECKING:
     from aegnn_core.evaluation import Accuracy, AveragePrecision, LabelledRecordings
-    from aegnn_core.evaluation.over_events import SeenAccuracy
+    from aegnn_core.evaluation.seen_accuracy import SeenAccuracy
     from aegnn_core.evaluation.threshold_search import ThresholdResult
 
 __all__ = ["add_evaluate_command"]
@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> None:
     import torch
 
     from aegnn_core.evaluation import evaluate
-    from aegnn_core.evaluation.over_events import accuracy_over_events
+    from aegnn_core.evaluation.seen_accuracy import accuracy_over_events
     from aegnn_core.evaluation.threshold_search import search_thresholds
     from aegnn_core.nn import load_model
 

@@ -34,7 +34,7 @@ def add_flops_command(commands: Any, formatter: Any) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     import torch
 
-    from aegnn_core.evaluation.flops import flops_per_event, plot_flops, simulated_stream, table_rows
+    from aegnn_core.evaluation.event_flops import flops_per_event, plot_flops, simulated_stream, table_rows
     from aegnn_core.nn import network
 
     if arguments.window < 1 or arguments.events < 1:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings with what is true at some moments of them: from simulated scenes, and from the data sets of the field."""
+"""Recordings with the truth at some of their moments: from simulated scenes, and from data sets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FIRST_US, _PERIOD_US = 100_000, 50_000
 
 @dataclass(frozen=True)
 class LabelledMoments:
-    """A recording, and what is true at some moments of it.
+    """A recording, and the truth at some of its moments.
 
     Attributes:
         events: all of it.

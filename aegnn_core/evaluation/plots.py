@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aegnn_core.evaluation.average_precision import RECALLS, AveragePrecision
-from aegnn_core.evaluation.over_events import SeenAccuracy
+from aegnn_core.evaluation.seen_accuracy import SeenAccuracy
 
 __all__ = ["plot_confusion", "plot_over_events", "plot_precision_recall"]
 

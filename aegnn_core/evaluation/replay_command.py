@@ -36,7 +36,7 @@ def add_replay_command(commands: Any, formatter: Any) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     import torch
 
-    from aegnn_core.evaluation.replay import replay
+    from aegnn_core.evaluation.recording_replay import replay
     from aegnn_core.nn import load_model
 
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast events go through live models on this machine: what ``aegnn benchmark`` and ``benchmarks/`` share."""
+"""How fast live models process events on this machine: shared by ``aegnn benchmark`` and ``benchmarks/``."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _measure(name: str, architecture: str, module: GraphNetwork, device: str) ->
         live.reset()
         live.update(events[:_FILLED])
         live.output()
-        # An answer takes as long as thousands of events, and what it leaves in the caches is not theirs.
+        # An answer takes as long as thousands of events, and replaces what they need in the caches.
         asked = packet > 1
         updates, outputs = time_updates(live, events[_FILLED : _FILLED + timed], packet, device, outputs=asked)
         seconds = float(np.median(updates)) / packet

@@ -16,7 +16,7 @@ from aegnn_core.events.filters import (
     rescale,
 )
 from aegnn_core.events.letterbox import Letterbox
-from aegnn_core.events.rosbag import EventPacket, event_packets, read_event_packets, write_event_bag
+from aegnn_core.events.rosbag import RecordedPacket, event_packets, read_event_packets, write_event_bag
 from aegnn_core.events.time_order import MAX_DISORDER_US, TimeJumpError, in_time_order
 
 __all__ = [
@@ -28,10 +28,10 @@ __all__ = [
     "DecoderCounts",
     "Downsampler",
     "EventFormatError",
-    "EventPacket",
     "EventStream",
     "Evt3EncoderState",
     "Letterbox",
+    "RecordedPacket",
     "TimeJumpError",
     "check_events",
     "encode_evt3",

@@ -31,7 +31,7 @@ _ANY_SIZE = 1 << 16
 
 
 class EventFormatError(ValueError):
-    """A recording or packet is not what its format says; the message names the input, what was found and expected."""
+    """A recording or packet does not follow its format; the message names the input, what was found and expected."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def check_events(
 ) -> np.ndarray:
     """The events as an array of :data:`EVENT_DTYPE`, if they are in time order and lie on the sensor.
 
-    Every door of the package lets events in through here, so that they mean the same behind all of them.
+    All events enter the package through this check, so that they mean the same everywhere.
 
     Args:
         events: any one-dimensional structured array with integer fields t [µs], x, y [px] and p: 1 is ON, 0 and -1 are

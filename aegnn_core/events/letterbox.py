@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the picture of one camera lies on the sensor that a model was trained for: scaled, centred, not squeezed."""
+"""Where a camera's picture lies on the sensor that a model was trained for: scaled, centred, aspect ratio kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Letterbox", "read_size"]
 
 @dataclass(frozen=True)
 class Letterbox:
-    """The camera's picture on the model's sensor, as large as it fits there with its shape kept.
+    """The camera's picture on the model's sensor, as large as fits there with its aspect ratio kept.
 
     A pixel of the camera belongs to the one pixel of the model that its centre falls into, found in whole numbers. The
     picture is moved to the middle by whole pixels of the model, so that every pixel of the model gets as many of the
@@ -93,7 +93,7 @@ class Letterbox:
         return found
 
     def to_model(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes of the camera in the model's pixels; the way back of :meth:`to_camera`, which needs no clipping."""
+        """Boxes of the camera in the model's pixels; the inverse of :meth:`to_camera`, which needs no clipping."""
         found = boxes.copy()
         for (position, length), offset in zip((("x", "w"), ("y", "h")), self.offset, strict=True):
             found[position] = boxes[position].astype(np.float64) / self.scale + offset

@@ -50,7 +50,7 @@ __all__ = [
     "EVENT_PACKET_DEFINITION",
     "EVENT_PACKET_TYPE",
     "LATCHED_QOS",
-    "EventPacket",
+    "RecordedPacket",
     "event_packets",
     "event_topic_type",
     "is_bag",
@@ -95,7 +95,7 @@ _ROS1_FIRST_LINE = b"#ROSBAG V2.0\n"
 _METADATA = "metadata.yaml"
 _COMPRESSED_SUFFIX = ".zstd"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-#: What claims to pack better than this was made to fill the disk.
+#: A higher ratio of compression than this is an attempt to fill the disk.
 _LARGEST_RATIO = 200
 _SMALL_BYTES = 1 << 26
 _BLOCK_BYTES = 1 << 20
@@ -129,7 +129,7 @@ _Content = TypeVar("_Content")
 
 
 @dataclass(frozen=True, eq=False)
-class EventPacket:
+class RecordedPacket:
     """One ``event_camera_msgs/EventPacket`` with the time at which the bag received it.
 
     Attributes:
@@ -174,7 +174,7 @@ def is_bag_recording(path: Path) -> bool:
     return path.suffix.lower() in BAG_SUFFIXES or is_bag(path)
 
 
-def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> Iterator[EventPacket]:
+def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> Iterator[RecordedPacket]:
     """Read the event packets of a bag, in the order of their receipt.
 
     Args:
@@ -190,7 +190,7 @@ def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> I
         raise FileNotFoundError(f"{path}: no such file or folder, expected a bag of ROS 1 or ROS 2")
     ros1 = path.suffix == ROS1_SUFFIX
     for received, message in _read(path, topic, EVENT_PACKET_TYPES, partial(_deserialize_packet, ros1)):
-        yield EventPacket(
+        yield RecordedPacket(
             events=message.events,
             encoding=message.encoding,
             width=message.width,
@@ -359,7 +359,7 @@ def _complete(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         kind = "ROS 1 bag" if path.suffix == ROS1_SUFFIX else "rosbag2 recording"
-        # What a recorder leaves that was killed; rosbags wants the index at the end.
+        # What a killed recorder leaves; rosbags needs the index at the end.
         cure = "; mcap recover saves what is whole of a file that is cut off" if "magic" in str(error) else ""
         # rosbags asks for as many bytes as a record states, and finds only then that the file has no such record.
         cause = None if isinstance(error, MemoryError) else error
@@ -481,7 +481,7 @@ def _storage_suffix(path: Path) -> str:
 
 def event_packets(
     stream: EventStream, packet_us: int = 5000, stamp_offset: int = 0, frame_id: str = "event_camera"
-) -> Iterator[EventPacket]:
+) -> Iterator[RecordedPacket]:
     """Cut a stream into evt3 packets, as a driver would: one for each ``packet_us`` of sensor time that has events.
 
     Busy times get several packets, so that none is larger than :data:`MAX_PACKET_BYTES`. Decoding them in a row gives
@@ -506,7 +506,7 @@ def event_packets(
         slice_end = (int(t[start]) - int(t[0])) // packet_us * packet_us + packet_us + int(t[0])
         stop = int(np.searchsorted(t, slice_end))
         stop = min(stop, start + MAX_PACKET_BYTES // _MAX_EVENT_BYTES)
-        yield EventPacket(
+        yield RecordedPacket(
             events=np.frombuffer(encode_evt3(events[start:stop], state), np.uint8),
             encoding="evt3",
             width=stream.width,
@@ -524,7 +524,7 @@ def event_packets(
 
 def write_event_bag(
     path: str | PathLike[str],
-    source: EventStream | Iterable[EventPacket],
+    source: EventStream | Iterable[RecordedPacket],
     topic: str = "/event_camera/events",
     storage: Literal["sqlite3", "mcap"] = "sqlite3",
     labels: Iterable[Label] = (),
@@ -537,7 +537,7 @@ def write_event_bag(
         source: packets, or a stream that :func:`event_packets` cuts.
         topic: the topic's name.
         storage: the bag's storage.
-        labels: what is true, all of one kind; they go to the topic :data:`~aegnn_core.events.label_topics.LABEL_TOPIC`.
+        labels: the truth, all of one kind; they go to the topic :data:`~aegnn_core.events.label_topics.LABEL_TOPIC`.
         class_names: of the labels' numbers; they go to :data:`~aegnn_core.events.label_topics.LABEL_INFO_TOPIC`.
 
     Returns:

@@ -17,6 +17,7 @@ from aegnn_core.machine_code import kernel
 __all__ = [
     "Neighbors",
     "build_graph",
+    "build_nodes",
     "check_neighbors",
     "edge_attributes",
     "find_neighbors",
@@ -117,6 +118,19 @@ def build_graph(
         ValueError: not an event array, not in time order, or ``time`` before the last event.
     """
     return join_neighbors(events, find_neighbors(events, graph), graph, time=time, dtype=dtype)
+
+
+def build_nodes(events: np.ndarray, graph: GraphConfig) -> Data:
+    """The graph of :func:`build_graph` without ``edge_index`` and ``edge_attr``, for whoever finds them elsewhere.
+
+    Raises:
+        ValueError: not an event array, or not in time order.
+    """
+    checked = check_events(events)
+    nobody = Neighbors(np.zeros(len(checked), np.int32), np.empty(0, np.int32))
+    nodes = join_neighbors(checked, nobody, graph)
+    del nodes.edge_index, nodes.edge_attr
+    return nodes
 
 
 def find_neighbors(events: np.ndarray, graph: GraphConfig) -> Neighbors:
@@ -231,7 +245,7 @@ def _columns(events: np.ndarray) -> list[np.ndarray]:
 
 
 def most_live(t: np.ndarray, graph: GraphConfig, before: int) -> int:
-    """The most nodes live at once while events at ``t`` [µs, ``[N]``, ascending] come to ``before`` live ones."""
+    """The most nodes that are live at once while events at ``t`` [µs, ``[N]``, ascending] join ``before`` live ones."""
     count = len(t) + before
     if graph.window is not None and len(t):
         since = t - t[0]

@@ -84,7 +84,7 @@ class GraphConfig:
         return self.expiry or ("readout" if self.directed else "graph")
 
     def resolved(self) -> GraphConfig:
-        """The same rule with ``expiry`` said: rules that say and that leave open the same are equal then."""
+        """The same rule with ``expiry`` filled in: rules that state their default equal those that omit it."""
         return replace(self, expiry=self.resolved_expiry)
 
     @property

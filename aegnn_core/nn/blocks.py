@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
+from aegnn_core.nn.spline_triton import OrderedEdges
 
 __all__ = ["BlockSequence", "ConvBlock", "Residual"]
 
@@ -30,7 +32,7 @@ class ConvBlock(nn.Module):
         self.conv = SplineConv(in_channels, out_channels, dim, kernel_size, root_weight=root_weight, bias=bias)
         self.norm = nn.BatchNorm1d(out_channels)
 
-    def forward(self, x: Tensor, edges: EdgeSplines) -> Tensor:
+    def forward(self, x: Tensor, edges: EdgeSplines | OrderedEdges) -> Tensor:
         """``x [N, in]`` → ``[N, out]``."""
         return self.finish(self.conv.convolve(x, x, edges))
 
@@ -46,7 +48,7 @@ class Residual(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor, edges: EdgeSplines) -> Tensor:
+    def forward(self, x: Tensor, edges: EdgeSplines | OrderedEdges) -> Tensor:
         """``x [N, C]`` → ``[N, C]``."""
         y = x
         for block in self.blocks:
@@ -62,7 +64,8 @@ class BlockSequence(nn.ModuleList):
         if len(self) == 0:
             return x
         first = next(module for module in self.modules() if isinstance(module, SplineConv))
-        edges = first.edges(edge_index[0], edge_index[1], edge_attr[:, : first.dim].to(x.dtype), len(x))
+        attr = edge_attr[:, : first.dim].to(torch.promote_types(x.dtype, torch.float32))
+        edges = first.edges(edge_index[0], edge_index[1], attr, len(x))
         for block in self:
             x = block(x, edges)
         return x

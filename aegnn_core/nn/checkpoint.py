@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trained models in one safetensors file: weights, and in its header what their use needs. Nothing is unpickled."""
+"""Trained models in one safetensors file: weights, and a header with what their use needs. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def restore(description: dict[str, Any], weights: dict[str, torch.Tensor], path:
     return TrainedModel(module, trained_for, labels, path.stem, architecture, training)
 
 
-#: What comes of it when values of any kind are taken for an architecture.
+#: Errors that values of any kind can raise when they are used as an architecture.
 _NOT_A_MODEL = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recogniser's head that looks at what has events, wherever it is, and if wanted however large."""
+"""A recogniser's head that looks at the part of the sensor that has events, wherever it is, at one scale or any."""
 
 from __future__ import annotations
 

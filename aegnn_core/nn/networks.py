@@ -65,6 +65,9 @@ _PYRAMID_DEPTHS = (0, 1, 2, 1)
 #: Features of the head on a picture cut out.
 _CROPPED_WIDTHS = (24, 48, 96)
 
+#: The logit of an object with which heads begin: hardly any cell holds one.
+_NO_OBJECT = -4.0
+
 #: Columns and rows of AEGNN's detection grid.
 _DETECTION_GRID = (8, 6)
 
@@ -329,7 +332,7 @@ def _box_predictor(channels: int, outputs: int) -> nn.Conv2d:
     nn.init.normal_(predict.weight, std=0.01)
     nn.init.zeros_(predict.bias)
     with torch.no_grad():
-        predict.bias[4] = -4.0
+        predict.bias[4] = _NO_OBJECT
     return predict
 
 
@@ -374,16 +377,34 @@ def _event_blocks(channels: tuple[int, ...], convolution: dict[str, Any]) -> lis
 
 
 def _graph_res(
-    size: DatasetSize, task: str, classes: int, dim: int, voxel: tuple[int, int] | None = None, position: str = "center"
+    size: DatasetSize,
+    task: str,
+    classes: int,
+    dim: int,
+    voxel: tuple[int, int] | None = None,
+    position: str = "center",
+    cells: Sequence[int] = (4, 4),
 ) -> GraphNetwork:
-    """AEGNN's residual network (CVPR 2022, section 4): seven spline convolutions, pooling after five."""
+    """AEGNN's residual network (CVPR 2022, section 4): seven spline convolutions, pooling after five.
+
+    ``cells`` are columns and rows of the last pooling, in each of which only the largest features remain.
+    """
     convolution: dict[str, Any] = {"dim": dim, "kernel_size": size.kernel_size}
     c = size.channels
     behind: list[nn.Module] = [Residual([ConvBlock(c[4], c[5], **convolution), ConvBlock(c[5], c[6], **convolution)])]
-    grid = GridPooling(size.sensor, (4, 4))
+    if len(cells) != 2 or min(cells) < 1:
+        raise ValueError(f"cells must be columns and rows, at least 1 of each, found {list(cells)}")
+    grid = GridPooling(size.sensor, (cells[0], cells[1]))
     columns, rows = _DETECTION_GRID
-    outputs = classes if task == "recognition" else columns * rows * (5 + classes)
-    head = _FlatHead(nn.Linear(c[6] * 16, outputs, bias=False), None if task == "recognition" else _DETECTION_GRID)
+    inputs = c[6] * grid.shape[0] * grid.shape[1]
+    if task == "recognition":
+        head = _FlatHead(nn.Linear(inputs, classes, bias=False), None)
+    else:
+        layer = nn.Linear(inputs, columns * rows * (5 + classes))
+        nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            layer.bias.view(-1, 5 + classes)[:, 4] = _NO_OBJECT
+        head = _FlatHead(layer, _DETECTION_GRID)
     pooling = VoxelPooling(size.sensor, voxel or size.voxel, position)
     return GraphNetwork(size.sensor, task, dim, _event_blocks(c, convolution), [(pooling, behind)], grid, head)
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The spline convolution, in plain torch and compiled loops, with PyG's parameters."""
+"""The spline convolution with PyG's parameters.
+
+It runs in compiled loops on the CPU, in Triton kernels on CUDA devices that have them, and in plain torch elsewhere:
+:meth:`SplineConv.edges` chooses.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aegnn_core.nn import spline_triton
 from aegnn_core.nn.spline_kernels import aggregate, aggregate_backward, spline_basis
+from aegnn_core.nn.spline_triton import OrderedEdges
 
 __all__ = ["EdgeSplines", "SplineConv"]
 
@@ -75,6 +81,8 @@ class SplineConv(nn.Module):
         if aggr not in ("mean", "add"):
             raise ValueError(f"aggr must be mean or add, found {aggr!r}")
         self.in_channels, self.out_channels, self.dim, self.aggr = in_channels, out_channels, dim, aggr
+        #: Spline kernels per component; ``kernel_size`` is the same where the model is.
+        self.sizes = tuple(sizes)
         self.register_buffer("kernel_size", torch.tensor(sizes), persistent=False)
         self.kernel_size: Tensor
         self.weight = nn.Parameter(torch.empty(math.prod(sizes), in_channels, out_channels))
@@ -97,25 +105,27 @@ class SplineConv(nn.Module):
             raise ValueError(f"edge_attr must be [E, {self.dim}], found {list(edge_attr.shape)}")
         if x.dim() != 2 or x.shape[1] != self.in_channels:
             raise ValueError(f"x must be [N, {self.in_channels}], found {list(x.shape)}")
-        return self.convolve(x, x, self.edges(edge_index[0], edge_index[1], edge_attr.to(x.dtype), len(x)))
+        attr = edge_attr.to(torch.promote_types(x.dtype, torch.float32))
+        return self.convolve(x, x, self.edges(edge_index[0], edge_index[1], attr, len(x)))
 
-    def edges(self, source: Tensor, target: Tensor, edge_attr: Tensor, nodes: int) -> EdgeSplines:
+    def edges(self, source: Tensor, target: Tensor, edge_attr: Tensor, nodes: int) -> EdgeSplines | OrderedEdges:
         """What layers of the same kernel size and aggregation can share: the splines on every edge.
 
         Args:
             source: ``[E]`` rows of the features.
             target: ``[E]`` rows of the result.
-            edge_attr: ``[E, dim]``, of the features' dtype.
+            edge_attr: ``[E, dim]``, of the features' dtype, or float32 where that has 16 bits.
             nodes: rows of the result.
         """
-        index, basis = self.basis(edge_attr)
         if self.aggr == "mean":
             scale = 1 / torch.bincount(target, minlength=nodes).clamp(min=1).to(edge_attr.dtype)
         else:
             scale = edge_attr.new_ones(nodes)
-        return EdgeSplines(source, target, scale, index, basis)
+        if _runs_in_triton(edge_attr.device, self.dim):
+            return OrderedEdges(source, target, scale, edge_attr, self.sizes)
+        return EdgeSplines(source, target, scale, *self.basis(edge_attr))
 
-    def convolve(self, features: Tensor, own: Tensor, edges: EdgeSplines) -> Tensor:
+    def convolve(self, features: Tensor, own: Tensor, edges: EdgeSplines | OrderedEdges) -> Tensor:
         """The convolution for some nodes only, with all their incoming edges.
 
         Args:
@@ -126,13 +136,25 @@ class SplineConv(nn.Module):
         Returns:
             ``[N, out]``.
         """
-        convolve = _CompiledConvolution.apply if own.device.type == "cpu" else _convolve_in_torch
-        out = convolve(features, self.weight, *edges)
+        if isinstance(edges, OrderedEdges):
+            out = self._convolve_in_triton(features, edges)
+        elif own.device.type == "cpu":
+            out = _CompiledConvolution.apply(features, self.weight, *edges)
+        else:
+            out = _convolve_in_torch(features, self.weight, *edges)
         if self.lin is not None:
             out = out + self.lin(own)
         if self.bias is not None:
             out = out + self.bias
         return out
+
+    def _convolve_in_triton(self, features: Tensor, edges: OrderedEdges) -> Tensor:
+        layer = (self.sizes, self.in_channels, self.out_channels)
+        if spline_triton.is_right(features.device, features.dtype, *layer):
+            return spline_triton.convolve(features, self.weight, edges)
+        return _convolve_in_torch(
+            features, self.weight, edges.source, edges.target, edges.scale, *self.basis(edges.attr)
+        )
 
     def basis(self, edge_attr: Tensor) -> tuple[Tensor, Tensor]:
         """The ``2^dim`` kernels around every edge's attribute and their weights, both ``[E, 2^dim]``."""
@@ -148,8 +170,9 @@ class SplineConv(nn.Module):
         fraction = position - low
         high = torch.minimum(low + 1, self.kernel_size - 1)
         stride = torch.cumprod(self.kernel_size, 0) // self.kernel_size
+        component = torch.arange(self.dim, device=edge_attr.device)
         for corner in range(2**self.dim):
-            upper = torch.tensor([(corner >> d) & 1 for d in range(self.dim)], device=edge_attr.device).bool()
+            upper = ((corner >> component) & 1).bool()
             index[:, corner] = (torch.where(upper, high, low) * stride).sum(1)
             weight[:, corner] = torch.where(upper, fraction, 1 - fraction).prod(1)
         return index, weight
@@ -169,17 +192,22 @@ class SplineConv(nn.Module):
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, kernel={size}, aggr={self.aggr})"
 
 
+def _runs_in_triton(device: torch.device, dim: int) -> bool:
+    return device.type == "cuda" and spline_triton.refusal(device, dim) is None
+
+
 @torch.autocast("cuda", enabled=False)
 def _convolve_in_torch(
     x: Tensor, weight: Tensor, source: Tensor, target: Tensor, scale: Tensor, index: Tensor, basis: Tensor
 ) -> Tensor:
     """The convolution as torch operations, for devices without compiled loops; as ``_CompiledConvolution``."""
     kernels, channels, _ = weight.shape
-    sums = x.new_zeros(len(scale) * kernels, channels)
+    sums = basis.new_zeros(len(scale) * kernels, channels)
     scaled = basis * scale[target, None]
     for corner in range(basis.shape[1]):
         sums = sums.index_add(0, target * kernels + index[:, corner], scaled[:, corner, None] * x[source])
-    return sums.view(len(scale), kernels * channels) @ weight.view(kernels * channels, -1)
+    out = sums.view(len(scale), kernels * channels) @ weight.reshape(kernels * channels, -1).to(sums.dtype)
+    return out.to(torch.promote_types(x.dtype, weight.dtype))
 
 
 class _CompiledConvolution(torch.autograd.Function):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes to a sample that leave what it shows as it is; boxes follow their events."""
+"""Random changes to a sample that do not change its class; boxes follow their events."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aegnn_core.events.array import EVENT_DTYPE
 
 __all__ = ["Augmentation", "default_augmentation"]
 
-#: Data sets whose classes a mirror leaves as they are; not so digits, letters and gestures of one hand.
+#: Data sets whose classes may be mirrored; digits, letters and gestures of one hand may not.
 _MIRRORED = ("ncars", "ncaltech101", "gen1", "1mpx", "dsec_det")
 
-#: A box is given up when less than this share of it is left in the picture, or a side of less than so many pixels.
+#: A box is dropped when less than this share of its area is left in the picture, or a side is shorter than this [px].
 _LEAST_SHARE, _LEAST_SIDE_PX = 0.25, 2.0
 
 
@@ -156,7 +156,7 @@ class Augmentation:
 
 
 def default_augmentation(dataset: str, task: str) -> Augmentation:
-    """What suits task and data set: boxes are not turned, which would make them larger than their objects."""
+    """The default for a task and data set: boxes are not rotated, which would make them larger than their objects."""
     mirror = dataset in _MIRRORED
     if task == "recognition":
         return Augmentation(mirror=mirror)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that are either whole or not there, whenever the process or the machine stops."""
+"""Checkpoints that are written whole or not at all, whenever the process or the machine stops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["WholeCheckpoints"]
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside the one before, and puts it in its place when it is on the disk.
 
-    Lightning's own way writes to the system's temporary folder, from where it may have to be copied.
+    Lightning itself writes to the system's temporary folder, from where it may have to be copied.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

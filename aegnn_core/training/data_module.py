@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
+from aegnn_core.asynchronous.cuda.edge_finder import EdgeFinder
 from aegnn_core.datasets import EventDataset, MissingFilesError, open_dataset
 from aegnn_core.datasets.ncars_scenes import NCarsScenes
-from aegnn_core.datasets.samples import EventSamples
+from aegnn_core.datasets.samples import EventSamples, GraphMaker, labelled_graph, labelled_nodes
 from aegnn_core.datasets.simulated import SimulatedRecordings, SimulatedSamples
 from aegnn_core.datasets.stored_graphs import open_graphs
 from aegnn_core.nn.checkpoint import TrainedModel
@@ -50,6 +51,7 @@ class TrainingData(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         self._settings, self._model, self._training, self._begun_at = settings, model, training, begun_at
+        self._find_edges: EdgeFinder | None = None
         self._validation = _open_validation(settings) if training is not None and settings.validate_every else None
 
     def setup(self, stage: str) -> None:
@@ -62,16 +64,16 @@ class TrainingData(lightning.LightningDataModule):
             torch.manual_seed(self._seed)
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of graphs with what is true, or of the grids of features that a head learns from."""
+        """Batches of graphs with their labels, or of the grids of features that a head is trained on."""
         if self._settings.recordings is not None:
             return self._feature_loader(self._settings.recordings)
         samples: Dataset[Data]
         if self._training is None:
             settings, graph = self._settings, self._model.graph
             if settings.dataset == "ncars_scenes":
-                samples = NCarsScenes(open_training(settings), graph, self._seed, settings.scenes)
+                samples = NCarsScenes(open_training(settings), graph, self._seed, settings.scenes, self._make())
             else:
-                samples = SimulatedSamples(settings.task, graph, self._seed, scenes=settings.scenes)
+                samples = SimulatedSamples(settings.task, graph, self._seed, scenes=settings.scenes, make=self._make())
             return self._graph_loader(samples)
         recorded = self._recorded_samples(self._training)
         if learns_from_counts(self._settings, self._model):
@@ -101,7 +103,20 @@ class TrainingData(lightning.LightningDataModule):
             graphs = open_graphs(dataset, self._model.graph, self._settings.task)
             return ChangedStoredGraphs(graphs, augmentation, dataset.form.sensor)
         samples = EventSamples(dataset, self._model.graph, self._settings.task, self._settings.in_memory)
-        return RecordedSamples(samples, augmentation)
+        return RecordedSamples(samples, augmentation, self._make())
+
+    def _make(self) -> GraphMaker:
+        """What makes graphs of the samples to train with: without edges, where a device finds them."""
+        assert self.trainer is not None
+        self._find_edges = _edge_finder(self._model, self.trainer.strategy.root_device)
+        return labelled_graph if self._find_edges is None else labelled_nodes
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Give graphs that came without edges theirs."""
+        if isinstance(batch, Data) and "edge_index" not in batch:
+            assert self._find_edges is not None
+            return self._find_edges(batch)
+        return batch
 
     def _graph_loader(self, samples: Dataset[Any], **options: Any) -> DataLoader:
         workers = self._settings.num_workers
@@ -125,6 +140,12 @@ class TrainingData(lightning.LightningDataModule):
             changed = ChangedRecordings(samples, settings.augmentation, settings.seed, recordings)
         features = PooledFeatures(model.network, changed, settings.num_workers, _LARGEST_SHIFT)
         return DataLoader(features, settings.batch_size, shuffle=True)
+
+
+def _edge_finder(model: TrainedModel, device: torch.device) -> EdgeFinder | None:
+    """What finds the edges of a model's graphs on a device, None where that is the loaders' work."""
+    rule = model.graph, model.network.sensor, device
+    return EdgeFinder(*rule) if device.type == "cuda" and EdgeFinder.refusal(*rule) is None else None
 
 
 def learns_from_counts(settings: TrainSettings, model: TrainedModel) -> bool:

@@ -14,7 +14,7 @@ __all__ = ["StopOnInterrupt", "TrainingStopped"]
 
 
 class TrainingStopped(Exception):
-    """Somebody has stopped the training; its state is in the last checkpoint.
+    """The training was stopped by the user; its state is in the last checkpoint.
 
     Args:
         step: the number of steps that were done.

@@ -46,7 +46,7 @@ def _make_wandb_logger(run: Path) -> WandbLogger:
     import wandb
 
     run.mkdir(parents=True, exist_ok=True)
-    # What a repository around the training has in it is nobody's business.
+    # Do not upload what is in a repository around the training.
     settings = wandb.Settings(disable_git=True, disable_code=True)
     name = f"{run.parent.name}-{run.name}"
     return WandbLogger(name=name, id=name, save_dir=run, project="aegnn", resume="allow", settings=settings)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a validation for the log: who is taken for whom, and samples with their boxes."""
+"""Pictures of a validation for the log: confusion of the classes, and samples with their boxes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What event layers that stay as they are make of recordings, computed once, to learn the layers behind them from."""
+"""Features of frozen event layers, computed once for all recordings, to train the layers behind them on."""
 
 from __future__ import annotations
 

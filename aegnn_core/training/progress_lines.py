@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a training is, in lines, for a pipe or a log file, which a bar that redraws itself would fill."""
+"""Progress of a training as lines for a pipe or a log file, in place of a bar that redraws itself."""
 
 from __future__ import annotations
 

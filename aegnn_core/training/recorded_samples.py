@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
-from aegnn_core.datasets.samples import EventSample, EventSamples, labelled_graph
+from aegnn_core.datasets.samples import EventSample, EventSamples, GraphMaker, labelled_graph
 from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.build import first_live
 from aegnn_core.nn.networks import GraphNetwork
@@ -21,23 +21,26 @@ __all__ = ["ChangedRecordings", "ChangedStoredGraphs", "CountedSamples", "Record
 
 
 class RecordedSamples(Dataset[Data]):
-    """Graphs of samples with what is true, read, changed and built when they are asked for.
+    """Graphs of samples with their labels, read, changed and built when they are accessed.
 
     Torch's random numbers, which the loader seeds, choose the changes.
 
     Args:
         samples: of a data set.
         augmentation: changes the samples; None leaves them as they are.
+        make: makes graphs of them.
     """
 
-    def __init__(self, samples: EventSamples, augmentation: Augmentation | None) -> None:
-        self._samples, self._augmentation = samples, augmentation
+    def __init__(
+        self, samples: EventSamples, augmentation: Augmentation | None, make: GraphMaker = labelled_graph
+    ) -> None:
+        self._samples, self._augmentation, self._make = samples, augmentation, make
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, number: int) -> Data:
-        return labelled_graph(self.changed(number), self._samples.graph)
+        return self._make(self.changed(number), self._samples.graph)
 
     def changed(self, number: int) -> EventSample:
         """A sample before it becomes a graph."""

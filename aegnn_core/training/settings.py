@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that a training can be told, declared once: for Python, YAML files, the command line and model files."""
+"""All settings of a training, declared once for Python, YAML files, the command line and model files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from aegnn_core.datasets.bag_folder import ROSBAG
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
-from aegnn_core.datasets.rosbag import ROSBAG
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.events.simulation import RECOGNITION_SCENE
@@ -94,20 +94,20 @@ class TrainSettings:
     batch_size: int = _setting(_COUNT, "samples per step and device", 16)
     learning_rate: float = _setting(_POSITIVE, "highest learning rate", 4e-3)
     seed: int = _setting(_NATURAL, "of weights and samples", 1)
-    event_layers: str | None = _setting(_TEXT, "model whose layers on events to take over as they are", None)
-    start_from: str | None = _setting(_TEXT, "model whose weights to begin with, of the same network", None)
+    event_layers: str | None = _setting(_TEXT, "model whose layers on events are taken over unchanged", None)
+    start_from: str | None = _setting(_TEXT, "model of the same network whose weights to start from", None)
     scenes: int | None = _setting(
-        _COUNT, "different simulated scenes, looked at again and again; new ones if not", None
+        _COUNT, "number of simulated scenes that are repeated; if not given, always new ones", None
     )
-    use_validation: bool = _setting(_SWITCH, "learn from the split validation, too, and validate on nothing", False)
-    recordings: int | None = _setting(_COUNT, "learn behind --event-layers from so many, computed once", None)
+    use_validation: bool = _setting(_SWITCH, "train on the split validation, too, without validating", False)
+    recordings: int | None = _setting(_COUNT, "train behind --event-layers on this many, computed once", None)
     ages: int = _setting(_COUNT, "parts of the past whose events the network sees apart", 1)
     age: float = _setting(_POSITIVE, "length of each of these parts, in µs; the last has no end", 100_000.0)
     sensor: str | None = _setting(
-        _TEXT, "sensor to learn for, such as 160x120, where recordings are of a camera with more pixels", None
+        _TEXT, "sensor to train for, such as 160x120, where the recordings' camera has more pixels", None
     )
     downsampling: str = _setting(
-        _TEXT, "how events of such recordings come to it", DOWNSAMPLING[0], choices=DOWNSAMPLING
+        _TEXT, "how events of such recordings are downsampled", DOWNSAMPLING[0], choices=DOWNSAMPLING
     )
     topic: str | None = _setting(_TEXT, "event topic of bags that have several, such as /left/events", None)
     preprocessed: bool = _setting(_SWITCH, "read graphs that aegnn preprocess has stored", False)
@@ -129,7 +129,7 @@ class TrainSettings:
     num_nodes: int = _setting(_COUNT, "machines", 1, resumable=True)
     num_workers: int = _setting(_NATURAL, "processes per device that simulate or read", 1, resumable=True)
     in_memory: bool = _setting(
-        _SWITCH, "keep recordings in memory once they are read, every process for itself", False, resumable=True
+        _SWITCH, "keep recordings in memory once they are read, in each process", False, resumable=True
     )
     logger: str = _setting(_TEXT, "what keeps the curves", "tensorboard", choices=LOGGERS, resumable=True)
     graph: GraphConfig | None = None

@@ -32,14 +32,14 @@ from aegnn_core.training.settings import SIMULATED, TrainSettings
 
 __all__ = ["train"]
 
-#: There are few recordings and the network learns them by heart: it must not be too sure of them.
+#: There are few recordings and the network memorises them: it must not be too sure of them.
 _RECORDED_LABEL_SMOOTHING = 0.1
 _RECORDED_DROPOUT = 0.3
 
 #: Steps between points of the curves.
 _LOGGED_EVERY = 50
 
-#: Whose layer sizes a network has for a data set that AEGNN has none for.
+#: The data set whose layer sizes are used for one that AEGNN has none for.
 _SIZES_OF_OTHERS = "simulated"
 
 

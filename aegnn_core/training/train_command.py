@@ -68,7 +68,7 @@ def add_train_command(commands: Any, formatter: Any) -> None:
         nargs="?",
         const=True,
         metavar="RUN",
-        help="go on from the last checkpoint of a run's folder, by default the last run that --output or the network,"
+        help="resume from the last checkpoint of a run's folder, by default the last run that --output or the network,"
         " data set and task name",
         **unset,
     )
@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from aegnn_core.training.run_folder import check_same_run, find_run, new_run, read_run
     from aegnn_core.training.train import train
 
-    # Of its information, advertisements and the devices that are not used; warnings and errors stay.
+    # Silences Lightning's notices about unused devices and products; warnings and errors stay.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     output, resume = (getattr(arguments, name, None) for name in ("output", "resume"))
     given = read_settings(arguments.config) if hasattr(arguments, "config") else {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking at recordings: their events with what is true and what a model answers, as a video or in a viewer."""
+"""Looking at recordings: events, labels and a model's answers, as a video or in a viewer."""
 
 from aegnn_core.viewing.frames import Frame, Shown, draw_frame, recording_frames
 from aegnn_core.viewing.video import VIDEO_ENDINGS, write_video

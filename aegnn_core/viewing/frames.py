@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording as pictures of some moments, with what is true then and what a model answers."""
+"""A recording as pictures of some moments, with labels and a model's answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from aegnn_core.datasets.labelled_recording import LabelledRecording
 from aegnn_core.drawing import EventSurface, class_name, draw_moment
-from aegnn_core.evaluation.answers import LiveAnswers
-from aegnn_core.evaluation.on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.evaluation.model_answers import LiveAnswers
+from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS, ModelOnCamera
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.nn.checkpoint import TrainedModel
@@ -161,11 +161,11 @@ class _Truth:
 def draw_frame(frame: Frame, class_names: Sequence[str], labels: Sequence[str] = ()) -> np.ndarray:
     """One picture: events, time, boxes and classes.
 
-    With a model's answers, these are coloured and what is true is thin and white; otherwise what is true is coloured.
+    A model's answers are coloured, and true boxes thin and white beside them; without a model, true boxes are coloured.
 
     Args:
         frame: what to draw.
-        class_names: of what is true.
+        class_names: of the true boxes and classes.
         labels: the model's.
 
     Returns:

@@ -29,7 +29,7 @@ def show_in_rerun(
 
     Args:
         frames: what to show.
-        class_names: of what is true.
+        class_names: of the true boxes and classes.
         labels: the model's.
         save: file (``.rrd``) to write instead of opening a window; ``rerun FILE`` shows it.
         web: show it in the browser, until Ctrl-C.

@@ -93,7 +93,9 @@ def _view_topic(arguments: argparse.Namespace, shown: Any) -> None:
     if arguments.model is not None:
         raise ValueError("--model is for recordings; live, start the node and show its boxes with --boxes")
     try:
-        from aegnn_ros.topic_frames import topic_frames  # the one place where the core knows of ROS, if it is there
+        from aegnn_ros.playback.topic_frames import (
+            topic_frames,  # the one place where the core knows of ROS, if it is there
+        )
     except ModuleNotFoundError as error:
         raise ValueError(f"--topic without a recording needs ROS 2, but {error.name} is missing: source it") from error
     frames, names = topic_frames(arguments.topic, arguments.boxes, shown)

@@ -14,7 +14,7 @@ from torch_geometric.nn import GCNConv, global_mean_pool
 from aegnn_core import GraphConfig, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
 from tests.asynchronous.foreign import assert_same, crowd, randomized, reference
-from tests.nn.networks import randomize, taken_by
+from tests.nn.random_networks import randomize, taken_by
 
 EVENTS = crowd(60)
 GRAPH = GraphConfig(max_neighbors=5)

@@ -17,7 +17,7 @@ from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import GridPooling, VoxelPooling
 from tests.graph.reference import graph_configs, streams
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 SENSOR = (12, 9)
 

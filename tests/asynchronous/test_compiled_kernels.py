@@ -28,7 +28,7 @@ from aegnn_core.asynchronous.compiled.plan import SplineTable
 from aegnn_core.asynchronous.handles import KIND, addresses, array_at, first_rows, handles, parts_at
 from aegnn_core.nn import network
 from aegnn_core.nn.spline import SplineConv
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 REACH, NODES = 5, 40
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}

@@ -22,7 +22,7 @@ from aegnn_core.asynchronous import ENGINES
 from aegnn_core.events import make_events, rescale
 from aegnn_core.nn.networks import GraphNetwork
 from tests.graph.reference import graph_configs, streams
-from tests.nn.networks import randomize, taken_by
+from tests.nn.random_networks import randomize, taken_by
 from tests.recordings import recordings
 
 SENSOR = (12, 9)

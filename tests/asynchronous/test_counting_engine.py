@@ -9,7 +9,7 @@ from aegnn_core import GraphConfig, make_model_asynchronous, network
 from aegnn_core.asynchronous.counting_engine import CountingEngine
 from aegnn_core.events import make_events
 from tests.asynchronous.test_contract import assert_equal, dense
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 AGES = [5_000, 20_000, 40_000]
 

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +41,73 @@ def test_two_runs_give_the_same_bits_however_packets_are_cut(dtype: torch.dtype)
     assert_equal(answers[2], answers[0], 1e-6)
 
 
+class Recorder:
+    """Stands for CUDA graphs: what is captured is not run, and replayed with the arguments of that time."""
+
+    def __init__(self) -> None:
+        self._captured: list[Callable[[], None]] | None = None
+        self.replays = 0
+
+    def __getattr__(self, name: str) -> Any:
+        from aegnn_core.asynchronous.cuda import kernels
+
+        class Kernel:
+            def __getitem__(_, grid: tuple[int, ...]) -> Any:
+                def launch(*arguments: Any, **constants: Any) -> None:
+                    run = partial(getattr(kernels, name)[grid], *arguments, **constants)
+                    run() if self._captured is None else self._captured.append(run)
+
+                return launch
+
+        return Kernel()
+
+    def capture(self, launches: Callable[[], None]) -> Callable[[], None]:
+        self._captured = captured = []
+        launches()
+        self._captured = None
+
+        def replay() -> None:
+            self.replays += 1
+            for launch in captured:
+                launch()
+
+        return replay
+
+
+@needs_interpreter
+def test_replayed_launches_give_what_launches_give() -> None:
+    module, events, recorder = make_network("graph_grid", 0).float(), crowd(90), Recorder()
+    plain = CudaEngine(module, GRAPH)
+    replayed = CudaEngine(module, GRAPH, recorder, recorder.capture)
+    for start, stop in ((0, 70), (70, 71), (71, 80), (80, 90)):
+        for engine in (plain, replayed):
+            engine.update(events[start:stop])
+        time = int(events["t"][stop - 1])
+        assert torch.equal(plain.output(time), replayed.output(time))
+    assert plain.flops() == replayed.flops()
+    assert recorder.replays == 2  # the first packet of either size class was launched
+    replayed.reset()
+    replayed.update(events[:20])  # into new rings
+    assert recorder.replays == 2
+
+
+@needs_interpreter
+def test_a_capture_that_is_wrong_or_fails() -> None:
+    module = make_network("graph_grid", 0).float()
+
+    def idle(launches: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+    def failing(launches: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    assert "of its self-check its answer is" in str(
+        disagreement(lambda *both: CudaEngine(*both, capture=idle), module, GRAPH, 100)
+    )
+    with pytest.warns(UserWarning, match="launched by itself, which is slower: operation not permitted"):
+        assert disagreement(lambda *both: CudaEngine(*both, capture=failing), module, GRAPH, 20) is None
+
+
 @needs_interpreter
 def test_other_engines_go_on_from_its_state_and_it_from_theirs() -> None:
     module, events = make_network("graph_grid", 0), crowd(100)
@@ -67,7 +136,7 @@ def test_what_it_cannot_run_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TRITON_INTERPRET", "0")
     assert "the model is on the CPU" in str(CudaEngine.refusal(module.float(), GRAPH))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr("aegnn_core.asynchronous.cuda.availability.find_spec", lambda _: None)
+    monkeypatch.setattr("aegnn_core.triton_support.find_spec", lambda _: None)
     assert "pip install triton" in str(CudaEngine.refusal(module, GRAPH))
 
 
@@ -126,7 +195,8 @@ def test_kernels_compile_for_every_target_without_spills() -> None:
     assert done.returncode == 0, done.stderr[-2_000:]
     compiled = json.loads(done.stdout)
     assert {one["target"] for one in compiled} == {80, 87, 90, 120}
-    assert {one["kernel"] for one in compiled} == {"insert", "search", "convolve", "pool_cells", "count_cells"}
+    engine = {"insert", "search", "convolve", "pool_cells", "count_cells"}
+    assert {one["kernel"] for one in compiled} == {*engine, "weight_gradient"}  # training has a convolve, too
     spilled = [one for one in compiled if one["local"] > _LEAST_SPILL or one["registers"] > _MOST_REGISTERS]
     assert not spilled
     assert np.max([one["shared"] for one in compiled]) <= 48 << 10

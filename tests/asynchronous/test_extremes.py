@@ -16,7 +16,7 @@ from aegnn_core.asynchronous import ENGINES
 from aegnn_core.events import make_events
 from aegnn_core.events.array import LONGEST_STREAM_US
 from aegnn_core.nn.networks import NETWORKS
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 DAY_US = 86_400 * 10**6
 SENSOR = (12, 9)

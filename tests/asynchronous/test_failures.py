@@ -14,7 +14,7 @@ from aegnn_core.events import make_events
 from aegnn_core.graph.build import most_live
 from aegnn_core.nn.spline import SplineConv
 from tests.graph.reference import graph_configs, live_nodes, streams
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 SENSOR = (12, 9)
 

@@ -203,7 +203,7 @@ def test_a_cached_normalisation_is_refused() -> None:
 
 def test_a_model_elsewhere_is_refused_by_engines_that_cannot_reach_it() -> None:
     module = Written(lambda model, data: model.conv(data.x, data.edge_index)).eval().to("meta")
-    with pytest.raises(ValueError, match="incremental: it works on the CPU, the model is on meta"):
+    with pytest.raises(ValueError, match="works on the CPU or on one CUDA device, the model is on meta"):
         make_model_asynchronous(module, engine="incremental")
 
 

@@ -20,7 +20,7 @@ from aegnn_core import GraphConfig, LiveModel, build_graph, make_model_asynchron
 from aegnn_core.asynchronous import ENGINES
 from aegnn_core.asynchronous.saved_state import digest_of
 from aegnn_core.events import make_events
-from tests.nn.networks import randomize, taken_by
+from tests.nn.random_networks import randomize, taken_by
 
 GRAPH = GraphConfig(max_neighbors=6, window=40_000)
 

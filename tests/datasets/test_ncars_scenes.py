@@ -10,8 +10,8 @@ import torch
 
 from aegnn_core import GraphConfig
 from aegnn_core.datasets import open_dataset
+from aegnn_core.datasets.dataset_format import BOX_DTYPE
 from aegnn_core.datasets.ncars_scenes import NCarsScenes, compose_street, tile_scenes
-from aegnn_core.datasets.recording import BOX_DTYPE
 from aegnn_core.datasets.samples import EventSample
 from aegnn_core.events import make_events
 from aegnn_core.events.simulation import SceneConfig

@@ -18,10 +18,10 @@ from torch_geometric.data import Data
 from aegnn_core import GraphConfig
 from aegnn_core.cli import main
 from aegnn_core.datasets import MissingFilesError, open_dataset
+from aegnn_core.datasets.dataset_format import BOX_DTYPE
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
 from aegnn_core.datasets.graph_file import GraphFileError, read_graph, write_graphs
 from aegnn_core.datasets.preprocessing import preprocess
-from aegnn_core.datasets.recording import BOX_DTYPE
 from aegnn_core.datasets.samples import EventSample, EventSamples, labelled_graph
 from aegnn_core.datasets.stored_graphs import open_graphs
 from aegnn_core.events import make_events

@@ -16,10 +16,10 @@ from aegnn_core.cli import main
 from aegnn_core.datasets import open_dataset
 from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.evaluation import average_precision, dataset_moments, evaluate, simulated_moments
-from aegnn_core.evaluation.answers import DenseAnswers, LiveAnswers
 from aegnn_core.evaluation.average_precision import RECALLS
-from aegnn_core.evaluation.over_events import SHARES, accuracy_over_events
+from aegnn_core.evaluation.model_answers import DenseAnswers, LiveAnswers
 from aegnn_core.evaluation.plots import plot_precision_recall
+from aegnn_core.evaluation.seen_accuracy import SHARES, accuracy_over_events
 from aegnn_core.evaluation.threshold_search import IOU_THRESHOLDS, SCORE_THRESHOLDS, search_thresholds
 from aegnn_core.events import Letterbox, integrate, make_events
 from aegnn_core.events.simulation import simulate_recognition, simulate_scene

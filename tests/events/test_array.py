@@ -11,7 +11,7 @@ from aegnn_core.asynchronous import ENGINES
 from aegnn_core.drawing import EventSurface
 from aegnn_core.events import check_events, encode_evt3, make_events
 from aegnn_core.events.array import EVENT_DTYPE, LONGEST_STREAM_US
-from tests.nn.networks import taken_by
+from tests.nn.random_networks import taken_by
 
 DIRECT = {"t": "i8", "x": "i4", "y": "i4", "p": "i1"}
 

@@ -22,11 +22,11 @@ from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.checkpoint import TrainedModel, save_model
 from aegnn_core.nn.networks import network
-from aegnn_ros.box_messages import DetectionMessages
-from aegnn_ros.camera_stream import CameraStream
 from aegnn_ros.conversions import time_message
-from aegnn_ros.parameters import DetectorParameters, check_changes
-from aegnn_ros.ready_model import ReadyModel, prepare_model
+from aegnn_ros.detector.box_messages import DetectionMessages
+from aegnn_ros.detector.camera_stream import CameraStream
+from aegnn_ros.detector.parameters import DetectorParameters, check_changes
+from aegnn_ros.detector.ready_model import ReadyModel, prepare_model
 from tests.fuzz.decoder_inputs import TIME_BASES, payloads
 from tests.fuzz.mutations import mutated_value
 from tests.fuzz.outcomes import require

@@ -20,8 +20,8 @@ from torch import nn
 from aegnn_core import GraphConfig, LiveModel, load_model
 from aegnn_core.asynchronous import ENGINES
 from aegnn_core.asynchronous.saved_state import digest_of
+from aegnn_core.datasets.dataset_format import BOX_DTYPE
 from aegnn_core.datasets.graph_file import read_graph, write_graphs
-from aegnn_core.datasets.recording import BOX_DTYPE
 from aegnn_core.datasets.samples import EventSample
 from aegnn_core.nn.checkpoint import TrainedModel, describe, save_model
 from aegnn_core.nn.networks import NETWORKS, network

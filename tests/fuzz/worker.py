@@ -22,7 +22,7 @@ import torch
 from tests.fuzz.decoder_inputs import DecoderInputs
 from tests.fuzz.outcomes import Fault, check_refusal
 from tests.fuzz.packets import Packets, Parameters
-from tests.fuzz.recordings import Recordings
+from tests.fuzz.recording_inputs import Recordings
 from tests.fuzz.states import LiveStates, StoredModels
 
 __all__ = ["KINDS", "work"]

@@ -16,7 +16,7 @@ from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchro
 from aegnn_core.events import make_events
 from aegnn_core.nn import TrainedModel, packaged_models
 from aegnn_core.nn.checkpoint import describe
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 ARCHITECTURE = {"name": "graph_res", "dataset": "ncars", "task": "recognition", "dim": 2, "sensor": [64, 48]}
 GRAPH = GraphConfig(radius=2.0, window=30_000)

@@ -9,7 +9,7 @@ from torch import Tensor
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
 from aegnn_core.events import make_events
 from aegnn_core.nn.cropped_head import CroppedHead
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 
 def head(cell: float | None = None) -> CroppedHead:

@@ -12,7 +12,7 @@ from torch_geometric.loader import DataLoader
 from aegnn_core.events import make_events
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.nn import DATASETS, network
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 
 def random_graph(seed: int, sensor: tuple[int, int], count: int = 300, window: int | None = None) -> Data:
@@ -127,11 +127,20 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
         ("graph_res", {"dataset": "ncars", "dim": 4}, "dim must be 2 or 3, found 4"),
         ("graph_res", {"dataset": "ncars", "sensor": (0, 5)}, "sensor must be"),
         ("graph_res", {"dataset": "ncars", "num_classes": 0}, "num_classes must be"),
+        ("graph_res", {"dataset": "ncars", "cells": [4]}, "cells must be columns and rows"),
+        ("graph_res", {"dataset": "ncars", "cells": [4, 0]}, "at least 1 of each"),
     ],
 )
 def test_unknown_names_are_refused(name: str, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network(name, **arguments)
+
+
+def test_graph_res_may_have_a_finer_grid_before_its_head() -> None:
+    module = network("graph_res", dataset="simulated", task="detection", cells=[20, 15])
+    assert module.grid.shape == (20, 15)
+    assert module.head.layers.in_features == 20 * 15 * 32
+    assert set(module.head.layers.bias.view(-1, 7)[:, 4].tolist()) == {-4.0}
 
 
 def test_graph_grid_sees_single_pixels_of_a_small_sensor_and_leaves_out_features_in_training_only() -> None:

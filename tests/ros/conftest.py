@@ -33,16 +33,15 @@ from vision_msgs.msg import Classification, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
 from aegnn_core.events.array import EventStream, make_events
-from aegnn_core.events.rosbag import EventPacket as RecordedPacket
-from aegnn_core.events.rosbag import event_packets
+from aegnn_core.events.rosbag import RecordedPacket, event_packets
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.checkpoint import TrainedModel, save_model
 from aegnn_core.nn.networks import network
 from aegnn_ros.conversions import nanoseconds, packet_message
-from aegnn_ros.node_process import NodeProcess
-from aegnn_ros.parameters import DetectorParameters
-from aegnn_ros.replay import DRIVER_QOS, replay
-from aegnn_ros.share import large_packet_profile
+from aegnn_ros.detector.parameters import DetectorParameters
+from aegnn_ros.installed_files import large_packet_profile
+from aegnn_ros.playback.node_process import NodeProcess
+from aegnn_ros.playback.packet_replay import DRIVER_QOS, replay
 from tests.conftest import claimed_ros_domain
 from tests.ros.lifecycle_client import LifecycleClient
 
@@ -246,7 +245,7 @@ def ask(client: Client, request: Any, check: Callable[[], None] = lambda: None) 
 
 def start_player(*arguments: object) -> subprocess.Popen[str]:
     """Start ``play_events`` with these arguments, on the topic of the detector ``/event_detector``."""
-    command = [sys.executable, "-m", "aegnn_ros.bag_player", *map(str, arguments)]
+    command = [sys.executable, "-m", "aegnn_ros.playback.bag_player", *map(str, arguments)]
     remapping = ["--ros-args", "-r", "/event_camera/events:=/event_detector/events"]
     return subprocess.Popen([*command, *remapping], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

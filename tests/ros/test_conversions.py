@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 from aegnn_core.drawing import class_color
-from aegnn_core.events.rosbag import EventPacket as RecordedPacket
+from aegnn_core.events.rosbag import RecordedPacket
 from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_ros import conversions
 

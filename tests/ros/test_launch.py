@@ -24,10 +24,9 @@ from rclpy.parameter import parameter_value_to_python
 from vision_msgs.msg import Detection2DArray
 
 from aegnn_core.events.files import read_events
-from aegnn_core.events.rosbag import EventPacket as RecordedPacket
-from aegnn_core.events.rosbag import write_event_bag
+from aegnn_core.events.rosbag import RecordedPacket, write_event_bag
 from aegnn_ros.conversions import nanoseconds, packet_message
-from aegnn_ros.replay import DRIVER_QOS
+from aegnn_ros.playback.packet_replay import DRIVER_QOS
 from tests.recordings import recordings
 from tests.ros.conftest import ask, spinning_node
 from tests.ros.lifecycle_client import LifecycleClient

@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 from aegnn_core import GraphConfig
-from aegnn_core.datasets.recording import BOX_DTYPE
+from aegnn_core.datasets.dataset_format import BOX_DTYPE
 from aegnn_core.datasets.samples import EventSample, corners_of, labelled_graph
 from aegnn_core.events import make_events
 from aegnn_core.training.augmentation import Augmentation, default_augmentation

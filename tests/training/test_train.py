@@ -3,6 +3,7 @@
 
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch
+from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchronous, network
+from aegnn_core.asynchronous.cuda.edge_finder import EdgeFinder
 from aegnn_core.cli import main
 from aegnn_core.datasets import MissingFilesError, open_dataset
 from aegnn_core.datasets.samples import EventSamples
 from aegnn_core.datasets.simulated import HELD_OUT_SEED, SimulatedRecordings, SimulatedSamples
 from aegnn_core.events.simulation import simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.training import data_module
 from aegnn_core.training.augmentation import Augmentation
 from aegnn_core.training.data_module import open_training
 from aegnn_core.training.module import GraphLearner
@@ -27,6 +31,7 @@ from aegnn_core.training.pooled_features import PooledFeatures
 from aegnn_core.training.recorded_samples import ChangedRecordings, CountedSamples, RecordedSamples
 from aegnn_core.training.settings import TrainSettings, default_graph
 from aegnn_core.training.train import train
+from aegnn_core.triton_support import interpreted
 from tests.datasets.tiny_datasets import write_ncars
 
 #: The rule for detection, which has a window.
@@ -92,6 +97,29 @@ def test_the_split_validation_can_be_learned_from(nmnist: Path) -> None:
     assert len(open_training(settings)) == 20
     with pytest.raises(ValueError, match="use_validation is for recordings and leaves none to validate on"):
         train(replace(settings, validate_every=5), nmnist / "run", nmnist / "x.safetensors")
+
+
+@pytest.mark.skipif(find_spec("triton") is None or not interpreted(), reason="needs Triton, and TRITON_INTERPRET=1")
+def test_edges_found_on_the_device_teach_the_same(nmnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: loaders give nodes, and edges are found where the network runs."""
+    settings = {"dataset": "nmnist", "network": "graph_grid", "steps": 1, "batch_size": 1, "seed": 3}
+    expected = train_(nmnist / "cpu" / "x.safetensors", **settings)
+    found: list[int] = []
+
+    class Finder(EdgeFinder):
+        def _edges_on_device(self, nodes: Data) -> tuple[torch.Tensor, torch.Tensor]:
+            edges = super()._edges_on_device(nodes)
+            found.append(edges[0].shape[1])
+            return edges
+
+    monkeypatch.setattr(
+        data_module, "_edge_finder", lambda model, device: Finder(model.graph, model.network.sensor, device)
+    )
+    trained = train_(nmnist / "device" / "x.safetensors", **settings)
+    assert min(found) > 0
+    assert len(found) == 2  # once for the comparison with the CPU
+    for one, other in zip(trained.network.parameters(), expected.network.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_options_of_the_network_are_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

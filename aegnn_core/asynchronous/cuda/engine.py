@@ -21,7 +21,6 @@ from aegnn_core.asynchronous.compiled.plan import flatten
 from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, CostMeter, Costs
-from aegnn_core.asynchronous.cuda.availability import interpreted, unavailable
 from aegnn_core.asynchronous.cuda.launching import Kernels, Upload
 from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS, pack
 from aegnn_core.asynchronous.cuda.plan import (
@@ -34,6 +33,7 @@ from aegnn_core.asynchronous.cuda.plan import (
     Splines,
     power_of_two,
 )
+from aegnn_core.asynchronous.cuda.replay import Capture, Replay, capture_on_device, size_class
 from aegnn_core.asynchronous.cuda.rings import Rings
 from aegnn_core.asynchronous.cuda.self_check import known_disagreement
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
@@ -48,6 +48,7 @@ from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import CountPooling, GridPooling
 from aegnn_core.nn.spline import SplineConv
+from aegnn_core.triton_support import interpreted, unavailable
 
 __all__ = ["CudaEngine"]
 
@@ -66,10 +67,13 @@ class CudaEngine:
         model: the network.
         graph: the graph rule.
         kernels: what runs on the device, if not :mod:`.kernels`.
+        capture: makes the launches of a packet one; if None, CUDA graphs do on a device, and nothing elsewhere.
     """
 
-    def __init__(self, model: GraphNetwork, graph: GraphConfig, kernels: Any = None) -> None:
-        self._model, self._graph, self._given = model, graph, kernels
+    def __init__(
+        self, model: GraphNetwork, graph: GraphConfig, kernels: Any = None, capture: Capture | None = None
+    ) -> None:
+        self._model, self._graph, self._given, self._capture = model, graph, kernels, capture
         self._version = WeightsVersion(model)
         self._is_stale = False
         self._layers = flatten(model.event_blocks)
@@ -85,7 +89,7 @@ class CudaEngine:
             return reason
         assert isinstance(model, GraphNetwork)
         parameter = next(model.parameters())
-        if reason := unavailable(parameter.device, parameter.dtype) or _unknown_part(model, graph):
+        if reason := _unavailable(parameter) or _unknown_part(model, graph):
             return reason
         # In the interpreter, the tests do that, and better.
         return None if interpreted() else known_disagreement(CudaEngine, model, graph)
@@ -99,6 +103,7 @@ class CudaEngine:
         self._device = device
         self._disc = Disc(graph, model.sensor, device)
         self._kernels = Kernels(len(self._disc), self._given)
+        self._replay = Replay(self._capture or (capture_on_device if device.type == "cuda" else None))
         self._splines: Splines | None = None
         self._constants: list[Layer] = []
         if self._layers:
@@ -116,6 +121,7 @@ class CudaEngine:
     def _take_weights(self) -> None:
         begin: int | None = None
         self._constants = []
+        self._replay.forget()
         for n, (block, mark) in enumerate(self._layers):
             begin = n if mark == "begin" else begin
             assert self._splines is not None
@@ -126,7 +132,7 @@ class CudaEngine:
         """Forget all events and costs; memory has its first size again, and the model's weights are read anew."""
         parameter = next(self._model.parameters())
         if parameter.device != self._device or parameter.dtype != self._like.dtype:
-            if reason := unavailable(parameter.device, parameter.dtype):
+            if reason := _unavailable(parameter):
                 raise ValueError(f"the model was moved after it was made asynchronous, and engine cuda: {reason}")
             self._version.changed()
             self._prepare()
@@ -134,6 +140,7 @@ class CudaEngine:
             self._take_weights()
         self._is_stale = False
         channels = [1, *(layer.outputs for layer in self._constants)]
+        self._replay.forget()
         most = self._graph.max_neighbors
         self._edges_kept = self._model.reads_edges
         dtype, device = self._like.dtype, self._device
@@ -176,10 +183,17 @@ class CudaEngine:
         self._oldest = self._first_live(int(events["t"][0]))
         words = self._upload.begin()
         pack(events, rings.size, disc.stride, disc.margin, rings.host_newest, rings.host_t, words)
+        words[2] = begins
         packet = self._upload.send(HEAD_WORDS + 2 * count)
-        self._kernels.insert(packet, count, rings, self._tally, begins)
+        size = min(size_class(count), self._at_once)
+        self._replay.run((size, computes), lambda: self._launch(packet, size, computes))
         rings.size += count
         self._nodes = [nodes + count for nodes in self._nodes]
+
+    def _launch(self, packet: Tensor, count: int, computes: bool) -> None:
+        """The launches for packets of up to ``count`` events; arguments stay the same while the rings do."""
+        rings, disc = self._rings, self._disc
+        self._kernels.insert(packet, count, rings, self._tally)
         if not self._layers or not (computes or self._edges_kept):
             return
         found = (rings.distance, rings.counts) if self._edges_kept else (self._distance, self._counts)
@@ -206,6 +220,7 @@ class CudaEngine:
         try:
             with self._on_device():
                 self._rings.grow(capacity)
+                self._replay.forget()
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise no_room(capacity, self._graph) from error
 
@@ -348,6 +363,13 @@ class CudaEngine:
                 ring[: len(values)] = values.to(self._device)
         self._tally.zero_()
         self._nodes = [0, 0]
+
+
+def _unavailable(parameter: Tensor) -> str | None:
+    """Why the kernels cannot run on a model with such parameters, or None."""
+    if parameter.dtype not in (torch.float32, torch.float64):
+        return f"it computes in float32 or float64, found {parameter.dtype}"
+    return unavailable(parameter.device)
 
 
 def _unknown_part(model: GraphNetwork, graph: GraphConfig) -> str | None:

@@ -20,7 +20,7 @@ _FAR = tl.constexpr(FAR)
 
 
 @triton.jit
-def insert(packet, node_t, pixel, back, polarity, newest, tally, mask, begins_update, EVENTS: tl.constexpr):
+def insert(packet, node_t, pixel, back, polarity, newest, tally, mask, EVENTS: tl.constexpr):
     """Write the packet's events into the rings, and make the last one of each pixel the pixel's newest.
 
     Args:
@@ -30,7 +30,7 @@ def insert(packet, node_t, pixel, back, polarity, newest, tally, mask, begins_up
         node_t, pixel, back: rings of times, pixels and distances to the node before at the pixel.
         polarity: ring, -1 or 1: what the first layer reads.
         newest: number of every pixel's newest node, or -1.
-        tally: ``[2]`` edges since the reset, and in this update: begun anew if ``begins_update``.
+        tally: ``[2]`` edges since the reset, and in this update: begun anew by an update's first packet.
         mask: capacity of the rings less one.
     """
     first = tl.load(packet)
@@ -47,7 +47,7 @@ def insert(packet, node_t, pixel, back, polarity, newest, tally, mask, begins_up
     sign = ((word >> 32) & 1).to(tl.int32) * 2 - 1
     tl.store(polarity + slot, sign.to(polarity.dtype.element_ty), present)
     tl.store(newest + place, first + event, present & (((word >> 33) & 1) == 1))
-    if (begins_update != 0) & (tl.program_id(0) == 0):
+    if (tl.load(packet + 2) != 0) & (tl.program_id(0) == 0):
         tl.store(tally + 1, tl.zeros([], tl.int64))
 
 

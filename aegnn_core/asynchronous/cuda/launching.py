@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aegnn_core.asynchronous.cuda.availability import interpreted
 from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS
 from aegnn_core.asynchronous.cuda.plan import CellMap, Disc, Layer, Splines, power_of_two
-from aegnn_core.asynchronous.cuda.rings import Rings
+from aegnn_core.asynchronous.cuda.rings import NodeRings, Rings
+from aegnn_core.triton_support import interpreted
 
 __all__ = ["Blocks", "Kernels", "Upload"]
 
@@ -61,7 +61,8 @@ class Upload:
         self._pinned = device.type == "cuda"
         size = HEAD_WORDS + 2 * events
         self._host = [torch.zeros(size, dtype=torch.int64, pin_memory=self._pinned) for _ in range(self._BUFFERS)]
-        self._device = [buffer.to(device) for buffer in self._host] if self._pinned else self._host
+        # One is enough on the device: copies and kernels follow each other in its queue.
+        self._device = self._host[0].to(device) if self._pinned else torch.zeros(size, dtype=torch.int64)
         self._sent = [torch.cuda.Event() for _ in self._host] if self._pinned else []
         self._current = 0
 
@@ -74,20 +75,19 @@ class Upload:
 
     def send(self, words: int) -> Tensor:
         """Send the first ``words`` of the buffer; what they are on the device."""
-        there = self._device[self._current]
+        self._device[:words].copy_(self._host[self._current][:words], non_blocking=self._pinned)
         if self._pinned:
-            there[:words].copy_(self._host[self._current][:words], non_blocking=True)
             self._sent[self._current].record()
-        return there
+        return self._device
 
     @property
     def nbytes(self) -> int:
         """Bytes of the buffers, on both sides."""
-        return sum(buffer.numel() * buffer.element_size() for buffer in (*self._host, *self._device))
+        return sum(buffer.numel() * buffer.element_size() for buffer in (*self._host, self._device))
 
 
 class Kernels:
-    """The kernels; every method puts one launch in the device's queue.
+    """The kernels; every method puts one launch in the device's queue. Packets may be shorter than ``count``.
 
     Args:
         lanes: pixels within the radius.
@@ -100,15 +100,15 @@ class Kernels:
         self._all: Any = kernels
         self.blocks = Blocks(lanes, on_device=not interpreted())
 
-    def insert(self, packet: Tensor, count: int, rings: Rings, tally: Tensor, begins_update: bool) -> None:
+    def insert(self, packet: Tensor, count: int, rings: NodeRings, tally: Tensor) -> None:
         """Enter a packet into the rings."""
         self._all.insert[_programs(count, self.blocks.insert)](
             packet, rings.node_t, rings.pixel, rings.back, rings.features[0], rings.newest, tally, rings.mask,
-            int(begins_update), EVENTS=self.blocks.insert,
+            EVENTS=self.blocks.insert,
         )  # fmt: skip
 
     def search(
-        self, packet: Tensor, count: int, rings: Rings, disc: Disc, scale: Tensor, edges: tuple[Tensor, ...],
+        self, packet: Tensor, count: int, rings: NodeRings, disc: Disc, scale: Tensor, edges: tuple[Tensor, ...],
         tally: Tensor, most_back: int, most: int,
     ) -> None:  # fmt: skip
         """Find the packet's neighbours: ``edges`` are the distances, counts, lanes and ages to write."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from aegnn_core.machine_code import kernel
 
-__all__ = ["FAR", "HEAD_WORDS", "pack"]
+__all__ = ["FAR", "HEAD_WORDS", "LAST", "ON", "PIXEL", "pack"]
 
-#: Words of 64 bits in front of a packet's events: the first one's number, how many they are, and room to align.
+#: Words of 64 bits in front of a packet's events: the first one's number, how many they are, whether an update
+#: begins, and room to align.
 HEAD_WORDS = 4
 #: A distance that no node has.
 FAR = 1 << 29
-_ON, _LAST, _PIXEL = 1 << 32, 1 << 33, 34
+#: An event's second word: bits that say that it is ON, and its pixel's last in the packet; where the pixel begins.
+ON, LAST, PIXEL = 1 << 32, 1 << 33, 34
 
 
 @kernel(error_model="numpy")
@@ -35,9 +37,9 @@ def pack(events, first, stride, margin, newest, node_t, words):
         before = newest[pixel]
         distance = number - before if before >= 0 else 0
         if before >= first:
-            words[HEAD_WORDS + 2 * (before - first) + 1] &= ~_LAST
+            words[HEAD_WORDS + 2 * (before - first) + 1] &= ~LAST
         newest[pixel] = number
         node_t[number & mask] = t[k]
-        word = (pixel << _PIXEL) | _LAST | (distance if distance < FAR else 0)
+        word = (pixel << PIXEL) | LAST | (distance if distance < FAR else 0)
         words[HEAD_WORDS + 2 * k] = t[k]
-        words[HEAD_WORDS + 2 * k + 1] = word | _ON if p[k] > 0 else word
+        words[HEAD_WORDS + 2 * k + 1] = word | ON if p[k] > 0 else word

@@ -4,12 +4,30 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Rings"]
+__all__ = ["NodeRings", "Rings"]
+
+
+class NodeRings(Protocol):
+    """What the search reads and writes: see :class:`Rings`."""
+
+    @property
+    def node_t(self) -> Tensor: ...
+    @property
+    def pixel(self) -> Tensor: ...
+    @property
+    def back(self) -> Tensor: ...
+    @property
+    def newest(self) -> Tensor: ...
+    @property
+    def features(self) -> list[Tensor]: ...
+    @property
+    def mask(self) -> int: ...
 
 
 class Rings:

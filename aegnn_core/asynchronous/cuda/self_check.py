@@ -29,8 +29,9 @@ __all__ = ["TOLERANCE", "disagreement", "known_disagreement"]
 #: What the contract allows, of the largest number of the answer, or of 1.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 EVENTS = 2_000
-#: Packets of the stream, as shares of it: single events, few, and many.
-_SHARES = (0, 0.0005, 0.001, 0.02, 0.35, 0.4, 1)
+#: Packets of the stream, as shares of it: single events, few, and many; each size twice, because the second is what
+#: runs by the launches that the first one's were captured in.
+_SHARES = (0, 0.0005, 0.001, 0.02, 0.04, 0.2, 0.36, 0.68, 1)
 _LONGEST_US = 10**12
 
 #: Of these, one takes every network that the engine takes.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import subprocess
 import tempfile
@@ -20,17 +21,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aegnn_core.asynchronous.cuda.availability import interpreted
 from aegnn_core.asynchronous.cuda.engine import CudaEngine
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.graph import GraphConfig
+from aegnn_core.nn import spline_triton
 from aegnn_core.nn.networks import GraphNetwork, network
+from aegnn_core.triton_support import interpreted
 
-__all__ = ["TARGETS", "Compiled", "compile_kernels"]
+__all__ = ["TARGETS", "Compiled", "compile_launches"]
 
 #: Compute capabilities: A100, Jetson Orin, H100, RTX 50.
 TARGETS = (80, 87, 90, 120)
 _THREADS_PER_WARP = 32
+_KINDS = {
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.int16: "i16",
+    torch.int32: "i32",
+}
 
 
 @dataclass(frozen=True)
@@ -79,22 +89,36 @@ def launches_of(model: GraphNetwork, graph: GraphConfig) -> list[tuple[str, tupl
     return recording.launches
 
 
-def compile_kernels(name: str, model: GraphNetwork, graph: GraphConfig, targets: tuple[int, ...]) -> list[Compiled]:
-    """Compile what a network launches, every kernel once per set of constants, for some targets.
+def launches_of_training(
+    dtype: torch.dtype, sizes: tuple[int, ...], inputs: int, outputs: int
+) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """The same of a spline convolution of whole graphs, and of its gradients."""
+    recording = _Recording()
+    features = torch.zeros(1, inputs, dtype=dtype, requires_grad=True)
+    weight = torch.zeros(math.prod(sizes), inputs, outputs, dtype=dtype, requires_grad=True)
+    nowhere = torch.zeros(0, dtype=torch.long)
+    edges = spline_triton.OrderedEdges(nowhere, nowhere, torch.ones(1), torch.zeros(0, len(sizes)), sizes)
+    spline_triton.convolve(features, weight, edges, recording).sum().backward()
+    return recording.launches
 
-    Raises:
-        RuntimeError: Triton is in its interpreter's mode.
+
+def compile_launches(
+    name: str, kernels: Any, launches: list[tuple[str, tuple[Any, ...], dict[str, Any]]], targets: tuple[int, ...]
+) -> list[Compiled]:
+    """Compile what is launched, every kernel once per set of constants, for some targets.
+
+    Args:
+        name: of what the launches are of.
+        kernels: module of the kernels.
+        launches: from :func:`launches_of` or :func:`launches_of_training`.
+        targets: compute capabilities, such as 87 for 8.7.
     """
-    if interpreted():
-        raise RuntimeError("kernels cannot be compiled with TRITON_INTERPRET set: unset it")
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from aegnn_core.asynchronous.cuda import kernels
-
     results, seen = [], set()
-    for kernel, arguments, constants in launches_of(model, graph):
+    for kernel, arguments, constants in launches:
         function = getattr(kernels, kernel)
         names = function.arg_names
         signature = {key: _type_of(value) for key, value in zip(names, arguments, strict=False)}
@@ -114,8 +138,7 @@ def compile_kernels(name: str, model: GraphNetwork, graph: GraphConfig, targets:
 
 def _type_of(value: Any) -> str:
     if isinstance(value, Tensor):
-        kinds = {torch.float32: "fp32", torch.float64: "fp64", torch.int16: "i16", torch.int32: "i32"}
-        return "*" + kinds.get(value.dtype, "i64")
+        return "*" + _KINDS.get(value.dtype, "i64")
     return "i32"
 
 
@@ -143,15 +166,30 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "graph_histogram, simulated": {"name": "graph_histogram", "dataset": "simulated", "task": "detection"},
 }
 
+#: Layers that are trained: AEGNN's small and large ones, and one of 16-bit numbers.
+LAYERS: dict[str, dict[str, Any]] = {
+    "training, 1 to 8": {"dtype": torch.float32, "sizes": (2, 2, 2), "inputs": 1, "outputs": 8},
+    "training, 16 to 32": {"dtype": torch.float32, "sizes": (2, 2, 2), "inputs": 16, "outputs": 32},
+    "training, 128 to 128": {"dtype": torch.float32, "sizes": (8, 8, 8), "inputs": 128, "outputs": 128},
+    "training, 16 to 32, bfloat16": {"dtype": torch.bfloat16, "sizes": (2, 2, 2), "inputs": 16, "outputs": 32},
+}
+
 
 def main() -> None:
     """Compile the package's networks and print what they need."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", type=int, nargs="*", default=TARGETS, help="compute capabilities, 87 for 8.7")
     targets = tuple(parser.parse_args().targets)
+    if interpreted():
+        parser.error("kernels cannot be compiled with TRITON_INTERPRET set: unset it")
+    from aegnn_core.asynchronous.cuda import kernels
+    from aegnn_core.nn import spline_triton_kernels
+
     results = []
     for name, options in NETWORKS.items():
-        results += compile_kernels(name, network(**options), GraphConfig(), targets)
+        results += compile_launches(name, kernels, launches_of(network(**options), GraphConfig()), targets)
+    for name, layer in LAYERS.items():
+        results += compile_launches(name, spline_triton_kernels, launches_of_training(**layer), targets)
     print(json.dumps([asdict(result) for result in results], indent=1))
 
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch Geometric's max poolings by clusters of the model's own, during an update: touched clusters only.
 
-``max_pool`` and ``max_pool_x`` are plain functions that a model holds by name; what they call is looked up in their
-module, and there it is that an update steps in, once and for all. Called with anything but values of an update, all is
-as it was.
+``max_pool`` and ``max_pool_x`` are plain functions that a model may hold by name, so the functions that they call are
+replaced in their module, for the whole process. Calls with anything but values of an update work as before.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class _Clusters:
 
 
 def follow_max_pooling() -> None:
-    """Let the max poolings of models take part in their updates, from now on."""
+    """Make the max poolings of models take part in updates from now on."""
     for name, step in _STEPS.items():
         setattr(_POOLING, name, _either(step, _ORIGINALS[name]))
 
@@ -71,6 +70,8 @@ def _pool_batch_anew(cluster: Tensor, batch: Tensor) -> Tensor:
 def _consecutive_cluster(run: Forward, original: Callable[..., Any], cluster: Any) -> Any:
     value = cluster.value if isinstance(cluster, Tracked) else None
     if not isinstance(value, RowValue) or value.tail or value.dtype is not torch.long or not len(value.space.all):
+        return run.whole(original, (cluster,), {})
+    if value.device.type != "cpu":  # loops over touched clusters are compiled for the CPU
         return run.whole(original, (cluster,), {})
     with torch._C.DisableTorchFunction():
         changed = value.at(value.changed)

@@ -52,7 +52,7 @@ def _add(slots, keys, base, key, before, after, first, last, count):
 
 @kernel
 def _maximum_lost(slots, keys, base, winner, rescan, touched, size):
-    """Mark the clusters one of whose maxima a row holds that is gone or not what it was; append them to ``touched``."""
+    """Mark the clusters that have a maximum from a row that is gone or changed; append them to ``touched``."""
     for i in range(len(slots)):
         k = keys[i]
         if k < 0 or rescan[k] == 2:
@@ -87,7 +87,7 @@ def _maximum_raised(slots, key, base, x, out, winner, rescan, touched, size):
 
 @kernel
 def _maximum_anew(clusters, base, first, after, x, out, winner, rescan):
-    """Look at all members of the clusters marked, and unmark all; returns how many members that were."""
+    """Recompute the maxima of the marked clusters from all members, and unmark them; returns the number of members."""
     work = 0
     for k in clusters:
         if rescan[k] == 2:
@@ -267,7 +267,7 @@ def _lists(rows, neighbors, length, other, position):
 
 
 class _Lists:
-    """For every cluster the clusters at the other end of its edges, and how many edges that stands for."""
+    """For every cluster the clusters at the other end of its edges, and the number of edges to each."""
 
     def __init__(self, clusters: int) -> None:
         self._neighbors = np.empty((clusters, 8), np.int64)
@@ -333,7 +333,7 @@ class ClusterGraph(Graph):
     """Clusters as nodes. A cluster's slot is its number; it is there while it has a member."""
 
     def __init__(self, clusters: int) -> None:
-        super().__init__()
+        super().__init__(torch.device("cpu"))
         self.nodes.capacity = clusters
         self._edges = ClusterEdges(clusters)
         self._sources = self._targets = np.empty(0, np.int64)
@@ -408,7 +408,7 @@ class ClusterGraph(Graph):
 
 
 class Grouping:
-    """Nodes in clusters by a number that follows from a value of theirs, and the graph of the clusters.
+    """Nodes in clusters, by a number computed from one of their values, and the graph of the clusters.
 
     Args:
         clusters: numbers of clusters are below this.

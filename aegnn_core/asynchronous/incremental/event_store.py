@@ -189,10 +189,13 @@ class EventStore:
         graph: the rule.
         sensor: width and height [px], None where events may tell it only as they come.
         dtype: of features and positions.
+        device: where they and edge attributes are; all else stays on the CPU.
     """
 
-    def __init__(self, graph: GraphConfig, sensor: tuple[int, int] | None, dtype: torch.dtype) -> None:
-        self.graph, self.dtype = graph, dtype
+    def __init__(
+        self, graph: GraphConfig, sensor: tuple[int, int] | None, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.graph, self.dtype, self.device = graph, dtype, device
         self._sensor = sensor or (1, 1)
         self._grows = sensor is None
         self._shift = max(0, graph.max_neighbors - 1).bit_length()
@@ -208,14 +211,14 @@ class EventStore:
         self._counts, self._out_count = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
         self._out_first, self._out_last = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
         self._neighbors, self._out_next = np.empty(edges, np.int64), np.empty(edges, np.int64)
-        self.features = torch.empty(capacity, 1, dtype=self.dtype)
-        self.pos = torch.empty(capacity, 3, dtype=self.dtype)
+        self.features = torch.empty(capacity, 1, dtype=self.dtype, device=self.device)
+        self.pos = torch.empty(capacity, 3, dtype=self.dtype, device=self.device)
         self.capacity = capacity
 
     @property
     def times(self) -> torch.Tensor:
         """Sensor times [µs] of the nodes by slot, ``[capacity]``."""
-        return torch.from_numpy(self.t)
+        return torch.from_numpy(self.t).to(self.device)
 
     def insert(self, events: np.ndarray) -> None:
         """Append nodes and find their neighbours."""
@@ -229,9 +232,10 @@ class EventStore:
         self._reserve_search(int(t[0]), count)
         slots = slice(first - self.base, first - self.base + count)
         self.t[slots], self.x[slots], self.y[slots] = t, x, y
-        self.features[slots, 0] = torch.from_numpy(np.where(events["p"] > 0, 1.0, -1.0)).to(self.dtype)
+        polarity = np.where(events["p"] > 0, 1.0, -1.0)
+        self.features[slots, 0] = torch.from_numpy(polarity).to(self.device, self.dtype)
         scaled = self.graph.time_scale * (t - self.origin)  # float64, as build_graph
-        self.pos[slots] = torch.from_numpy(np.stack([x, y, scaled], 1)).to(self.dtype)
+        self.pos[slots] = torch.from_numpy(np.stack([x, y, scaled], 1)).to(self.device, self.dtype)
         width = 1 << self._shift
         self._search.insert(t, x, y, self._neighbors.reshape(-1, width)[slots], self._counts[slots])
         self.size += count
@@ -313,10 +317,10 @@ class EventStore:
         """``edge_attr [E, 3]`` of edges between slots."""
         out = torch.empty(len(source), 3, dtype=self.dtype)
         _attributes(source, target, self.x, self.y, self.t, self.graph.radius, self.graph.time_scale, out.numpy())
-        return out
+        return out.to(self.device)
 
     def _reserve(self, count: int) -> None:
-        """Make room for that many more nodes. Moving is paid for by the nodes that came since the last move."""
+        """Make room for that many more nodes; the cost of moving is amortised over the nodes since the last move."""
         needed = self.size + count - self.held
         if self.size + count - self.base <= self.capacity:
             return
@@ -344,13 +348,13 @@ class EventStore:
     def events(self) -> np.ndarray:
         """The nodes held. Their edges follow from them."""
         held = slice(self.held - self.base, self.size - self.base)
-        return make_events(self.t[held], self.x[held], self.y[held], self.features[held, 0].numpy() > 0)
+        return make_events(self.t[held], self.x[held], self.y[held], self.features[held, 0].cpu().numpy() > 0)
 
     def restore(self, events: np.ndarray, origin: int) -> None:
         """Insert the nodes that another store held; this one is empty. Positions count time from ``origin`` [µs].
 
-        Nodes before those held are not there to be neighbours; being older than all others they would only have come
-        last among anyone's most recent neighbours, so that all edges between nodes held come out as they were.
+        Older nodes are missing as neighbours; since neighbours are taken most recent first, all edges between the nodes
+        held are the same as before.
         """
         if len(events):
             self.origin = origin

@@ -143,7 +143,7 @@ class Subgraph(EdgeBatch):
         slots.reserve(graph.nodes.capacity)
         nodes, local = slots.localize(rows.numpy(), np.concatenate([sources, targets]))
         self.nodes = rows if len(nodes) == len(rows) else Rows.of(nodes)
-        self.edge_index = torch.from_numpy(local.reshape(2, -1))
+        self.edge_index = torch.from_numpy(local.reshape(2, -1)).to(graph.device)
 
 
 class Graph:
@@ -153,9 +153,11 @@ class Graph:
         nodes: the space of its nodes.
         changed_in_edges: nodes into which edges are new or gone, all added nodes among them.
         edge_channels: components of the edge attributes.
+        device: where the model is, and rows and edges as it sees them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.nodes = Space(self)
         self.changed_in_edges = NO_ROWS
         self._cache: dict[Any, tuple[Any, Any]] = {}
@@ -190,7 +192,7 @@ class Graph:
 
     def numbers(self, slots: np.ndarray) -> Tensor:
         """The numbers that the dense model gives to the nodes in these slots."""
-        return torch.from_numpy(slots - self.nodes.all.start)
+        return torch.from_numpy(slots - self.nodes.all.start).to(self.device)
 
     def affected(self, changed: Rows, hops: int, degrees: bool, out_degrees: bool) -> Rows:
         """Nodes that can see a change over that many edges.
@@ -279,7 +281,7 @@ class EventGraph(Graph):
     """
 
     def __init__(self, store: EventStore, forgets: bool) -> None:
-        super().__init__()
+        super().__init__(store.device)
         self._store, self._forgets = store, forgets
         self._first = self._last = 0
         self._before = (0, 0)
@@ -294,7 +296,7 @@ class EventGraph(Graph):
         return self._store.size - self._last
 
     def retire(self, first: int) -> None:
-        """Nobody asks for nodes before number ``first`` any more; that is no change."""
+        """Nodes before number ``first`` will not be needed any more; that is not a change."""
         self._first = max(self._first, first)
 
     def unchanged(self, first: int) -> bool:
@@ -352,7 +354,7 @@ class EventGraph(Graph):
         nodes = self.nodes
         if nodes.added is nodes.all:
             return nodes.all
-        # An edge that is new or gone has an end that is: where that is the source, it is among the added nodes.
+        # Every edge that is new or gone has an end that is too; where that is its source, it is among the added nodes.
         added = nodes.added.numpy()
         parts = [added, self.in_edges(added)[0]]
         if self._forgets and len(nodes.removed) and not self._store.graph.directed:

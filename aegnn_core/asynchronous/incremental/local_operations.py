@@ -163,7 +163,7 @@ def _sizes(call: Call) -> list[Any]:
 
 
 def _view(call: Call, dim: int) -> Form | bool:
-    """New shapes that leave the rows alone; what is left open (-1) is worked out here, where N is known."""
+    """New shapes that leave the rows alone; the size left open (-1) is computed here, where N is known."""
     value, sizes = call.args[0], _sizes(call)
     if not sizes or not all(isinstance(s, int) for s in sizes) or not _row_count(sizes[0], value):
         return False

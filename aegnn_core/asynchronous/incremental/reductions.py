@@ -27,7 +27,7 @@ _SUM, _MAX, _MIN = 0, 1, 2
 
 @dataclass
 class Later:
-    """A result that is computed if somebody asks for it."""
+    """A result that is computed when it is needed."""
 
     compute: Callable[[], Tensor]
 
@@ -126,6 +126,8 @@ def _reduce(value: RowValue, kind: str, state: OperationState) -> tuple[Tensor, 
 
 
 def _supported(value: RowValue) -> bool:
+    if value.device.type != "cpu":
+        return False
     return value.dtype in (torch.float32, torch.float64) and value.space.all.contiguous and len(value.space.all) > 0
 
 

@@ -46,24 +46,24 @@ class Rows:
         """Slots ``[R]``."""
         return np.arange(self.start, self.stop) if self._index is None else self._index
 
-    def tensor(self) -> Tensor:
-        """Slots ``[R]``, as a tensor."""
-        if self._tensor is None:
-            self._tensor = torch.from_numpy(self.numpy())
+    def tensor(self, device: torch.device) -> Tensor:
+        """Slots ``[R]``, as a tensor on a device."""
+        if self._tensor is None or self._tensor.device != device:
+            self._tensor = torch.from_numpy(self.numpy()).to(device)
         return self._tensor
 
     def take(self, table: Tensor) -> Tensor:
         """These rows of ``table [capacity, ...]``; a view where they are a span."""
         if self._index is None:
             return table[self.start : self.stop]
-        return table.index_select(0, self.tensor())
+        return table.index_select(0, self.tensor(table.device))
 
     def put(self, table: Tensor, values: Tensor) -> None:
         """Write ``values [R, ...]`` into these rows of the table."""
         if self._index is None:
             table[self.start : self.stop] = values
         else:
-            table.index_copy_(0, self.tensor(), values)
+            table.index_copy_(0, self.tensor(table.device), values)
 
 
 NO_ROWS = Rows(0, 0)
@@ -72,9 +72,9 @@ NO_ROWS = Rows(0, 0)
 class Buffer:
     """Values of the rows of a table: allocated once, moved when the table's slots move."""
 
-    def __init__(self, base: int, capacity: int, tail: Iterable[int], dtype: torch.dtype) -> None:
+    def __init__(self, base: int, capacity: int, tail: Iterable[int], dtype: torch.dtype, device: torch.device) -> None:
         self.base = base
-        self.table = torch.empty(capacity, *tail, dtype=dtype)
+        self.table = torch.empty(capacity, *tail, dtype=dtype, device=device)
 
     def move(self, base: int, capacity: int) -> Tensor:
         """The table with slot 0 for row number ``base``, and that many slots."""

@@ -26,7 +26,7 @@ class Tape:
         self._next = 0
 
     def end(self) -> None:
-        """The update is complete; operations that it did not come to are out of date."""
+        """The update is complete; operations that it did not reach are out of date."""
         del self.states[self._next :]
 
     def clear(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tensors that a model's forward sees during an update, and what becomes of the functions called on them."""
+"""The tensors that a model's forward sees during an update, and how functions called on them are run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from aegnn_core.asynchronous.chance import check_dropout
 from aegnn_core.asynchronous.costs import CostMeter
-from aegnn_core.asynchronous.flops import basis_flops, function_name, operation_flops, spline_flops
+from aegnn_core.asynchronous.dropout_check import check_dropout
 from aegnn_core.asynchronous.incremental import reductions
 from aegnn_core.asynchronous.incremental.graphs import RowEdges
 from aegnn_core.asynchronous.incremental.local_operations import (
@@ -46,6 +45,7 @@ from aegnn_core.asynchronous.incremental.values import (
     WholeValue,
 )
 from aegnn_core.asynchronous.layer_names import LayerNames
+from aegnn_core.asynchronous.operation_flops import basis_flops, function_name, operation_flops, spline_flops
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
 
 #: Larger updates go through the layer's own code, which works in slices.
@@ -137,7 +137,7 @@ _METADATA: dict[Any, Callable[..., Any]] = {
     Tensor.nelement: lambda v: v.shape.numel(),
     torch.numel: lambda v: v.shape.numel(),
     _getter("dtype"): lambda v: v.dtype,
-    _getter("device"): lambda v: torch.device("cpu"),
+    _getter("device"): lambda v: v.device,
     _getter("layout"): lambda v: torch.strided,
     _getter("requires_grad"): _never,
     _getter("grad_fn"): lambda v: None,
@@ -147,11 +147,13 @@ _METADATA: dict[Any, Callable[..., Any]] = {
     torch.is_floating_point: lambda v: v.dtype.is_floating_point,
     Tensor.is_complex: lambda v: v.dtype.is_complex,
     torch.is_complex: lambda v: v.dtype.is_complex,
-    Tensor.get_device: lambda v: -1,
+    Tensor.get_device: lambda v: -1 if v.device.type == "cpu" else v.device.index or 0,
     Tensor.element_size: lambda v: v.dtype.itemsize,
 }
-for _kind in ("cuda", "sparse", "sparse_csr", "quantized", "meta", "nested", "mkldnn", "mps", "xpu"):
+for _kind in ("sparse", "sparse_csr", "quantized", "nested", "mkldnn"):
     _METADATA[_getter(f"is_{_kind}")] = _never
+for _kind in ("cuda", "meta", "mps", "xpu"):
+    _METADATA[_getter(f"is_{_kind}")] = lambda v, kind=_kind: v.device.type == kind
 
 _FACTORIES: dict[Any, float | None] = {torch.zeros: 0, torch.ones: 1, torch.full: None}
 _NEW: dict[Any, float | None] = {Tensor.new_zeros: 0, Tensor.new_ones: 1, Tensor.new_full: None}
@@ -315,7 +317,7 @@ class Forward(TorchFunctionMode):
         if func in _NEW and isinstance(first, Value):
             return self._new(call, first)
         if func in _LIKE and isinstance(first, RowValue) and not call.kwargs:
-            row = torch.full(first.tail, _LIKE[func], dtype=first.dtype)
+            row = torch.full(first.tail, _LIKE[func], dtype=first.dtype, device=first.device)
             return self.track(ConstantRows(self._next(call).origin, first.space, row))
         if isinstance(first, ConstantRows) and func in VIEWS and len(call.values) == 1:
             form = local_form(call, first)
@@ -457,7 +459,8 @@ class Forward(TorchFunctionMode):
             return None
         tail = tuple(map(int, sizes[1:]))
         state = self._tape.next((func, "rows", id(count.space), tail, fill, str(kwargs)))
-        row = func(tail, **kwargs) if func is not torch.full else torch.full(tail, fill, dtype=kwargs.get("dtype"))
+        given = {name: kwargs[name] for name in ("dtype", "device") if name in kwargs}
+        row = func(tail, **kwargs) if func is not torch.full else torch.full(tail, fill, **given)
         return self.track(ConstantRows(state.origin, count.space, row))
 
     def _row_count(self, sizes: Any, dtype: torch.dtype | None) -> RowCount | None:
@@ -479,17 +482,17 @@ class Forward(TorchFunctionMode):
             sizes = sizes[:1]
         if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
             sizes = sizes[0]
-        dtype = call.kwargs.get("dtype") or like.dtype
+        dtype, device = call.kwargs.get("dtype") or like.dtype, call.kwargs.get("device") or like.device
         count = self._row_count(sizes, dtype)
         if count is not None:
             tail = tuple(map(int, sizes[1:]))
-            state = self._tape.next((call.func, "rows", id(count.space), tail, fill, dtype))
-            row = torch.full(tail, fill, dtype=dtype)
+            state = self._tape.next((call.func, "rows", id(count.space), tail, fill, dtype, str(device)))
+            row = torch.full(tail, fill, dtype=dtype, device=device)
             return self.track(ConstantRows(state.origin, count.space, row))
         shape = tuple(map(int, sizes))
-        state = self._tape.next((call.func, shape, fill, dtype))
+        state = self._tape.next((call.func, shape, fill, dtype, str(device)))
         if state.fresh:
-            state.result = torch.full(shape, fill, dtype=dtype)
+            state.result = torch.full(shape, fill, dtype=dtype, device=device)
         return self.track(WholeValue(state.origin, state.result, state.fresh))
 
     # What operations need
@@ -558,12 +561,13 @@ class Forward(TorchFunctionMode):
         begin = perf_counter()
         table, flops = x.table(), 0
         kernels, channels, outputs = conv.weight.shape
-        sizes = conv.kernel_size.tolist()
+        sizes = conv.sizes
         key = ("basis", attributes.origin, *sizes)
         if key not in edges.values:
             flops += basis_flops(conv, len(edges))
         if (
-            kernels in (4, 8)
+            table.device.type == "cpu"
+            and kernels in (4, 8)
             and max(sizes) == 2
             and (channels == 1 or channels % 8 == 0)
             and len(rows) <= _ROWS_AT_ONCE
@@ -589,10 +593,10 @@ class Forward(TorchFunctionMode):
             # Two tensors per edge; the key tells that they were counted.
             kernel, basis = conv.basis(attributes.at(edges))
             edges.values[key] = basis
-            target = torch.from_numpy(edges.positions())
-            counts = torch.from_numpy(np.diff(edges.starts)).clamp(min=1).to(table.dtype)
+            source, target = (torch.from_numpy(end).to(table.device) for end in (edges.source, edges.positions()))
+            counts = torch.from_numpy(np.diff(edges.starts)).clamp(min=1).to(table.device, table.dtype)
             scale = 1 / counts if conv.aggr == "mean" else torch.ones_like(counts)
-            splines = EdgeSplines(torch.from_numpy(edges.source), target, scale, kernel, basis)
+            splines = EdgeSplines(source, target, scale, kernel, basis)
             result = convolve(table, x.at(rows), splines)
         flops += spline_flops(conv, len(rows), len(edges))
         self._meter.add(self._layers.of(conv), flops, perf_counter() - begin)
@@ -629,7 +633,9 @@ class Forward(TorchFunctionMode):
 
 def _keeps(call: Call) -> bool:
     """Whether a function that may give another type or place does not: it is tried on nothing."""
-    nothing = lambda leaf: torch.empty(0, dtype=leaf.dtype) if isinstance(leaf, Value) else leaf  # noqa: E731
+    nothing = lambda leaf: (  # noqa: E731
+        torch.empty(0, dtype=leaf.dtype, device=leaf.device) if isinstance(leaf, Value) else leaf
+    )
     with torch._C.DisableTorchFunction():
         before = nothing(call.args[0])
         after = call.func(*_replaced(call.args, nothing), **_replaced(call.kwargs, nothing))
@@ -655,7 +661,7 @@ def _domain(value: RowValue | EdgeValue) -> Any:
 
 
 def _no_rows(value: Any) -> Tensor:
-    return torch.empty(0, *value.tail, dtype=value.dtype)
+    return torch.empty(0, *value.tail, dtype=value.dtype, device=value.device)
 
 
 def _item(apply: Callable[..., Any], n: int) -> Callable[..., Any]:

@@ -57,7 +57,7 @@ class OperationState:
         origin: its place in the sequence of operations.
         fresh: nothing was kept, everything has to be computed.
         tail: shape of a result's row.
-        buffer: the result's rows, where somebody asked for rows that had not changed.
+        buffer: the result's rows, where unchanged rows were needed.
         kept: whatever else the operation keeps.
         result: its result, where that is a whole tensor or several.
         reduced: what a reduction over all rows came to.
@@ -67,17 +67,21 @@ class OperationState:
         self.signature, self.origin = signature, origin
         self.fresh = True
         self.tail: tuple[int, ...] | None = None
-        self.dtype = torch.float32
+        self.dtype, self.device = torch.float32, torch.device("cpu")
         self.buffer: Buffer | None = None
         self.kept: Any = None
         self.result: Any = None
         self.reduced = torch.empty(0)
 
+    def describe(self, result: Tensor) -> None:
+        """Take the shape of a row, type and device from a result ``[R, *tail]``."""
+        self.tail, self.dtype, self.device = tuple(result.shape[1:]), result.dtype, result.device
+
     def table(self, space: Space) -> Tensor:
         """The buffer's table in the present slots, allocated if there is none."""
         assert self.tail is not None
         if self.buffer is None:
-            self.buffer = Buffer(space.base, space.capacity, self.tail, self.dtype)
+            self.buffer = Buffer(space.base, space.capacity, self.tail, self.dtype, self.device)
         return self.buffer.move(space.base, space.capacity)
 
     @property
@@ -93,11 +97,13 @@ class Value:
 
     Attributes:
         origin: the operation that made it, the same in every update.
+        device: where the dense model would see it.
         view: it shares memory with another tensor, as far as the model can tell.
     """
 
     origin: Any
     dtype: torch.dtype
+    device: torch.device
     view = False
 
     @property
@@ -112,7 +118,7 @@ class Value:
 
     @property
     def changes(self) -> bool:
-        """Whether anything of it, its rows included, is not as it was at the last update."""
+        """Whether anything of it, its rows included, has changed since the last update."""
         raise NotImplementedError
 
     def refresh(self) -> None:
@@ -167,6 +173,7 @@ class StoredRows(RowValue):
         self.origin, self.space, self._look = origin, space, look
         self.refresh()
         self.tail, self.dtype = tuple(self._table.shape[1:]), self._table.dtype
+        self.device = self._table.device
 
     def refresh(self) -> None:
         self._table, self.changed = self._look()
@@ -192,7 +199,7 @@ class ConstantRows(RowValue):
 
     def __init__(self, origin: Any, space: Space, row: Tensor) -> None:
         self.origin, self.space = origin, space
-        self.row, self.tail, self.dtype = row, tuple(row.shape), row.dtype
+        self.row, self.tail, self.dtype, self.device = row, tuple(row.shape), row.dtype, row.device
         self.refresh()
 
     def refresh(self) -> None:
@@ -216,7 +223,7 @@ class ComputedRows(RowValue):
         self._value: Tensor | None = None
         self.refresh()
         assert state.tail is not None
-        self.tail, self.dtype = state.tail, state.dtype
+        self.tail, self.dtype, self.device = state.tail, state.dtype, state.device
 
     def refresh(self) -> None:
         state, space = self._state, self.space
@@ -224,7 +231,7 @@ class ComputedRows(RowValue):
         self._value = None
         if len(self.changed) or state.tail is None:
             self._value = self._compute(self.changed)
-            state.tail, state.dtype = tuple(self._value.shape[1:]), self._value.dtype
+            state.describe(self._value)
         if state.buffer is not None:
             table = state.table(space)
             if self._value is not None:
@@ -253,7 +260,7 @@ class ComputedRows(RowValue):
 
 
 class EdgeValue(Value):
-    """One value per edge, computed for those edges that somebody asks for.
+    """One value per edge, computed for the edges that are needed.
 
     Attributes:
         graph: the edges.
@@ -294,6 +301,7 @@ class EdgeAttributes(EdgeValue):
 
     def __init__(self, graph: Graph, channels: int, dtype: torch.dtype) -> None:
         self.origin, self.graph, self.tail, self.dtype = ("edge_attr", id(graph)), graph, (channels,), dtype
+        self.device = graph.device
 
     def _compute(self, edges: EdgeBatch) -> Tensor:
         return self.graph.attributes(edges)
@@ -307,6 +315,7 @@ class EdgeEnd(EdgeValue):
 
     def __init__(self, graph: Graph, which: str) -> None:
         self.origin, self.graph, self.which = (which, id(graph)), graph, which
+        self.device = graph.device
 
     def _compute(self, edges: EdgeBatch) -> Tensor:
         return self.graph.numbers(getattr(edges, self.which))
@@ -318,7 +327,7 @@ class EdgeIndex(Value):
     dtype = torch.long
 
     def __init__(self, graph: Graph) -> None:
-        self.origin, self.graph = ("edge_index", id(graph)), graph
+        self.origin, self.graph, self.device = ("edge_index", id(graph)), graph, graph.device
 
     rank = 2
 
@@ -344,7 +353,7 @@ class LiftedRows(EdgeValue):
 
     def __init__(self, origin: Any, rows: RowValue, end: EdgeEnd) -> None:
         self.origin, self.graph, self._rows, self._which = origin, end.graph, rows, end.which
-        self.tail, self.dtype, self.nodes = rows.tail, rows.dtype, (rows,)
+        self.tail, self.dtype, self.nodes, self.device = rows.tail, rows.dtype, (rows,), rows.device
 
     def _compute(self, edges: EdgeBatch) -> Tensor:
         return self._rows.at(edges.end(self._which))
@@ -360,8 +369,9 @@ class ComputedEdges(EdgeValue):
         if state.tail is None:
             none = np.empty(0, np.int64)
             nothing = self._compute(EdgeBatch(self.graph, none, none))
-            state.tail, state.dtype = tuple(nothing.shape[1:]), nothing.dtype
-        self.tail, self.dtype = state.tail, state.dtype
+            state.describe(nothing)
+        assert state.tail is not None
+        self.tail, self.dtype, self.device = state.tail, state.dtype, state.device
 
     def _compute(self, edges: EdgeBatch) -> Tensor:
         return self._apply(len(edges), *(value.at(edges) for value in self._inputs))
@@ -381,6 +391,10 @@ class WholeValue(Value):
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
         return self.full().dtype
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return self.full().device
 
     @property
     def shape(self) -> torch.Size:

@@ -47,7 +47,7 @@ class DecoderCounts:
 
     @property
     def malformed(self) -> int:
-        """How often the input was wrong: a packet that raises this number is a malformed packet."""
+        """How often the input was wrong: a packet that raises this number is malformed."""
         return self.unknown_words + self.outside_events + self.trailing_bytes
 
     def describe_malformed(self) -> str:
@@ -147,7 +147,7 @@ class Decoder(ABC):
             yield events
 
     def lose(self, packets: int) -> None:
-        """Packets were lost before the next one: leave out what depends on them until it has been stated anew.
+        """Packets were lost before the next one: leave out what depends on them until it has been sent again.
 
         Time goes on where it was; the events that are left out are counted as unplaced.
         """

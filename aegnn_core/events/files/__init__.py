@@ -17,7 +17,7 @@ from aegnn_core.events.files.dat import read_dat
 from aegnn_core.events.files.hdf5 import read_hdf5
 from aegnn_core.events.files.numpy_arrays import read_npy, read_npz
 from aegnn_core.events.files.raw import read_raw
-from aegnn_core.events.files.recording import LARGEST_SIDE, MAX_EVENTS, Reader, ReadOptions
+from aegnn_core.events.files.stream_checks import LARGEST_SIDE, MAX_EVENTS, Reader, ReadOptions
 from aegnn_core.events.files.text import EVENTS_TEXT, read_text
 from aegnn_core.events.rosbag import is_bag
 

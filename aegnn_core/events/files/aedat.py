@@ -15,7 +15,7 @@ import numpy as np
 from aegnn_core.events.array import EventFormatError, EventStream, make_events
 from aegnn_core.events.decoders import DecoderCounts
 from aegnn_core.events.files.header import is_text_line
-from aegnn_core.events.files.recording import (
+from aegnn_core.events.files.stream_checks import (
     EventChunks,
     ReadOptions,
     camera_stream,

@@ -11,7 +11,7 @@ import aedat
 import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream, make_events
-from aegnn_core.events.files.recording import EventChunks, ReadOptions, checked_stream, first_known
+from aegnn_core.events.files.stream_checks import EventChunks, ReadOptions, checked_stream, first_known
 
 __all__ = ["read_aedat4"]
 

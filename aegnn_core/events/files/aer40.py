@@ -9,7 +9,7 @@ import numpy as np
 
 from aegnn_core.events.array import EventStream, make_events
 from aegnn_core.events.decoders import DecoderCounts
-from aegnn_core.events.files.recording import ReadOptions, camera_stream, drop_outside
+from aegnn_core.events.files.stream_checks import ReadOptions, camera_stream, drop_outside
 
 __all__ = ["read_aer40"]
 

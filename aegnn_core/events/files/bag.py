@@ -9,7 +9,7 @@ from pathlib import Path
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.decoders import Decoder, DecoderCounts, make_decoder
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
-from aegnn_core.events.files.recording import (
+from aegnn_core.events.files.stream_checks import (
     EventChunks,
     ReadOptions,
     Size,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from aegnn_core.events.array import EventFormatError, make_events
-from aegnn_core.events.files.recording import ReadOptions, warn_reader
+from aegnn_core.events.files.stream_checks import ReadOptions, warn_reader
 
 __all__ = ["FIELD_NAMES", "ORDERS", "TIME_UNITS", "events_from_columns", "fields_by_name", "table_columns"]
 

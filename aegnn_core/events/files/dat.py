@@ -11,7 +11,7 @@ import numpy as np
 from aegnn_core.events.array import EventFormatError, EventStream, make_events
 from aegnn_core.events.decoders import DecoderCounts
 from aegnn_core.events.files.header import read_header, sensor_size
-from aegnn_core.events.files.recording import (
+from aegnn_core.events.files.stream_checks import (
     ReadOptions,
     camera_stream,
     drop_outside,

@@ -16,7 +16,7 @@ from aegnn_core.events.files.columns import events_from_columns, fields_by_name
 from aegnn_core.events.files.ecf import ECF_FILTER, decode_ecf
 from aegnn_core.events.files.header import parse_geometry
 from aegnn_core.events.files.numpy_arrays import array_columns
-from aegnn_core.events.files.recording import EventChunks, ReadOptions, Size, checked_stream, first_known
+from aegnn_core.events.files.stream_checks import EventChunks, ReadOptions, Size, checked_stream, first_known
 
 if TYPE_CHECKING:
     import h5py

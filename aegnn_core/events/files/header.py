@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aegnn_core.events.array import EventFormatError
-from aegnn_core.events.files.recording import LARGEST_SIDE, Size
+from aegnn_core.events.files.stream_checks import LARGEST_SIDE, Size
 
 __all__ = ["is_text_line", "parse_geometry", "read_header", "sensor_size"]
 

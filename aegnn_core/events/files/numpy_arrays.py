@@ -10,7 +10,7 @@ import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.files.columns import events_from_columns, fields_by_name, table_columns
-from aegnn_core.events.files.recording import ReadOptions, checked_stream, first_known
+from aegnn_core.events.files.stream_checks import ReadOptions, checked_stream, first_known
 
 __all__ = ["array_columns", "read_npy", "read_npz"]
 

@@ -19,7 +19,7 @@ from aegnn_core.events.decoders import (
     Evt21LegacyDecoder,
 )
 from aegnn_core.events.files.header import read_header, sensor_size
-from aegnn_core.events.files.recording import EventChunks, ReadOptions, Size, camera_stream, first_known
+from aegnn_core.events.files.stream_checks import EventChunks, ReadOptions, Size, camera_stream, first_known
 
 __all__ = ["read_raw"]
 

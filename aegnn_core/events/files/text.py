@@ -18,7 +18,7 @@ from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.file_kind import check_regular
 from aegnn_core.events.files.columns import events_from_columns, fields_by_name, table_columns
 from aegnn_core.events.files.header import parse_geometry
-from aegnn_core.events.files.recording import ReadOptions, Size, checked_stream, first_known
+from aegnn_core.events.files.stream_checks import ReadOptions, Size, checked_stream, first_known
 
 __all__ = ["EVENTS_TEXT", "read_text"]
 

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine for any model: after every update, the model's own forward runs, on what the update changed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.nn.conv import MessagePassing
+
+from aegnn_core.asynchronous.costs import CostMeter, Costs
+from aegnn_core.asynchronous.failures import writes_weights
+from aegnn_core.asynchronous.incremental.cluster_pooling import follow_max_pooling
+from aegnn_core.asynchronous.incremental.event_store import EventStore
+from aegnn_core.asynchronous.incremental.graphs import EventGraph
+from aegnn_core.asynchronous.incremental.incremental_convolution import (
+    follow_aggregation,
+    follow_convolution,
+    follow_splines,
+    reach_of,
+)
+from aegnn_core.asynchronous.incremental.incremental_pooling import follow_counts, follow_grid, follow_voxels
+from aegnn_core.asynchronous.incremental.tape import Tape
+from aegnn_core.asynchronous.incremental.tracked import Forward, UntrackableError
+from aegnn_core.asynchronous.incremental.values import (
+    ConstantRows,
+    EdgeAttributes,
+    EdgeIndex,
+    RowValue,
+    StoredRows,
+    part_of,
+)
+from aegnn_core.asynchronous.layer_names import LayerNames
+from aegnn_core.asynchronous.model_call import call_on_graph
+from aegnn_core.asynchronous.saved_state import check_features
+from aegnn_core.asynchronous.shared_copy import Settings, constants_of, shared_copy
+from aegnn_core.asynchronous.weights import WeightsVersion
+from aegnn_core.graph import GraphConfig
+from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling
+from aegnn_core.nn.spline import SplineConv
+
+__all__ = ["IncrementalEngine"]
+
+#: Larger packets are worked through in parts, so that memory depends on the window and not on the packet.
+_EVENTS_AT_ONCE = 4096
+
+
+class IncrementalEngine:
+    """State of any model on any graph: the event graph, and what each operation needs for the next update."""
+
+    def __init__(self, model: nn.Module, graph: GraphConfig) -> None:
+        self._model, self._graph = model, graph
+        follow_max_pooling()
+        self._copy = shared_copy(model)
+        self._weights = WeightsVersion(model)
+        self._constants = constants_of(self._copy)
+        self._layers = LayerNames(self._copy)
+        self._followed: dict[str, str] = {}
+        self._device = _device_of(model)
+        self._running: Forward | None = None
+        for name, module in self._copy.named_modules():
+            how = self._follow(module)
+            if how:
+                self._followed[name] = f"{name or type(module).__name__} ({type(module).__name__}): {how}"
+        self._settings = Settings(model, self._copy)
+        self._hops = sum(isinstance(module, SplineConv) for module in model.modules())
+        parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+        self._dtype = parameter.dtype
+        self._meter = CostMeter()
+        self._ours = isinstance(model, GraphNetwork) and type(model).forward is GraphNetwork.forward
+        #: No module has code of the user that could take another branch in another update.
+        self._straight = self._ours and all(type(m).__module__.startswith(_STRAIGHT) for m in model.modules())
+        self._as_a_whole: str | None = None
+        self.reset()
+
+    @staticmethod
+    def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
+        """Why this engine cannot run the model on such a graph, or None."""
+        if graph.bounded and graph.resolved_expiry == "readout" and not isinstance(model, GraphNetwork):
+            return "the model does not know which nodes are live, choose expiry='graph'"
+        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+            return "it cannot look into what torch.jit has made of a module"
+        tensors = [*model.parameters(), *model.buffers()]
+        devices = sorted({str(t.device) for t in tensors})
+        if len(devices) > 1 or any(t.device.type not in _DEVICES for t in tensors):
+            return f"it works on the CPU or on one CUDA device, the model is on {' and '.join(devices)}"
+        if other := next((t.dtype for t in tensors if t.is_floating_point() and t.dtype not in _FLOATS), None):
+            return f"it computes in float32 or float64, the model in {other}"
+        return None
+
+    def _follow(self, module: nn.Module) -> str | None:
+        """Make a module of the copy take part in updates; says how."""
+
+        def running() -> Forward | None:
+            return self._running
+
+        if isinstance(module, SplineConv):
+            follow_splines(module, running)
+            return "affected nodes with their incoming edges"
+        on_cpu = self._device.type == "cpu"
+        if isinstance(module, VoxelPooling):
+            follow_voxels(module, running)
+            return "touched voxels" if on_cpu else "all live nodes"
+        if isinstance(module, GridPooling):
+            follow_grid(module, running)
+            return "touched cells" if on_cpu else "all live nodes"
+        if isinstance(module, CountPooling):
+            follow_counts(module, running)
+            return "all live nodes"
+        if isinstance(module, MessagePassing):
+            reach = reach_of(module)
+            if reach is None:
+                follow_aggregation(module, running)
+                return "step by step, as far as its steps are local"
+            follow_convolution(module, reach, running)
+            hops = f" over {reach.hops} hops" if reach.hops > 1 else ""
+            return f"affected nodes with their incoming edges{hops}"
+        return None
+
+    def reset(self) -> None:
+        """Forget all events and costs."""
+        sensor = self._model.sensor if isinstance(self._model, GraphNetwork) else None
+        self._device = _device_of(self._model)
+        self._store = EventStore(self._graph, sensor, self._dtype, self._device)
+        readout = self._graph.resolved_expiry == "readout" and self._graph.bounded
+        self._nodes = EventGraph(self._store, forgets=not readout)
+        self._live = EventGraph(self._store, forgets=True) if readout else self._nodes
+        self._tape = Tape()
+        self._replayed: tuple[list[Callable[[], None]], Any, Forward] | None = None
+        self._last: Any = None
+        self._meter.reset()
+
+    @torch.inference_mode(False)  # its tensors are written to later, perhaps elsewhere
+    def update(self, events: np.ndarray) -> None:
+        """Enter the events into the graph. With ``expiry="readout"``, nodes are also computed before they are lost."""
+        self._meter.begin_update()
+        for start in range(0, len(events), _EVENTS_AT_ONCE):
+            part = events[start : start + _EVENTS_AT_ONCE]
+            self._store.insert(part)
+            time = int(part["t"][-1])
+            if self._live is not self._nodes:
+                if self._nodes.behind() >= _EVENTS_AT_ONCE:
+                    with torch.no_grad():
+                        self.output(time)
+                continue
+            first = self._store.first_live(time, self._store.held)
+            if self._nodes.behind() <= max(_EVENTS_AT_ONCE, self._store.size - first):
+                first = min(first, self._nodes.first)
+            else:
+                self._nodes.forget()
+            self._store.drop(first)
+
+    def output(self, time: int) -> Tensor:
+        """Run the forward on what changed since the last output."""
+        store = self._store
+        if (device := _device_of(self._model)) != self._device:
+            raise ValueError(f"the model was moved from {self._device} to {device}: call reset()")
+        changed_weights = self._weights.changed() | self._settings.follow()
+        if changed_weights:
+            self._constants = constants_of(self._copy)
+            self._nodes.forget()
+            self._live.forget()
+        live = store.first_live(time, store.held)
+        if self._nodes is self._live:
+            kept = live
+        else:
+            last = int(store.t[store.size - 1 - store.base]) if store.size else time
+            kept = self._nodes.first if not changed_weights else store.held
+        if self._nodes.unchanged(kept) and self._live.unchanged(live):
+            return _copied(self._last)
+        useful = self._nodes.begin(kept)
+        if self._live is not self._nodes:
+            useful &= self._live.begin(live)
+        if not useful:
+            self._drop()
+        try:
+            self._last = self._forward()
+            if self._weights.changed():
+                raise ValueError(writes_weights(self._model))
+        except BaseException:
+            self._drop()
+            self._nodes.forget()
+            self._live.forget()
+            raise
+        if self._live is not self._nodes:
+            # A node reads others that were live when it came, and these read older ones.
+            self._nodes.retire(store.first_live(last, store.held, lives=self._hops + 1))
+            store.drop(self._nodes.first)
+        return _copied(self._last)
+
+    def _drop(self) -> None:
+        """Nothing computed is of use any more."""
+        self._tape.clear()
+        self._replayed = None
+
+    def _forward(self) -> Any:
+        if self._replayed is not None:
+            steps, result, forward = self._replayed
+            for step in steps:
+                step()
+            return forward.replaced(result, lambda value: value.full())
+        if self._as_a_whole is None:
+            forward = Forward(self._tape, self._constants, self._layers, self._meter)
+            known = len(self._layers.dense)
+            self._tape.begin()
+            self._layers.begin()
+            self._running = forward
+            try:
+                with forward:
+                    result = self._call(forward)
+                self._tape.end()
+                for name in list(self._layers.dense)[known:]:
+                    warnings.warn(
+                        f"{name} is not local, or not known to be: it runs on the whole graph at every update",
+                        stacklevel=4,
+                    )
+                if self._straight and not forward.observed and not any(state.fresh for state in self._tape.states):
+                    self._replayed = (forward.steps, result, forward)
+                return forward.replaced(result, lambda value: value.full())
+            except UntrackableError as error:
+                self._tape.clear()
+                self._as_a_whole = str(error)
+                warnings.warn(
+                    f"{type(self._model).__name__} runs on the whole graph at every update: {error}", stacklevel=4
+                )
+            finally:
+                self._running = None
+        data = Data(**{name: value.full().clone() for name, value in self._values(self._nodes).items()})
+        return call_on_graph(self._copy, data)
+
+    def _values(self, graph: EventGraph) -> dict[str, Any]:
+        """What the model gets, see :func:`aegnn_core.graph.build_graph`."""
+        nodes, store = graph.nodes, self._store
+        values: dict[str, Any] = {
+            "x": StoredRows("x", nodes, lambda: (store.features, nodes.added)),
+            "pos": StoredRows("pos", nodes, lambda: (store.pos, nodes.added)),
+            "edge_index": EdgeIndex(graph),
+            "edge_attr": EdgeAttributes(graph, 3, self._dtype),
+        }
+        if self._graph.resolved_expiry == "readout" and self._live is self._nodes:
+            values["live"] = ConstantRows("live", nodes, torch.ones((), dtype=torch.bool, device=self._device))
+        return values
+
+    def _call(self, forward: Forward) -> Any:
+        with torch._C.DisableTorchFunction():
+            data = Data(**{name: forward.track(value) for name, value in self._values(self._nodes).items()})
+        model = self._copy
+        if not self._ours:
+            return call_on_graph(model, data)
+        assert isinstance(model, GraphNetwork)
+        x = model.event_blocks(data.x, data.edge_index, data.edge_attr)
+        live = self._live.nodes
+        with torch._C.DisableTorchFunction():
+            rows: RowValue = x.value
+            if live is not rows.space:
+                rows = part_of(rows, live)
+            batch = ConstantRows("batch", live, torch.zeros((), dtype=torch.long, device=self._device))
+            pos = StoredRows("pos", live, lambda: (self._store.pos, live.added))
+            index = forward.track(EdgeIndex(self._live))
+            polarity = StoredRows("polarity", live, lambda: (self._store.features, live.added))
+            t = StoredRows("t", live, lambda: (self._store.times, live.added))
+        return model.readout(
+            forward.track(rows),
+            forward.track(pos),
+            index,
+            forward.track(batch),
+            1,
+            polarity=forward.track(polarity) if model.counts is not None else None,
+            t=forward.track(t) if model.needs_times else None,
+        )
+
+    def describe(self) -> list[str]:
+        """One line per layer that knows of nodes and edges, and what runs on the whole graph."""
+        if self._as_a_whole is not None:
+            return [
+                f"{type(self._model).__name__}: dense, the whole graph at every output, because of {self._as_a_whole}"
+            ]
+        lines = [*self._followed.values(), "all else: changed rows"]
+        return [*lines, *(f"{name}: dense, the whole graph at every output" for name in self._layers.dense)]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes held, by part."""
+        return {**self._store.memory(), "features": self._tape.nbytes}
+
+    def flops(self) -> Costs:
+        """FLOPs by layer."""
+        return self._meter.flops()
+
+    def runtime(self) -> Costs:
+        """Seconds by layer."""
+        return self._meter.runtime()
+
+    def held(self) -> tuple[np.ndarray, list[Tensor]]:
+        """The events of the graph; features are computed from it anew."""
+        return self._store.events(), []
+
+    def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
+        """Go on from the graph of another engine."""
+        check_features(features, [], len(events), self._dtype)
+        self._store.restore(events, origin)
+
+
+_STRAIGHT = ("aegnn_core.nn.", "torch.nn.modules.")
+_FLOATS = (torch.float32, torch.float64)
+#: Where models may be: what is not on the CPU is left to torch, but for the bookkeeping.
+_DEVICES = ("cpu", "cuda")
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    tensor = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _copied(result: Any) -> Any:
+    """The output, safe from what its receiver does to it."""
+    if isinstance(result, Tensor):
+        return result.clone()
+    if isinstance(result, (tuple, list)):
+        parts = [_copied(part) for part in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
+    if isinstance(result, dict):
+        return {name: _copied(part) for name, part in result.items()}
+    return result

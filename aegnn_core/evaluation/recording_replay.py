@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a recording through the live model at full speed, and writes its answers as a rosbag2."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from aegnn_core.evaluation.average_precision import AveragePrecision
+from aegnn_core.evaluation.evaluate import Accuracy, figures_of
+from aegnn_core.evaluation.model_answers import LiveAnswers
+from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.events.downsampling import DOWNSAMPLING
+from aegnn_core.events.files import read_events
+from aegnn_core.events.files.bag import read_bag_camera
+from aegnn_core.events.label_topics import (
+    BOXES_TYPE,
+    CLASS_TYPE,
+    INFO_TYPE,
+    Label,
+    label_typestore,
+    serialize_boxes,
+    serialize_classes,
+    serialize_label_info,
+)
+from aegnn_core.events.rosbag import LATCHED_QOS, is_bag_recording, read_labels
+from aegnn_core.nn.checkpoint import TrainedModel
+
+__all__ = ["Replay", "replay"]
+
+#: Where the node publishes the same.
+_PREFIX = "/event_detector"
+#: The average precision takes all boxes from this score on.
+_LEAST_SCORE = 0.01
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of it.
+
+    Attributes:
+        events: their number.
+        events_downsampled: how many of them, or made of them, came to the model's sensor.
+        answers: number of times that the model was asked.
+        seconds: that the model took for all.
+        labelled: number of answers at times with a label.
+        figures: accuracy or average precision at these; None without labels.
+    """
+
+    events: int
+    events_downsampled: int
+    answers: int
+    seconds: float
+    labelled: int
+    figures: Accuracy | AveragePrecision | None
+
+
+def replay(
+    recording: str | Path,
+    model: TrainedModel,
+    output: str | Path | None = None,
+    *,
+    period_us: int = 20_000,
+    score_threshold: float = 0.3,
+    downsampling: str = DOWNSAMPLING[0],
+    model_sensor: str = MODEL_SENSORS[0],
+    topic: str | None = None,
+) -> Replay:
+    """Ask the live model every ``period_us`` of a recording, and whenever the recording has a label.
+
+    Events of another sensor come to the model's as :class:`aegnn_core.evaluation.ModelOnCamera` says, its boxes back.
+
+    Args:
+        recording: whatever :func:`aegnn_core.events.read_events` reads; labels are those of a bag's topic ``/labels``.
+        model: what answers.
+        output: folder of a new bag (mcap) for the answers, on the topics of the node: ``/event_detector/detections`` or
+            ``/event_detector/classification``, and ``/event_detector/label_info``. Stamps are those of the recording's
+            packets; of other recordings than bags, the sensor's time.
+        period_us: time between answers [µs].
+        score_threshold: least score of the boxes in the bag.
+        downsampling: how events of a larger sensor come to the model's: ``"integrate"`` or ``"coordinates"``.
+        model_sensor: ``"trained"``, or ``"camera"`` for a network that runs on the recording's own sensor.
+        topic: the event topic of a recording that is a bag with several.
+
+    Raises:
+        FileNotFoundError: there is no such recording.
+        FileExistsError: something is at ``output`` already.
+        ValueError: the recording or its labels cannot be read, the labels are for another task, the period is not
+            positive, or the network does not run on the recording's sensor.
+    """
+    recording = Path(recording)
+    if period_us < 1:
+        raise ValueError(f"the period is {period_us} µs, expected a positive number")
+    if output is not None and Path(output).exists():
+        raise FileExistsError(f"{output}: exists already, expected the name of a new bag")
+    stream = read_events(recording, topic=topic)
+    offset, labels = _bag_clock_and_labels(recording, model, topic)
+    start, stop = int(stream.events["t"][0]), int(stream.events["t"][-1])
+    truth = {(label.stamp - offset) // 1000: label for label in labels}
+    moments = sorted({*range(start + period_us, stop, period_us), stop, *truth})
+    fitted = ModelOnCamera(model, (stream.width, stream.height), downsampling, model_sensor)
+    events = fitted.events(stream.events)
+    outputs = LiveAnswers(fitted.model)(events, moments)
+    predictions: dict[int, Any] = {}
+    seconds = 0.0
+    with ExitStack() as stack:
+        bag = None
+        if output is not None:
+            writer = stack.enter_context(Writer(output, version=9, storage_plugin=StoragePlugin.MCAP))
+            bag = _AnswerBag(writer, model, score_threshold, 1000 * start + offset)
+        for moment in track(moments, "Replaying", transient=True):
+            begin = perf_counter()
+            answer = next(outputs)
+            seconds += perf_counter() - begin
+            if model.task == "recognition":
+                scores = model.network.class_scores(answer)[0].cpu().numpy()
+                predictions[moment] = int(scores.argmax())
+                if bag is not None:
+                    bag.write_scores(1000 * moment + offset, scores)
+                continue
+            boxes = fitted.boxes(answer, _LEAST_SCORE)
+            predictions[moment] = boxes
+            if bag is not None:
+                bag.write_boxes(1000 * moment + offset, boxes)
+    true = [label.class_id if label.boxes is None else label.boxes for label in truth.values()]
+    figures = figures_of(model, true, [predictions[moment] for moment in truth]) if truth else None
+    return Replay(len(stream), len(events), len(moments), seconds, len(truth), figures)
+
+
+class _AnswerBag:
+    """Topics with a model's answers in a bag, and what its class numbers mean."""
+
+    def __init__(self, writer: Writer, model: TrainedModel, score_threshold: float, start: int) -> None:
+        self._writer, self._score_threshold, self._store = writer, score_threshold, label_typestore()
+        info = writer.add_connection(
+            f"{_PREFIX}/label_info", INFO_TYPE, typestore=self._store, offered_qos_profiles=[LATCHED_QOS]
+        )
+        writer.write(info, start, serialize_label_info(start, model.labels, score_threshold, self._store))
+        name, kind = ("classification", CLASS_TYPE) if model.task == "recognition" else ("detections", BOXES_TYPE)
+        self._topic = writer.add_connection(f"{_PREFIX}/{name}", kind, typestore=self._store)
+
+    def write_scores(self, stamp: int, scores: np.ndarray) -> None:
+        by_class = {number: float(score) for number, score in enumerate(scores)}
+        self._writer.write(self._topic, stamp, serialize_classes(stamp, by_class, self._store))
+
+    def write_boxes(self, stamp: int, boxes: np.ndarray) -> None:
+        shown = boxes[boxes["score"] >= self._score_threshold]
+        self._writer.write(self._topic, stamp, serialize_boxes(stamp, shown, self._store))
+
+
+def _bag_clock_and_labels(recording: Path, model: TrainedModel, topic: str | None) -> tuple[int, list[Label]]:
+    """Host time of the sensor's time 0 [ns], and the labels that are for the model's task.
+
+    A recording that is not a bag has neither.
+    """
+    if not is_bag_recording(recording):
+        return 0, []
+    offset = read_bag_camera(recording, topic).clock_offset
+    labels = read_labels(recording, model.labels)
+    if labels and (labels[0].boxes is None) != (model.task == "recognition"):
+        kind = "classes" if labels[0].boxes is None else "boxes"
+        raise ValueError(f"{recording}: the labels are {kind}, the model {model.name} is for {model.task}")
+    largest = max(map(_largest_class, labels), default=0)
+    if largest >= len(model.labels):
+        raise ValueError(f"{recording}: a label is of class {largest}, the model has {', '.join(model.labels)}")
+    return offset, labels
+
+
+def _largest_class(label: Label) -> int:
+    return int(label.boxes["class_id"].max(initial=0)) if label.boxes is not None else label.class_id or 0

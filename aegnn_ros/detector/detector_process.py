@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS around one or several detectors: start, spin, end."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+import rclpy
+import torch
+from rclpy.exceptions import InvalidNodeNameException, ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.logging import get_logger
+from rclpy.utilities import remove_ros_args
+
+from aegnn_ros.detector.detector_node import EventDetector
+
+__all__ = ["run"]
+
+_SWITCH_INTERVAL_S = 0.0005
+_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Spin a node for each name in the command line until ROS is shut down; returns the exit code."""
+    # The network's steps are small: a second thread costs many times what it saves, above all on a busy machine.
+    torch.set_num_threads(1)
+    # The worker releases the interpreter in every compiled step; up to 5 ms each until it gets it back would add up.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # rclpy's handlers take over between these two lines; what it finds is what it falls back on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    interrupted = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        rclpy.init(args=list(arguments))
+    except rclpy_implementation.RCLError as error:
+        get_logger("event_detector").fatal(f"cannot start: {error}")
+        return 1
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        _spin(remove_ros_args(list(arguments))[1:])
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (RuntimeError, rclpy_implementation.InvalidHandle):
+        # A signal shuts ROS down between any two lines of a callback, and what the callback then publishes fails; or it
+        # interrupts rclpy while that makes a message, which becomes an error of its own.
+        if rclpy.ok() and not interrupted.is_set():
+            raise
+    except (ParameterException, InvalidNodeNameException) as error:
+        get_logger("event_detector").fatal(f"cannot start: {error}")
+        return 1
+    finally:
+        interrupted.set()  # from here on there is nothing left to interrupt
+        rclpy.try_shutdown()
+        # Collecting the last reference to a node removes it from the ROS graph and frees its shared memory.
+        gc.collect()
+    return 0
+
+
+def _spin(names: Sequence[str]) -> None:
+    """Run the nodes of these names, or one of the default name, until ROS is shut down."""
+    nodes: list[EventDetector] = []
+    # Of one thread, also for several nodes: rclpy's others fail where a callback destroys what they wait for.
+    executor = SingleThreadedExecutor()
+    try:
+        nodes += [EventDetector(name) for name in names] or [EventDetector()]
+        for node in nodes:
+            executor.add_node(node)
+            executor.create_task(node.start)
+        executor.spin()
+    finally:
+        for node in nodes:
+            node.end()
+            node.destroy_node()
+        executor.shutdown()

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time in a camera's stream: order, jumps and gaps, ROS time, and whether there can be a new answer."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from aegnn_core.events.time_order import TimeJumpError, in_time_order
+from aegnn_ros.detector.sensor_clock import SensorClock
+
+__all__ = ["StreamTime"]
+
+#: Longest time between two packets of one stream, and between two of its events [s].
+_LONGEST_PAUSE_S = 1.0
+
+
+class StreamTime:
+    """Sensor time of one stream, from its first event until it starts again.
+
+    Attributes:
+        last: sensor time of the last event [µs]; None before the first one.
+    """
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything: what comes now has another clock."""
+        self.last: int | None = None
+        self._clock = SensorClock()
+        self._last_arrival = 0.0  # of a packet with events, monotonic clock [s]
+        self._unread = False  # events have come since the last readout
+        self._expired = False  # the last readout was made after the last node had expired
+
+    def order(self, events: np.ndarray, stamp: int, window: int | None) -> tuple[np.ndarray, str]:
+        """Lift events that step back a little, and start again after a jump or a gap between packets.
+
+        Args:
+            events: of a packet, at least one, in the camera's order.
+            stamp: of the packet [ns, ROS time].
+            window: of the model's graph [µs].
+
+        Returns:
+            The events in time order, and the reason why the stream has started again; empty where it has not.
+
+        Raises:
+            TimeJumpError: time jumps within the packet.
+        """
+        reason = ""
+        try:
+            ordered = in_time_order(events, self.last)
+        except TimeJumpError as jump:
+            ordered = in_time_order(events)
+            reason = f"sensor time: {jump}"
+            self.restart()
+        first = int(ordered["t"][0])
+        if (jumped := self._jump_or_gap(first, stamp, window)) and self.last is not None:
+            reason = jumped
+            self.restart()
+        self._clock.follow(first, stamp)
+        return ordered, reason
+
+    def advance(self, t: int) -> None:
+        """The last event so far has this time [µs]."""
+        self.last, self._last_arrival = t, time.monotonic()
+        self._unread, self._expired = True, False
+
+    def news(self, window: int | None) -> int | None:
+        """The sensor time [µs] of the next readout that can differ from the last one; None while there is none.
+
+        Without events nobody knows how far sensor time has come, so a readout is made for the last event's time. But
+        when no packet has come for longer than the window, and for too long to be late, all nodes have expired.
+        """
+        if self.last is None or self._unread:
+            return self.last
+        if window is None or self._expired:
+            return None
+        pause = time.monotonic() - self._last_arrival
+        return self.last + window if pause > max(1e-6 * window, _LONGEST_PAUSE_S) else None
+
+    def note_readout(self, t: int) -> int:
+        """A readout is made for a time that :meth:`news` gave; returns its stamp [ns, ROS time]."""
+        assert self.last is not None
+        self._unread, self._expired = False, t > self.last
+        return self._clock.stamp(t)
+
+    def follow_triggers(self, first: int, stamp: int) -> None:
+        """Take the time of a packet that has triggers, the first at this time [µs], where no event has come so far."""
+        if not self._clock.started:
+            self._clock.follow(first, stamp)
+
+    def at(self, t: int) -> int:
+        """ROS time [ns] of a sensor time [µs]."""
+        return self._clock.at(t)
+
+    def _jump_or_gap(self, first: int, stamp: int, window: int | None) -> str:
+        """What separates the first event of a packet from those before it, or nothing."""
+        if jumped := self._clock.jump(first, stamp):
+            return f"the packets' stamps have jumped by {jumped / 1e9:+.3f} s against sensor time"
+        gap = 0 if self.last is None else first - self.last
+        if gap > max(1e6 * _LONGEST_PAUSE_S, window or 0):
+            return f"no event for {gap / 1e6:.3f} s"
+        return ""

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``evaluate_bag``: how good, how late and how complete the node's answers are on a recorded stream."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from rclpy.utilities import remove_ros_args
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from aegnn_core.evaluation import average_precision
+from aegnn_core.evaluation.camera_options import add_camera_options
+from aegnn_core.events.label_topics import LABEL_TOPIC, Label
+from aegnn_core.events.rosbag import read_event_packets, read_labels
+from aegnn_core.nn.checkpoint import TrainedModel, load_model
+from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
+from aegnn_ros.playback.node_process import NodeProcessError
+from aegnn_ros.playback.timed_answers import Answer, answers_of, packet_latencies_ms
+
+__all__ = ["Figures", "main"]
+
+RATES = (1.0, 2.0, 5.0, 10.0)
+#: The average precision takes all boxes from this score on.
+_PUBLISHED_SCORE = 0.05
+#: The window has to fill before an answer counts [ns].
+_FIRST_NS = 100_000_000
+#: An answer is compared with a label no further away than this [ns], or than half the time to the next label.
+_NEAR_NS = 20_000_000
+_PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of a recording played at one rate.
+
+    Attributes:
+        rate: how many times as fast as recorded.
+        packets: that were sent.
+        packets_lost: that the node did not get or had no room for.
+        events: that the node decoded.
+        processed_share: part of these that the network got.
+        results: that came.
+        result_latency_ms: percentiles from the last packet of a result to the result.
+        packet_latency_ms: percentiles from every packet to its first result, the wait for its turn included.
+        ap, ap50: COCO average precision; None without labels of boxes.
+        accuracy: share of results with the right class; None without labels of classes.
+        labelled: results that there was a label for.
+    """
+
+    rate: float
+    packets: int
+    packets_lost: int
+    events: int
+    processed_share: float
+    results: int
+    result_latency_ms: dict[str, float]
+    packet_latency_ms: dict[str, float]
+    ap: float | None
+    ap50: float | None
+    accuracy: float | None
+    labelled: int
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate a bag; returns 0, 1 where the node failed, 2 where an argument or the bag is wrong, 130 when ended."""
+    arguments = sys.argv if arguments is None else arguments
+    parsed = _parser().parse_args(remove_ros_args(arguments)[1:])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends this ends the node with it
+    try:
+        _evaluate(parsed, Console())
+    except NodeProcessError as error:
+        print(f"evaluate_bag: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
+        print(f"evaluate_bag: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="evaluate_bag",
+        description="Play a rosbag2 with event packets to the event detector at several rates, and measure answers.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("bag", type=Path, help="folder of the bag")
+    parser.add_argument("--topic", help="event topic in the bag, where it has several")
+    parser.add_argument("--labels", default=LABEL_TOPIC, help="topic with true boxes or classes, if there is one")
+    parser.add_argument("--model", default="scenes_detector", help="name of a packaged model, or a .safetensors file")
+    parser.add_argument("--device", default="cpu", help="where the network runs")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=list(RATES), help="how many times as fast as recorded"
+    )
+    add_camera_options(parser)
+    parser.add_argument("--max-latency-ms", type=float, default=50.0, help="latency budget of the node")
+    parser.add_argument("--output", type=Path, default=Path("."), help="folder for evaluation.json and evaluation.png")
+    return parser
+
+
+def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
+    model = load_model(parsed.model, device=parsed.device)
+    packets = list(read_event_packets(parsed.bag, parsed.topic))
+    if not packets:
+        raise ValueError(f"{parsed.bag}: no event packets, expected at least one")
+    labels = read_labels(parsed.bag, model.labels, parsed.labels)
+    parsed.output.mkdir(parents=True, exist_ok=True)
+    parameters = {
+        "model": parsed.model,
+        "device": parsed.device,
+        "downsampling": parsed.downsampling,
+        "model_sensor": parsed.model_sensor,
+        "score_threshold": _PUBLISHED_SCORE,
+        "max_latency_ms": parsed.max_latency_ms,
+    }
+    isolate_ros()
+    rows: list[Figures] = []
+    latencies: dict[float, np.ndarray] = {}
+    with BagRunner(model.task) as runner, Progress(console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(packets) * len(parsed.rates))
+        for number, rate in enumerate(parsed.rates):
+            progress.update(task, description=f"Playing at x{rate:g}")
+
+            def advance(played: int, before: int = number * len(packets)) -> None:
+                progress.update(task, completed=before + played)
+
+            run = runner.run(packets, parameters, advance, rate)
+            answers = answers_of(run)
+            latencies[rate] = packet_latencies_ms(run, answers)
+            rows.append(_figures(rate, run, answers, latencies[rate], labels, model))
+    report = {
+        "bag": str(parsed.bag),
+        "model": model.name,
+        "device": parsed.device,
+        "downsampling": parsed.downsampling,
+        "model_sensor": parsed.model_sensor,
+        "max_latency_ms": parsed.max_latency_ms,
+        "rates": [asdict(row) for row in rows],
+    }
+    (parsed.output / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
+    _plot(rows, latencies, f"{model.name} on {parsed.bag.name}").savefig(parsed.output / "evaluation.png")
+    console.print(_table(rows, model))
+    console.print(f"Saved {parsed.output / 'evaluation.json'} and {parsed.output / 'evaluation.png'}", soft_wrap=True)
+
+
+def _figures(
+    rate: float,
+    run: BagRun,
+    answers: Sequence[Answer],
+    latencies: np.ndarray,
+    labels: Sequence[Label],
+    model: TrainedModel,
+) -> Figures:
+    values = run.diagnostics
+    events, processed = int(values["events"]), int(values["events_processed"])
+    offered = processed + int(values["events_thinned"])
+    ap, ap50, accuracy, labelled = _quality(answers, labels, run, model)
+    return Figures(
+        rate=rate,
+        packets=len(run.sent),
+        packets_lost=len(run.sent) - int(values["packets"]) + int(values["packets_dropped"]),
+        events=events,
+        processed_share=processed / offered if offered else 1.0,
+        results=len(answers),
+        result_latency_ms=_percentiles([answer.latency_ms for answer in answers]),
+        packet_latency_ms=_percentiles(latencies),
+        ap=ap,
+        ap50=ap50,
+        accuracy=accuracy,
+        labelled=labelled,
+    )
+
+
+def _percentiles(values: Sequence[float] | np.ndarray) -> dict[str, float]:
+    if len(values) == 0:
+        return {}
+    return {f"p{p}": float(value) for p, value in zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)}
+
+
+def _quality(
+    answers: Sequence[Answer], labels: Sequence[Label], run: BagRun, model: TrainedModel
+) -> tuple[float | None, float | None, float | None, int]:
+    """Average precision, that at IoU 0.5, accuracy, and the number of answers that they cover."""
+    pairs = [
+        (answer, label)
+        for answer in answers
+        if answer.stamp >= run.sent[0].packet.stamp + _FIRST_NS and (label := _label_at(answer.stamp, labels))
+    ]
+    detected = [(answer.boxes, label.boxes) for answer, label in pairs if label.boxes is not None]
+    classified = [(answer.scores, label.class_id) for answer, label in pairs if label.class_id is not None]
+    if model.task == "detection" and detected:
+        result = average_precision([truth for _, truth in detected], [found for found, _ in detected], model.labels)
+        if not math.isnan(result.ap):
+            return result.ap, result.ap50, None, len(detected)
+    if model.task == "recognition" and classified:
+        accuracy = float(np.mean([int(scores.argmax()) == class_id for scores, class_id in classified]))
+        return None, None, accuracy, len(classified)
+    return None, None, None, 0
+
+
+def _label_at(stamp: int, labels: Sequence[Label]) -> Label | None:
+    """The label at a time; a single class label holds for the whole recording."""
+    if len(labels) == 1 and labels[0].class_id is not None:
+        return labels[0]
+    stamps = np.array([label.stamp for label in labels])
+    if len(stamps) == 0:
+        return None
+    nearest = int(np.abs(stamps - stamp).argmin())
+    period = int(np.median(np.diff(stamps))) if len(stamps) > 1 else 0
+    return labels[nearest] if abs(int(stamps[nearest]) - stamp) <= max(_NEAR_NS, period // 2) else None
+
+
+def _table(rows: Sequence[Figures], model: TrainedModel) -> Table:
+    quality = "AP, AP50" if model.task == "detection" else "accuracy"
+    table = Table(
+        title=f"{model.name} through ROS 2",
+        caption="share: of the events that the network got; latency p50, p95, p99 from a result's last packet, and from"
+        " every packet to its first result",
+    )
+    for name in ("rate", "events", "share", "lost", "result [ms]", "packet [ms]", quality):
+        table.add_column(name, justify="right")
+    for row in rows:
+        if model.task == "detection":
+            figures = "no labels" if row.ap is None else f"{row.ap:.3f}, {row.ap50:.3f}"
+        else:
+            figures = "no labels" if row.accuracy is None else f"{row.accuracy:.3f}"
+        table.add_row(
+            f"x{row.rate:g}",
+            f"{row.events:,}",
+            f"{row.processed_share:.1%}",
+            f"{row.packets_lost}",
+            " ".join(f"{value:.0f}" for value in row.result_latency_ms.values()),
+            " ".join(f"{value:.0f}" for value in row.packet_latency_ms.values()),
+            figures,
+        )
+    return table
+
+
+def _plot(rows: Sequence[Figures], latencies: dict[float, np.ndarray], title: str) -> Figure:
+    """Latency of all packets as a distribution per rate, and the share of events processed over the rate."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for rate, values in latencies.items():
+        left.plot(np.sort(values), np.linspace(0, 1, len(values)), label=f"×{rate:g}")
+    left.set(xlabel="packet to first result [ms]", ylabel="share of packets", ylim=(0, 1))
+    left.set_xlim(left=0)
+    left.legend(title="rate")
+    left.grid(alpha=0.3)
+    rates = [row.rate for row in rows]
+    right.plot(rates, [row.processed_share for row in rows], marker="o", label="events processed")
+    for name, label in (("ap", "AP"), ("ap50", "AP50"), ("accuracy", "accuracy")):
+        quality = [getattr(row, name) for row in rows]
+        if None not in quality:
+            right.plot(rates, quality, marker="o", label=label)
+    right.set(xlabel="rate", ylim=(0, 1.05), xscale="log")
+    right.set_xticks(rates, [f"×{rate:g}" for rate in rates])
+    right.minorticks_off()
+    right.legend()
+    right.grid(alpha=0.3)
+    figure.suptitle(title)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A detector's answers to a recording that was played to it: their sensor times, and their latency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aegnn_core.events.decoders import make_decoder
+from aegnn_core.events.time_order import in_time_order
+from aegnn_ros.detector.sensor_clock import SensorClock
+from aegnn_ros.playback.bag_run import BagRun
+
+__all__ = ["Answer", "answers_of", "packet_latencies_ms"]
+
+#: An answer is about the end of a packet, and its stamp lies no further from that than this [ns], even after losses.
+_TOLERANCE_NS = 20_000_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result of the node, with its time in the recording.
+
+    Attributes:
+        time: sensor time that it is about [µs].
+        stamp: the same as the recording has it [ns].
+        packet: number of the last packet that it is about.
+        latency_ms: from that packet to the result.
+        boxes: ``DETECTION_DTYPE [N]`` of a detector.
+        scores: one per class ``[classes]`` of a model that only classifies.
+    """
+
+    time: int
+    stamp: int
+    packet: int
+    latency_ms: float
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+def answers_of(run: BagRun) -> list[Answer]:
+    """The node's results, in order, without those that belong to no packet, such as one after all nodes expired."""
+    numbers, times, stamps = _ends_of_packets(run)
+    answers = []
+    for result in run.results:
+        nearest = int(np.argmin(np.abs(stamps - result.stamp))) if len(stamps) else 0
+        if len(stamps) and abs(int(stamps[nearest]) - result.stamp) <= _TOLERANCE_NS:
+            sent = run.sent[numbers[nearest]]
+            answers.append(
+                Answer(
+                    time=int(times[nearest]),
+                    stamp=result.stamp - sent.stamp + sent.packet.stamp,
+                    packet=int(numbers[nearest]),
+                    latency_ms=(result.received - sent.published) / 1e6,
+                    boxes=result.boxes,
+                    scores=result.scores,
+                )
+            )
+    return answers
+
+
+def packet_latencies_ms(run: BagRun, answers: list[Answer]) -> np.ndarray:
+    """From every packet to the first result that includes it, the wait until that result was due included [ms]."""
+    latencies = []
+    first = 0
+    for answer in answers:
+        received = run.sent[answer.packet].published + 1e6 * answer.latency_ms
+        latencies += [(received - sent.published) / 1e6 for sent in run.sent[first : answer.packet + 1]]
+        first = max(first, answer.packet + 1)
+    return np.array(latencies)
+
+
+def _ends_of_packets(run: BagRun) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number, last sensor time [µs] and its stamp [ns], as the node computes it, of each packet that has events."""
+    clock, decoder, last_t = SensorClock(), None, None
+    rows = []
+    for number, sent in enumerate(run.sent):
+        packet = sent.packet
+        decoder = decoder or make_decoder(packet.encoding, packet.width, packet.height)
+        events = in_time_order(decoder.decode(packet.events, packet.time_base, packet.is_bigendian), last_t)
+        if len(events):
+            last_t = int(events["t"][-1])
+            clock.follow(int(events["t"][0]), sent.stamp)
+            rows.append((number, last_t, clock.stamp(last_t)))
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    return table[:, 0], table[:, 1], table[:, 2]

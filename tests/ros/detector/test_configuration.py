@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files beside the code agree with it, and are found where they are installed."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, fields
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+
+from aegnn_ros.detector.parameters import DetectorParameters
+from aegnn_ros.installed_files import large_packet_profile, share_file
+from docs.node_reference import main as node_reference
+from docs.node_reference import reference
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_parameter_file_holds_every_parameter_with_its_default() -> None:
+    content = yaml.safe_load((ROOT / "config" / "detect.yaml").read_text())
+    defaults = asdict(DetectorParameters())
+    defaults["region_of_interest"] = list(defaults["region_of_interest"])  # YAML has no tuples
+    assert content == {"/**": {"ros__parameters": defaults}}
+
+
+def test_defaults_lie_in_their_ranges_and_everything_is_described() -> None:
+    for parameter in fields(DetectorParameters):
+        assert len(parameter.metadata["description"]) > 10
+        if limits := parameter.metadata["limits"]:
+            assert limits[0] <= np.min(parameter.default)
+            assert np.max(parameter.default) <= limits[1]
+        if choices := parameter.metadata["choices"]:
+            assert parameter.default in choices
+
+
+def test_rviz_shows_the_image_and_the_markers_of_the_node() -> None:
+    content = yaml.safe_load((ROOT / "config" / "detect.rviz").read_text())
+    topics = {d["Class"]: d["Topic"]["Value"] for d in content["Visualization Manager"]["Displays"] if "Topic" in d}
+    assert topics == {
+        "rviz_default_plugins/Image": "/event_detector/annotated_image",
+        "rviz_default_plugins/MarkerArray": "/event_detector/markers",
+    }
+
+
+def test_a_ros_prefix_comes_before_the_source_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "share" / "aegnn_ros" / "config" / "detect.yaml"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/nowhere:{tmp_path}")
+    assert share_file("config/detect.yaml") == installed
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match=r"config/none\.yaml of aegnn_ros is in none of "):
+        share_file("config/none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "variable"),
+    [("jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE"), (None, "FASTDDS_DEFAULT_PROFILES_FILE")],
+)
+def test_the_profile_for_large_packets_is_set_for_the_fast_dds_of_the_distribution(
+    distribution: str | None, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "ROS_DISTRO"):
+        monkeypatch.delenv(name, raising=False)
+    if distribution:
+        monkeypatch.setenv("ROS_DISTRO", distribution)
+    ((name, path),) = large_packet_profile().items()
+    assert name == variable
+    assert ElementTree.parse(path).getroot().tag.endswith("dds")
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "the user's")
+    assert large_packet_profile() == {}
+
+
+def test_the_nodes_page_says_what_the_code_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert node_reference([str(ROOT / "docs" / "node.md"), "--check"]) == 0, capsys.readouterr().err
+
+
+def test_a_page_that_is_not_what_the_code_says_is_noticed_and_renewed(tmp_path: Path) -> None:
+    page = tmp_path / "node.md"
+    page.write_text((ROOT / "docs" / "node.md").read_text().replace("`score_threshold` | float", "`score` | float"))
+    assert node_reference([str(page), "--check"]) == 1
+    assert node_reference([str(page)]) == 0
+    assert page.read_text() == (ROOT / "docs" / "node.md").read_text()
+
+
+def test_a_page_without_its_marks_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "node.md"
+    page.write_text("nothing")
+    assert node_reference([str(page)]) == 1
+    assert page.read_text() == "nothing"
+
+
+def test_foxglove_shows_topics_of_the_node() -> None:
+    layout = (ROOT / "config" / "foxglove.json").read_text()
+    json.loads(layout)
+    known = reference()
+    topics = set(re.findall(r"/event_detector(/[a-z_/]+)", layout))
+    assert topics
+    assert all(f"`~{topic}`" in known for topic in topics)
