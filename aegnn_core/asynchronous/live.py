@@ -351,7 +351,8 @@ def make_model_asynchronous(
         threads: how many work on an update, 1 to 64; by default what the environment variable ``AEGNN_THREADS`` says,
             or else 1. The engine ``compiled`` shares packets of some hundred events among them, with the same bits as
             one thread; the others have no use for more than one, and ``live.threads`` is then 1. They begin with the
-            first such packet, sleep between updates, and end with the live model.
+            first such packet, no more of them than there are cores that the process may use, sleep between updates, and
+            end with the live model.
 
     Raises:
         ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the

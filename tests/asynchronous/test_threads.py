@@ -18,7 +18,7 @@ from aegnn_core.asynchronous.compiled import crew, pipeline
 from aegnn_core.events import make_events
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.machine_code import kernel
-from tests.nn.networks import randomize
+from tests.nn.random_networks import randomize
 
 SENSOR = (24, 18)
 NETWORKS = {
@@ -46,6 +46,12 @@ def make(kind: str, graph: GraphConfig, threads: int) -> LiveModel:
     live = make_model_asynchronous(module, graph, engine="compiled", threads=threads)
     live.engine._crew.words[pipeline.PATIENCE_NS] = FOR_EVER
     return live
+
+
+@pytest.fixture(autouse=True)
+def _as_many_cores_as_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few this machine has."""
+    monkeypatch.setattr(crew, "usable_cores", lambda: pipeline.MOST_THREADS)
 
 
 def helpers() -> set[threading.Thread]:
@@ -204,13 +210,15 @@ def test_whoever_waited_for_a_thread_in_vain_works_alone_for_a_while() -> None:
     assert _publish(words, small, table) == (84, 86), "what is small nobody shares"
 
 
-def test_threads_without_a_core_of_their_own_do_not_wait_awake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "usable_cores", lambda: 1)
-    live = make("graph_res", RULES["window"], 2)
-    live.update(random_events(np.random.default_rng(0), 1_000))
-    words = live.engine._crew.words
-    assert words[pipeline.SPINS] == words[pipeline.AWAKE_NS] == 0
-    assert torch.isfinite(live.output()).all()
+def test_no_more_threads_work_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = random_events(np.random.default_rng(0), 1_000)
+    for cores_ in (1, 2):
+        monkeypatch.setattr(crew, "usable_cores", lambda cores_=cores_: cores_)
+        before = helpers()
+        live = make("graph_res", RULES["window"], 3)
+        live.update(events)
+        assert len(helpers() - before) == cores_ - 1
+        assert torch.isfinite(live.output()).all()
 
 
 V1 = "cpu/a/cpu.cfs_quota_us", "cpu/a/cpu.cfs_period_us"

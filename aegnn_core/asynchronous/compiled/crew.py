@@ -62,16 +62,15 @@ class Crew:
         self._end = weakref.finalize(self, _end, self.words, threads - 1)
 
     def begin(self) -> None:
-        """Start the threads, unless they are there. A fork of the process has none yet."""
+        """Start the threads, no more than cores, unless they are there. A fork of the process has none yet."""
         if self._process == os.getpid():
             return
         if self._process:
             self._make_semaphore()
         self._process = os.getpid()
-        # Who has a core to wait on may wait awake.
-        awake = usable_cores() >= self._threads
-        self.words[SPINS], self.words[AWAKE_NS] = (_SPINS, _AWAKE_NS) if awake else (0, 0)
-        for member in range(1, self._threads):
+        self.words[SPINS], self.words[AWAKE_NS] = _SPINS, _AWAKE_NS
+        # Threads that take turns on a core only wait for each other.
+        for member in range(1, min(self._threads, usable_cores())):
             arguments = self.words, self._dtype, member
             try:
                 threading.Thread(target=_work, args=arguments, name=f"aegnn-{member}", daemon=True).start()
