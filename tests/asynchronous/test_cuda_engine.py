@@ -188,7 +188,7 @@ _LEAST_SPILL = 16
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(420)  # half a minute of one core, which it may have to share
+@pytest.mark.timeout(420)  # a minute of one core, which it may have to share
 def test_kernels_compile_for_every_target_without_spills() -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
     command = [sys.executable, "-m", "aegnn_core.asynchronous.cuda.targets"]
