@@ -311,7 +311,7 @@ class LiveModel:
             self._unfinished = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _go_on, (self._model, self.graph, self._name, self.threads, self.state_dict())
+        return _go_on, (self._model, self.graph, self._name, self.state_dict(), self.threads)
 
     def _identity(self) -> dict[str, Any]:
         """What a live state belongs to."""
@@ -412,7 +412,7 @@ def _drops(module: nn.Module) -> bool:
     return bool(getattr(module, "p", None) or getattr(module, "dropout", None))
 
 
-def _go_on(model: nn.Module, graph: GraphConfig, engine: str, threads: int, state: dict[str, Any]) -> LiveModel:
+def _go_on(model: nn.Module, graph: GraphConfig, engine: str, state: dict[str, Any], threads: int = 1) -> LiveModel:
     """A live model in the state of another: what copies and pickles are made by."""
     live = make_model_asynchronous(model, graph, engine=engine, threads=threads)
     live.load_state_dict(state)

@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import numpy as np
 
 from aegnn_core.asynchronous.compiled.pipeline import MOST_THREADS
+from aegnn_core.cores import usable_cores
 
-__all__ = ["MOST_THREADS", "THREADS_VARIABLE", "chosen_threads"]
+__all__ = ["MOST_THREADS", "THREADS_VARIABLE", "chosen_threads", "spare_cores"]
 
 #: The environment variable that says how many, where the caller does not.
 THREADS_VARIABLE = "AEGNN_THREADS"
+
+
+def spare_cores() -> int:
+    """The cores that this process may use, less one for everything else; 1 where threads could not sleep."""
+    return max(1, usable_cores() - 1) if sys.platform == "linux" else 1
 
 
 def chosen_threads(threads: int | None, default: int = 1) -> int:

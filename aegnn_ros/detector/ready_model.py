@@ -11,8 +11,7 @@ import torch
 
 from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
 from aegnn_core.asynchronous.device_choice import choose_device
-from aegnn_core.asynchronous.threads import chosen_threads
-from aegnn_core.cores import usable_cores
+from aegnn_core.asynchronous.threads import chosen_threads, spare_cores
 from aegnn_core.events.array import make_events
 from aegnn_core.events.decoders import PACKET_DECODERS, make_decoder
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
@@ -133,7 +132,7 @@ def prepare_model(
     if device == "auto":
         device, device_choice = choose_device(trained.network, trained.graph)
         trained.network.to(device)
-    threads = chosen_threads(threads or None, default=max(1, usable_cores() - 1))
+    threads = chosen_threads(threads or None, default=spare_cores())
     live = make_model_asynchronous(trained.network, graph=trained.graph, threads=threads)
     few, many = (_busy_events(trained, count) for count in (_FEW, _MANY))
     seconds = {}

@@ -186,28 +186,34 @@ def test_the_environment_says_how_many_where_the_caller_does_not(monkeypatch: py
 
 
 @kernel
-def _publish(words: np.ndarray, events: np.ndarray, table: np.ndarray) -> tuple[int, int]:
-    return pipeline.publish(words, events, 0, 0, table, True, 10)
+def _pass_packet(words: np.ndarray, events: np.ndarray, table: np.ndarray, in_vain: bool) -> tuple[int, bool]:
+    """What the packet's thread does with the words; the number of blocks, and whether it wanted to share them."""
+    first, behind, shared = pipeline.publish(words, events, 0, 0, table, True, 10)
+    patient = shared
+    if shared:
+        while pipeline.claim(words) >= 0:
+            behind += 1
+    if shared and in_vain:
+        pipeline.lose_patience(words)
+        patient = False
+    pipeline.finish(words, behind - 1, words[pipeline.STAGES] - 1)
+    pipeline.await_end(words, patient)
+    return behind - first, shared
 
 
-@kernel
-def _lose_patience(words: np.ndarray) -> tuple[int, int]:
-    return pipeline.lose_patience(words)
-
-
-def test_whoever_waited_for_a_thread_in_vain_works_alone_for_a_while() -> None:
+def test_whoever_waits_for_threads_in_vain_works_alone_for_longer_and_longer() -> None:
     words = np.zeros(pipeline.WORDS, np.int64)
-    words[pipeline.THREADS] = 2
+    words[pipeline.THREADS], words[pipeline.STAGES], words[pipeline.PATIENCE_NS] = 2, 3, 10**12
     packet, small, table = np.zeros(95, EVENT_DTYPE), np.zeros(18, EVENT_DTYPE), np.zeros((1, 2), np.int64)
-    assert _publish(words, packet, table) == (0, 1), "of twelve blocks one is kept, the others are for all"
-    assert _lose_patience(words) == (1, 12)
-    assert _publish(words, packet, table) == (12, 24)
-    assert _publish(words, packet, table) == (24, 25)
-    assert _lose_patience(words) == (25, 36)
-    for n in range(3, 6):
-        assert _publish(words, packet, table) == (12 * n, 12 * n + 12)
-    assert _publish(words, packet, table) == (72, 73)
-    assert _publish(words, small, table) == (84, 86), "what is small nobody shares"
+    assert _pass_packet(words, packet, table, False) == (12, True)
+    assert _pass_packet(words, small, table, False) == (2, False), "what is small nobody shares"
+    for alone in (1, 3, 7):
+        assert _pass_packet(words, packet, table, True) == (12, True)
+        for _ in range(alone):
+            assert _pass_packet(words, small, table, True) == (2, False)
+            assert _pass_packet(words, packet, table, True) == (12, False)
+    for _ in range(3):
+        assert _pass_packet(words, packet, table, False) == (12, True), "they are there again"
 
 
 def test_no_more_threads_work_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,8 @@ def publish(words, events, size, oldest, table, computes, room):
         room: most events in a block.
 
     Returns:
-        The first block, and behind the last that is kept for the caller; the others are for whoever comes.
+        The first block, and behind the last that is kept for the caller; the others are for whoever comes. And
+        whether there are others.
     """
     words[PACKET], words[PACKET + 1] = address_of(events), len(events)
     words[PACKET + 2], words[PACKET + 3] = address_of(table), table.size
@@ -161,11 +162,11 @@ def publish(words, events, size, oldest, table, computes, room):
     store_release(words, _NEXT, first + kept)
     if kept == blocks:
         store_release(words, _LIMIT, first + blocks)
-        return first, first + kept
+        return first, first + kept, False
     # A thread that falls asleep counts itself first, and then looks at the limit once more: one of the two sees.
     exchange(words, _LIMIT, first + blocks)
     _wake_two(words)
-    return first, first + kept
+    return first, first + kept, True
 
 
 @kernel(error_model="numpy")
@@ -250,7 +251,7 @@ def await_older(words, block, stage, most):
 
 @kernel(error_model="numpy")
 def await_end(words, patient):
-    """Wait until all blocks are at their end; ``patient``: the packet's thread has not lost its patience before."""
+    """Wait until all blocks are at their end; ``patient``: others had blocks, and the packet's thread did not wait."""
     waited = _await(words, words[_LIMIT] - 1, words[STAGES] - 1)
     if waited > words[PATIENCE_NS]:
         lose_patience(words)

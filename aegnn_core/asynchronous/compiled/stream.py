@@ -308,10 +308,11 @@ def _run_block(block, words, events, table, kind, member):
     waited += await_older(words, block, last_stage, 1)
     clock = nanoseconds()
     _enter_block(first, count, words[OLDEST], leaving, rule, mask, nodes, cells, batch)
-    store_release(words, OLDEST, leaving)
-    finish(words, block, last_stage)
     tally[2 + len(layers)] += nanoseconds() - clock
     tally[5 + len(layers)] += waited
+    store_release(words, OLDEST, leaving)
+    # The packet may be over with this, and the arrays gone: behind it there are only the words.
+    finish(words, block, last_stage)
     return waited
 
 
@@ -340,12 +341,11 @@ def append_events(events, size, oldest, table, kind, computes, member):
     words = parts_at(table, _WORDS, Words, kind).words
     if member == 0:
         room = len(parts_at(table, _BATCH, Batch, kind).counts)
-        block, kept = publish(words, events, size, oldest, table, computes, room)
+        block, kept, patient = publish(words, events, size, oldest, table, computes, room)
         if block == kept:
             return 0, oldest
     else:
-        block, kept = rest(words), np.int64(0)
-    patient = True
+        block, kept, patient = rest(words), np.int64(0), True
     while block >= 0:
         packet = parts_at(words, 0, Packet, kind)
         waited = _run_block(block, words, packet.events, packet.table, kind, member)
