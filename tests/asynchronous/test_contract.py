@@ -154,7 +154,7 @@ RULES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_one_event_at_a_time(engine: str, rule: str) -> None:
-    events = crowd(150 if engine != "dense" else 40)
+    events = crowd(40 if engine in ("dense", "cuda") else 150)  # cuda runs in Triton's interpreter
     graph = GraphConfig(max_neighbors=6, **RULES[rule])
     for kind in ("graph_res", "graph_grid"):
         module = make_network(kind, 0)
