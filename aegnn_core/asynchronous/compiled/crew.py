@@ -36,7 +36,7 @@ _SPINS = 500
 #: How long a thread that has nothing to do looks out for the next packet before it sleeps [ns].
 _AWAKE_NS = 50_000
 #: What the packet's thread waits for others with one block, which takes about as long, before it works alone [ns].
-_PATIENCE_NS = 200_000
+_PATIENCE_NS = 1_000_000
 
 
 class Crew:
