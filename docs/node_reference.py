@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     if parsed.check and current != text:
         print(f"{parsed.page} is not what the code says: run python docs/node_reference.py", file=sys.stderr)
         return 1
-    parsed.page.write_text(current)
+    if not parsed.check:
+        parsed.page.write_text(current)
     return 0
 
 

@@ -47,10 +47,11 @@ def choose_device(network: GraphNetwork, graph: GraphConfig) -> DeviceChoice:
         return DeviceChoice("cpu", "torch finds no CUDA device")
     if (flops := most_flops_per_event(network, graph)) < LEAST_FLOPS:
         return DeviceChoice("cpu", f"{flops:,} FLOPs per event are not worth a GPU, which {LEAST_FLOPS:,} would be")
-    device = f"cuda:{torch.cuda.current_device()}"
+    device = "cuda"
     try:
+        device = f"cuda:{torch.cuda.current_device()}"
         reason = CudaEngine.refusal(deepcopy(network).to(device), graph)
-    except RuntimeError as error:  # of memory, or of a device that is lost
+    except RuntimeError as error:  # of memory, or of a device that is lost or in use
         reason = str(error)
     if reason is not None:
         return DeviceChoice("cpu", f"{device} cannot be used: {reason}")

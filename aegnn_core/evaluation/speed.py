@@ -70,7 +70,7 @@ def measure_speeds(device: str = "cpu") -> Iterator[Speed]:
 
 
 def _measure(name: str, architecture: str, module: GraphNetwork, device: str) -> Iterator[Speed]:
-    live = make_model_asynchronous(module)
+    live = make_model_asynchronous(module, threads=1)
     events = simulated_events(module.sensor, _FILLED + max(_TIMED.values()))
     for packet, timed in _TIMED.items():
         live.reset()

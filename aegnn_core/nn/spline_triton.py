@@ -111,7 +111,7 @@ class _Convolution(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
         (features, weight), edges = ctx.saved_tensors, ctx.edges
-        grad = grad_out.to(_sum_type(grad_out.dtype)) * edges.scale[:, None]
+        grad = (grad_out.to(_sum_type(grad_out.dtype)) * edges.scale[:, None]).contiguous()
         precision = _precision(features)
         grad_features = grad_weight = None
         if ctx.needs_input_grad[0]:
@@ -200,6 +200,7 @@ def is_right(device: torch.device, dtype: torch.dtype, sizes: tuple[int, ...], i
     return found is None
 
 
+@torch.inference_mode(False)  # in which there are no gradients
 def disagreement(
     device: torch.device,
     dtype: torch.dtype,

@@ -5,7 +5,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +21,8 @@ import torch
 
 from aegnn_core import GraphConfig, make_model_asynchronous
 from aegnn_core.asynchronous.cuda import CudaEngine, interpreted, self_check
+from aegnn_core.asynchronous.cuda import engine as cuda_engine
+from aegnn_core.asynchronous.cuda.replay import capture_on_device
 from aegnn_core.asynchronous.cuda.self_check import disagreement
 from tests.asynchronous.test_contract import NETWORKS, assert_equal, crowd, dense, make_network
 
@@ -75,20 +80,40 @@ class Recorder:
 
 
 @needs_interpreter
-def test_replayed_launches_give_what_launches_give() -> None:
+def test_replayed_launches_give_what_launches_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_engine, "_SMALLEST_CAPACITY", 32)
     module, events, recorder = make_network("graph_grid", 0).float(), crowd(90), Recorder()
     plain = CudaEngine(module, GRAPH)
     replayed = CudaEngine(module, GRAPH, recorder, recorder.capture)
-    for start, stop in ((0, 70), (70, 71), (71, 80), (80, 90)):
+    for start, stop in ((0, 9), (9, 18), (18, 88), (88, 89), (89, 90)):
         for engine in (plain, replayed):
             engine.update(events[start:stop])
         time = int(events["t"][stop - 1])
         assert torch.equal(plain.output(time), replayed.output(time))
     assert plain.flops() == replayed.flops()
-    assert recorder.replays == 2  # the first packet of either size class was launched
+    # Launched: the first packet of either size class, and of the smaller one in rings that had grown.
+    assert recorder.replays == 2
     replayed.reset()
     replayed.update(events[:20])  # into new rings
     assert recorder.replays == 2
+
+
+def test_only_one_thread_captures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every capture begins with waiting for the device, which fails while another thread captures."""
+    busy: list[torch.cuda.CUDAGraph] = []
+
+    @contextmanager
+    def capturing(graph: torch.cuda.CUDAGraph, **_: Any) -> Iterator[None]:
+        assert not busy, "operation not permitted when stream is capturing"
+        busy.append(graph)
+        time.sleep(0.02)
+        yield
+        busy.clear()
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    with ThreadPoolExecutor(3) as threads:
+        assert len(list(threads.map(capture_on_device, [lambda: None] * 3))) == 3
 
 
 @needs_interpreter

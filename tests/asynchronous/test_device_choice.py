@@ -50,5 +50,15 @@ def test_a_gpu_is_chosen_if_it_is_there_right_and_worth_it(
     assert moved_to == (["cuda:1"] if there and options is LARGE else [])
 
 
+def test_a_gpu_that_others_have_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", fail)
+    choice = choose_device(network(**LARGE), GraphConfig())
+    assert choice == ("cpu", "cuda cannot be used: CUDA error: all CUDA-capable devices are busy or unavailable")
+
+
 def test_what_only_counts_events_has_no_layers_to_run() -> None:
     assert most_flops_per_event(network("histogram", dataset="simulated", task="detection"), GraphConfig()) == 0

@@ -51,6 +51,7 @@ def test_edges_of_a_batch_are_those_of_the_cpu(graph: GraphConfig, monkeypatch: 
     younger = found.edge_index.amax(0)
     assert torch.equal(younger, younger.sort().values)
     assert found.num_edges > 5
+    assert find_edges(Batch.from_data_list([build_nodes(stream(0, 0), graph)] * 2)).num_edges == 0
     for key in ("x", "pos", "t", "batch"):
         assert torch.equal(found[key], expected[key])
 
@@ -66,6 +67,7 @@ def test_a_device_that_finds_other_edges_is_not_asked_again(monkeypatch: pytest.
 
     monkeypatch.setattr(EdgeFinder, "_search", forgetful)
     expected = build_graph(events, graph).edge_index
+    assert find_edges(build_nodes(events[:0], graph)).num_edges == 0  # which says nothing about the device
     with pytest.warns(UserWarning, match="are found on the CPU and not on cpu: they are not those that the CPU finds"):
         found = find_edges(build_nodes(events, graph))
     for _ in range(2):

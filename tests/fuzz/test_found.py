@@ -138,10 +138,10 @@ def test_a_long_line_of_a_header_does_not_become_a_long_message(tmp_path: Path) 
         assert len(str(refused.value)) < 500
 
 
-@pytest.mark.parametrize("size", [0, 2**64 - 1])
-def test_a_text_in_an_hdf5_file_that_has_no_length_is_refused(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize(("size", "before"), [(0, 0), (2**64 - 1, 0), (0, 1024)])
+def test_a_text_in_an_hdf5_file_that_has_no_length_is_refused(tmp_path: Path, size: int, before: int) -> None:
     path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", userblock_size=before) as file:
         file["events"] = EVENTS
         file.attrs["geometry"] = "128x64"
     assert (read_events(path).width, read_events(path).height) == (128, 64)

@@ -35,7 +35,7 @@ __all__ = ["Crew"]
 _SPINS = 500
 #: How long a thread that has nothing to do looks out for the next packet before it sleeps [ns].
 _AWAKE_NS = 50_000
-#: What the packet's thread waits for others with one block, which takes about as long, before it works alone [ns].
+#: How long the packet's thread waits for others, with one block, before it works alone [ns]; many times what one takes.
 _PATIENCE_NS = 1_000_000
 
 

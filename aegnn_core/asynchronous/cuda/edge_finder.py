@@ -88,7 +88,7 @@ class EdgeFinder:
         Raises:
             ValueError: an event lies outside of the sensor, or there are too many graphs for it.
         """
-        if self._is_right is None:
+        if self._is_right is None and len(nodes.t):  # nothing can be learned from graphs without events
             self._is_right = self._agrees_with_the_cpu(nodes)
         find = self._edges_on_device if self._is_right else self._edges_on_cpu
         nodes.edge_index, nodes.edge_attr = find(nodes)
@@ -173,7 +173,7 @@ class EdgeFinder:
         heads = torch.zeros(packets, HEAD_WORDS, dtype=torch.int64, device=self._device)
         heads[:, 0] = size * torch.arange(packets, device=self._device)
         heads[:, 1] = (count - heads[:, 0]).clamp(max=size)
-        return torch.cat([heads, words.view(packets, -1)], 1)
+        return torch.cat([heads, words.view(packets, 2 * size)], 1)
 
     def _edges_on_cpu(self, nodes: Data) -> tuple[Tensor, Tensor]:
         graph_of, first = _graph_of(nodes).cpu(), 0

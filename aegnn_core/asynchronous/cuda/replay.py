@@ -7,6 +7,7 @@ packet to packet lies on the device, so that packets of one size class have the 
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Hashable
 
@@ -16,6 +17,9 @@ __all__ = ["Capture", "Replay", "capture_on_device", "size_class"]
 
 #: Makes of a function that launches one that does the same again, without being told what to launch.
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
+
+#: Only one thread captures at a time: to begin, it waits for the device, which fails while another one captures.
+_CAPTURING = threading.Lock()
 
 #: Packets below are of one class: the programs that have nothing to do are few.
 _SMALLEST_CLASS = 64
@@ -30,7 +34,7 @@ def capture_on_device(launches: Callable[[], None]) -> Callable[[], None]:
     """Capture launches in a CUDA graph; nothing runs until it is replayed."""
     graph = torch.cuda.CUDAGraph()
     # Other threads may use the device meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with _CAPTURING, torch.cuda.graph(graph, capture_error_mode="thread_local"):
         launches()
     return graph.replay
 

@@ -49,8 +49,8 @@ LAYOUTS = (
     Layout("/", "txyp", "columns that are in no group"),
 )
 
-#: The smallest beginning of a file, which says of how many bytes sizes are.
-_SUPERBLOCK_BYTES = 48
+#: How a file begins, which says of how many bytes sizes are, and the smallest such beginning.
+_SIGNATURE, _SUPERBLOCK_BYTES = b"\x89HDF\r\n\x1a\n", 48
 #: How a collection of texts in the file begins: signature, version, three zeros.
 _HEAP = b"GCOL\1\0\0\0"
 
@@ -112,8 +112,9 @@ def _check_heaps(path: Path) -> None:
     if path.stat().st_size < _SUPERBLOCK_BYTES:
         return  # the library refuses it
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content[14 if content[8] < 2 else 10] != 8:
-            return  # sizes are of other than eight bytes, which nobody writes
+        superblock = _superblock(content)
+        if superblock is None or content[superblock + (14 if content[superblock + 8] < 2 else 10)] != 8:
+            return  # it is no HDF5 file, or its sizes are of other than eight bytes, which nobody writes
         start = content.find(_HEAP)
         while start >= 0:
             end = start + header.size
@@ -130,6 +131,16 @@ def _check_heaps(path: Path) -> None:
                     )
                 at += needed if number == 0 else -(-needed // 8) * 8
             start = content.find(_HEAP, start + 1)
+
+
+def _superblock(content: mmap.mmap) -> int | None:
+    """Where an HDF5 file begins: at 0, 512, 1024, 2048, … bytes, behind what somebody may have put in front of it."""
+    at = 0
+    while at + _SUPERBLOCK_BYTES <= len(content):
+        if content[at : at + len(_SIGNATURE)] == _SIGNATURE:
+            return at
+        at = max(512, 2 * at)
+    return None
 
 
 def _layout_of(path: Path, file: h5py.File, stream: str | None) -> Layout:

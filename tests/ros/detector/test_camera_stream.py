@@ -14,7 +14,7 @@ import pytest
 import torch
 from rosbags.typesys import Stores
 
-from aegnn_core.asynchronous import make_model_asynchronous
+from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
 from aegnn_core.asynchronous.device_choice import DeviceChoice
 from aegnn_core.events import Letterbox, integrate, project
 from aegnn_core.events.array import EventFormatError, EventStream, make_events
@@ -672,6 +672,31 @@ def test_a_model_with_a_window_keeps_it_on_the_device_that_auto_takes(
     assert (bounded.device, bounded.device_choice) == ("cpu", f"{detector.trained.graph.window} µs")
     assert bounded.trained.graph == detector.trained.graph
     assert bounded.warning == ""
+
+
+def test_what_is_done_once_after_a_reset_is_no_cost_of_an_update(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, launches are captured then."""
+    now, fresh = 0.0, True
+    reset, update = LiveModel.reset, LiveModel.update
+
+    def reset_and_forget(self: LiveModel) -> None:
+        nonlocal fresh
+        reset(self)
+        fresh = True
+
+    def update_for_a_time(self: LiveModel, events: np.ndarray) -> None:
+        nonlocal now, fresh
+        update(self, events)
+        now += 2e-3 + 1e-6 * len(events) + (0.5 if fresh else 0.0)
+        fresh = False
+
+    monkeypatch.setattr(LiveModel, "reset", reset_and_forget)
+    monkeypatch.setattr(LiveModel, "update", update_for_a_time)
+    monkeypatch.setattr(ready_model, "perf_counter", lambda: now)
+    cost = prepare_model(str(models["detection"]), "cpu").cost
+    assert (cost.fixed, cost.per_event) == pytest.approx((2e-3, 1e-6))
 
 
 def a_month(encoding: str) -> Iterator[RecordedPacket]:
