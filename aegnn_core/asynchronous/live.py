@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import warnings
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from aegnn_core.asynchronous.costs import Costs
 from aegnn_core.asynchronous.counting_engine import CountingEngine
 from aegnn_core.asynchronous.cuda import CudaEngine, interpreted
 from aegnn_core.asynchronous.dense_engine import DenseEngine
+from aegnn_core.asynchronous.engine_contract import Engine, EngineClass
 from aegnn_core.asynchronous.failures import UNFINISHED, NoRoomError
 from aegnn_core.asynchronous.incremental import IncrementalEngine
 from aegnn_core.asynchronous.model_call import eager
@@ -36,57 +37,11 @@ from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.graph.neighbors import check_extent
 from aegnn_core.nn.networks import GraphNetwork
 
-__all__ = ["ENGINES", "Engine", "LiveModel", "make_model_asynchronous"]
-
-
-class Engine(Protocol):
-    """How a live model keeps its state and makes its answer.
-
-    An engine class is made from ``(model, graph)`` and has a static method ``refusal(model, graph)``: why it cannot run
-    the model on such a graph exactly, or None. The model's weights are shared with its owner. An engine that keeps
-    anything computed from them sees when they change (:class:`~aegnn_core.asynchronous.weights.WeightsVersion`), and
-    then computes it anew, or raises a ``ValueError`` where that is impossible because events it would need are gone.
-    """
-
-    def update(self, events: np.ndarray) -> None:
-        """Take checked events, at least one, none of them before an earlier one."""
-
-    def output(self, time: int) -> Tensor:
-        """The network's output for the graph at ``time`` [µs], with the events so far."""
-
-    def reset(self) -> None:
-        """Forget all events and costs."""
-
-    def describe(self) -> list[str]:
-        """One line per layer: what runs it."""
-
-    def memory(self) -> dict[str, int]:
-        """Bytes held, by part."""
-
-    def flops(self) -> Costs:
-        """FLOPs by layer as docs/flops.md defines them; "last" is all work since the last ``update`` began."""
-
-    def runtime(self) -> Costs:
-        """Seconds by layer, the same way."""
-
-    def held(self) -> tuple[np.ndarray, list[Tensor]]:
-        """The events on which answers depend, and what cannot be computed from them, ``[N, channels]`` by layer."""
-
-    def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
-        """Take the place of the engine that held these, of the same class, weights and graph. It has had no events yet.
-
-        Args:
-            events: checked.
-            features: from anywhere.
-            origin: time of the first event since the reset [µs].
-
-        Raises:
-            ValueError: an engine that held these events cannot have held these features.
-        """
+__all__ = ["ENGINES", "LiveModel", "make_model_asynchronous"]
 
 
 #: Engines by name, the fastest first.
-ENGINES: dict[str, Any] = {
+ENGINES: dict[str, EngineClass] = {
     "counting": CountingEngine,
     "cuda": CudaEngine,
     "compiled": CompiledEngine,
@@ -131,6 +86,11 @@ class LiveModel:
         self._first_time = self._last_time = 0
         self._on_sensor, self._extent = self._sensor[0] is not None, (0, 0)
         self._events = 0
+
+    @property
+    def engine_name(self) -> str:
+        """The engine's name in :data:`ENGINES`."""
+        return self._name
 
     def update(self, events: np.ndarray) -> None:
         """Take new events.
@@ -285,7 +245,7 @@ class LiveModel:
             last = check_number("last_time", state["last_time"], first, first + LONGEST_STREAM_US)
             if (count > 0) != (len(events) > 0) or last != (events["t"][-1] if count else 0):
                 raise ValueError(f"state: the last of {count} events at {last} µs is not among those held")
-            engine: Engine = ENGINES[self._name](self._model, self.graph)
+            engine = ENGINES[self._name](self._model, self.graph)
             engine.restore(events, state["features"], first)
             digest = digest_of({name: value for name, value in state.items() if name != "digest"})
             if repr(state["digest"]) != repr(digest):

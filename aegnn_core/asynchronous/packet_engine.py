@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.plan import flatten
-from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import CostMeter, Costs
+from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, NoRoomError, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.asynchronous.saved_state import check_features

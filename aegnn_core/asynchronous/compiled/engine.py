@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten
+from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable
 from aegnn_core.asynchronous.compiled.readout import Readout, make_batch
 from aegnn_core.asynchronous.compiled.stream import RULE, TABLE, Frame, Nodes, append_events, first_live
-from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, Costs
+from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.handles import handles
 from aegnn_core.asynchronous.saved_state import check_features
