@@ -21,7 +21,6 @@ from aegnn_core.asynchronous.dense_engine import DenseEngine
 from aegnn_core.asynchronous.engine_contract import Engine, EngineClass
 from aegnn_core.asynchronous.failures import UNFINISHED, NoRoomError
 from aegnn_core.asynchronous.incremental import IncrementalEngine
-from aegnn_core.asynchronous.model_call import eager
 from aegnn_core.asynchronous.packet_engine import PacketEngine
 from aegnn_core.asynchronous.saved_state import (
     check_number,
@@ -31,6 +30,7 @@ from aegnn_core.asynchronous.saved_state import (
     parts_of,
 )
 from aegnn_core.asynchronous.shared_copy import Layers
+from aegnn_core.asynchronous.torch_internals import DROPOUT_LAYERS, NORM_LAYERS, eager
 from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
 from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long
 from aegnn_core.graph import GraphConfig, check_same_edges
@@ -184,7 +184,11 @@ class LiveModel:
         return self.engine.flops()
 
     def runtime(self) -> Costs:
-        """Seconds by layer: of the last update with the outputs after it, and since the reset."""
+        """Seconds by layer: of the last update with the outputs after it, and since the reset.
+
+        On a CUDA device they are seconds of the host. The engine ``packet`` waits there for every layer from the first
+        call on, so that the seconds are the layer's.
+        """
         return self.engine.runtime()
 
     def memory(self) -> dict[str, int]:
@@ -326,10 +330,8 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
 def _check_evaluable(model: nn.Module) -> None:
     for name, module in model.named_modules():
         called = name or type(module).__name__
-        random = isinstance(module, nn.modules.dropout._DropoutNd) or isinstance(
-            getattr(module, "dropout", None), float
-        )
-        if module.training and (isinstance(module, nn.modules.batchnorm._NormBase) or (random and _drops(module))):
+        random = isinstance(module, DROPOUT_LAYERS) or isinstance(getattr(module, "dropout", None), float)
+        if module.training and (isinstance(module, NORM_LAYERS) or (random and _drops(module))):
             raise ValueError(
                 f"{called} is in training mode, in which its output depends on the batch or on chance:"
                 " call model.eval() first"
