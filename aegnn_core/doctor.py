@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from aegnn_core.cores import usable_cores
 from aegnn_core.version import __version__
 
 __all__ = ["Finding", "diagnose", "processor", "report"]
@@ -115,8 +116,7 @@ def _machine() -> Iterator[Finding]:
     yield here("system", f"{platform.system()} {platform.release()} {platform.machine()}")
     yield here("distribution", _distribution())
     yield here("processor", processor())
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield here("cores", f"{usable} usable of {os.cpu_count()}")
+    yield here("cores", f"{usable_cores()} usable of {os.cpu_count()}")
     if hasattr(os, "sysconf"):
         yield here("memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB")
 
@@ -201,7 +201,11 @@ def _devices() -> Iterator[Finding]:
         remedy = "install a build of torch that fits this machine"
         yield Finding("devices", "torch", "missing", f"does not load: {error}", remedy)
         return
-    limits = [f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS") if name in os.environ]
+    limits = [
+        f"{name}={os.environ[name]}"
+        for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "AEGNN_THREADS")
+        if name in os.environ
+    ]
     yield Finding("devices", "cpu", "ok", ", ".join([f"{torch.get_num_threads()} threads of torch", *limits]))
     if torch.version.cuda is None:
         yield Finding("devices", "cuda", "optional", f"torch {torch.__version__} is a build without CUDA")

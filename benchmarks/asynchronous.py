@@ -4,6 +4,8 @@
 One thread. Speeds are compared with the rate at which the same thread, in the same process, multiplies large matrices:
 ``arithmetic_floor_us`` is what the products that an event needs would take at that rate, ``times_floor`` how many times
 as long an event takes, with everything else in it. A noisy machine changes both alike.
+
+``--threads 1,2`` compares numbers of threads instead: live models with so many take turns in one process.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from torch import nn
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network, read_events
 from aegnn_core.asynchronous import LiveModel
 from aegnn_core.asynchronous.costs import Costs
+from aegnn_core.cores import usable_cores
 from aegnn_core.doctor import processor
 from aegnn_core.evaluation.speed import sgemm_gflops, simulated_events, time_updates
 from aegnn_core.events import make_events, rescale
@@ -84,6 +87,21 @@ class FlatResult:
     growing: str
     live_nodes: int
     us_per_event: float
+
+
+@dataclass(frozen=True)
+class ThreadsResult:
+    """Packets of one size with so many threads: the median time per event, and how many times the first is of that.
+
+    ``waiting_us`` is what all threads together waited for each other, per event.
+    """
+
+    network: str
+    packet: int
+    threads: int
+    us_per_event: float
+    speedup: float
+    waiting_us: float
 
 
 def recorded(sensor: tuple[int, int]) -> np.ndarray | None:
@@ -200,6 +218,54 @@ def measure_flatness(engine: str, device: str) -> list[FlatResult]:
     return results
 
 
+def compare_threads(name: str, counts: list[int], packet: int, seconds: float) -> list[ThreadsResult]:
+    """Time packets with several numbers of threads for so long, in turn, on the same events."""
+    torch.manual_seed(0)
+    model = network("graph_res", dataset=name, task="recognition")
+    events = simulated_events(DATASETS[name].sensor, 260_000)
+    duration = int(events["t"][-1] - events["t"][0]) + 1
+    graph = GraphConfig(window=duration * WINDOW_NODES // len(events))
+    lives = {n: make_model_asynchronous(model, graph, engine="compiled", threads=n) for n in counts}
+    turn = 2 * max(PACKETS)
+    for live in lives.values():
+        live.update(events[:turn])
+    waited = {n: waiting(live) for n, live in lives.items()}
+    times: dict[int, list[float]] = {n: [] for n in counts}
+    timed, start, end = 0, turn, perf_counter() + seconds
+    while perf_counter() < end:
+        if start + turn > len(events):
+            events["t"] += duration
+            start = 0
+        part = events[start : start + turn]
+        for n, live in lives.items():
+            times[n] += time_updates(live, part, packet, "cpu", outputs=False)[0]
+        start += turn
+        timed += turn // packet * packet
+    medians = {n: float(np.median(updates)) / packet * 1e6 for n, updates in times.items()}
+    return [
+        ThreadsResult(
+            network=name,
+            packet=packet,
+            threads=n,
+            us_per_event=medians[n],
+            speedup=medians[counts[0]] / medians[n],
+            waiting_us=(waiting(live) - waited[n]) / timed * 1e6,
+        )
+        for n, live in lives.items()
+    ]
+
+
+def waiting(live: LiveModel) -> float:
+    """What the threads of a live model have waited for each other [s]."""
+    cost = live.runtime().layers.get("waiting for other threads")
+    return 0.0 if cost is None else cost.total
+
+
+def thread_counts(text: str) -> list[int]:
+    """Numbers of threads, such as ``1,2``."""
+    return [int(part) for part in text.split(",")]
+
+
 def plot(path: Path, results: list[Result], flat: list[FlatResult]) -> None:
     """Time per event over the packet size, and over the live nodes."""
     from matplotlib.figure import Figure
@@ -227,7 +293,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them (needs matplotlib)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--threads", type=thread_counts, metavar="N,N", help="compare these numbers of threads, on N-Cars, and end"
+    )
+    parser.add_argument("--seconds", type=float, default=15.0, help="for each packet size of that")
     arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(1)
+        show_threads(arguments.threads, arguments.seconds, arguments.json)
+        return
     device = arguments.device
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("device cuda: this machine has no CUDA device that torch can use")
@@ -272,6 +346,22 @@ def main() -> None:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     if arguments.plot:
         plot(arguments.plot, results, flat)
+
+
+def show_threads(counts: list[int], seconds: float, path: Path | None) -> None:
+    """Compare numbers of threads, and print the table."""
+    table = Table("network", "packet", "threads", title=f"Numbers of threads, {usable_cores()} usable cores")
+    for heading in ("µs per event", "times as fast", "waiting µs"):
+        table.add_column(heading, justify="right")
+    results = []
+    for packet in (100, 300, 1_000, 10_000):
+        for row in compare_threads("ncars", counts, packet, seconds):
+            figures = (f"{figure:.2f}" for figure in (row.us_per_event, row.speedup, row.waiting_us))
+            table.add_row(row.network, f"{packet:,}", f"{row.threads}", *figures)
+            results.append(asdict(row))
+    Console().print(table)
+    if path:
+        path.write_text(json.dumps({"device": processor(), "threads": results}, indent=2) + "\n")
 
 
 def show(results: list[Result], dense: list[DenseResult], flat: list[FlatResult]) -> None:

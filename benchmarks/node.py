@@ -86,6 +86,7 @@ class Result:
 
     Attributes:
         offered_hz: events per second.
+        threads: that the node was told to use, 0 for its default.
         seconds: how long.
         packets_lost: that the node did not get, or dropped.
         processed_share: part of the events that the network got.
@@ -98,6 +99,7 @@ class Result:
     """
 
     offered_hz: int
+    threads: int
     seconds: float
     packets_lost: int
     processed_share: float
@@ -115,10 +117,10 @@ def measure(runner: BagRunner, rate_hz: int, seconds: float, parameters: dict[st
     total = round(seconds * 1e6 / PACKET_US)
     packets = track(source.packets(seconds), f"{rate_hz:,} events/s", total=total, transient=True)
     run = runner.run(packets, parameters)
-    return evaluate(run, rate_hz, seconds)
+    return evaluate(run, rate_hz, seconds, int(parameters["threads"]))
 
 
-def evaluate(run: BagRun, rate_hz: int, seconds: float) -> Result:
+def evaluate(run: BagRun, rate_hz: int, seconds: float, threads: int) -> Result:
     """The figures of a run."""
     answers = answers_of(run)
     begin = run.sent[0].published + 1e9 * SETTLING_S
@@ -130,6 +132,7 @@ def evaluate(run: BagRun, rate_hz: int, seconds: float) -> Result:
     busy = [values for values in run.history if int(values["event_rate_per_s"]) > rate_hz / 2] or run.history
     return Result(
         offered_hz=rate_hz,
+        threads=threads,
         seconds=seconds,
         packets_lost=len(run.sent) - int(last["packets"]) + int(last["packets_dropped"]),
         processed_share=processed / (processed + thinned),
@@ -148,11 +151,22 @@ def percentiles(values: list[float] | np.ndarray) -> dict[str, float]:
 
 def show(results: list[Result], title: str) -> Table:
     table = Table(title=title)
-    for name in ("events/s", "s", "share", "lost", "result p50 p95 p99 [ms]", "packet p50 p95 p99 [ms]", "CPU", "MB"):
+    for name in (
+        "events/s",
+        "threads",
+        "s",
+        "share",
+        "lost",
+        "result p50 p95 p99 [ms]",
+        "packet p50 p95 p99 [ms]",
+        "CPU",
+        "MB",
+    ):
         table.add_column(name, justify="right")
     for row in results:
         table.add_row(
             f"{row.offered_hz:,}",
+            f"{row.threads}" if row.threads else "default",
             f"{row.seconds:g}",
             f"{row.processed_share:.1%}",
             f"{row.packets_lost}",
@@ -171,6 +185,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0, help="of 500 000 events/s besides, for the memory")
     parser.add_argument("--trigger", default="rate", choices=("rate", "packet"), help="of results; a rate of 30 Hz")
     parser.add_argument("--device", default="cpu", help="where the network runs")
+    parser.add_argument("--threads", type=int, default=0, help="that work on the events; 0: the node's default")
     parser.add_argument("--model", default="scenes_detector", help="name of a packaged model, or a .safetensors file")
     parser.add_argument(
         "--downsampling",
@@ -186,6 +201,7 @@ def main() -> None:
         "device": arguments.device,
         "trigger": arguments.trigger,
         "downsampling": arguments.downsampling,
+        "threads": arguments.threads,
     }
     with BagRunner() as runner:
         results = [measure(runner, rate_hz, arguments.seconds, parameters) for rate_hz in RATES_HZ]

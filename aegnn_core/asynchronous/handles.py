@@ -24,7 +24,7 @@ from numba import from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["KIND", "addresses", "array_at", "first_rows", "handles", "parts_at"]
+__all__ = ["KIND", "address_of", "addresses", "array_at", "first_rows", "handles", "parts_at"]
 
 #: Stands for the floats of the kernels, float32 or float64.
 KIND = np.floating
@@ -98,6 +98,17 @@ def _read_array(context, builder, entries, row, array_type):
         meminfo=None,
     )
     return array._getvalue()
+
+
+@intrinsic
+def address_of(typing, array):
+    """Where the data of an array begin."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, context.get_value_type(types.int64))
+
+    return types.int64(array), generate
 
 
 @intrinsic

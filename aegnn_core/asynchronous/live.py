@@ -30,6 +30,7 @@ from aegnn_core.asynchronous.saved_state import (
     parts_of,
 )
 from aegnn_core.asynchronous.shared_copy import Layers
+from aegnn_core.asynchronous.threads import chosen_threads
 from aegnn_core.asynchronous.torch_internals import DROPOUT_LAYERS, NORM_LAYERS, eager
 from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
 from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long
@@ -53,8 +54,15 @@ ENGINES: dict[str, EngineClass] = {
 _STATE_VERSION = 2
 #: Engines that go on from one another's states: the live nodes, and their features behind every layer.
 _SAME_STATES = {"compiled", "cuda", "packet"}
+#: Engines that are made from ``(model, graph, threads)``. The others have nothing for a second thread to do.
+_THREADED = {"compiled"}
 #: What a state has besides its version and what it belongs to.
 _PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "digest")
+
+
+def _make_engine(name: str, model: nn.Module, graph: GraphConfig, threads: int) -> Engine:
+    options = {"threads": threads} if name in _THREADED else {}
+    return ENGINES[name](model, graph, **options)
 
 
 def _plain_tensors() -> Any:
@@ -91,6 +99,11 @@ class LiveModel:
     def engine_name(self) -> str:
         """The engine's name in :data:`ENGINES`."""
         return self._name
+
+    @property
+    def threads(self) -> int:
+        """Threads that work on an update: those asked for, or 1 with an engine that has no use for more."""
+        return int(getattr(self.engine, "threads", 1))
 
     def update(self, events: np.ndarray) -> None:
         """Take new events.
@@ -249,7 +262,7 @@ class LiveModel:
             last = check_number("last_time", state["last_time"], first, first + LONGEST_STREAM_US)
             if (count > 0) != (len(events) > 0) or last != (events["t"][-1] if count else 0):
                 raise ValueError(f"state: the last of {count} events at {last} µs is not among those held")
-            engine = ENGINES[self._name](self._model, self.graph)
+            engine = _make_engine(self._name, self._model, self.graph, self.threads)
             engine.restore(events, state["features"], first)
             digest = digest_of({name: value for name, value in state.items() if name != "digest"})
             if repr(state["digest"]) != repr(digest):
@@ -261,7 +274,7 @@ class LiveModel:
             self._unfinished = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _go_on, (self._model, self.graph, self._name, self.state_dict())
+        return _go_on, (self._model, self.graph, self._name, self.state_dict(), self.threads)
 
     def _identity(self) -> dict[str, Any]:
         """What a live state belongs to."""
@@ -278,10 +291,13 @@ class LiveModel:
 
     def __repr__(self) -> str:
         lines = "\n".join(f"  {line}" for line in self.engine.describe())
-        return f"LiveModel(engine={self._name}, events={self._events}\n{lines}\n)"
+        threads = f", threads={self.threads}" if self.threads > 1 else ""
+        return f"LiveModel(engine={self._name}{threads}, events={self._events}\n{lines}\n)"
 
 
-def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, *, engine: str = "auto") -> LiveModel:
+def make_model_asynchronous(
+    model: nn.Module, graph: GraphConfig | None = None, *, engine: str = "auto", threads: int | None = None
+) -> LiveModel:
     """Make a graph network follow a stream of events. The model is left as it was; its parameters are shared.
 
     Args:
@@ -295,11 +311,17 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
             ``"packet"`` in torch operations on any device,
             ``"incremental"`` runs any model on what an update changes (on the CPU), ``"dense"`` runs the whole model at
             every output, ``"auto"`` takes the first of these that can.
+        threads: how many work on an update, 1 to 64; by default what the environment variable ``AEGNN_THREADS`` says,
+            or else 1. The engine ``compiled`` shares packets of some hundred events among them, with the same bits as
+            one thread; the others have no use for more than one, and ``live.threads`` is then 1. They begin with the
+            first such packet, no more of them than there are cores that the process may use, sleep between updates, and
+            end with the live model.
 
     Raises:
         ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the
-            graph's; an unknown engine, or one that cannot run this model exactly.
+            graph's; an unknown engine, or one that cannot run this model exactly; not such a number of threads.
     """
+    threads = chosen_threads(threads)
     model = eager(model)
     trained_for = getattr(model, "graph", None)  # may be anything, a layer for example
     if graph is None:
@@ -323,7 +345,7 @@ def make_model_asynchronous(model: nn.Module, graph: GraphConfig | None = None, 
         if engine == "auto" and kind is DenseEngine:
             warnings.warn(f"the whole model runs at every output, because {'; '.join(reasons)}", stacklevel=2)
         with _plain_tensors():
-            return LiveModel(kind(model, graph), name, model, graph)
+            return LiveModel(_make_engine(name, model, graph, threads), name, model, graph)
     raise ValueError(f"no engine can run this model exactly ({'; '.join(reasons)})")
 
 
@@ -351,8 +373,8 @@ def _drops(module: nn.Module) -> bool:
     return bool(getattr(module, "p", None) or getattr(module, "dropout", None))
 
 
-def _go_on(model: nn.Module, graph: GraphConfig, engine: str, state: dict[str, Any]) -> LiveModel:
+def _go_on(model: nn.Module, graph: GraphConfig, engine: str, state: dict[str, Any], threads: int = 1) -> LiveModel:
     """A live model in the state of another: what copies and pickles are made by."""
-    live = make_model_asynchronous(model, graph, engine=engine)
+    live = make_model_asynchronous(model, graph, engine=engine, threads=threads)
     live.load_state_dict(state)
     return live

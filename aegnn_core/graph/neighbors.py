@@ -12,10 +12,20 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.machine_code import kernel
 
-__all__ = ["FOREVER", "MAX_PIXELS", "NeighborSearch", "SearchArrays", "check_extent", "insert_and_search"]
+__all__ = [
+    "FOREVER",
+    "MAX_PIXELS",
+    "NeighborSearch",
+    "SearchArrays",
+    "check_extent",
+    "insert_and_search",
+    "insert_nodes",
+    "search_neighbors",
+]
 
 #: Most pixels of an image in which neighbours are searched; two numbers are kept for each.
 MAX_PIXELS = 1 << 25
@@ -55,17 +65,21 @@ def _keep_largest(values, length, keep):
 
 @kernel
 def _collect(
-    center, now, oldest, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node, chain_reach,
-    candidates,
+    number, center, now, oldest, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node,
+    chain_reach, candidates,
 ):  # fmt: skip
-    """Put the at most ``max_neighbors`` most recent neighbours numbered ``oldest`` or above into ``candidates``.
+    """Put the at most ``max_neighbors`` most recent neighbours from ``oldest`` to ``number - 1`` into ``candidates``.
+
+    Their order depends on nothing but the nodes up to ``number``: the last ones of all pixels, those before them, ….
 
     All chains are walked side by side, one step each in turn, and what is kept is decided by adding 0 or 1 to an index:
     the loads do not wait for each other and there is hardly a branch to guess, which is where the time would go.
     """
     active = np.int64(0)
     for d in range(len(offsets)):
-        node = head[np.uintp(center + offsets[d])]
+        node = load_acquire(head, center + offsets[d])
+        while node >= number:  # it is there already, but later than this one
+            node = previous[np.uintp(node & mask)]
         chain_node[np.uintp(active)] = node
         chain_reach[np.uintp(active)] = reach_us[d]
         active += np.int64(node >= oldest)
@@ -96,29 +110,46 @@ def _collect(
 
 
 @kernel
+def _search(
+    number, now, center, oldest, head, span, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node,
+    chain_reach, candidates, row,
+):  # fmt: skip
+    """Write the numbers of the neighbours of a node, none of them before ``oldest``, to ``row``; how many there are."""
+    limit = span[np.uintp(center)]
+    found = np.int64(0)
+    if limit > 0 and number - limit > oldest:
+        found = _collect(
+            number, center, now, number - limit, head, previous, node_t, mask, offsets, reach_us, max_neighbors,
+            chain_node, chain_reach, candidates,
+        )  # fmt: skip
+    if found < max_neighbors:
+        found = _collect(
+            number, center, now, oldest, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node,
+            chain_reach, candidates,
+        )  # fmt: skip
+    earliest = number
+    for i in range(found):
+        row[i] = candidates[i]
+        earliest = min(earliest, candidates[i])
+    looked_back = number - earliest
+    span[np.uintp(center)] = looked_back + (looked_back >> 2) + 1 if found == max_neighbors else 0
+    return found
+
+
+@kernel
+def _insert(number, now, center, head, previous, node_t, mask):
+    slot = np.uintp(number & mask)
+    previous[slot] = head[np.uintp(center)]
+    node_t[slot] = now
+    # Whoever meets the node at its pixel meets what has been written of it.
+    store_release(head, center, number)
+
+
+@kernel
 def insert_and_search(
-    t,
-    x,
-    y,
-    first,
-    held,
-    head,
-    span,
-    stride,
-    margin,
-    previous,
-    node_t,
-    mask,
-    offsets,
-    reach_us,
-    max_nodes,
-    max_neighbors,
-    chain_node,
-    chain_reach,
-    candidates,
-    neighbors,
-    counts,
-):
+    t, x, y, first, held, head, span, stride, margin, previous, node_t, mask, offsets, reach_us, max_nodes,
+    max_neighbors, chain_node, chain_reach, candidates, neighbors, counts,
+):  # fmt: skip
     """Insert nodes ``first, first + 1, …`` and write the numbers of their neighbours.
 
     Nodes before ``held`` are not in their slots any more. One with number n lies in slot ``n & mask`` of ``previous``
@@ -135,30 +166,38 @@ def insert_and_search(
         number = first + k
         now = np.int64(t[k])
         center = (np.int64(y[k]) + margin) * stride + np.int64(x[k]) + margin
-        oldest = max(held, number - max_nodes + 1)
-        limit = span[np.uintp(center)]
-        found = 0
-        if limit > 0 and number - limit > oldest:
-            found = _collect(
-                center, now, number - limit, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node,
-                chain_reach, candidates,
-            )  # fmt: skip
-        if found < max_neighbors:
-            found = _collect(
-                center, now, oldest, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node,
-                chain_reach, candidates,
-            )  # fmt: skip
-        earliest = number
-        for i in range(found):
-            neighbors[k, i] = candidates[i]
-            earliest = min(earliest, candidates[i])
-        counts[k] = found
-        looked_back = number - earliest
-        span[np.uintp(center)] = looked_back + (looked_back >> 2) + 1 if found == max_neighbors else 0
-        slot = np.uintp(number & mask)
-        previous[slot] = head[np.uintp(center)]
-        node_t[slot] = now
-        head[np.uintp(center)] = number
+        counts[k] = _search(
+            number, now, center, max(held, number - max_nodes + 1), head, span, previous, node_t, mask, offsets,
+            reach_us, max_neighbors, chain_node, chain_reach, candidates, neighbors[k],
+        )  # fmt: skip
+        _insert(number, now, center, head, previous, node_t, mask)
+
+
+@kernel
+def insert_nodes(t, x, y, first, head, stride, margin, previous, node_t, mask):
+    """The first half of :func:`insert_and_search`; others may search for the neighbours of earlier nodes meanwhile."""
+    for k in range(len(t)):
+        center = (np.int64(y[k]) + margin) * stride + np.int64(x[k]) + margin
+        _insert(first + k, np.int64(t[k]), center, head, previous, node_t, mask)
+
+
+@kernel
+def search_neighbors(
+    t, x, y, first, held, head, span, stride, margin, previous, node_t, mask, offsets, reach_us, max_nodes,
+    max_neighbors, chain_node, chain_reach, candidates, neighbors, counts,
+):  # fmt: skip
+    """The second half of :func:`insert_and_search`, with the same result; others may insert later nodes meanwhile.
+
+    They need as many slots that are not those of nodes from ``held`` on. What is remembered in ``span`` is whatever
+    thread wrote there last.
+    """
+    for k in range(len(t)):
+        number = first + k
+        center = (np.int64(y[k]) + margin) * stride + np.int64(x[k]) + margin
+        counts[k] = _search(
+            number, np.int64(t[k]), center, max(held, number - max_nodes + 1), head, span, previous, node_t, mask,
+            offsets, reach_us, max_neighbors, chain_node, chain_reach, candidates, neighbors[k],
+        )  # fmt: skip
 
 
 class SearchArrays(NamedTuple):
@@ -239,6 +278,12 @@ class NeighborSearch:
             self._chain_reach,
             self._candidates,
         )
+
+    def arrays_for_thread(self) -> SearchArrays:
+        """As :attr:`arrays`, with buffers of its own for another thread that searches at the same time."""
+        buffers = ("chain_node", "chain_reach", "candidates")
+        own = {name: np.empty_like(getattr(self.arrays, name)) for name in buffers}
+        return self.arrays._replace(**own)
 
     @property
     def max_nodes(self) -> int:

@@ -12,6 +12,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from aegnn_core.asynchronous.threads import MOST_THREADS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.rosbag import EVENT_PACKET_TYPE
@@ -57,6 +58,13 @@ class DetectorParameters:
         "cpu",
         "Where the network runs: cpu, cuda, cuda:<number>, or auto for a GPU that passes its self-check if the network"
         " is large, otherwise the CPU",
+        change=Change.MODEL,
+    )
+    threads: int = _parameter(
+        0,
+        "Threads that work on the events of a packet, on the CPU; 0: what AEGNN_THREADS says, or as many as there are"
+        " cores that the node may use, less one",
+        limits=(0, MOST_THREADS),
         change=Change.MODEL,
     )
     model_sensor: str = _parameter(

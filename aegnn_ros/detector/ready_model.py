@@ -11,6 +11,7 @@ import torch
 
 from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
 from aegnn_core.asynchronous.device_choice import choose_device
+from aegnn_core.asynchronous.threads import chosen_threads, spare_cores
 from aegnn_core.events.array import make_events
 from aegnn_core.events.decoders import PACKET_DECODERS, make_decoder
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
@@ -94,13 +95,15 @@ def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
         ValueError: the network cannot run on another sensor.
     """
     trained = for_sensor(model.trained, sensor)
-    live = make_model_asynchronous(trained.network, graph=trained.graph)
+    live = make_model_asynchronous(trained.network, graph=trained.graph, threads=model.live.threads)
     live.output()
     live.reset()
     return replace(model, trained=trained, live=live)
 
 
-def prepare_model(source: str, device: str, native: bool = False, bound: Bound | None = None) -> ReadyModel:
+def prepare_model(
+    source: str, device: str, native: bool = False, bound: Bound | None = None, threads: int = 0
+) -> ReadyModel:
     """Load a model and run everything a few times, so that the first packets need not wait for compilation.
 
     Args:
@@ -108,9 +111,11 @@ def prepare_model(source: str, device: str, native: bool = False, bound: Bound |
         device: such as ``cpu`` or ``cuda:0``; ``auto`` for what :func:`choose_device` says.
         native: whether it is to run on the sensor of the camera that it will follow.
         bound: of its graph, where the model has neither a window nor max_nodes.
+        threads: that work on a packet; 0: what ``AEGNN_THREADS`` says, or all cores but one.
 
     Raises:
-        ValueError: no such model or device, not a model file, or a network that cannot run on any sensor.
+        ValueError: no such model, device or number of threads, not a model file, or a network that cannot run on any
+            sensor.
         RuntimeError: the device cannot run it, for want of memory for one.
     """
     trained = load_model(source, device="cpu" if device == "auto" else device)
@@ -127,7 +132,8 @@ def prepare_model(source: str, device: str, native: bool = False, bound: Bound |
     if device == "auto":
         device, device_choice = choose_device(trained.network, trained.graph)
         trained.network.to(device)
-    live = make_model_asynchronous(trained.network, graph=trained.graph)
+    threads = chosen_threads(threads or None, default=spare_cores())
+    live = make_model_asynchronous(trained.network, graph=trained.graph, threads=threads)
     few, many = (_busy_events(trained, count) for count in (_FEW, _MANY))
     seconds = {}
     for events in (few, many):

@@ -95,6 +95,7 @@ def random_events(count: int, sensor: tuple[int, int], duration_us: int, seed: i
     later=st.lists(st.sampled_from([0, 1, 5_000, 30_000, 10**8]), min_size=6, max_size=6),
     at_once=st.sampled_from([1, 3, 64]),
     capacity=st.sampled_from([1, 8, 4096]),
+    threads=st.sampled_from([1, 2, 3]),
 )
 def test_any_declared_network_equals_dense(
     module: GraphNetwork,
@@ -104,12 +105,13 @@ def test_any_declared_network_equals_dense(
     later: list[int],
     at_once: int,
     capacity: int,
+    threads: int,
 ) -> None:
-    """In any packets, at any times of output, earlier ones after later ones too, with rings that wrap and grow."""
+    """In any packets, by any threads, at any times of output, earlier after later ones, in rings that wrap and grow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "_MOST_AT_ONCE", at_once)
         patch.setattr(engine, "_SMALLEST_CAPACITY", capacity)
-        live = make_model_asynchronous(module, graph, engine="compiled")
+        live = make_model_asynchronous(module, graph, engine="compiled", threads=threads)
         assert_equal(live.output(), dense(module, events[:0], graph))
         borders = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
         for (start, stop), delay in zip(pairwise(borders), later, strict=False):

@@ -201,7 +201,7 @@ def test_live_equals_dense_on_recordings(recording: Path, engine: str) -> None:
     window = int(events["t"][-1] - events["t"][0]) // 3
     graph = GraphConfig(window=window, max_neighbors=16 if directed else 8, directed=directed)
     module = make_network("histogram_ages" if engine == "counting" else "graph_grid", 0, (160, 120))
-    live = make_model_asynchronous(module, graph, engine=engine)
+    live = make_model_asynchronous(module, graph, engine=engine, threads=3)
     packet = len(events) // 3 if engine == "cuda" else 900
     for start in range(0, len(events), packet):
         live.update(events[start : start + packet])

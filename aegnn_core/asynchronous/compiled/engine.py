@@ -10,9 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aegnn_core.asynchronous.compiled.crew import Crew
+from aegnn_core.asynchronous.compiled.memory import aligned
+from aegnn_core.asynchronous.compiled.pipeline import Words
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable
 from aegnn_core.asynchronous.compiled.readout import Readout, make_batch
-from aegnn_core.asynchronous.compiled.stream import RULE, TABLE, Frame, Nodes, append_events, first_live
+from aegnn_core.asynchronous.compiled.stream import (
+    OWN_PARTS,
+    RULE,
+    SHARED_PARTS,
+    Frame,
+    Nodes,
+    append_events,
+    first_live,
+)
 from aegnn_core.asynchronous.costs import Cost, Costs
 from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
@@ -38,10 +49,16 @@ _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np
 
 
 class CompiledEngine:
-    """State of a :class:`GraphNetwork` on a directed graph, on the CPU."""
+    """State of a :class:`GraphNetwork` on a directed graph, on the CPU.
 
-    def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
-        self._model, self._graph = model, graph
+    Args:
+        model: the network.
+        graph: the rule.
+        threads: that work on a packet.
+    """
+
+    def __init__(self, model: GraphNetwork, graph: GraphConfig, threads: int = 1) -> None:
+        self._model, self._graph, self.threads = model, graph, threads
         self._version = WeightsVersion(model)
         self._is_stale = False
         self._dtype = _DTYPES[next(model.parameters()).dtype]
@@ -69,6 +86,7 @@ class CompiledEngine:
         self._readout = Readout(model, graph, self._dtype, 16)
         self._names = {module: name for name, module in model.named_modules()}
         self._zero = self._dtype(0)
+        self._crew = Crew(threads, len(self._layers), self._dtype)
         self._take_weights()
         self.reset()
         # Compile, or load what was compiled before, now: no event shall wait for it.
@@ -108,7 +126,10 @@ class CompiledEngine:
 
     def _take_weights(self) -> None:
         self._table = LayerTable(self._layers, self._splines, self._dtype, 1)
-        self._batch = make_batch(self._room, self._graph.max_neighbors, self._splines, self._table.widths, self._dtype)
+        self._batches = [
+            make_batch(self._room, self._graph.max_neighbors, self._splines, self._table.widths, self._dtype)
+            for _ in range(self.threads)
+        ]
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again, and the model's weights are read anew."""
@@ -123,7 +144,7 @@ class CompiledEngine:
             pixel=np.empty(_SMALLEST_CAPACITY, np.int32),
             cell=np.empty(_SMALLEST_CAPACITY, np.int32),
             link=np.empty(_SMALLEST_CAPACITY, np.int32),
-            features=_aligned(_SMALLEST_CAPACITY * sum(self._table.widths), self._dtype),
+            features=aligned(_SMALLEST_CAPACITY * sum(self._table.widths), self._dtype),
             layers=self._table.records(_SMALLEST_CAPACITY),
             constants=self._table.constants,
             step_class=self._step_class,
@@ -134,7 +155,10 @@ class CompiledEngine:
         )
         self._oldest = 0
         self._size_before = self._size_at_first = 0
-        self._tally = np.zeros(len(self._layers) + 5, np.int64)
+        # A row for each thread, which begins where a line of the cache does.
+        columns = -(-(len(self._layers) + 6) // 16) * 16
+        self._tally = aligned(self.threads * columns, np.int64).reshape(self.threads, columns)
+        self._tally[:] = 0
         self._before = self._tally.copy()
         self._hand_over()
 
@@ -152,10 +176,11 @@ class CompiledEngine:
         rule["dense"], rule["times"], rule["slots"] = splines.dense, splines.times, splines.slots
         rule["per_class"], rule["per_edge"] = splines.slot.shape[1], splines.per_edge
         rule["reads_edges"], rule["queues"] = self._model.reads_edges, not self._readout.by_age
-        self._search_arrays = search.arrays
-        frame = Frame(self._rule, self._tally)
-        parts = (frame, self._search_arrays, self._nodes, self._readout.cells, self._batch)
-        self._handles = handles(parts, TABLE, self._dtype)
+        shared = (Words(self._crew.words), self._nodes, self._readout.cells)
+        self._search_arrays = [search.arrays_for_thread() for _ in range(self.threads)]
+        own = zip((Frame(self._rule, tally) for tally in self._tally), self._search_arrays, self._batches, strict=True)
+        parts = (*shared, *(part for parts in own for part in parts))
+        self._handles = handles(parts, SHARED_PARTS + self.threads * OWN_PARTS, self._dtype)
 
     def update(self, events: np.ndarray) -> None:
         """Take the events through the layers."""
@@ -164,15 +189,17 @@ class CompiledEngine:
         self._before[:] = self._tally
         self._size_before = self._search.size
         self._readout.begin_update()
-        done, self._oldest = append_events(events, self._search.size, self._oldest, self._handles, self._zero, True)
+        if self.threads > 1 and len(events) > self._room:
+            self._crew.begin()
+        done, self._oldest = append_events(events, self._search.size, self._oldest, self._handles, self._zero, True, 0)
         self._search.size += done
         assert done == len(events), "the rings are too small for the nodes that are live"
 
     def _make_room(self, t: np.ndarray) -> None:
         """Grow the rings, if need be, so that they hold all nodes that are live while events at times ``t`` come."""
         before = self._search.size - self._first_live(int(t[0]))
-        # Old nodes leave before a batch comes, not while it does.
-        needed = most_live(t, self._graph, before) + self._room
+        # Old nodes leave behind a block, and so many may be at work when they do.
+        needed = most_live(t, self._graph, before) + (self.threads + 1) * self._room
         if needed <= self._search.capacity:
             return
         capacity = 1 << (needed - 1).bit_length()
@@ -212,7 +239,7 @@ class CompiledEngine:
             ring = getattr(self._nodes, name)
             grown[name] = np.empty(capacity, ring.dtype)
             grown[name][after] = ring[before]
-        features = _aligned(capacity * sum(self._table.widths), self._dtype)
+        features = aligned(capacity * sum(self._table.widths), self._dtype)
         start = 0
         for ring in self._feature_rings():
             width = ring.shape[1]
@@ -237,10 +264,10 @@ class CompiledEngine:
         """Bytes by part."""
         nodes = (self._nodes.pixel, self._nodes.cell, self._nodes.link, self._nodes.features)
         return {
-            "neighbour search": sum(array.nbytes for array in self._search_arrays),
+            "neighbour search": sum(array.nbytes for array in self._search.arrays),
             "nodes": sum(array.nbytes for array in nodes),
             "cells": self._readout.memory(),
-            "buffers": sum(array.nbytes for array in self._batch),
+            "buffers": sum(array.nbytes for batch in self._batches for array in batch),
         }
 
     def flops(self) -> Costs:
@@ -248,7 +275,7 @@ class CompiledEngine:
         costs: dict[str, Cost] = {}
         nodes = [self._search.size - self._size_before, self._search.size - self._size_at_first]
         count = len(self._layers)
-        edges, rows = ([int(t[n]) for t in (self._tally - self._before, self._tally)] for n in (count + 3, count + 4))
+        edges, rows = ([int(t[n]) for t in self._spent()] for n in (count + 3, count + 4))
         per_edge = self._splines.per_edge
         costs["splines"] = Cost(*(3 * per_edge * e for e in edges))
         for block, mark in self._layers:
@@ -261,12 +288,19 @@ class CompiledEngine:
         return Costs("FLOP", costs | self._readout.flops())
 
     def runtime(self) -> Costs:
-        """Seconds by layer."""
+        """Seconds by layer, of all threads together."""
         layers = [self._names[block] for block, _ in self._layers]
-        last, total = ((self._tally - self._before) * 1e-9, self._tally * 1e-9)
+        last, total = (1e-9 * spent for spent in self._spent())
         names = ["neighbour search", "splines", *layers, "entering the pooling"]
         costs = {name: Cost(float(a), float(b)) for name, a, b in zip(names, last, total, strict=False)}
+        if self.threads > 1:
+            waited = len(layers) + 5
+            costs["waiting for other threads"] = Cost(float(last[waited]), float(total[waited]))
         return Costs("s", costs | self._readout.runtime())
+
+    def _spent(self) -> tuple[np.ndarray, np.ndarray]:
+        """The tally of all threads, of the last update and since the reset."""
+        return (self._tally - self._before).sum(0), self._tally.sum(0)
 
     def held(self) -> tuple[np.ndarray, list[Tensor]]:
         """The live nodes as events, and their features behind every layer.
@@ -299,7 +333,7 @@ class CompiledEngine:
         for ring, values in zip(self._feature_rings()[1:], features, strict=True):
             ring[: len(values)] = 0
             ring[: len(values), : values.shape[1]] = values.numpy()
-        done, self._oldest = append_events(events, 0, self._oldest, self._handles, self._zero, False)
+        done, self._oldest = append_events(events, 0, self._oldest, self._handles, self._zero, False, 0)
         assert done == len(events), "the rings are too small for the nodes that are live"
         self._search.size = self._size_before = self._size_at_first = done
         self._tally[:] = 0
@@ -312,10 +346,3 @@ class CompiledEngine:
             self._nodes.features[capacity * start : capacity * stop].reshape(capacity, stop - start)
             for start, stop in pairwise(starts.tolist())
         ]
-
-
-def _aligned(count: int, dtype: type) -> np.ndarray:
-    """An array that begins where a cache line does, so that the rows in it lie in as few as possible."""
-    raw = np.empty(count * np.dtype(dtype).itemsize + 64, np.uint8)
-    begin = -raw.ctypes.data % 64
-    return raw[begin : begin + count * np.dtype(dtype).itemsize].view(dtype)

@@ -13,6 +13,7 @@ from torch import Tensor
 from aegnn_core.asynchronous.compiled.counts import log_table
 from aegnn_core.asynchronous.compiled.head import make_head
 from aegnn_core.asynchronous.compiled.image_head import ImageHead
+from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, padded
 from aegnn_core.asynchronous.compiled.stream import RULE, Batch, Cells, Nodes
 from aegnn_core.asynchronous.compiled.voxels import (
@@ -84,17 +85,20 @@ class CellGrid:
 def make_batch(room: int, reach: int, splines: SplineTable, widths: list[int], dtype: type) -> Batch:
     """Buffers for ``room`` nodes with up to ``reach`` edges each, in layers of the given row ``widths``."""
     edges = room * reach
-    return Batch(
-        neighbors=np.empty((room, reach), np.int64),
-        counts=np.zeros(room, np.int64),
-        source=np.zeros(edges + reach, np.uint32),
-        row=np.empty(0 if splines.dense else edges * splines.per_edge, np.int32),
-        weight=np.empty(edges * splines.per_edge, dtype),
-        node=np.empty(room, np.int64),
-        own=np.empty(room * max(widths), dtype),
-        out=np.empty(room * max(widths), dtype),
-        sums=np.empty(room * splines.rows * max(widths), dtype),
+    batch = Batch(
+        neighbors=aligned(edges, np.int64).reshape(room, reach),
+        counts=aligned(room, np.int64),
+        source=aligned(edges + reach, np.uint32),
+        row=aligned(0 if splines.dense else edges * splines.per_edge, np.int32),
+        weight=aligned(edges * splines.per_edge, dtype),
+        node=aligned(room, np.int64),
+        own=aligned(room * max(widths), dtype),
+        out=aligned(room * max(widths), dtype),
+        sums=aligned(room * splines.rows * max(widths), dtype),
     )
+    batch.counts[:] = 0
+    batch.source[:] = 0
+    return batch
 
 
 class Readout:

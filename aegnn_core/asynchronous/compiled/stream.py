@@ -10,12 +10,34 @@ import numpy as np
 from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import LAYER, run_layer, weigh_dense, weigh_sparse
+from aegnn_core.asynchronous.compiled.pipeline import (
+    BLOCK_SIZE,
+    COMPUTES,
+    FIRST_BLOCK,
+    FIRST_NODE,
+    LEAVING,
+    OLDEST,
+    PATIENCE_NS,
+    STAGES,
+    TAKEN,
+    THREADS,
+    Packet,
+    Words,
+    await_end,
+    await_older,
+    claim,
+    finish,
+    lose_patience,
+    publish,
+    rest,
+)
 from aegnn_core.asynchronous.handles import KIND, first_rows, parts_at
+from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.build import edge_attributes
-from aegnn_core.graph.neighbors import SearchArrays, insert_and_search
+from aegnn_core.graph.neighbors import SearchArrays, insert_nodes, search_neighbors
 from aegnn_core.machine_code import kernel
 
-__all__ = ["RULE", "TABLE", "Batch", "Cells", "Frame", "Nodes", "append_events", "first_live"]
+__all__ = ["OWN_PARTS", "RULE", "SHARED_PARTS", "Batch", "Cells", "Frame", "Nodes", "append_events", "first_live"]
 
 #: Scalars of the graph rule, the sensor and the network, for compiled code.
 RULE = np.dtype(
@@ -102,9 +124,13 @@ class Batch(NamedTuple):
     sums: Annotated[np.ndarray, KIND]
 
 
-#: What the table of handles is made of, in this order.
-TABLE = (Frame, SearchArrays, Nodes, Cells, Batch)
-_FRAME, _SEARCH, _NODES, _CELLS, _BATCH = first_rows(TABLE)
+#: What the table of handles is made of, in this order: what the threads share, and for each what it has for itself.
+SHARED_PARTS = (Words, Nodes, Cells)
+OWN_PARTS = (Frame, SearchArrays, Batch)
+_WORDS, _NODES, _CELLS, _FRAME, _SEARCH, _BATCH = first_rows((*SHARED_PARTS, *OWN_PARTS))
+_OWN_ROWS = sum(len(kind._fields) for kind in OWN_PARTS)
+#: The stage in which nodes are inserted. The layers follow.
+_INSERTED = 1
 
 
 @kernel(error_model="numpy")
@@ -174,110 +200,166 @@ def first_live(oldest, size, time, window, max_nodes, node_t):
 
 
 @kernel(error_model="numpy")
-def append_events(events, size, oldest, table, kind, computes):
-    """Take events into the graph and through the layers, some at a time.
+def _insert_block(t, x, y, p, first, rule, search, nodes, cells, batch):
+    """Write down nodes ``first …``: all of them that does not depend on others."""
+    mask = len(search.node_t) - 1
+    for k in range(len(t)):
+        slot = (first + k) & mask
+        batch.node[k] = slot
+        pixel = (np.int64(y[k]) + rule.margin) * rule.stride + np.int64(x[k]) + rule.margin
+        nodes.pixel[slot] = pixel
+        nodes.cell[slot] = cells.of_pixel[pixel]
+        polarity = batch.own.dtype.type(1 if p[k] > 0 else -1)
+        batch.own[k] = polarity
+        nodes.features[slot] = polarity
+    insert_nodes(t, x, y, first, search.head, rule.stride, rule.margin, search.previous, search.node_t, mask)
+
+
+@kernel(error_model="numpy")
+def _enter_block(first, count, oldest, leaving, rule, mask, nodes, cells, batch):
+    """Let nodes up to ``leaving`` leave the cells, and nodes ``first …`` enter them."""
+    last = nodes.layers[len(nodes.layers) - 1]
+    for number in range(oldest, leaving if rule.queues else oldest):
+        cell = np.int64(nodes.cell[number & mask])
+        leave_cell(
+            number, mask, cell, nodes.features, last.target, last.outputs, nodes.link, cells.front_oldest,
+            cells.back_newest,
+        )  # fmt: skip
+        cells.touched[cell] = True
+    for number in range(first, first + count if rule.queues else first):
+        slot = number & mask
+        cell = np.int64(nodes.cell[slot])
+        enter_cell(
+            number, slot, cell, nodes.features, last.target, last.outputs, nodes.link, cells.back_newest,
+            cells.back_oldest, cells.back_maximum,
+        )  # fmt: skip
+        cells.touched[cell] = True
+    if rule.reads_edges:
+        _note_edges(first, count, mask, nodes, cells, batch.neighbors.reshape(-1, rule.max_neighbors), batch.counts)
+
+
+@kernel(error_model="numpy")
+def _run_block(block, words, events, table, kind, member):
+    """Lead a block of a packet through all stages; how long it waited for other threads [ns]."""
+    own_rows = member * _OWN_ROWS
+    frame = parts_at(table, _FRAME + own_rows, Frame, kind)
+    search = parts_at(table, _SEARCH + own_rows, SearchArrays, kind)
+    batch = parts_at(table, _BATCH + own_rows, Batch, kind)
+    nodes = parts_at(table, _NODES, Nodes, kind)
+    cells = parts_at(table, _CELLS, Cells, kind)
+    rule, tally, layers = frame.rule[0], frame.tally, nodes.layers
+    mask = len(search.node_t) - 1
+    neighbors = batch.neighbors.reshape(-1, rule.max_neighbors)
+    others, last_stage = words[THREADS] - 1, words[STAGES] - 1
+    begin = (block - words[FIRST_BLOCK]) * words[BLOCK_SIZE]
+    until = min(begin + words[BLOCK_SIZE], len(events))
+    first, count = words[FIRST_NODE] + begin, until - begin
+    part = events[begin:until]
+    t, x, y, p = part["t"], part["x"], part["y"], part["p"]
+
+    waited = await_older(words, block, _INSERTED, 1)
+    clock = nanoseconds()
+    leaving = first_live(words[LEAVING], first, t[0], rule.window, rule.max_nodes, search.node_t)
+    # An arriving node is among the last max_nodes itself.
+    leaving = max(leaving, min(first, first + 1 - rule.max_nodes))
+    words[LEAVING] = leaving
+    if first + count - load_acquire(words, OLDEST) > len(search.node_t):
+        waited += await_older(words, block, last_stage, others)
+    if first + count - words[OLDEST] > len(search.node_t):
+        words[TAKEN] = min(words[TAKEN], begin)
+        finish(words, block, last_stage)
+        return waited
+    _insert_block(t, x, y, p, first, rule, search, nodes, cells, batch)
+    finish(words, block, _INSERTED)
+    search_neighbors(
+        t, x, y, first, max(rule.held, leaving), search.head, search.span, rule.stride, rule.margin, search.previous,
+        search.node_t, mask, search.offsets, search.reach_us, rule.nearest_nodes, rule.max_neighbors, search.chain_node,
+        search.chain_reach, search.candidates, neighbors, batch.counts,
+    )  # fmt: skip
+    now = nanoseconds()
+    tally[0] += now - clock
+    clock = now
+
+    earliest, latest = _describe_edges(
+        first, count, rule, search.node_t, nodes, neighbors, batch.counts, batch.source, batch.row, batch.weight
+    )
+    edges = 0
+    for k in range(count):
+        edges += batch.counts[k]
+    tally[len(layers) + 3] += edges
+    tally[len(layers) + 4] += count * (latest - earliest + 1) * rule.slots
+    now = nanoseconds()
+    tally[1] += now - clock
+
+    own, out = batch.own, batch.out
+    for n in range(len(layers) if words[COMPUTES] else 0):
+        if n > 0:  # the input is there since the nodes were inserted
+            waited += await_older(words, block, _INSERTED + n, others)
+        clock = nanoseconds()
+        run_layer(
+            layers[n], count, rule.max_neighbors, batch.counts, batch.source, batch.row, batch.weight,
+            rule.per_edge, rule.dense, earliest * rule.slots, (latest - earliest + 1) * rule.slots, batch.node, own,
+            nodes.features, nodes.constants, batch.sums, out,
+        )  # fmt: skip
+        finish(words, block, _INSERTED + 1 + n)
+        own, out = out, own
+        tally[2 + n] += nanoseconds() - clock
+
+    waited += await_older(words, block, last_stage, 1)
+    clock = nanoseconds()
+    _enter_block(first, count, words[OLDEST], leaving, rule, mask, nodes, cells, batch)
+    tally[2 + len(layers)] += nanoseconds() - clock
+    tally[5 + len(layers)] += waited
+    store_release(words, OLDEST, leaving)
+    # The packet may be over with this, and the arrays gone: behind it there are only the words.
+    finish(words, block, last_stage)
+    return waited
+
+
+@kernel(error_model="numpy")
+def append_events(events, size, oldest, table, kind, computes, member):
+    """Take events into the graph and through the layers, a block of them at a time.
+
+    The packet's thread calls this with ``member`` 0 for every packet. The others call it once, with a table that has
+    the shared words only: they take part in every packet, until they are told to end. The arrays of a packet's thread
+    stay in place while it is at work.
 
     Args:
         events: structured ``[N]``, checked.
         size: nodes so far.
         oldest: number of the oldest that is in the cells.
-        table: handles to the arrays of :data:`TABLE`. The tally ``[layers + 5]`` is added to: nanoseconds of the
-            search, of the splines, of every layer and of the cells, and the numbers of edges and of rows of sums.
+        table: handles to the arrays of :data:`SHARED_PARTS`, and of :data:`OWN_PARTS` for every thread. The tally
+            ``[layers + 6]`` is added to: nanoseconds of the search, of the splines, of every layer and of the cells,
+            the numbers of edges and of rows of sums, and nanoseconds of waiting for other threads.
         kind: a float of the kernels' type.
         computes: otherwise the features of these nodes are in their slots already, but for the input.
+        member: number of the thread.
 
     Returns:
         How many events were taken, fewer than there are if the rings cannot hold all live nodes; the new ``oldest``.
     """
-    frame = parts_at(table, _FRAME, Frame, kind)
-    rule, tally = frame.rule[0], frame.tally
-    search = parts_at(table, _SEARCH, SearchArrays, kind)
-    nodes = parts_at(table, _NODES, Nodes, kind)
-    cells = parts_at(table, _CELLS, Cells, kind)
-    batch = parts_at(table, _BATCH, Batch, kind)
-    node_t = search.node_t
-    capacity = len(node_t)
-    mask = capacity - 1
-    room = len(batch.counts)
-    neighbors = batch.neighbors.reshape(room, rule.max_neighbors)
-    layers = nodes.layers
-    width = layers[len(layers) - 1].outputs
-    final = layers[len(layers) - 1].target
-    t, x, y, p = events["t"], events["x"], events["y"], events["p"]
-    done = 0
-    while done < len(events):
-        count = min(room, len(events) - done)
-        leaving = first_live(oldest, size, t[done], rule.window, rule.max_nodes, node_t)
-        # An arriving node is among the last max_nodes itself.
-        leaving = max(leaving, min(size, size + 1 - rule.max_nodes))
-        if not rule.queues:
-            oldest = leaving
-        while oldest < leaving:
-            slot = oldest & mask
-            cell = np.int64(nodes.cell[slot])
-            leave_cell(
-                oldest, mask, cell, nodes.features, final, width, nodes.link, cells.front_oldest, cells.back_newest
-            )
-            cells.touched[cell] = True
-            oldest += 1
-        if size + count - oldest > capacity:
-            break
-
-        clock = nanoseconds()
-        until = done + count
-        insert_and_search(
-            t[done:until], x[done:until], y[done:until], size, rule.held, search.head, search.span, rule.stride,
-            rule.margin, search.previous, node_t, mask, search.offsets, search.reach_us, rule.nearest_nodes,
-            rule.max_neighbors, search.chain_node, search.chain_reach, search.candidates, neighbors, batch.counts,
-        )  # fmt: skip
-        for k in range(count):
-            slot = (size + k) & mask
-            batch.node[k] = slot
-            pixel = (np.int64(y[done + k]) + rule.margin) * rule.stride + np.int64(x[done + k]) + rule.margin
-            nodes.pixel[slot] = pixel
-            nodes.cell[slot] = cells.of_pixel[pixel]
-            polarity = batch.own.dtype.type(1 if p[done + k] > 0 else -1)
-            batch.own[k] = polarity
-            nodes.features[slot] = polarity
-        now = nanoseconds()
-        tally[0] += now - clock
-        clock = now
-
-        earliest, latest = _describe_edges(
-            size, count, rule, node_t, nodes, neighbors, batch.counts, batch.source, batch.row, batch.weight
-        )
-        edges = 0
-        for k in range(count):
-            edges += batch.counts[k]
-        tally[len(layers) + 3] += edges
-        tally[len(layers) + 4] += count * (latest - earliest + 1) * rule.slots
-        now = nanoseconds()
-        tally[1] += now - clock
-        clock = now
-
-        own, out = batch.own, batch.out
-        for n in range(len(layers) if computes else 0):
-            run_layer(
-                layers[n], count, rule.max_neighbors, batch.counts, batch.source, batch.row, batch.weight,
-                rule.per_edge, rule.dense, earliest * rule.slots, (latest - earliest + 1) * rule.slots, batch.node, own,
-                nodes.features, nodes.constants, batch.sums, out,
-            )  # fmt: skip
-            own, out = out, own
-            now = nanoseconds()
-            tally[2 + n] += now - clock
-            clock = now
-
-        for k in range(count if rule.queues else 0):
-            slot = (size + k) & mask
-            cell = np.int64(nodes.cell[slot])
-            enter_cell(
-                size + k, slot, cell, nodes.features, final, width, nodes.link, cells.back_newest, cells.back_oldest,
-                cells.back_maximum,
-            )  # fmt: skip
-            cells.touched[cell] = True
-        if rule.reads_edges:
-            _note_edges(size, count, mask, nodes, cells, neighbors, batch.counts)
-        tally[2 + len(layers)] += nanoseconds() - clock
-        size += count
-        done = until
-    return done, oldest
+    words = parts_at(table, _WORDS, Words, kind).words
+    if member == 0:
+        room = len(parts_at(table, _BATCH, Batch, kind).counts)
+        block, kept, patient = publish(words, events, size, oldest, table, computes, room)
+        if block == kept:
+            return 0, oldest
+    else:
+        block, kept, patient = rest(words), np.int64(0), True
+    while block >= 0:
+        packet = parts_at(words, 0, Packet, kind)
+        waited = _run_block(block, words, packet.events, packet.table, kind, member)
+        if block + 1 < kept:
+            block += 1
+        elif member > 0:
+            block = rest(words)
+        elif waited > words[PATIENCE_NS] and patient:
+            patient = False
+            block, kept = lose_patience(words)
+            if block == kept:
+                block = -1
+        else:
+            block = claim(words)
+    if member == 0:
+        await_end(words, patient)
+    return words[TAKEN], words[OLDEST]

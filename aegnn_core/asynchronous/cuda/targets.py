@@ -168,7 +168,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 #: Layers that are trained: AEGNN's small and large ones, and one of 16-bit numbers.
 LAYERS: dict[str, dict[str, Any]] = {
-    "training, 1 to 8": {"dtype": torch.float32, "sizes": (2, 2, 2), "inputs": 1, "outputs": 8},
     "training, 16 to 32": {"dtype": torch.float32, "sizes": (2, 2, 2), "inputs": 16, "outputs": 32},
     "training, 128 to 128": {"dtype": torch.float32, "sizes": (8, 8, 8), "inputs": 128, "outputs": 128},
     "training, 16 to 32, bfloat16": {"dtype": torch.bfloat16, "sizes": (2, 2, 2), "inputs": 16, "outputs": 32},

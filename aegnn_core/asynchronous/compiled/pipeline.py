@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How threads share a packet: in blocks of nodes that pass through stages one behind the other; compiled kernels.
+
+A packet is cut into blocks, always the same ones however many threads there are. A thread takes the next block that
+nobody has and leads it through all stages. Before some of them it waits until the blocks before have come so far: since
+those were begun earlier, it seldom has to. A thread that sleeps has no block, so nobody ever waits for it.
+
+Blocks are numbered on and on, from packet to packet, and so is how far each of them has come. All of this lies in an
+array of ``words``, of which those that different threads write are on different lines of the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import numpy as np
+
+from aegnn_core.asynchronous.compiled.clock import nanoseconds
+from aegnn_core.asynchronous.handles import address_of
+from aegnn_core.atomics import (
+    add,
+    exchange,
+    load_acquire,
+    pause,
+    replace,
+    semaphore_post,
+    semaphore_wait,
+    store_release,
+    yield_processor,
+)
+from aegnn_core.events.array import EVENT_DTYPE
+from aegnn_core.machine_code import kernel
+
+__all__ = [
+    "ASLEEP",
+    "AWAKE_NS",
+    "BLOCK_SIZE",
+    "COMPUTES",
+    "FIRST_BLOCK",
+    "FIRST_NODE",
+    "LEAVING",
+    "MOST_THREADS",
+    "OLDEST",
+    "PACKET",
+    "PATIENCE_NS",
+    "SEMAPHORE",
+    "SPINS",
+    "STAGES",
+    "STOP",
+    "TAKEN",
+    "THREADS",
+    "WORDS",
+    "Packet",
+    "Words",
+    "await_end",
+    "await_older",
+    "claim",
+    "finish",
+    "lose_patience",
+    "publish",
+    "rest",
+]
+
+#: Most threads of a live model, a power of two.
+MOST_THREADS = 64
+
+#: Words between those that different threads write: processors fetch two lines of the cache at a time.
+_APART = 16
+#: What every thread needs to know of a packet: see ``publish``.
+PACKET, FIRST_NODE, FIRST_BLOCK, COMPUTES = 0, 4, 5, 6
+#: What does not change: how many threads, stages of a block, looks before a wait lets others run, how long [ns] a
+#: thread without work stays awake, and how long [ns] the packet's thread waits before it would rather work alone.
+THREADS, STAGES, SPINS, AWAKE_NS, PATIENCE_NS = 7, 8, 9, 10, 11
+#: For how many packets it still does so, and how many it was the last time.
+_ALONE, _ALONE_BEFORE = 12, 13
+#: Events in a block of the packet.
+BLOCK_SIZE = 14
+#: Blocks that there are, that are taken, threads that sleep, and whether they shall end.
+_LIMIT, _NEXT, ASLEEP, STOP = (_APART * n for n in range(1, 5))
+#: What the stages that blocks pass in order hand on: the oldest node in the cells; the oldest that is live, and how
+#: many events of the packet were taken.
+OLDEST, LEAVING = 5 * _APART, 6 * _APART
+TAKEN = LEAVING + 1
+#: Where a ``sem_t`` lies.
+SEMAPHORE = 7 * _APART
+_PROGRESS = 8 * _APART
+#: How many words there are.
+WORDS = _PROGRESS + MOST_THREADS * _APART
+
+#: Packets of fewer blocks stay on the thread that they came to: what waking others costs is more than they do.
+_LEAST_BLOCKS = 3
+#: Most packets on one thread before others are asked again.
+_LONGEST_ALONE = 128
+
+
+class Words(NamedTuple):
+    """What the threads of a live model share."""
+
+    words: Annotated[np.ndarray, np.int64]
+
+
+class Packet(NamedTuple):
+    """The events at work, and the table of handles; read by ``parts_at(words, 0, Packet, …)``."""
+
+    events: Annotated[np.ndarray, EVENT_DTYPE]
+    table: Annotated[np.ndarray, np.int64]
+
+
+@kernel(error_model="numpy")
+def _discount(words):
+    """Count one less of the threads that sleep and that nobody wakes yet; False if there is none."""
+    asleep = add(words, ASLEEP, 0)
+    while asleep > 0 and not replace(words, ASLEEP, asleep, asleep - 1):
+        asleep = load_acquire(words, ASLEEP)
+    return asleep > 0
+
+
+@kernel(error_model="numpy")
+def _wake_two(words):
+    """Wake two of the threads that sleep, if there are so many. They wake others: it takes a while for each."""
+    for _ in range(2):
+        if _discount(words):
+            semaphore_post(words, SEMAPHORE)
+
+
+@kernel(error_model="numpy")
+def publish(words, events, size, oldest, table, computes, room):
+    """Let a packet begin, all before it are at their end.
+
+    Args:
+        words: shared.
+        events: of the packet.
+        size: nodes so far.
+        oldest: number of the oldest that is in the cells.
+        table: handles.
+        computes: see ``append_events``.
+        room: most events in a block.
+
+    Returns:
+        The first block, and behind the last that is kept for the caller; the others are for whoever comes. And
+        whether there are others.
+    """
+    words[PACKET], words[PACKET + 1] = address_of(events), len(events)
+    words[PACKET + 2], words[PACKET + 3] = address_of(table), table.size
+    first = words[_LIMIT]
+    words[FIRST_NODE], words[FIRST_BLOCK], words[COMPUTES] = size, first, computes
+    words[OLDEST] = words[LEAVING] = oldest
+    words[TAKEN] = len(events)
+    # As many of one size as two or four threads can share; four nodes are multiplied at a time.
+    least = max(1, (len(events) + room - 1) // room)
+    if least >= _LEAST_BLOCKS:
+        least = (least + 3) // 4 * 4
+    block_size = max(1, min(room, ((len(events) + least - 1) // least + 3) // 4 * 4))
+    words[BLOCK_SIZE] = block_size
+    blocks = (len(events) + block_size - 1) // block_size
+    kept = blocks
+    if words[THREADS] > 1 and blocks >= _LEAST_BLOCKS:
+        if words[_ALONE] > 0:
+            words[_ALONE] -= 1
+        else:
+            kept = 1
+    store_release(words, _NEXT, first + kept)
+    if kept == blocks:
+        store_release(words, _LIMIT, first + blocks)
+        return first, first + kept, False
+    # A thread that falls asleep counts itself first, and then looks at the limit once more: one of the two sees.
+    exchange(words, _LIMIT, first + blocks)
+    _wake_two(words)
+    return first, first + kept, True
+
+
+@kernel(error_model="numpy")
+def claim(words):
+    """The number of a block that is the caller's from now on, -1 if there is none."""
+    while True:
+        block = load_acquire(words, _NEXT)
+        if block >= load_acquire(words, _LIMIT):
+            return np.int64(-1)
+        if replace(words, _NEXT, block, block + 1):
+            return block
+
+
+@kernel(error_model="numpy")
+def lose_patience(words):
+    """Take all blocks that nobody has, and keep the next packets; the first such block, and behind the last."""
+    words[_ALONE] = words[_ALONE_BEFORE] = min(2 * words[_ALONE_BEFORE] + 1, _LONGEST_ALONE)
+    return exchange(words, _NEXT, words[_LIMIT]), words[_LIMIT]
+
+
+@kernel(error_model="numpy")
+def rest(words):
+    """Wait for a block and claim it; -1 if the thread shall end. Looks out for a while, then sleeps."""
+    begin = nanoseconds()
+    has_slept = False
+    while True:
+        block = claim(words)
+        if block >= 0:
+            if has_slept and load_acquire(words, _NEXT) < load_acquire(words, _LIMIT):
+                _wake_two(words)
+            return block
+        if load_acquire(words, STOP) != 0:
+            return np.int64(-1)
+        if nanoseconds() - begin < words[AWAKE_NS]:
+            pause()
+            continue
+        add(words, ASLEEP, 1)
+        wanted = add(words, _NEXT, 0) < add(words, _LIMIT, 0) or add(words, STOP, 0) != 0
+        # As often as somebody is woken, somebody has to wake up.
+        if not wanted or not _discount(words):
+            while semaphore_wait(words, SEMAPHORE) != 0:
+                pass
+            has_slept = True
+        begin = nanoseconds()
+
+
+@kernel(error_model="numpy")
+def finish(words, block, stage):
+    """Say that a block has come through a stage, 1 … ``STAGES - 1``."""
+    store_release(words, _PROGRESS + (block & (MOST_THREADS - 1)) * _APART, block * words[STAGES] + stage)
+
+
+@kernel(error_model="numpy")
+def _await(words, block, stage):
+    """Wait until a block has come through a stage; how long that took [ns]."""
+    at = _PROGRESS + (block & (MOST_THREADS - 1)) * _APART
+    needed = block * words[STAGES] + stage
+    if load_acquire(words, at) >= needed:
+        return np.int64(0)
+    begin = nanoseconds()
+    looks = 0
+    while load_acquire(words, at) < needed:
+        looks += 1
+        if looks < words[SPINS]:
+            pause()
+        else:
+            yield_processor()
+    return nanoseconds() - begin
+
+
+@kernel(error_model="numpy")
+def await_older(words, block, stage, most):
+    """Wait until the ``most`` blocks before this one have come through a stage; how long that took [ns].
+
+    Since blocks come to their end in order, no more of them are at work than there are threads.
+    """
+    waited = np.int64(0)
+    for older in range(max(words[FIRST_BLOCK], block - most), block):
+        waited += _await(words, older, stage)
+    return waited
+
+
+@kernel(error_model="numpy")
+def await_end(words, patient):
+    """Wait until all blocks are at their end; ``patient``: others had blocks, and the packet's thread did not wait."""
+    waited = _await(words, words[_LIMIT] - 1, words[STAGES] - 1)
+    if waited > words[PATIENCE_NS]:
+        lose_patience(words)
+    elif patient and words[_ALONE] == 0:
+        words[_ALONE_BEFORE] = 0
