@@ -50,7 +50,7 @@ def test_no_memory_for_larger_rings_leaves_the_state_as_it_was(engine: str, monk
 
     with monkeypatch.context() as patch:
         if engine == "compiled":
-            patch.setattr(compiled_engine, "_aligned", refuse)
+            patch.setattr(compiled_engine, "aligned", refuse)
         else:
             patch.setattr(torch.Tensor, "new_empty", refuse)
         with pytest.raises(MemoryError, match=r"no memory for rings of .* nodes: without a window or max_nodes"):
