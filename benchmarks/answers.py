@@ -23,8 +23,9 @@ from rich.table import Table
 from torch import Tensor
 
 from aegnn_core import load_model, make_model_asynchronous
-from aegnn_core.asynchronous.compiled.head import TorchHead, fold_norms, make_head
+from aegnn_core.asynchronous.compiled.head import make_head
 from aegnn_core.asynchronous.counting_engine import CountingEngine
+from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
 from aegnn_core.events.simulation import SceneConfig, SensorModel, simulate_scene
 from aegnn_core.nn.detection import suppress
 from aegnn_core.nn.networks import GraphNetwork

@@ -63,6 +63,22 @@ def test_every_file_that_the_page_names_is_there() -> None:
     assert [name for name in sorted(named) if not any(file.endswith(f"/{name}") for file in files)] == []
 
 
+def private_names(path: Path) -> set[str]:
+    """Attributes ``_name`` that a file takes from other objects than its own."""
+    attributes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+    of_self = [node for node in attributes if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")]
+    named = {node.attr for node in attributes if node not in of_self and re.match("_[^_]", node.attr)}
+    return named - {node.attr for node in of_self}
+
+
+def test_the_engines_use_private_names_of_torch_in_one_file() -> None:
+    files = (ROOT / "aegnn_core" / "asynchronous").rglob("*.py")
+    names = {path.stem: private_names(path) for path in files}
+    assert len(names.pop("torch_internals")) > 8
+    of_others = {"_fields", "_replace", "_getvalue"}  # named tuples, which have no other names for it, and Numba
+    assert {stem: found for stem, found in names.items() if found - of_others} == {}
+
+
 def test_no_two_modules_have_one_name() -> None:
     names = Counter(path.stem for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
     assert {name for name, count in names.items() if count > 1} == {"__init__"} | SAME_IN_BOTH_COMPILED_ENGINES

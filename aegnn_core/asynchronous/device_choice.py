@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from aegnn_core.asynchronous.compiled.plan import flatten
-from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.cuda import CudaEngine
+from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import GraphNetwork
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
+from aegnn_core.asynchronous.torch_internals import has_hooks
 from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.build import first_live
 from aegnn_core.nn.networks import GraphNetwork
@@ -56,7 +57,7 @@ def not_final(model: nn.Module, graph: GraphConfig) -> str | None:
     if kind.forward is not GraphNetwork.forward or kind.readout is not GraphNetwork.readout:
         return f"it knows the forward of the package's networks, found {kind.__name__} with its own"
     for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        if has_hooks(module) or "forward" in vars(module):
             return f"it runs no hooks and no forward set on a module, found one on {name or kind.__name__}"
     if not graph.directed:
         return "in an undirected graph older nodes change"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import warnings
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from aegnn_core.asynchronous.costs import Costs
 from aegnn_core.asynchronous.counting_engine import CountingEngine
 from aegnn_core.asynchronous.cuda import CudaEngine, interpreted
 from aegnn_core.asynchronous.dense_engine import DenseEngine
+from aegnn_core.asynchronous.engine_contract import Engine, EngineClass
 from aegnn_core.asynchronous.failures import UNFINISHED, NoRoomError
 from aegnn_core.asynchronous.incremental import IncrementalEngine
-from aegnn_core.asynchronous.model_call import eager
 from aegnn_core.asynchronous.packet_engine import PacketEngine
 from aegnn_core.asynchronous.saved_state import (
     check_number,
@@ -31,63 +31,18 @@ from aegnn_core.asynchronous.saved_state import (
 )
 from aegnn_core.asynchronous.shared_copy import Layers
 from aegnn_core.asynchronous.threads import chosen_threads
+from aegnn_core.asynchronous.torch_internals import DROPOUT_LAYERS, NORM_LAYERS, eager
 from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
 from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.graph.neighbors import check_extent
 from aegnn_core.nn.networks import GraphNetwork
 
-__all__ = ["ENGINES", "Engine", "LiveModel", "make_model_asynchronous"]
-
-
-class Engine(Protocol):
-    """How a live model keeps its state and makes its answer.
-
-    An engine class is made from ``(model, graph)`` and has a static method ``refusal(model, graph)``: why it cannot run
-    the model on such a graph exactly, or None. The model's weights are shared with its owner. An engine that keeps
-    anything computed from them sees when they change (:class:`~aegnn_core.asynchronous.weights.WeightsVersion`), and
-    then computes it anew, or raises a ``ValueError`` where that is impossible because events it would need are gone.
-    """
-
-    def update(self, events: np.ndarray) -> None:
-        """Take checked events, at least one, none of them before an earlier one."""
-
-    def output(self, time: int) -> Tensor:
-        """The network's output for the graph at ``time`` [µs], with the events so far."""
-
-    def reset(self) -> None:
-        """Forget all events and costs."""
-
-    def describe(self) -> list[str]:
-        """One line per layer: what runs it."""
-
-    def memory(self) -> dict[str, int]:
-        """Bytes held, by part."""
-
-    def flops(self) -> Costs:
-        """FLOPs by layer as docs/flops.md defines them; "last" is all work since the last ``update`` began."""
-
-    def runtime(self) -> Costs:
-        """Seconds by layer, the same way."""
-
-    def held(self) -> tuple[np.ndarray, list[Tensor]]:
-        """The events on which answers depend, and what cannot be computed from them, ``[N, channels]`` by layer."""
-
-    def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
-        """Take the place of the engine that held these, of the same class, weights and graph. It has had no events yet.
-
-        Args:
-            events: checked.
-            features: from anywhere.
-            origin: time of the first event since the reset [µs].
-
-        Raises:
-            ValueError: an engine that held these events cannot have held these features.
-        """
+__all__ = ["ENGINES", "LiveModel", "make_model_asynchronous"]
 
 
 #: Engines by name, the fastest first.
-ENGINES: dict[str, Any] = {
+ENGINES: dict[str, EngineClass] = {
     "counting": CountingEngine,
     "cuda": CudaEngine,
     "compiled": CompiledEngine,
@@ -107,8 +62,7 @@ _PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "
 
 def _make_engine(name: str, model: nn.Module, graph: GraphConfig, threads: int) -> Engine:
     options = {"threads": threads} if name in _THREADED else {}
-    engine: Engine = ENGINES[name](model, graph, **options)
-    return engine
+    return ENGINES[name](model, graph, **options)
 
 
 def _plain_tensors() -> Any:
@@ -140,6 +94,11 @@ class LiveModel:
         self._first_time = self._last_time = 0
         self._on_sensor, self._extent = self._sensor[0] is not None, (0, 0)
         self._events = 0
+
+    @property
+    def engine_name(self) -> str:
+        """The engine's name in :data:`ENGINES`."""
+        return self._name
 
     @property
     def threads(self) -> int:
@@ -238,7 +197,11 @@ class LiveModel:
         return self.engine.flops()
 
     def runtime(self) -> Costs:
-        """Seconds by layer: of the last update with the outputs after it, and since the reset."""
+        """Seconds by layer: of the last update with the outputs after it, and since the reset.
+
+        On a CUDA device they are seconds of the host. The engine ``packet`` waits there for every layer from the first
+        call on, so that the seconds are the layer's.
+        """
         return self.engine.runtime()
 
     def memory(self) -> dict[str, int]:
@@ -389,10 +352,8 @@ def make_model_asynchronous(
 def _check_evaluable(model: nn.Module) -> None:
     for name, module in model.named_modules():
         called = name or type(module).__name__
-        random = isinstance(module, nn.modules.dropout._DropoutNd) or isinstance(
-            getattr(module, "dropout", None), float
-        )
-        if module.training and (isinstance(module, nn.modules.batchnorm._NormBase) or (random and _drops(module))):
+        random = isinstance(module, DROPOUT_LAYERS) or isinstance(getattr(module, "dropout", None), float)
+        if module.training and (isinstance(module, NORM_LAYERS) or (random and _drops(module))):
             raise ValueError(
                 f"{called} is in training mode, in which its output depends on the batch or on chance:"
                 " call model.eval() first"

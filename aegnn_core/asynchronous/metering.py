@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -16,6 +15,7 @@ from aegnn_core.asynchronous.dropout_check import check_dropout
 from aegnn_core.asynchronous.layer_names import LayerNames
 from aegnn_core.asynchronous.operation_flops import basis_flops, operation_flops, spline_flops
 from aegnn_core.asynchronous.shared_copy import shared_copy
+from aegnn_core.asynchronous.torch_internals import undispatched
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
 
@@ -69,7 +69,7 @@ class Metering(TorchFunctionMode):
     def _metered(self, module: nn.Module, method: Callable[..., Any], flops: Callable[..., int]) -> Callable[..., Any]:
         def metered(*args: Any) -> Any:
             begin = perf_counter()
-            with torch._C.DisableTorchFunction():
+            with undispatched():
                 result = method(*args)
             self._meter.add(self._layers.of(module), flops(*args), perf_counter() - begin)
             return result

@@ -12,15 +12,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn.conv import MessagePassing
 
-__all__ = ["call_on_graph", "eager"]
+__all__ = ["call_on_graph"]
 
 #: What a forward may name instead of taking a ``Data``; and ``batch``, all zeros, if it needs that.
 _PARTS = ("x", "pos", "edge_index", "edge_attr")
-
-
-def eager(model: nn.Module) -> nn.Module:
-    """The original module of one that ``torch.compile`` made; any other module as it is."""
-    return getattr(model, "_orig_mod", model)
 
 
 def call_on_graph(model: nn.Module, data: Data) -> Any:

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.plan import flatten
-from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import CostMeter, Costs
+from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, NoRoomError, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.asynchronous.saved_state import check_features
@@ -37,6 +36,8 @@ __all__ = ["PacketEngine"]
 #: Larger packets are worked through in parts, so that memory depends on the window and not on the packet.
 _EVENTS_AT_ONCE = 4096
 _SMALLEST_CAPACITY = 1 << 13
+#: Devices that work through a queue while the host goes on.
+_QUEUED = ("cuda",)
 _RINGS = ("_x", "_y", "_neighbors", "_counts")
 
 
@@ -95,6 +96,7 @@ class PacketEngine:
         self._names = {module: name for name, module in self._model.named_modules()}
         self._version = WeightsVersion(model)
         self._flops_of_head: int | None = None
+        self._waits = False
         self.reset()
 
     @staticmethod
@@ -204,8 +206,11 @@ class PacketEngine:
         return slots, neighbors, counts
 
     def _spent(self, layer: str, flops: int, begin: float) -> float:
-        """Note what a layer has cost since ``begin``; the time now."""
-        if self._device.type == "cuda":
+        """Note what a layer has cost since ``begin``; the time now.
+
+        A device is waited for only once :meth:`runtime` has been called, by those who want to know.
+        """
+        if self._waits and self._device.type in _QUEUED:
             torch.cuda.synchronize(self._device)
         now = perf_counter()
         self._costs.add(layer, flops, now - begin)
@@ -298,7 +303,8 @@ class PacketEngine:
         return self._costs.flops()
 
     def runtime(self) -> Costs:
-        """Seconds by layer."""
+        """Seconds by layer; before the first call, on a CUDA device, those of the host, which does not wait for it."""
+        self._waits = True
         return self._costs.runtime()
 
     def held(self) -> tuple[np.ndarray, list[Tensor]]:

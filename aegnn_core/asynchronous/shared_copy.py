@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.model_call import eager
+from aegnn_core.asynchronous.torch_internals import children_table, eager, forget_compiled_call, weight_tables
 
 __all__ = ["Layers", "Settings", "constants_of", "shared_copy"]
 
@@ -32,14 +32,14 @@ def shared_copy(model: _Module) -> _Module:
         if isinstance(module, torch.jit.ScriptModule):
             memo[id(module)] = module  # a copy would have weights of its own
             continue
-        for shared in (module._parameters, module._buffers, *_tensors_in(vars(module))):
+        for shared in (*weight_tables(module), *_tensors_in(vars(module))):
             memo[id(shared)] = shared
     for module in model.modules():
         if eager(module) is not module:
             memo[id(module)] = copy.deepcopy(eager(module), memo)
     twin = copy.deepcopy(model, memo)
     for module in _parts(twin):
-        module._compiled_call_impl = None  # what Module.compile() sets
+        forget_compiled_call(module)
     return twin
 
 
@@ -66,7 +66,7 @@ class Layers:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._children = [module._modules for module in model.modules() if module._modules]
+        self._children = [children for module in model.modules() if (children := children_table(module))]
         self._seen = self._look()
 
     def check(self) -> None:

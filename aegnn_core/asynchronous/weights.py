@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aegnn_core.asynchronous.handles import array_at
+from aegnn_core.asynchronous.torch_internals import count_of_writes, weight_tables
 from aegnn_core.machine_code import kernel
 
 __all__ = ["WeightsVersion", "architecture_digest", "content_of", "weights_digest"]
@@ -26,7 +27,7 @@ class WeightsVersion:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        held = (tensors for module in model.modules() for tensors in (module._parameters, module._buffers))
+        held = (tensors for module in model.modules() for tensors in weight_tables(module))
         # The dictionaries, not the tensors in them: load_state_dict(assign=True) puts others there.
         self._tensors: list[dict[str, Any]] = [tensors for tensors in held if len(tensors)]
         self._places: list[int] = []
@@ -42,7 +43,7 @@ class WeightsVersion:
             present = [one for tensors in self._tensors for one in tensors.values() if one is not None]
             self._places = places
             self._table, self._counted = _read_apart(present)
-        seen = _content(self._table), [tensor._version for tensor in self._counted]
+        seen = _content(self._table), [count_of_writes(tensor) for tensor in self._counted]
         before, self._seen = self._seen, seen
         return moved or seen != before
 

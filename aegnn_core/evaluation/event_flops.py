@@ -79,8 +79,7 @@ def flops_per_event(
         seconds.append(live.runtime().total.last)
         for name, cost in costs.layers.items():
             layers[name] = layers.get(name, 0) + cost.last / (len(events) - window)
-    name = repr(live).split("engine=")[1].split(",")[0]
-    return EventCosts(directed, whole, name, np.array(flops), np.array(seconds), layers)
+    return EventCosts(directed, whole, live.engine_name, np.array(flops), np.array(seconds), layers)
 
 
 def table_rows(costs: list[EventCosts]) -> Iterator[tuple[str, ...]]:

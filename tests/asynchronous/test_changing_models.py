@@ -13,12 +13,12 @@ from torch_geometric.nn import GCNConv, global_mean_pool
 
 from aegnn_core import GraphConfig, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
+from tests.asynchronous.engines import FOR_ANY_MODEL
 from tests.asynchronous.foreign import assert_same, crowd, randomized, reference
 from tests.nn.random_networks import randomize, taken_by
 
 EVENTS = crowd(60)
 GRAPH = GraphConfig(max_neighbors=5)
-FOREIGN = ("incremental", "dense")
 
 
 class Net(nn.Module):
@@ -78,7 +78,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("engine", FOREIGN)
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_a_change_is_followed_or_refused(engine: str, change: Callable[[Any], None]) -> None:
     module = randomized(Net())
     live = make_model_asynchronous(module, GRAPH, engine=engine)
@@ -122,7 +122,7 @@ class Remembers(Net):
         return out * self.calls
 
 
-@pytest.mark.parametrize("engine", FOREIGN)
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_no_answer_depends_on_an_earlier_one(engine: str) -> None:
     module, first = randomized(Remembers()), randomized(Remembers())
     live = make_model_asynchronous(module, GRAPH, engine=engine)
@@ -147,7 +147,7 @@ class Counts(Net):
         return Net.forward(self, data) * self.calls
 
 
-@pytest.mark.parametrize("engine", FOREIGN)
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_a_forward_that_writes_its_buffers_is_refused(engine: str) -> None:
     live = make_model_asynchronous(randomized(Counts()), GRAPH, engine=engine)
     live.update(EVENTS)

@@ -23,8 +23,10 @@ from aegnn_core.asynchronous.compiled.convolution import (
     aggregate_rows,
     project,
 )
-from aegnn_core.asynchronous.compiled.head import ImageHead, TorchHead, make_head
+from aegnn_core.asynchronous.compiled.head import make_head
+from aegnn_core.asynchronous.compiled.image_head import ImageHead
 from aegnn_core.asynchronous.compiled.plan import SplineTable
+from aegnn_core.asynchronous.folded_head import TorchHead
 from aegnn_core.asynchronous.handles import KIND, addresses, array_at, first_rows, handles, parts_at
 from aegnn_core.nn import network
 from aegnn_core.nn.spline import SplineConv

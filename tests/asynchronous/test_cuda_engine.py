@@ -148,7 +148,7 @@ def test_other_engines_go_on_from_its_state_and_it_from_theirs() -> None:
 @needs_interpreter
 def test_the_interpreter_is_for_those_who_ask_for_it() -> None:
     module = make_network("graph_res_mean", 0)  # which the engine before it does not take
-    assert "engine=packet" in repr(make_model_asynchronous(module, GRAPH))
+    assert make_model_asynchronous(module, GRAPH).engine_name == "packet"
     assert "in Triton's interpreter" in repr(make_model_asynchronous(module, GRAPH, engine="cuda"))
 
 
@@ -191,7 +191,7 @@ def test_an_engine_that_is_wrong_on_its_device_is_not_used(monkeypatch: pytest.M
     message = r"after \d+ events of its self-check its answer is .* away from that of the CPU, 0.0001 are allowed"
     with pytest.warns(UserWarning, match=rf"the engine cuda is not used on cpu: {message}"):
         live = make_model_asynchronous(module, GRAPH)
-    assert "engine=compiled" in repr(live)
+    assert live.engine_name == "compiled"
     with pytest.raises(ValueError, match=rf"no engine can run this model exactly \(cuda: {message}"):
         make_model_asynchronous(module, GRAPH, engine="cuda")
 

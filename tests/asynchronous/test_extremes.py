@@ -16,6 +16,7 @@ from aegnn_core.asynchronous import ENGINES
 from aegnn_core.events import make_events
 from aegnn_core.events.array import LONGEST_STREAM_US
 from aegnn_core.nn.networks import NETWORKS
+from tests.asynchronous.engines import FOR_ANY_MODEL
 from tests.nn.random_networks import randomize
 
 DAY_US = 86_400 * 10**6
@@ -132,7 +133,7 @@ def test_a_time_is_a_whole_number(time: Any) -> None:
     assert torch.equal(live.output(np.float64(10**6)), live.output(10**6))
 
 
-@pytest.mark.parametrize("engine", ["incremental", "dense"])
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_far_corners_of_no_sensor_are_refused(engine: str) -> None:
     """Two pixels that are worlds apart would want an image of all that is between them."""
     live = make_model_asynchronous(make_network("foreign"), GraphConfig(), engine=engine)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
+from aegnn_core.asynchronous import packet_engine
 from aegnn_core.asynchronous.compiled import engine as compiled_engine
 from aegnn_core.asynchronous.cuda import interpreted
 from aegnn_core.events import make_events
@@ -49,7 +50,7 @@ def test_no_memory_for_larger_rings_leaves_the_state_as_it_was(engine: str, monk
 
     with monkeypatch.context() as patch:
         if engine == "compiled":
-            patch.setattr(compiled_engine, "_aligned", refuse)
+            patch.setattr(compiled_engine, "aligned", refuse)
         else:
             patch.setattr(torch.Tensor, "new_empty", refuse)
         with pytest.raises(MemoryError, match=r"no memory for rings of .* nodes: without a window or max_nodes"):
@@ -60,6 +61,27 @@ def test_no_memory_for_larger_rings_leaves_the_state_as_it_was(engine: str, monk
     whole = make_model_asynchronous(module, GraphConfig(), engine=engine)
     whole.update(events)
     assert torch.equal(live.output(), whole.output())
+
+
+def test_a_device_is_waited_for_only_after_somebody_asked_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU stands for a device with a queue."""
+    waits: list[torch.device] = []
+    monkeypatch.setattr(packet_engine, "_QUEUED", ("cpu",))
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    events = some_events(40)
+    live = make_model_asynchronous(network("graph_res", dataset="nmnist", sensor=SENSOR), engine="packet")
+    live.update(events[:20])
+    live.output()
+    live.flops()
+    assert waits == []
+    live.runtime()
+    live.update(events[20:30])
+    live.output()
+    assert len(waits) > sum(name.startswith("event_blocks") for name in live.runtime().layers) > 0
+    asked = len(waits)
+    live.reset()
+    live.update(events[30:])
+    assert len(waits) > asked
 
 
 def test_a_packet_that_does_not_fit_on_the_device_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch_geometric.data import Data
 
 from aegnn_core import GraphConfig, make_model_asynchronous
+from tests.asynchronous.engines import FOR_ANY_MODEL
 from tests.asynchronous.foreign import RULES, assert_same, crowd, follow, randomized, reference
 
 EVENTS = crowd(30)
@@ -127,7 +128,7 @@ def test_a_forward_that_cannot_be_followed_is_named() -> None:
     assert "dense, the whole graph at every output, because of" in repr(live)
 
 
-@pytest.mark.parametrize("engine", ["incremental", "dense"])
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_what_a_graph_does_not_have_is_named(engine: str) -> None:
     live = make_model_asynchronous(Written(lambda model, data: data.velocity).eval(), engine=engine)
     live.update(EVENTS)
@@ -140,7 +141,7 @@ class Named(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("engine", ["incremental", "dense"])
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_arguments_that_a_graph_does_not_have_are_named(engine: str) -> None:
     live = make_model_asynchronous(Named().eval(), engine=engine)
     live.update(EVENTS)
@@ -184,7 +185,7 @@ def test_training_mode_is_refused(kind: str) -> None:
 
 def test_dropout_called_as_a_function_in_training_mode_is_refused() -> None:
     module = Written(lambda model, data: functional.dropout(data.x)).eval()
-    for engine in ("incremental", "dense"):
+    for engine in FOR_ANY_MODEL:
         live = make_model_asynchronous(module, engine=engine)
         live.update(EVENTS)
         with pytest.raises(ValueError, match=r"dropout in training mode.*training=self.training"):

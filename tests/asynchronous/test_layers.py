@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layer of PyTorch Geometric that is said to be supported, on every kind of graph, after every single update."""
 
+import importlib
 import warnings
 from collections.abc import Callable
 
@@ -129,6 +130,45 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
         lambda layer, x, data: layer(pyg.max_pool_x(tiles(data), x, torch.zeros(len(x), dtype=torch.long))[0]),
     ),
 }
+
+
+def test_torch_geometric_is_changed_only_while_a_forward_runs() -> None:
+    pooling = importlib.import_module("torch_geometric.nn.pool.max_pool")
+    before = dict(vars(pooling))
+    changed: list[set[str]] = []
+
+    def pool(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
+        changed.append({name for name, value in vars(pooling).items() if value is not before[name]})
+        if other is not None:  # a forward of another model that begins and ends meanwhile
+            other.update(crowd(20))
+            other.output()
+            changed.append({name for name, value in vars(pooling).items() if value is not before[name]})
+        if failing:
+            raise RuntimeError("of the model's own")
+        return pool_into_tiles(layer, x, data)
+
+    other, failing = None, False
+    first, second = (
+        make_model_asynchronous(randomized(OneLayer(pyg.GCNConv(4, 3), pool)), engine="incremental") for _ in range(2)
+    )
+    assert dict(vars(pooling)) == before
+    first.update(crowd(20))
+    first.output()
+    assert dict(vars(pooling)) == before
+    first.update(crowd(21)[20:])
+    failing = True
+    with pytest.raises(RuntimeError, match="of the model's own"):
+        first.output()
+    assert dict(vars(pooling)) == before
+    failing, other = (
+        False,
+        make_model_asynchronous(randomized(OneLayer(pyg.GCNConv(4, 3), pool_into_tiles)), engine="incremental"),
+    )
+    second.update(crowd(20))
+    second.output()
+    assert dict(vars(pooling)) == before
+    assert len(changed) == 4
+    assert all("_max_pool_x" in names for names in changed)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -20,6 +20,7 @@ from aegnn_core import GraphConfig, LiveModel, build_graph, make_model_asynchron
 from aegnn_core.asynchronous import ENGINES
 from aegnn_core.asynchronous.saved_state import digest_of
 from aegnn_core.events import make_events
+from tests.asynchronous.engines import FOR_ANY_MODEL, KEEPING_FEATURES
 from tests.nn.random_networks import randomize, taken_by
 
 GRAPH = GraphConfig(max_neighbors=6, window=40_000)
@@ -153,7 +154,7 @@ def test_events_that_contradict_each_other_are_refused(engine: str) -> None:
         "events must be a whole number": {"events": len(state["t"]) - 1},
         "first_time must be a whole number": {"first_time": int(state["t"][0]) + 1},
     }
-    if engine in ("cuda", "compiled", "packet"):
+    if engine in KEEPING_FEATURES:
         cases["events are not live any more"] = {
             "t": torch.cat([state["t"][:1] - 50_000, state["t"][1:]]),
             "first_time": -60_000,
@@ -175,7 +176,7 @@ def test_an_empty_state_is_one_too(engine: str) -> None:
     assert_goes_on(live, module)
 
 
-@pytest.mark.parametrize("engine", ["cuda", "compiled", "packet"])
+@pytest.mark.parametrize("engine", KEEPING_FEATURES)
 def test_a_state_of_other_weights_than_its_features_cannot_be_saved(engine: str) -> None:
     module = make_network(name=taken_by(engine))
     live = made(engine, module=module)
@@ -224,7 +225,7 @@ class Foreign(nn.Module):
         return global_max_pool(self.conv(data.x, data.edge_index), data.batch, 1)
 
 
-@pytest.mark.parametrize("engine", ["incremental", "dense"])
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_a_copy_of_a_foreign_model_keeps_its_rule(engine: str) -> None:
     live = made(engine, module=Foreign().double().eval())
     other = copy.deepcopy(live)

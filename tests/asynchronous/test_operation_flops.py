@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous
 from aegnn_core.events import make_events
 from aegnn_core.nn.spline import SplineConv
+from tests.asynchronous.engines import FOR_ANY_MODEL
 from tests.asynchronous.foreign import RULES, crowd, randomized
 
 #: Three events at neighbouring pixels: with the default rule the edges 0 → 1, 0 → 2 and 1 → 2.
@@ -39,7 +40,7 @@ def flops(module: nn.Module, events: np.ndarray, graph: GraphConfig, engine: str
     return {name: cost.last for name, cost in live.flops().layers.items() if cost.last}
 
 
-@pytest.mark.parametrize("engine", ["dense", "incremental"])
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_products_as_torch_counts_them(engine: str) -> None:
     module, events = randomized(Products()), crowd(30)
     with FlopCounterMode(display=False) as counter:
@@ -57,7 +58,7 @@ class OneConvolution(nn.Module):
         return self.conv(data.x, data.edge_index, data.edge_attr)
 
 
-@pytest.mark.parametrize("engine", ["dense", "incremental"])
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_a_spline_convolution_by_hand(engine: str) -> None:
     module = randomized(OneConvolution(SplineConv(1, 4, 3, 2)))
     splines = 3 * (3 + 3 + 3 * (1 + 2 + 4))  # 3 edges: position and fraction per component, 3 per kernel made
@@ -67,7 +68,7 @@ def test_a_spline_convolution_by_hand(engine: str) -> None:
     assert flops(module, THREE, GraphConfig(), engine) == {"conv": splines + sums + product + root + bias}
 
 
-@pytest.mark.parametrize("engine", ["dense", "incremental"])
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_a_graph_convolution_by_hand(engine: str) -> None:
     module = randomized(PlainConvolution())
     aggregated = 3 * 2  # 3 edges of 2 channels are added up

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous
+from tests.asynchronous.engines import FOR_ANY_MODEL
 from tests.asynchronous.foreign import assert_same, crowd, randomized, reference
 
 EVENTS = crowd(60)
@@ -74,7 +75,7 @@ def zeros(data: Data) -> Tensor:
     return torch.zeros(len(data.x), dtype=torch.long)
 
 
-@pytest.mark.parametrize("engine", ["incremental", "dense"])
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 @pytest.mark.parametrize(
     ("kind", "dense"),
     [
@@ -99,7 +100,7 @@ class UsesBatch(Net):
         return Net.forward(self, data)
 
 
-@pytest.mark.parametrize("engine", ["incremental", "dense"])
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 @pytest.mark.parametrize(
     ("use", "message"),
     [
@@ -215,7 +216,7 @@ def test_a_scripted_model_is_called_by_its_arguments() -> None:
 def test_quantised_layers_are_run() -> None:
     torch.manual_seed(0)
     model = torch.ao.quantization.quantize_dynamic(Net().eval(), {nn.Linear}, dtype=torch.qint8)
-    for engine in ("incremental", "dense"):
+    for engine in FOR_ANY_MODEL:
         follow(model, model, engine, torch.float32)
         live = make_model_asynchronous(model, GRAPH, engine=engine)
         live.update(EVENTS)
@@ -286,7 +287,7 @@ def test_auto_says_why_it_ended_at_dense() -> None:
         UserWarning, match=r"the whole model runs at every output, because .*in torch\.float16"
     ) as caught:
         live = make_model_asynchronous(model, GRAPH)
-    assert "engine=dense" in repr(live)
+    assert live.engine_name == "dense"
     assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")

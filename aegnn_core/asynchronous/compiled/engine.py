@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aegnn_core.asynchronous.compiled.crew import Crew
 from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.pipeline import Words
-from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten
+from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable
 from aegnn_core.asynchronous.compiled.readout import Readout, make_batch
 from aegnn_core.asynchronous.compiled.stream import (
     OWN_PARTS,
@@ -24,8 +24,8 @@ from aegnn_core.asynchronous.compiled.stream import (
     append_events,
     first_live,
 )
-from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, Costs
+from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.handles import handles
 from aegnn_core.asynchronous.saved_state import check_features

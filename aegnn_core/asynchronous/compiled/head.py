@@ -1,41 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The head as it runs fastest: compiled where it is one of images throughout, else in torch with its norms folded."""
+"""The head as it runs fastest on the CPU: compiled where it is one of images throughout, else in torch."""
 
 from __future__ import annotations
 
-from copy import deepcopy
-from itertools import pairwise
-
-import torch
-from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_eval
+from torch import nn
 
 from aegnn_core.asynchronous.compiled.image_head import ImageHead
-from aegnn_core.asynchronous.metering import forward_flops
+from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
 
-__all__ = ["ImageHead", "TorchHead", "fold_norms", "make_head"]
-
-
-class TorchHead:
-    """A head with its norms folded, as a torch module.
-
-    Attributes:
-        flops: of the last answer.
-        memory: bytes that it holds between answers.
-    """
-
-    description = "torch"
-    memory = 0
-
-    def __init__(self, head: nn.Module) -> None:
-        self._head = head
-        self.flops = 0
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """The answer to ``image [1, channels, rows, columns]``."""
-        if not self.flops:
-            self.flops = forward_flops(self._head, image)
-        return self._head(image).clone()  # a head that passes the image on must not pass its memory on
+__all__ = ["make_head"]
 
 
 def make_head(head: nn.Module, shape: tuple[int, int, int], dtype: type) -> ImageHead | TorchHead:
@@ -51,15 +24,3 @@ def make_head(head: nn.Module, shape: tuple[int, int, int], dtype: type) -> Imag
         return ImageHead(folded, shape, dtype)
     except NotImplementedError:  # it is not one of images throughout
         return TorchHead(folded)
-
-
-def fold_norms(head: nn.Module) -> nn.Module:
-    """A copy of a module in evaluation mode that computes the same to rounding, in fewer passes over its data."""
-    copy = deepcopy(head)
-    for module in copy.modules():
-        if not isinstance(module, nn.Sequential):
-            continue
-        for n, (first, second) in enumerate(pairwise(list(module))):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                module[n], module[n + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
-    return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -27,6 +27,7 @@ from aegnn_core.asynchronous.compiled.image_layers import (
     take_image,
 )
 from aegnn_core.asynchronous.compiled.vectors import REGISTER_BITS
+from aegnn_core.asynchronous.torch_internals import stand_in
 
 __all__ = ["ImageHead"]
 
@@ -209,7 +210,7 @@ class _Traced(Tensor):
 
     @staticmethod
     def __new__(cls, *_: Any) -> _Traced:
-        return Tensor._make_subclass(cls, torch.empty(0))
+        return stand_in(cls)
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

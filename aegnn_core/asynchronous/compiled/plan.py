@@ -13,30 +13,15 @@ from torch import nn
 
 from aegnn_core.asynchronous.compiled.convolution import LANES
 from aegnn_core.asynchronous.compiled.layers import LAYER
-from aegnn_core.nn.blocks import ConvBlock, Residual
+from aegnn_core.nn.blocks import ConvBlock
 from aegnn_core.nn.spline_kernels import spline_basis
 
-__all__ = ["LayerTable", "SplineTable", "flatten", "fold_norm", "padded", "weights_of"]
+__all__ = ["LayerTable", "SplineTable", "fold_norm", "padded", "weights_of"]
 
 
 def padded(channels: int) -> int:
     """Width of a row of so many features."""
     return -(-channels // LANES) * LANES
-
-
-def flatten(blocks: Iterable[nn.Module]) -> list[tuple[ConvBlock, str | None]]:
-    """Every convolution block in turn, and whether a residual begins before it or ends behind it."""
-    layers: list[tuple[ConvBlock, str | None]] = []
-    for block in blocks:
-        if isinstance(block, ConvBlock):
-            layers.append((block, None))
-        elif isinstance(block, Residual) and len(block.blocks) >= 2:
-            inner = [part for part in block.blocks if isinstance(part, ConvBlock)]
-            marks = ["begin", *[None] * (len(inner) - 2), "end"]
-            layers.extend(zip(inner, marks, strict=True))
-        else:
-            raise ValueError(f"blocks must be ConvBlock or Residual of at least two, found {block}")
-    return layers
 
 
 @dataclass(frozen=True)

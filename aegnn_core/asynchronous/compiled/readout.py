@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from aegnn_core.asynchronous.compiled.counts import log_table
-from aegnn_core.asynchronous.compiled.head import ImageHead, TorchHead, make_head
+from aegnn_core.asynchronous.compiled.head import make_head
+from aegnn_core.asynchronous.compiled.image_head import ImageHead
 from aegnn_core.asynchronous.compiled.memory import aligned
-from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, flatten, padded
+from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, padded
 from aegnn_core.asynchronous.compiled.stream import RULE, Batch, Cells, Nodes
 from aegnn_core.asynchronous.compiled.voxels import (
     VoxelGraph,
@@ -25,8 +26,9 @@ from aegnn_core.asynchronous.compiled.voxels import (
     run_voxels,
     touch_leaving,
 )
-from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, CostMeter
+from aegnn_core.asynchronous.event_layers import block_flops, flatten
+from aegnn_core.asynchronous.folded_head import TorchHead
 from aegnn_core.asynchronous.metering import Metering
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import GraphNetwork

@@ -16,10 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.head import TorchHead, fold_norms
-from aegnn_core.asynchronous.compiled.plan import flatten
 from aegnn_core.asynchronous.compiled.stream import first_live
-from aegnn_core.asynchronous.compiled.work import block_flops
 from aegnn_core.asynchronous.costs import Cost, CostMeter, Costs
 from aegnn_core.asynchronous.cuda.launching import Kernels, Upload
 from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS, pack
@@ -36,7 +33,9 @@ from aegnn_core.asynchronous.cuda.plan import (
 from aegnn_core.asynchronous.cuda.replay import Capture, Replay, capture_on_device, size_class
 from aegnn_core.asynchronous.cuda.rings import Rings
 from aegnn_core.asynchronous.cuda.self_check import known_disagreement
+from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
+from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
 from aegnn_core.asynchronous.metering import Metering
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.weights import WeightsVersion

@@ -9,15 +9,16 @@ used: :meth:`CudaEngine.refusal` says by how much, and the next engine takes its
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 
 from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.counting_engine import CountingEngine
+from aegnn_core.asynchronous.engine_contract import Engine, EngineClass
 from aegnn_core.asynchronous.packet_engine import PacketEngine
 from aegnn_core.asynchronous.weights import architecture_digest
 from aegnn_core.events.array import make_events
@@ -35,13 +36,13 @@ _SHARES = (0, 0.0005, 0.001, 0.02, 0.04, 0.2, 0.36, 0.68, 1)
 _LONGEST_US = 10**12
 
 #: Of these, one takes every network that the engine takes.
-_ON_CPU: tuple[Any, ...] = (CountingEngine, CompiledEngine, PacketEngine)
+_ON_CPU: tuple[EngineClass, ...] = (CountingEngine, CompiledEngine, PacketEngine)
 
 #: What was found, by device, network and rule; weights do not matter.
 _known: dict[tuple[str, str, str], str | None] = {}
 
 
-def known_disagreement(kind: Any, model: GraphNetwork, graph: GraphConfig) -> str | None:
+def known_disagreement(kind: EngineClass, model: GraphNetwork, graph: GraphConfig) -> str | None:
     """As :func:`disagreement`, found once per device, architecture and rule; warns when an engine is found wrong."""
     parameter = next(model.parameters())
     name = torch.cuda.get_device_name(parameter.device) if parameter.device.type == "cuda" else "cpu"
@@ -53,7 +54,9 @@ def known_disagreement(kind: Any, model: GraphNetwork, graph: GraphConfig) -> st
     return _known[key]
 
 
-def disagreement(kind: Any, model: GraphNetwork, graph: GraphConfig, count: int = EVENTS) -> str | None:
+def disagreement(
+    kind: Callable[[GraphNetwork, GraphConfig], Engine], model: GraphNetwork, graph: GraphConfig, count: int = EVENTS
+) -> str | None:
     """How an engine's answers differ from those of an engine on the CPU, or None if they do not.
 
     Args:

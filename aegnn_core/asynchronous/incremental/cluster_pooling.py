@@ -2,13 +2,16 @@
 """PyTorch Geometric's max poolings by clusters of the model's own, during an update: touched clusters only.
 
 ``max_pool`` and ``max_pool_x`` are plain functions that a model may hold by name, so the functions that they call are
-replaced in their module, for the whole process. Calls with anything but values of an update work as before.
+replaced in their module, private ones among them, while a forward runs. Calls with anything but values of an update,
+from other threads for example, work as before. Tried on PyTorch Geometric 2.8.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -17,11 +20,13 @@ import torch
 from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.clusters import ClusterMaximum, Grouping, means
+from aegnn_core.asynchronous.incremental.forward import Forward
 from aegnn_core.asynchronous.incremental.rows import Rows
-from aegnn_core.asynchronous.incremental.tracked import Forward, Tracked
+from aegnn_core.asynchronous.incremental.tracked import Tracked
 from aegnn_core.asynchronous.incremental.values import ConstantRows, EdgeIndex, OperationState, RowValue, StoredRows
+from aegnn_core.asynchronous.torch_internals import undispatched
 
-__all__ = ["follow_max_pooling"]
+__all__ = ["followed_max_pooling"]
 
 _POOLING = importlib.import_module("torch_geometric.nn.pool.max_pool")
 _MOST_CLUSTERS = 1 << 20
@@ -36,10 +41,31 @@ class _Clusters:
         self.grouping: Grouping = state.kept
 
 
-def follow_max_pooling() -> None:
-    """Make the max poolings of models take part in updates from now on."""
-    for name, step in _STEPS.items():
-        setattr(_POOLING, name, _either(step, _ORIGINALS[name]))
+#: Forwards that run now, in all threads: the first replaces the functions, the last puts them back.
+_running = 0
+_lock = threading.Lock()
+
+
+@contextmanager
+def followed_max_pooling() -> Iterator[None]:
+    """Within it, the max poolings of models take part in updates."""
+    global _running
+    with _lock:
+        _running += 1
+        if _running == 1:
+            _replace(_FOLLOWED)
+    try:
+        yield
+    finally:
+        with _lock:
+            _running -= 1
+            if _running == 0:
+                _replace(_ORIGINALS)
+
+
+def _replace(functions: dict[str, Callable[..., Any]]) -> None:
+    for name, function in functions.items():
+        setattr(_POOLING, name, function)
 
 
 def _either(step: Any, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,7 +99,7 @@ def _consecutive_cluster(run: Forward, original: Callable[..., Any], cluster: An
         return run.whole(original, (cluster,), {})
     if value.device.type != "cpu":  # loops over touched clusters are compiled for the CPU
         return run.whole(original, (cluster,), {})
-    with torch._C.DisableTorchFunction():
+    with undispatched():
         changed = value.at(value.changed)
         low, high = (int(changed.min()), int(changed.max())) if len(changed) else (0, 0)
         if low < 0 or high >= _MOST_CLUSTERS:
@@ -96,7 +122,7 @@ def _max_pool_x(run: Forward, original: Callable[..., Any], clusters: Any, x: An
         return run.whole(_max_pool_anew, (cluster, x), {})
     grouping = clusters.grouping
     assert grouping.graph is not None
-    with torch._C.DisableTorchFunction():
+    with undispatched():
         begin = perf_counter()
         state = run.next(original, (cluster, x), {})
         nodes, members = grouping.graph.nodes, grouping.members
@@ -105,7 +131,7 @@ def _max_pool_x(run: Forward, original: Callable[..., Any], clusters: Any, x: An
             state.kept = ClusterMaximum(len(members.count), value.tail[0], value.dtype)
         touched, flops = state.kept.follow(members, value, fresh)
         rows = nodes.all if fresh else nodes.union(nodes.added, Rows.of(touched[members.count[touched] > 0]))
-        run.account_function(original, flops, perf_counter() - begin)
+        run.meter.account(original, flops, perf_counter() - begin)
         run.observed = True  # not among the steps
         origin = (state.origin, id(grouping))
         return run.track(StoredRows(origin, nodes, lambda: (state.kept.table, rows)))
@@ -131,7 +157,7 @@ def _pool_pos(run: Forward, original: Callable[..., Any], clusters: Any, pos: An
     if not isinstance(value, RowValue) or value.space is not clusters.value.space or len(value.tail) != 1:
         return run.whole(_pool_pos_anew, (cluster, pos), {})
     assert grouping.graph is not None
-    with torch._C.DisableTorchFunction():
+    with undispatched():
         state = run.next(original, (cluster, pos), {})
         nodes, members = grouping.graph.nodes, grouping.members
         fresh = state.fresh or clusters.fresh
@@ -166,4 +192,5 @@ _STEPS = {
     "pool_pos": _pool_pos,
     "pool_batch": _pool_batch,
 }
-_ORIGINALS = {name: getattr(_POOLING, name) for name in _STEPS}
+_ORIGINALS: dict[str, Callable[..., Any]] = {name: getattr(_POOLING, name) for name in _STEPS}
+_FOLLOWED = {name: _either(step, _ORIGINALS[name]) for name, step in _STEPS.items()}

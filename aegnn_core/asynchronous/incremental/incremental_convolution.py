@@ -14,9 +14,12 @@ from torch_geometric.nn import aggr
 from torch_geometric.nn.aggr.fused import FusedAggregation
 from torch_geometric.nn.conv import MessagePassing
 
+from aegnn_core.asynchronous.incremental.forward import Forward
 from aegnn_core.asynchronous.incremental.graphs import Graph, Space, Subgraph
+from aegnn_core.asynchronous.incremental.nesting import leaves
 from aegnn_core.asynchronous.incremental.rows import Rows
-from aegnn_core.asynchronous.incremental.tracked import Forward, Tracked
+from aegnn_core.asynchronous.incremental.spline_rows import convolve_rows
+from aegnn_core.asynchronous.incremental.tracked import Tracked
 from aegnn_core.asynchronous.incremental.values import (
     EdgeEnd,
     EdgeIndex,
@@ -26,6 +29,7 @@ from aegnn_core.asynchronous.incremental.values import (
     StoredRows,
     Value,
 )
+from aegnn_core.asynchronous.torch_internals import undispatched
 from aegnn_core.nn.spline import SplineConv
 
 __all__ = ["Reach", "follow_aggregation", "follow_convolution", "follow_splines", "reach_of"]
@@ -121,11 +125,11 @@ def follow_convolution(module: MessagePassing, reach: Reach, running: Callable[[
 def _convolve(
     run: Forward, module: MessagePassing, original: Callable[..., Any], reach: Reach, args: Any, kwargs: Any
 ) -> Any:
-    values = [leaf.value for leaf in run.leaves((args, kwargs)) if isinstance(leaf, Tracked)]
+    values = [leaf.value for leaf in leaves((args, kwargs)) if isinstance(leaf, Tracked)]
     graph = _graph_of(values, reach)
-    if graph is None or not run.all_constant((args, kwargs)):
+    if graph is None or not run.reader.all_constant((args, kwargs)):
         return run.whole(original, args, kwargs)
-    with torch._C.DisableTorchFunction():
+    with undispatched():
         state = run.next(original, args, kwargs)
         nodes = graph.nodes
         changed = nodes.union(
@@ -139,11 +143,11 @@ def _convolve(
             subgraph = graph.subgraph(rows, reach.hops + reach.degrees, reach.out_degrees)
             local = run.replaced((args, kwargs), lambda value: _on(value, subgraph))
     if work:
-        result = run.execute(run.layer_of(module), original, *local)
+        result = run.meter.execute(run.meter.layer_of(module), original, *local)
         if not isinstance(result, Tensor):
             # Attention weights per edge, for example.
             return run.whole(original, args, kwargs)
-    with torch._C.DisableTorchFunction():
+    with undispatched():
         if work:
             store_rows(state, nodes, rows, result[: len(rows)])
         run.observed = True  # not among the steps
@@ -218,7 +222,7 @@ def _aggregate(
     ):
         return run.whole(original, (x, index, *args), kwargs)
     graph, nodes = messages.graph, messages.graph.nodes
-    with torch._C.DisableTorchFunction():
+    with undispatched():
         state = run.next(original, (x, index), {})
         changed = nodes.union(nodes.added, *(node.changed for node in messages.nodes))
         rows = nodes.all if state.fresh else graph.affected(changed, 1, False, False)
@@ -227,10 +231,10 @@ def _aggregate(
             edges = graph.edges_into(rows)
             local = messages.at(edges), torch.from_numpy(edges.positions()).to(messages.device)
     if work:
-        result = run.execute(
-            run.layer_of(module), original, local, {"dim_size": len(rows), "dim": kwargs.get("dim", -2)}
+        result = run.meter.execute(
+            run.meter.layer_of(module), original, local, {"dim_size": len(rows), "dim": kwargs.get("dim", -2)}
         )
-    with torch._C.DisableTorchFunction():
+    with undispatched():
         if work:
             store_rows(state, nodes, rows, result)
         run.observed = True  # not among the steps
@@ -268,7 +272,7 @@ def follow_splines(module: SplineConv, running: Callable[[], Forward | None]) ->
         run = running()
         if run is not None and isinstance(splines, _TrackedSplines):
             return _convolve_splines(run, module, convolve, features, splines)
-        if run is not None and any(isinstance(leaf, Tracked) for leaf in run.leaves((features, splines))):
+        if run is not None and any(isinstance(leaf, Tracked) for leaf in leaves((features, splines))):
             return run.whole(convolve, (features, own, splines), {})
         return convolve(features, own, splines)
 
@@ -291,14 +295,14 @@ def _convolve_splines(
             (features, source, target, attr),
             {},
         )
-    with torch._C.DisableTorchFunction():
+    with undispatched():
         state = run.next(convolve, (features,), {"attributes": attributes})
 
         def update() -> tuple[Tensor, Rows]:
             changed = nodes.union(x.changed, *(node.changed for node in attributes.nodes))
             rows = nodes.all if state.fresh else graph.affected(changed, 1, False, False)
             if len(rows) or state.tail is None:
-                result = run.execute_splines(module, convolve, x, attributes, graph.edges_into(rows), rows)
+                result = convolve_rows(run.meter, module, convolve, x, attributes, graph.edges_into(rows), rows)
                 store_rows(state, nodes, rows, result)
             return state.table(nodes), rows
 

@@ -16,8 +16,9 @@ from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import writes_weights
-from aegnn_core.asynchronous.incremental.cluster_pooling import follow_max_pooling
+from aegnn_core.asynchronous.incremental.cluster_pooling import followed_max_pooling
 from aegnn_core.asynchronous.incremental.event_store import EventStore
+from aegnn_core.asynchronous.incremental.forward import Forward
 from aegnn_core.asynchronous.incremental.graphs import EventGraph
 from aegnn_core.asynchronous.incremental.incremental_convolution import (
     follow_aggregation,
@@ -27,7 +28,7 @@ from aegnn_core.asynchronous.incremental.incremental_convolution import (
 )
 from aegnn_core.asynchronous.incremental.incremental_pooling import follow_counts, follow_grid, follow_voxels
 from aegnn_core.asynchronous.incremental.tape import Tape
-from aegnn_core.asynchronous.incremental.tracked import Forward, UntrackableError
+from aegnn_core.asynchronous.incremental.tracked import UntrackableError
 from aegnn_core.asynchronous.incremental.values import (
     ConstantRows,
     EdgeAttributes,
@@ -40,6 +41,7 @@ from aegnn_core.asynchronous.layer_names import LayerNames
 from aegnn_core.asynchronous.model_call import call_on_graph
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.shared_copy import Settings, constants_of, shared_copy
+from aegnn_core.asynchronous.torch_internals import undispatched
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import GraphNetwork
@@ -57,7 +59,6 @@ class IncrementalEngine:
 
     def __init__(self, model: nn.Module, graph: GraphConfig) -> None:
         self._model, self._graph = model, graph
-        follow_max_pooling()
         self._copy = shared_copy(model)
         self._weights = WeightsVersion(model)
         self._constants = constants_of(self._copy)
@@ -213,7 +214,7 @@ class IncrementalEngine:
             self._layers.begin()
             self._running = forward
             try:
-                with forward:
+                with followed_max_pooling(), forward:
                     result = self._call(forward)
                 self._tape.end()
                 for name in list(self._layers.dense)[known:]:
@@ -249,7 +250,7 @@ class IncrementalEngine:
         return values
 
     def _call(self, forward: Forward) -> Any:
-        with torch._C.DisableTorchFunction():
+        with undispatched():
             data = Data(**{name: forward.track(value) for name, value in self._values(self._nodes).items()})
         model = self._copy
         if not self._ours:
@@ -257,7 +258,7 @@ class IncrementalEngine:
         assert isinstance(model, GraphNetwork)
         x = model.event_blocks(data.x, data.edge_index, data.edge_attr)
         live = self._live.nodes
-        with torch._C.DisableTorchFunction():
+        with undispatched():
             rows: RowValue = x.value
             if live is not rows.space:
                 rows = part_of(rows, live)

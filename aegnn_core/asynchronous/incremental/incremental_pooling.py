@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.clusters import ClusterMaximum, Grouping, means
+from aegnn_core.asynchronous.incremental.forward import Forward
 from aegnn_core.asynchronous.incremental.graphs import Graph
 from aegnn_core.asynchronous.incremental.rows import Rows
-from aegnn_core.asynchronous.incremental.tracked import Forward, Tracked
+from aegnn_core.asynchronous.incremental.tracked import Tracked
 from aegnn_core.asynchronous.incremental.values import (
     ConstantRows,
     EdgeAttributes,
@@ -23,6 +24,7 @@ from aegnn_core.asynchronous.incremental.values import (
     StoredRows,
     WholeValue,
 )
+from aegnn_core.asynchronous.torch_internals import undispatched
 from aegnn_core.nn.pooling import CountPooling, GridPooling, PooledGraph, VoxelPooling, cells_of
 
 __all__ = ["follow_counts", "follow_grid", "follow_voxels"]
@@ -76,7 +78,7 @@ def follow_voxels(module: VoxelPooling, running: Callable[[], Forward | None]) -
         index = edge_index.value if isinstance(edge_index, Tracked) else None
         if values is None or not isinstance(index, EdgeIndex) or index.graph.nodes is not values[0].space:
             return run.whole(original, (x, pos, edge_index, batch, batch_size), {})
-        with torch._C.DisableTorchFunction():
+        with undispatched():
             return _pool_voxels(run, module, original, *values, index)
 
     module.forward = forward  # type: ignore[method-assign]
@@ -124,7 +126,7 @@ def _pool_voxels(
             table = pos.table().numpy()
             means(where, members.base, members.first, members.after, members.count, table, kept.pos.numpy())
             moved = nodes.all if fresh else Rows.of(where)
-        run.account(module, flops, perf_counter() - begin)
+        run.meter.account(module, flops, perf_counter() - begin)
         return kept.maximum.table, changed
 
     pooled = run.track(StoredRows((state.origin, "x"), nodes, update))
@@ -156,7 +158,7 @@ def follow_grid(module: GridPooling, running: Callable[[], Forward | None]) -> N
         values = _values(x, pos, batch, batch_size)
         if values is None or module.ages > 1:  # every event makes all others older
             return run.whole(original, (x, pos, batch, batch_size, t), {})
-        with torch._C.DisableTorchFunction():
+        with undispatched():
             return _pool_grid(run, module, original, *values)
 
     module.forward = forward  # type: ignore[method-assign]
@@ -185,7 +187,7 @@ def _pool_grid(run: Forward, module: GridPooling, original: Any, x: RowValue, po
     def update() -> tuple[Tensor, bool]:
         begin = perf_counter()
         fresh, touched, flops = kept.update(x, pos, voxels_of, state.fresh, None)
-        run.account(module, flops, perf_counter() - begin)
+        run.meter.account(module, flops, perf_counter() - begin)
         return kept.maximum.table.view(1, rows, columns, -1).permute(0, 3, 1, 2), fresh or len(touched) > 0
 
     image = WholeValue(state.origin, *update())

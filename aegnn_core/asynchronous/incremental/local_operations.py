@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from aegnn_core.asynchronous.incremental.values import EdgeValue, RowCount, RowValue, Value
+from aegnn_core.asynchronous.torch_internals import NN_FUNCTIONS
 
 __all__ = ["IN_PLACE", "SAME", "SEVERAL_RESULTS", "SHAPES", "VIEWS", "Call", "local_form", "parameter_of", "sizes_key"]
 
-_NAMESPACES = (torch, Tensor, functional, torch.special, torch._C._nn)
+_NAMESPACES = (torch, Tensor, functional, torch.special, NN_FUNCTIONS)
 
 
 class Call:
@@ -323,7 +324,7 @@ for _name in dir(Tensor):
         IN_PLACE[getattr(Tensor, _name)] = getattr(Tensor, f"__{_name[3:]}")
     elif _name.endswith("_") and not _name.startswith("_") and hasattr(Tensor, _name[:-1]):
         IN_PLACE[getattr(Tensor, _name)] = getattr(Tensor, _name[:-1])
-for _namespace in (torch, functional, torch._C._nn):
+for _namespace in (torch, functional, NN_FUNCTIONS):
     for _name in dir(_namespace):
         if _name.endswith("_") and not _name.startswith("_") and callable(getattr(_namespace, _name[:-1], None)):
             IN_PLACE[getattr(_namespace, _name)] = getattr(_namespace, _name[:-1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aegnn_core.asynchronous.incremental.values import OperationState
+from aegnn_core.asynchronous.incremental.local_operations import SHAPES, Call, sizes_key
+from aegnn_core.asynchronous.incremental.values import EdgeValue, OperationState, RowValue
 
 __all__ = ["Tape"]
 
@@ -45,6 +46,12 @@ class Tape:
         state = OperationState(signature, at)
         self.states.append(state)
         return state
+
+    def of(self, call: Call) -> OperationState:
+        """The state of the operation that comes now, a call of a torch function."""
+        if call.func in SHAPES and isinstance(call.args[0], (RowValue, EdgeValue)):
+            return self.next((call.func, call.args[0].origin, sizes_key(call)))
+        return self.next(call.key)
 
     @property
     def nbytes(self) -> int:
