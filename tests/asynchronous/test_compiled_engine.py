@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled engine beyond the contract that all engines share: every shape of network, extremes, long runs."""
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -265,3 +266,18 @@ def test_any_event_array_is_taken(kind: str) -> None:
     live = make_model_asynchronous(module, GraphConfig(), engine="compiled")
     live.update(given_events)
     assert_equal(live.output(), dense(module, events, GraphConfig()))
+
+
+def test_a_reset_needs_no_memory_beside_what_there_is() -> None:
+    """Of a large sensor, two of all arrays might be more than the machine has."""
+    module = network("graph_grid", dataset="simulated", task="detection", sensor=(640, 480))
+    tracemalloc.start()
+    try:
+        live = make_model_asynchronous(module, GraphConfig(window=50_000, max_neighbors=4), engine="compiled")
+        live.output()
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        live.reset()
+        assert tracemalloc.get_traced_memory()[1] <= 1.05 * held
+    finally:
+        tracemalloc.stop()

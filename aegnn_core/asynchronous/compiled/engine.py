@@ -137,6 +137,9 @@ class CompiledEngine:
             self._take_weights()
             self._readout.take_weights()
             self._is_stale = False
+        # The old arrays go first: on a large sensor there may be no memory for both.
+        for name in ("_search", "_search_arrays", "_nodes"):
+            self.__dict__.pop(name, None)
         self._readout.reset()
         self._search = NeighborSearch(self._graph, *self._model.sensor, _SMALLEST_CAPACITY)
         low, high = self._splines.linear()

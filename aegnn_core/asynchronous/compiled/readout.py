@@ -152,6 +152,9 @@ class Readout:
 
     def reset(self) -> None:
         """Empty all cells."""
+        # As in the engine, the old arrays go first.
+        for name in ("cells", "_voxels", "_by_age", "_counts", "_count_image", "_held"):
+            self.__dict__.pop(name, None)
         grid, steps, width = self.grid, len(self.grid.step), self._table.widths[0]
         none = np.full(grid.count, -1, np.int64)
         step_number = np.zeros(2 * int(np.abs(grid.step).max(initial=0)) + 1, np.int64)
