@@ -142,7 +142,7 @@ def test_a_process_that_is_lost_is_said(long_work: Path) -> None:
     ending = Thread(target=end_one)
     ending.start()
     dataset = open_dataset("nmnist", "training", task="recognition", root=long_work)
-    with pytest.raises(ChildProcessError, match="has been ended from outside, for lack of memory perhaps"):
+    with pytest.raises(ChildProcessError, match="a process that built graphs was killed, perhaps for lack of memory"):
         preprocess(dataset, GRAPH, "recognition", workers=1)
     ending.join()
     go_on(long_work)
