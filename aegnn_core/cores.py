@@ -15,11 +15,11 @@ _PROC, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 def usable_cores() -> int:
     """Cores that the process may run on, and is given time for: its affinity, and the quota of its control groups."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, math.ceil(_quota(_PROC, _CGROUPS))))
+    return max(1, math.ceil(min(cores, _quota(_PROC, _CGROUPS))))
 
 
 def _quota(proc: Path, cgroups: Path) -> float:
-    """The least time of processors per time that a control group of this process has; ``inf``, so to say, without one.
+    """The fewest processors' time that a control group of this process may use; ``inf`` without a limit.
 
     Args:
         proc: file that names the groups, ``/proc/self/cgroup``.
@@ -28,8 +28,8 @@ def _quota(proc: Path, cgroups: Path) -> float:
     try:
         lines = proc.read_text().splitlines()
     except OSError:
-        return 1 << 20
-    quotas: list[float] = [1 << 20]
+        return math.inf
+    quotas = [math.inf]
     for line in lines:
         _, controllers, name = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):

@@ -2,6 +2,7 @@
 """Threads share the packets of a live model, and nobody can tell from its answers how many they are."""
 
 import copy
+import math
 import os
 import threading
 import time
@@ -240,7 +241,7 @@ V1 = "cpu/a/cpu.cfs_quota_us", "cpu/a/cpu.cfs_period_us"
             {"cpu/a/cpu.cfs_quota_us": "50000", "cpu/a/cpu.cfs_period_us": "100000"},
             0.5,
         ),
-        ("1:cpu:/a\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 1 << 20),
+        ("1:cpu:/a\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
         ("0::/not/mounted/here\n", {"cpu.max": "100000 100000"}, 1),
     ],
 )

@@ -75,8 +75,8 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
     import h5py
     import hdf5plugin  # noqa: F401
 
-    _check_heaps(path)
     try:
+        _check_heaps(path)
         with h5py.File(path, "r") as file:
             layout = _layout_of(path, file, options.stream)
             holder = file[layout.place]
