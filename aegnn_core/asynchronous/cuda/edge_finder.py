@@ -39,6 +39,7 @@ class _Nodes:
     node_t: Tensor
     pixel: Tensor
     back: Tensor
+    before_t: Tensor
     newest: Tensor
     features: list[Tensor]
 
@@ -141,6 +142,7 @@ class EdgeFinder:
             zeros(capacity, dtype=torch.int64),
             zeros(capacity),
             zeros(capacity),
+            zeros(capacity, dtype=torch.int64),
             zeros(graphs * disc.size, dtype=torch.int64) - 1,
             [zeros(capacity, dtype=torch.int16)],
         )

@@ -36,6 +36,7 @@ from aegnn_core.asynchronous.cuda.self_check import known_disagreement
 from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
+from aegnn_core.asynchronous.full_precision import full_precision
 from aegnn_core.asynchronous.metering import Metering
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.weights import WeightsVersion
@@ -55,8 +56,8 @@ _SMALLEST_CAPACITY = 1 << 12
 #: The largest capacity: distances between nodes are below it.
 _LARGEST_CAPACITY = 1 << 28
 #: Edges of a packet for which there is room; larger packets are worked through in parts.
-_EDGES_AT_ONCE = 1 << 18
-_MOST_EVENTS_AT_ONCE = 1 << 13
+_EDGES_AT_ONCE = 1 << 19
+_MOST_EVENTS_AT_ONCE = 1 << 14
 
 
 class CudaEngine:
@@ -102,7 +103,8 @@ class CudaEngine:
         self._device = device
         self._disc = Disc(graph, model.sensor, device)
         self._kernels = Kernels(len(self._disc), self._given)
-        self._replay = Replay(self._capture or (capture_on_device if device.type == "cuda" else None))
+        on_device = capture_on_device if device.type == "cuda" else None
+        self._replay, self._answers = Replay(self._capture or on_device), Replay(on_device)
         self._splines: Splines | None = None
         self._constants: list[Layer] = []
         if self._layers:
@@ -120,12 +122,18 @@ class CudaEngine:
     def _take_weights(self) -> None:
         begin: int | None = None
         self._constants = []
-        self._replay.forget()
+        self._forget_launches()
         for n, (block, mark) in enumerate(self._layers):
             begin = n if mark == "begin" else begin
             assert self._splines is not None
             self._constants.append(Layer.make(block, begin if mark == "end" else None, self._splines, self._like))
         self._head = TorchHead(fold_norms(self._model.head))
+        self._answer: Tensor | None = None
+
+    def _forget_launches(self) -> None:
+        """What was captured read arguments that are others now."""
+        self._replay.forget()
+        self._answers.forget()
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again, and the model's weights are read anew."""
@@ -139,7 +147,7 @@ class CudaEngine:
             self._take_weights()
         self._is_stale = False
         channels = [1, *(layer.outputs for layer in self._constants)]
-        self._replay.forget()
+        self._forget_launches()
         most = self._graph.max_neighbors
         self._edges_kept = self._model.reads_edges
         dtype, device = self._like.dtype, self._device
@@ -168,7 +176,7 @@ class CudaEngine:
         if self._rings.size == 0:
             self._origin = int(events["t"][0])
         self._reserve(events["t"])
-        with torch.no_grad(), self._on_device():
+        with self._on_device():
             for start in range(0, len(events), self._at_once):
                 self._take(events[start : start + self._at_once], begins=start == 0, computes=True)
         self._seconds = [seconds + perf_counter() - begin for seconds in self._seconds]
@@ -219,7 +227,7 @@ class CudaEngine:
         try:
             with self._on_device():
                 self._rings.grow(capacity)
-                self._replay.forget()
+                self._forget_launches()
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise no_room(capacity, self._graph) from error
 
@@ -234,25 +242,31 @@ class CudaEngine:
         """Pool the live nodes, and run what lies behind."""
         self._check_weights()
         first, last = self._first_live(time), self._rings.size
-        with self._on_device():
+        with self._on_device(), full_precision(self._device):
             if self._edges_kept:
                 return self._read_out(first, last)
             begin = perf_counter()
-            image = self._pooled(first, last)
-            begin = self._spent("pooling", (last - first) * sum(self._channels()), begin)
-            output = self._head(image)
-            self._spent("head", self._head.flops, begin)
+            words, rings = self._moment.begin(), self._rings
+            words[0], words[1] = first, rings.host_t[(last - 1) & rings.mask] if last else 0
+            moment = self._moment.send(2)
+            self._answers.run("answer", lambda: self._make_answer(moment))
+            assert self._answer is not None
+            output = self._answer.clone()
+            # One launch is both; what it costs the host stands with the head.
+            self._meter.add("pooling", (last - first) * sum(self._channels()), 0.0)
+            self._meter.add("head", self._head.flops, perf_counter() - begin)
         return output
+
+    def _make_answer(self, moment: Tensor) -> None:
+        """Pool the nodes that are live at a moment, see :func:`.kernels.pool_cells`, and run the head."""
+        output = self._head(self._pooled(moment))
+        if self._answer is None:
+            self._answer = torch.empty_like(output)
+        self._answer.copy_(output)
 
     def _channels(self) -> list[int]:
         """Numbers that every live node brings to the pooling."""
         return [1 if isinstance(cells.pooling, CountPooling) else self._constants[-1].outputs for cells in self._maps]
-
-    def _spent(self, part: str, flops: int, begin: float) -> float:
-        """Note what a part has cost the host since ``begin``; the time now."""
-        now = perf_counter()
-        self._meter.add(part, flops, now - begin)
-        return now
 
     def _check_weights(self) -> None:
         if not self._version.changed() and not self._is_stale:
@@ -263,12 +277,9 @@ class CudaEngine:
             raise ValueError(STALE_WEIGHTS)
         self._take_weights()
 
-    def _pooled(self, first: int, last: int) -> Tensor:
-        """The image ``[1, C, rows, columns]`` that the head sees, of the nodes ``first`` to ``last - 1``."""
+    def _pooled(self, moment: Tensor) -> Tensor:
+        """The image ``[1, C, rows, columns]`` that the head sees."""
         rings = self._rings
-        words = self._moment.begin()
-        words[0], words[1] = first, rings.host_t[(last - 1) & rings.mask] if last else 0
-        moment = self._moment.send(2)
         images = []
         for cells in self._maps:
             columns, rows = cells.pooling.shape

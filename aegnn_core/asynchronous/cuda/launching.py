@@ -17,8 +17,10 @@ from aegnn_core.triton_support import interpreted
 __all__ = ["Blocks", "Kernels", "Upload"]
 
 #: Elements that a program of the search, and of the pooling, works on side by side.
-_LANES_AT_ONCE = 512
+_LANES_AT_ONCE = 128
 _POOLED_AT_ONCE = 1024
+#: Neighbours of an event whose features are on their way at the same time.
+_NEIGHBORS_AT_ONCE = 8
 #: The interpreter has a price per operation, however large.
 _INTERPRETED_EVENTS = 128
 
@@ -37,6 +39,7 @@ class Blocks:
         least = 1 if on_device else _INTERPRETED_EVENTS
         self.insert = max(256, least)
         self.search = max(_LANES_AT_ONCE // self.lanes, 1, least)
+        self.search_warps = max(1, self.search * self.lanes // 256) if on_device else 1
         self.convolve = max(16, least)
         self.count = max(256, least)
 
@@ -103,7 +106,8 @@ class Kernels:
     def insert(self, packet: Tensor, count: int, rings: NodeRings, tally: Tensor) -> None:
         """Enter a packet into the rings."""
         self._all.insert[_programs(count, self.blocks.insert)](
-            packet, rings.node_t, rings.pixel, rings.back, rings.features[0], rings.newest, tally, rings.mask,
+            packet, rings.node_t, rings.pixel, rings.back, rings.before_t, rings.features[0], rings.newest, tally,
+            rings.mask,
             EVENTS=self.blocks.insert,
         )  # fmt: skip
 
@@ -114,9 +118,9 @@ class Kernels:
         """Find the packet's neighbours: ``edges`` are the distances, counts, lanes and ages to write."""
         distance, counts, kind, age = edges
         self._all.search[_programs(count, self.blocks.search)](
-            packet, rings.node_t, rings.pixel, rings.back, rings.newest, disc.offsets, disc.reach, scale, distance,
-            kind, age, counts, tally, rings.mask, len(counts) - 1, most_back, most, len(disc),
-            EVENTS=self.blocks.search, LANES=self.blocks.lanes,
+            packet, rings.node_t, rings.pixel, rings.back, rings.before_t, rings.newest, disc.offsets, disc.reach,
+            scale, distance, kind, age, counts, tally, rings.mask, len(counts) - 1, most_back, most, len(disc),
+            EVENTS=self.blocks.search, LANES=self.blocks.lanes, num_warps=self.blocks.search_warps,
         )  # fmt: skip
 
     def convolve(
@@ -131,10 +135,11 @@ class Kernels:
             packet, distance, kind, age, counts, splines.shares, layer.weight,
             layer.weight if layer.root is None else layer.root, layer.weight if layer.bias is None else layer.bias,
             layer.norm, features, skip, rings.features[n + 1], rings.mask, len(counts) - 1, distance.shape[1],
-            splines.rows, splines.table.slots, splines.time_intervals, layer.inputs, layer.outputs,
-            EVENTS=self.blocks.convolve, ROWS=layer.block_rows, INPUTS=layer.block_inputs, OUTPUTS=layer.block_outputs,
-            ROOT=layer.block_root, MEAN=layer.mean, TIMED=splines.timed, HAS_ROOT=layer.root is not None,
-            HAS_BIAS=layer.bias is not None, HAS_SKIP=layer.begin is not None,
+            SLOTS=splines.table.slots, TIMES=splines.times, TIME_INTERVALS=splines.time_intervals,
+            CHANNELS=layer.inputs, FEATURES=layer.outputs, EVENTS=self.blocks.convolve, INPUTS=layer.block_inputs,
+            OUTPUTS=layer.block_outputs, ROOT=layer.block_root, MEAN=layer.mean, HAS_ROOT=layer.root is not None,
+            HAS_BIAS=layer.bias is not None, HAS_SKIP=layer.begin is not None, PRECISION=layer.precision,
+            AT_ONCE=_NEIGHBORS_AT_ONCE, num_warps=layer.warps,
         )  # fmt: skip
 
     def pool_cells(self, moment: Tensor, rings: Rings, cells: CellMap) -> Tensor:
