@@ -83,20 +83,22 @@ class Recorder:
 @needs_interpreter
 def test_replayed_launches_give_what_launches_give(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_engine, "_SMALLEST_CAPACITY", 32)
-    module, events, recorder = make_network("graph_grid", 0).float(), crowd(90), Recorder()
+    module, events, recorder = make_network("graph_grid", 0).float(), crowd(100), Recorder()
     plain = CudaEngine(module, GRAPH)
     replayed = CudaEngine(module, GRAPH, recorder, recorder.capture)
-    for start, stop in ((0, 9), (9, 18), (18, 88), (88, 89), (89, 90)):
+    start = 0
+    for size in (2, 2, 2, 2, 2, 70, 1, 1, 1, 1, 1):
+        packet = events[start : start + size]
+        start += size
         for engine in (plain, replayed):
-            engine.update(events[start:stop])
-        time = int(events["t"][stop - 1])
-        assert torch.equal(plain.output(time), replayed.output(time))
+            engine.update(packet)
+        assert torch.equal(plain.output(int(packet["t"][-1])), replayed.output(int(packet["t"][-1])))
     assert plain.flops() == replayed.flops()
-    # Launched: the first packet of either size class, and of the smaller one in rings that had grown.
-    assert recorder.replays == 2
+    # Launched: what each of the three buffers held first, and first in rings that had grown.
+    assert recorder.replays == 2 + 2
     replayed.reset()
     replayed.update(events[:20])  # into new rings
-    assert recorder.replays == 2
+    assert recorder.replays == 2 + 2
 
 
 def test_only_one_thread_captures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +175,9 @@ def test_an_engine_that_is_wrong_on_its_device_is_not_used(monkeypatch: pytest.M
 
     class Forgetful:
         def __getitem__(self, grid: tuple[int, ...]) -> Any:
-            def launch(packet: Any, distance: Any, kind: Any, age: Any, counts: Any, *others: Any, **constants: Any):
+            def launch(head: Any, distance: Any, kind: Any, age: Any, counts: Any, *others: Any, **constants: Any):
                 fewer = torch.where(counts > 2, counts - 1, counts)
-                kernels.convolve[grid](packet, distance, kind, age, fewer, *others, **constants)
+                kernels.convolve[grid](head, distance, kind, age, fewer, *others, **constants)
 
             return launch
 

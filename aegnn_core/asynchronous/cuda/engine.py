@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.costs import Cost, CostMeter, Costs
 from aegnn_core.asynchronous.cuda.launching import Kernels, Upload
-from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS, pack
+from aegnn_core.asynchronous.cuda.packing import pack
 from aegnn_core.asynchronous.cuda.plan import (
     LARGEST_INPUT,
     LARGEST_OUTPUT,
@@ -127,7 +127,8 @@ class CudaEngine:
             begin = n if mark == "begin" else begin
             assert self._splines is not None
             self._constants.append(Layer.make(block, begin if mark == "end" else None, self._splines, self._like))
-        self._head = TorchHead(fold_norms(self._model.head))
+        # cuDNN is slow with channels last unless it may round to TF32.
+        self._head = TorchHead(fold_norms(self._model.head).to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
         self._answer: Tensor | None = None
 
     def _forget_launches(self) -> None:
@@ -161,7 +162,8 @@ class CudaEngine:
         self._kind = torch.zeros(rows, most, dtype=torch.int16, device=device)
         self._age = torch.zeros(rows, most, dtype=dtype, device=device)
         self._tally = torch.zeros(2, dtype=torch.int64, device=device)
-        self._moment = Upload(0, device)
+        self._moment = Upload(0, device, buffers=1)
+        self._head_of_packet = torch.zeros(2, dtype=torch.int64, device=device)
         self._oldest = 0
         self._nodes = [0, 0]
         self._seconds = [0.0, 0.0]
@@ -191,16 +193,16 @@ class CudaEngine:
         words = self._upload.begin()
         pack(events, rings.size, disc.stride, disc.margin, rings.host_newest, rings.host_t, words)
         words[2] = begins
-        packet = self._upload.send(HEAD_WORDS + 2 * count)
-        size = min(size_class(count), self._at_once)
-        self._replay.run((size, computes), lambda: self._launch(packet, size, computes))
+        packet, size = self._upload.buffer, min(size_class(count), self._at_once)
+        self._replay.run((self._upload.number, size, computes), lambda: self._launch(packet, size, computes))
+        self._upload.launched()
         rings.size += count
         self._nodes = [nodes + count for nodes in self._nodes]
 
     def _launch(self, packet: Tensor, count: int, computes: bool) -> None:
         """The launches for packets of up to ``count`` events; arguments stay the same while the rings do."""
         rings, disc = self._rings, self._disc
-        self._kernels.insert(packet, count, rings, self._tally)
+        self._kernels.insert(packet, self._head_of_packet, count, rings, self._tally)
         if not self._layers or not (computes or self._edges_kept):
             return
         found = (rings.distance, rings.counts) if self._edges_kept else (self._distance, self._counts)
@@ -208,17 +210,20 @@ class CudaEngine:
         graph = self._graph
         most_back = min(_LARGEST_CAPACITY, FOREVER if graph.max_nodes is None else graph.max_nodes - 1)
         self._kernels.search(
-            packet, count, rings, disc, self._scale, edges, self._tally, most_back, graph.max_neighbors
+            self._head_of_packet, count, rings, disc, self._scale, edges, self._tally, most_back, graph.max_neighbors
         )
         if computes:
             assert self._splines is not None
             for n, layer in enumerate(self._constants):
-                self._kernels.convolve(packet, count, rings, edges, self._splines, layer, n)
+                self._kernels.convolve(self._head_of_packet, count, rings, edges, self._splines, layer, n)
 
     def _reserve(self, t: np.ndarray) -> None:
         """Grow the rings, if need be, so that they hold all nodes that are live while events at times ``t`` come."""
-        before = self._rings.size - self._first_live(int(t[0]))
-        needed = most_live(t, self._graph, before) + min(len(t), self._at_once)
+        self._oldest = self._first_live(int(t[0]))
+        before, at_once = self._rings.size - self._oldest, min(len(t), self._at_once)
+        if before + len(t) + at_once <= self._rings.capacity:
+            return
+        needed = most_live(t, self._graph, before) + at_once
         if needed <= self._rings.capacity:
             return
         capacity = power_of_two(needed)
@@ -248,8 +253,8 @@ class CudaEngine:
             begin = perf_counter()
             words, rings = self._moment.begin(), self._rings
             words[0], words[1] = first, rings.host_t[(last - 1) & rings.mask] if last else 0
-            moment = self._moment.send(2)
-            self._answers.run("answer", lambda: self._make_answer(moment))
+            self._answers.run("answer", lambda: self._make_answer(self._moment.buffer))
+            self._moment.launched()
             assert self._answer is not None
             output = self._answer.clone()
             # One launch is both; what it costs the host stands with the head.

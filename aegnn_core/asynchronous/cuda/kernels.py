@@ -20,13 +20,14 @@ _FAR = tl.constexpr(FAR)
 
 
 @triton.jit
-def insert(packet, node_t, pixel, back, before_t, polarity, newest, tally, mask, EVENTS: tl.constexpr):
+def insert(packet, head, node_t, pixel, back, before_t, polarity, newest, tally, mask, EVENTS: tl.constexpr):
     """Write the packet's events into the rings, and make the last one of each pixel the pixel's newest.
 
     Args:
         packet: ``[4 + 2 · N]`` its head, and two words per event: the time [µs]; and from the lowest bit on the
             distance to the node before at its pixel (32 bits, 0 for none), the polarity, whether it is its pixel's last
-            in the packet, and the pixel.
+            in the packet, and the pixel. It may lie in the host's memory: nothing else reads it.
+        head: out, ``[2]`` the number of the packet's first event, and how many they are.
         node_t, pixel, back, before_t: rings of times, pixels, distances to the node before at the pixel and its time.
         polarity: ring, -1 or 1: what the first layer reads.
         newest: number of every pixel's newest node, or -1.
@@ -54,13 +55,16 @@ def insert(packet, node_t, pixel, back, before_t, polarity, newest, tally, mask,
     sign = ((word >> 32) & 1).to(tl.int32) * 2 - 1
     tl.store(polarity + slot, sign.to(polarity.dtype.element_ty), present)
     tl.store(newest + place, first + event, present & (((word >> 33) & 1) == 1))
-    if (tl.load(packet + 2) != 0) & (tl.program_id(0) == 0):
-        tl.store(tally + 1, tl.zeros([], tl.int64))
+    if tl.program_id(0) == 0:
+        tl.store(head, first)
+        tl.store(head + 1, count.to(tl.int64))
+        if tl.load(packet + 2) != 0:
+            tl.store(tally + 1, tl.zeros([], tl.int64))
 
 
 @triton.jit
 def search(
-    packet, node_t, pixel, back, before_t, newest, offsets, reach, scale, distance, kind, age, counts, tally, mask,
+    head, node_t, pixel, back, before_t, newest, offsets, reach, scale, distance, kind, age, counts, tally, mask,
     row_mask, most_back, most, pixels, EVENTS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Find the neighbours of the packet's events: the most recent first, at most ``most``.
@@ -69,7 +73,7 @@ def search(
     event and near enough; the most recent of all lanes is the next neighbour, and its lane goes back by one node.
 
     Args:
-        packet, node_t, pixel, back, before_t, newest, mask: see :func:`insert`, which has run.
+        head, node_t, pixel, back, before_t, newest, mask: see :func:`insert`, which has run.
         offsets, reach: ``[pixels]`` steps to the pixels within the radius, and the longest time [µs] that an edge from
             there may span.
         scale: ``[2]`` float64: time_scale, and 1 / (2 radius).
@@ -79,8 +83,8 @@ def search(
         tally: edges are added.
         most_back: the largest distance of a neighbour.
     """
-    first = tl.load(packet)
-    count = tl.load(packet + 1).to(tl.int32)
+    first = tl.load(head)
+    count = tl.load(head + 1).to(tl.int32)
     begin = tl.program_id(0) * EVENTS
     if begin < count:
         event = begin + tl.arange(0, EVENTS)
@@ -140,8 +144,7 @@ def search(
 
 @triton.jit
 def _multiplied(
-    sums, weight, slot, time, SLOTS: tl.constexpr, TIMES: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr,
-    PRECISION: tl.constexpr,
+    sums, weight, slot, time, SLOTS: tl.constexpr, TIMES: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr
 ):  # fmt: skip
     """The product of sums with the weights of a slot and kernel of time; 0 past the last ones."""
     first = (time * SLOTS + slot) * INPUTS
@@ -152,17 +155,17 @@ def _multiplied(
     else:
         term = first + tl.arange(0, INPUTS)
         matrix = tl.load(weight + (term[:, None] * OUTPUTS + target[None, :]), real, 0)
-        product = tl.dot(sums, matrix, input_precision=PRECISION, out_dtype=sums.dtype)
+        product = tl.dot(sums, matrix, input_precision="ieee", out_dtype=sums.dtype)
     return product
 
 
 @triton.jit
 def convolve(
-    packet, distance, kind, age, counts, splines, weight, root, bias, norm, features, skip, out, mask, row_mask, most,
+    head, distance, kind, age, counts, splines, weight, root, bias, norm, features, skip, out, mask, row_mask, most,
     SLOTS: tl.constexpr, TIMES: tl.constexpr, TIME_INTERVALS: tl.constexpr, CHANNELS: tl.constexpr,
     FEATURES: tl.constexpr, EVENTS: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, ROOT: tl.constexpr,
     MEAN: tl.constexpr, HAS_ROOT: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr,
-    PRECISION: tl.constexpr, AT_ONCE: tl.constexpr,
+    AT_ONCE: tl.constexpr,
 ):  # fmt: skip
     """One block for the packet's events: spline convolution, ELU, norm, and the residual.
 
@@ -171,7 +174,7 @@ def convolve(
     same time: a program waits for memory most of its life.
 
     Args:
-        packet, mask: see :func:`insert`.
+        head, mask: see :func:`insert`.
         distance, kind, age, counts, row_mask, most: see :func:`search`, which has run.
         splines: ``[lanes, SLOTS]`` how much an edge from each pixel acts on each slot.
         weight: ``[TIMES · SLOTS · INPUTS, OUTPUTS]``, a row per slot and kernel of time, slots running fastest.
@@ -184,11 +187,10 @@ def convolve(
         SLOTS, TIMES: rows of weights; with one kernel of time an edge's age makes no difference.
         TIME_INTERVALS: kernels of the whole time axis less one.
         CHANNELS, FEATURES: read and written; ``INPUTS``, 1 or at least 16, and ``OUTPUTS`` are powers of two.
-        PRECISION: of the products of float32.
         AT_ONCE: neighbours whose features are loaded together.
     """
-    first = tl.load(packet)
-    count = tl.load(packet + 1).to(tl.int32)
+    first = tl.load(head)
+    count = tl.load(head + 1).to(tl.int32)
     begin = tl.program_id(0) * EVENTS
     if begin < count:
         number = out.dtype.element_ty
@@ -242,21 +244,21 @@ def convolve(
                         sums_1 += share_1[:, None] * x
                         sums_2 += share_2[:, None] * x
                         sums_3 += share_3[:, None] * x
-                result += _multiplied(sums_0, weight, slot, time, SLOTS, TIMES, INPUTS, OUTPUTS, PRECISION)
+                result += _multiplied(sums_0, weight, slot, time, SLOTS, TIMES, INPUTS, OUTPUTS)
                 if SLOTS > 1:
-                    result += _multiplied(sums_1, weight, slot + 1, time, SLOTS, TIMES, INPUTS, OUTPUTS, PRECISION)
+                    result += _multiplied(sums_1, weight, slot + 1, time, SLOTS, TIMES, INPUTS, OUTPUTS)
                 if SLOTS > 2:
-                    result += _multiplied(sums_2, weight, slot + 2, time, SLOTS, TIMES, INPUTS, OUTPUTS, PRECISION)
+                    result += _multiplied(sums_2, weight, slot + 2, time, SLOTS, TIMES, INPUTS, OUTPUTS)
                 if SLOTS > 3:
-                    result += _multiplied(sums_3, weight, slot + 3, time, SLOTS, TIMES, INPUTS, OUTPUTS, PRECISION)
+                    result += _multiplied(sums_3, weight, slot + 3, time, SLOTS, TIMES, INPUTS, OUTPUTS)
                 if TIMES > 1:
-                    result += _multiplied(later_0, weight, slot, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS, PRECISION)
+                    result += _multiplied(later_0, weight, slot, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS)
                 if TIMES > 1 and SLOTS > 1:
-                    result += _multiplied(later_1, weight, slot + 1, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS, PRECISION)
+                    result += _multiplied(later_1, weight, slot + 1, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS)
                 if TIMES > 1 and SLOTS > 2:
-                    result += _multiplied(later_2, weight, slot + 2, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS, PRECISION)
+                    result += _multiplied(later_2, weight, slot + 2, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS)
                 if TIMES > 1 and SLOTS > 3:
-                    result += _multiplied(later_3, weight, slot + 3, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS, PRECISION)
+                    result += _multiplied(later_3, weight, slot + 3, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS)
         if MEAN:
             result = result / tl.maximum(found, 1).to(number)[:, None]
         if HAS_ROOT:
@@ -267,7 +269,7 @@ def convolve(
                 0,
             )
             matrix = tl.load(root + (term[:, None] * OUTPUTS + target[None, :]))
-            result += tl.dot(x, matrix, input_precision=PRECISION, out_dtype=number)
+            result += tl.dot(x, matrix, input_precision="ieee", out_dtype=number)
         if HAS_BIAS:
             result += tl.load(bias + target)[None, :]
         result = tl.where(result > 0, result, tl.exp(tl.minimum(result, 0)) - 1)

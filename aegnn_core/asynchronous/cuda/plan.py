@@ -23,6 +23,10 @@ __all__ = ["LARGEST_INPUT", "LARGEST_OUTPUT", "MOST_LANES", "CellMap", "Disc", "
 LARGEST_INPUT, LARGEST_OUTPUT, MOST_LANES = 64, 128, 1024
 #: Sides of the matrices in a product.
 _LEAST_SIDE = 16
+#: Warps of a program of the convolution, and neighbours of an event whose features are on their way at the same time:
+#: the fastest on an H100. Where an edge acts on few of many slots, half as many neighbours are, and twice as many warps
+#: if the layer reads many features.
+_WARPS, _NEIGHBORS_AT_ONCE, _FEW_SLOTS, _WIDE = 4, 8, 4, 32
 
 
 class Disc:
@@ -101,7 +105,7 @@ class Layer:
     block_root: int
     mean: bool
     warps: int
-    precision: str
+    at_once: int
 
     @classmethod
     def make(cls, block: ConvBlock, begin: int | None, splines: Splines, like: Tensor) -> Layer:
@@ -119,6 +123,7 @@ class Layer:
         mixed = splines.table.mix(weights_of(conv.weight))[: splines.rows]
         weight = np.zeros((splines.rows, block_inputs, block_outputs))
         weight[:, :inputs, :outputs] = mixed
+        few_slots = splines.table.slots <= _FEW_SLOTS
         block_root = max(_LEAST_SIDE, block_inputs)
 
         def on_device(values: np.ndarray, *shape: int) -> Tensor:
@@ -138,8 +143,8 @@ class Layer:
             block_outputs,
             block_root,
             conv.aggr == "mean",
-            min(max(2, max(block_inputs, block_outputs) // 16), 8),
-            "ieee",
+            _WARPS if few_slots or block_inputs < _WIDE else 2 * _WARPS,
+            _NEIGHBORS_AT_ONCE if few_slots else _NEIGHBORS_AT_ONCE // 2,
         )
 
 
