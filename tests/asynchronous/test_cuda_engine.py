@@ -208,8 +208,8 @@ def test_a_kernel_that_does_not_compile_refuses_the_engine() -> None:
     )
 
 
-#: With which a multiprocessor, of 64 Ki registers, has room for two programs of 128 threads; only the widest layers
-#: need so many.
+#: With which a multiprocessor, of 64 Ki registers, has room for a program of 256 threads; only the widest layers need
+#: so many.
 _MOST_REGISTERS = 255
 #: Bytes per thread that are no spills worth the name.
 _LEAST_SPILL = 16
