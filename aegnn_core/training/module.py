@@ -20,6 +20,7 @@ from aegnn_core.evaluation import Accuracy
 from aegnn_core.evaluation.evaluate import figures_of
 from aegnn_core.nn.checkpoint import TrainedModel, describe
 from aegnn_core.nn.detection import DETECTION_DTYPE, detection_loss
+from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.training.export import DESCRIPTION
 from aegnn_core.training.pictures import Seen, draw_confusion, draw_detections, log_picture
 
@@ -54,8 +55,9 @@ class GraphLearner(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.network = model, model.network
-        # In which order convolutions are fastest on a CPU; the weights are the same.
-        self.network.head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if isinstance(self.network, GraphNetwork):
+            # In which order convolutions are fastest on a CPU; the weights are the same.
+            self.network.head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learning_rate, self.steps, self.label_smoothing = learning_rate, steps, label_smoothing
         self.counts = counts
         self._answers: dict[int, tuple[Any, Any]] = {}
@@ -160,6 +162,7 @@ class HeadLearner(GraphLearner):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of grids ``[B, C, rows, columns]`` with labels ``[B]``."""
         grid, label = batch
+        assert isinstance(self.network, GraphNetwork)
         return self.recognition_loss(self.network.head(grid), label)
 
 
