@@ -20,9 +20,12 @@ from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, is_own, network, network_options
 from aegnn_core.registry import is_path
 
-__all__ = ["TrainedModel", "describe", "for_sensor", "load_model", "packaged_models", "restore", "save_model"]
+__all__ = [
+    "DESCRIPTION", "TrainedModel", "describe", "for_sensor", "load_model", "packaged_models", "restore", "save_model",
+]  # fmt: skip
 
-_KEY = "aegnn"
+#: Name of a model's description beside its weights, in a model file and in a checkpoint of a training.
+DESCRIPTION = "aegnn"
 _VERSION = 1
 #: Columns and rows of the largest sensor.
 _MAX_SIDE = 4096
@@ -236,7 +239,7 @@ def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> 
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
     if half:
         weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-    part.write_bytes(save(weights, metadata={_KEY: json.dumps(describe(model))}))
+    part.write_bytes(save(weights, metadata={DESCRIPTION: json.dumps(describe(model))}))
     part.replace(path)
 
 
@@ -318,12 +321,12 @@ def _load(path: Path, device: str | torch.device, graph: GraphConfig | None, tru
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    if _KEY not in metadata:
+    if DESCRIPTION not in metadata:
         raise ValueError(
             f"{path} has no aegnn header, found {sorted(metadata) or 'none'}: it was not written by save_model"
         )
     try:
-        description = json.loads(metadata[_KEY])
+        description = json.loads(metadata[DESCRIPTION])
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} has an aegnn header that does not describe a model: {repr(error)[:300]}") from error
     model = restore(description, weights, path, trust_code)

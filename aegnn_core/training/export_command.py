@@ -25,7 +25,7 @@ def add_export_command(commands: Any, formatter: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from aegnn_core.training.export import export_checkpoint
+    from aegnn_core.training.runs.export import export_checkpoint
 
     model = export_checkpoint(
         arguments.checkpoint, arguments.output, half=arguments.half, trust_code=arguments.trust_code

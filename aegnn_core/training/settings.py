@@ -21,7 +21,7 @@ from aegnn_core.events.letterbox import read_size
 from aegnn_core.events.simulation import RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import NETWORKS, reads_edges
-from aegnn_core.training.augmentation import Augmentation, default_augmentation
+from aegnn_core.training.samples.augmentation import Augmentation, default_augmentation
 
 __all__ = ["LOGGERS", "SIMULATED", "TrainSettings", "configurations", "declared", "default_graph", "read_settings"]
 
@@ -78,7 +78,7 @@ class TrainSettings:
     Attributes:
         graph: the rule; if None is given, that of :func:`default_graph`.
         augmentation: of recordings; if None is given, that of
-            :func:`aegnn_core.training.augmentation.default_augmentation`. Simulated scenes have none.
+            :func:`aegnn_core.training.samples.augmentation.default_augmentation`. Simulated scenes have none.
         options: of the network, see :func:`aegnn_core.nn.networks.network`.
         ages, age: deprecated, become the option ``least_ages``.
 

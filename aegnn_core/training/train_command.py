@@ -82,8 +82,8 @@ def _run(arguments: argparse.Namespace) -> None:
     import torch
     from lightning.pytorch.utilities import rank_zero_only
 
-    from aegnn_core.training.interruption import TrainingStopped
-    from aegnn_core.training.run_folder import check_same_run, find_run, new_run, read_run
+    from aegnn_core.training.runs.interruption import TrainingStopped
+    from aegnn_core.training.runs.run_folder import check_same_run, find_run, new_run, read_run
     from aegnn_core.training.train import train
 
     # Silences Lightning's notices about unused devices and products; warnings and errors stay.

@@ -24,12 +24,12 @@ from aegnn_core.datasets.samples import EventSamples
 from aegnn_core.datasets.simulated import HELD_OUT_SEED, SimulatedRecordings, SimulatedSamples
 from aegnn_core.events.simulation import simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel
-from aegnn_core.training import data_module
-from aegnn_core.training.augmentation import Augmentation
-from aegnn_core.training.data_module import open_training
-from aegnn_core.training.module import GraphLearner
-from aegnn_core.training.pooled_features import PooledFeatures
-from aegnn_core.training.recorded_samples import ChangedRecordings, CountedSamples, RecordedSamples
+from aegnn_core.training.learning.learner import GraphLearner
+from aegnn_core.training.samples import data_module
+from aegnn_core.training.samples.augmentation import Augmentation
+from aegnn_core.training.samples.data_module import open_training
+from aegnn_core.training.samples.pooled_features import PooledFeatures
+from aegnn_core.training.samples.recorded_samples import ChangedRecordings, CountedSamples, RecordedSamples
 from aegnn_core.training.settings import TrainSettings, default_graph
 from aegnn_core.training.train import train
 from aegnn_core.triton_support import interpreted

@@ -20,11 +20,16 @@ from aegnn_core.datasets.simulated import SimulatedRecordings, SimulatedSamples
 from aegnn_core.datasets.stored_graphs import open_graphs
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.networks import GraphNetwork
-from aegnn_core.training.loader_process import start_loader_process
-from aegnn_core.training.pooled_features import PooledFeatures
-from aegnn_core.training.recorded_samples import ChangedRecordings, ChangedStoredGraphs, CountedSamples, RecordedSamples
+from aegnn_core.training.samples.loader_process import start_loader_process
+from aegnn_core.training.samples.pooled_features import PooledFeatures
+from aegnn_core.training.samples.recorded_samples import (
+    ChangedRecordings,
+    ChangedStoredGraphs,
+    CountedSamples,
+    RecordedSamples,
+)
+from aegnn_core.training.samples.validation_samples import HeldOutScenes, NumberedGraphs
 from aegnn_core.training.settings import SIMULATED, TrainSettings
-from aegnn_core.training.validation_samples import HeldOutScenes, NumberedGraphs
 
 __all__ = ["TrainingData", "learns_from_counts", "open_training"]
 

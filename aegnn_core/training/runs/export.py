@@ -8,12 +8,9 @@ from typing import Any
 
 import torch
 
-from aegnn_core.nn.checkpoint import TrainedModel, restore, save_model
+from aegnn_core.nn.checkpoint import DESCRIPTION, TrainedModel, restore, save_model
 
-__all__ = ["DESCRIPTION", "export_checkpoint", "read_checkpoint"]
-
-#: Name of what a checkpoint holds beside Lightning's own: :func:`aegnn_core.nn.checkpoint.describe` of the model.
-DESCRIPTION = "aegnn"
+__all__ = ["export_checkpoint", "read_checkpoint"]
 
 #: How the learner calls its network.
 _PREFIX = "network."
