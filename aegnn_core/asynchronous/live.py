@@ -36,6 +36,7 @@ from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
 from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.graph.neighbors import check_extent
+from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.networks import GraphNetwork
 
 __all__ = ["ENGINES", "LiveModel", "make_model_asynchronous"]
@@ -87,7 +88,7 @@ class LiveModel:
     def __init__(self, engine: Engine, name: str, model: nn.Module, graph: GraphConfig) -> None:
         self.engine, self.graph = engine, graph
         self._name, self._model = name, model
-        self._sensor = model.sensor if isinstance(model, GraphNetwork) else (None, None)
+        self._sensor = model.sensor if isinstance(model, EventNetwork) else (None, None)
         self._layers = Layers(model)
         self._lock = threading.RLock()
         self._unfinished = False

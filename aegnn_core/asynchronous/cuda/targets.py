@@ -194,7 +194,9 @@ def main() -> None:
 
     results = []
     for name, options in NETWORKS.items():
-        results += compile_launches(name, kernels, launches_of(network(**options), GraphConfig()), targets)
+        module = network(**options)
+        assert isinstance(module, GraphNetwork)
+        results += compile_launches(name, kernels, launches_of(module, GraphConfig()), targets)
     for name, layer in LAYERS.items():
         results += compile_launches(name, spline_triton_kernels, launches_of_training(**layer), targets)
     print(json.dumps([asdict(result) for result in results], indent=1))
