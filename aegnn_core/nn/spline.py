@@ -11,14 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aegnn_core.nn import spline_triton
-from aegnn_core.nn.spline_kernels import LANES, group_edges, spline_basis, sum_by_kernel, sum_into_8_kernels
+from aegnn_core.nn.groups import grouped
+from aegnn_core.nn.spline_kernels import LANES, spline_basis, sum_by_kernel, sum_into_8_kernels
 from aegnn_core.nn.spline_triton import OrderedEdges
 from aegnn_core.worker_threads import in_parts
 
@@ -43,24 +43,19 @@ class EdgeSplines:
     scale: Tensor
     kernel: Tensor
     basis: Tensor
-    _groups: dict[tuple[bool, int], _Groups] = field(default_factory=dict, repr=False)
+    _by_node: dict[tuple[bool, int], tuple[np.ndarray, ...]] = field(default_factory=dict, repr=False)
 
-    def grouped(self, *, by_source: bool, nodes: int) -> _Groups:
-        """The edges of each of ``nodes`` nodes together, on the CPU; made once for all layers."""
-        if (by_source, nodes) not in self._groups:
+    def by_node(self, *, by_source: bool, nodes: int) -> tuple[np.ndarray, ...]:
+        """The edges of each of ``nodes`` nodes together, made once for all layers on the CPU.
+
+        Returns:
+            Where those of a node begin ``[nodes + 1]``, their numbers ``[E]`` and their other ends ``[E]``.
+        """
+        if (by_source, nodes) not in self._by_node:
             end, other = (self.source, self.target) if by_source else (self.target, self.source)
-            groups = _Groups(np.empty(nodes + 1, np.int64), *np.empty((2, len(end)), np.int32))
-            group_edges(end.contiguous().numpy(), other.contiguous().numpy(), *groups)
-            self._groups[by_source, nodes] = groups
-        return self._groups[by_source, nodes]
-
-
-class _Groups(NamedTuple):
-    """Edges by node, see :func:`.spline_kernels.group_edges`."""
-
-    start: np.ndarray
-    others: np.ndarray
-    number: np.ndarray
+            groups = grouped(end.contiguous().numpy(), nodes)
+            self._by_node[by_source, nodes] = *groups, other.numpy()[groups.item].astype(np.int32)
+        return self._by_node[by_source, nodes]
 
 
 class SplineConv(nn.Module):
@@ -302,16 +297,16 @@ def _sums(x, edges, kernels, *, by_source, nodes):
     of a node's edges; otherwise their sources.
     """
     channels, corners = x.shape[1], edges.basis.shape[1]
-    groups = edges.grouped(by_source=by_source, nodes=nodes)
+    by_node = edges.by_node(by_source=by_source, nodes=nodes)
     step = max(1, min(nodes, _BYTES_AT_ONCE // (kernels * channels * x.element_size())))
     sums = x.new_empty(step, kernels * channels)
     basis, features, out = (a.contiguous().numpy().ravel() for a in (edges.basis.to(x.dtype), x.detach(), sums))
     if kernels == corners == 8:
-        loop = partial(sum_into_8_kernels, *groups, basis, features, channels, out)
+        loop = partial(sum_into_8_kernels, *by_node, basis, features, channels, out)
     else:
         index = edges.kernel.contiguous().numpy().ravel()
-        loop = partial(sum_by_kernel, *groups, index, corners, basis, kernels, features, channels, out)
+        loop = partial(sum_by_kernel, *by_node, index, corners, basis, kernels, features, channels, out)
     for first in range(0, nodes, step):
         last = min(nodes, first + step)
-        in_parts(partial(loop, first), first, last, groups.start, _EDGES_PER_THREAD)
+        in_parts(partial(loop, first), first, last, by_node[0], _EDGES_PER_THREAD)
         yield first, last, sums[: last - first]

@@ -2,8 +2,8 @@
 """Compiled loops of the spline convolution: the kernels around an edge, and the neighbours' features summed by kernel.
 
 For a node i these are the sums ``A[i, k] = Σ_e b_k(u_e) · x[other_e]`` over its edges, with the linear open B-spline
-basis b (Fey et al., SplineCNN, CVPR 2018, eq. 5). The layer's output is then one matrix product, ``A · W``. The gradient
-is made of the same sums over the edges that leave a node.
+basis b (Fey et al., SplineCNN, CVPR 2018, eq. 5). The layer's output is then one matrix product, ``A · W``. Its
+gradients are made of the same sums over the edges that leave a node.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from aegnn_core.machine_code import kernel
 from aegnn_core.vectors import broadcast, load, multiply_add, store
 
-__all__ = ["LANES", "group_edges", "spline_basis", "sum_by_kernel", "sum_into_8_kernels"]
+__all__ = ["LANES", "spline_basis", "sum_by_kernel", "sum_into_8_kernels"]
 
 #: Features per node are one, or a multiple of this.
 LANES = 8
@@ -47,28 +47,7 @@ def spline_basis(edge_attr, kernel_size, index, weight):
 
 
 @kernel(error_model="numpy")
-def group_edges(end, other, start, others, number):
-    """The edges of every node one after the other, in their first order otherwise.
-
-    ``end`` and ``other`` ``[E]``, the nodes of every edge, in; out ``start [N + 1]``, where the edges of each ``end``
-    begin, ``others [E]``, the other ends in that order, and ``number [E]``, the edges.
-    """
-    start[:] = 0
-    for e in range(len(end)):
-        start[end[e] + 1] += 1
-    for i in range(len(start) - 1):
-        start[i + 1] += start[i]
-    for e in range(len(end)):
-        place = start[end[e]]
-        others[place], number[place] = other[e], e
-        start[end[e]] = place + 1
-    for i in range(len(start) - 1, 0, -1):
-        start[i] = start[i - 1]
-    start[0] = 0
-
-
-@kernel(error_model="numpy")
-def _sum_lanes_into_8(zero, first, last, others, number, basis, x, channels, sums, to):
+def _sum_lanes_into_8(zero, first, last, number, others, basis, x, channels, sums, to):
     a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
     for n in range(first, last):
         value = load(x, np.intp(others[np.uintp(n)]) * channels, zero)
@@ -92,11 +71,12 @@ def _sum_lanes_into_8(zero, first, last, others, number, basis, x, channels, sum
 
 
 @kernel(error_model="numpy")
-def sum_into_8_kernels(start, others, number, basis, x, channels, sums, origin, first, last):
+def sum_into_8_kernels(start, number, others, basis, x, channels, sums, origin, first, last):
     """The sums of the nodes from ``first`` to ``last`` where every edge has weights for all of 8 kernels.
 
     Args:
-        start, others, number: the edges by node, see :func:`group_edges`.
+        start, number: the edges by node, see :class:`aegnn_core.nn.groups.Groups`.
+        others: ``[E]``, the other end of each, in that order.
         basis: ``[E · 8]`` weights of the edges by their number.
         x: ``[M · channels]`` features, a row for every ``other``.
         channels: 1, or a multiple of :data:`LANES`.
@@ -119,15 +99,15 @@ def sum_into_8_kernels(start, others, number, basis, x, channels, sums, origin, 
         lane = 0
         while lane < channels:
             if channels - lane >= 16:
-                _sum_lanes_into_8(wide, begin, end, others, number, basis, x[lane:], channels, sums, to + lane)
+                _sum_lanes_into_8(wide, begin, end, number, others, basis, x[lane:], channels, sums, to + lane)
                 lane += 16
             else:
-                _sum_lanes_into_8(narrow, begin, end, others, number, basis, x[lane:], channels, sums, to + lane)
+                _sum_lanes_into_8(narrow, begin, end, number, others, basis, x[lane:], channels, sums, to + lane)
                 lane += 8
 
 
 @kernel(error_model="numpy")
-def sum_by_kernel(start, others, number, index, corners, basis, kernels, x, channels, sums, origin, first, last):
+def sum_by_kernel(start, number, others, index, corners, basis, kernels, x, channels, sums, origin, first, last):
     """As :func:`sum_into_8_kernels` for any number of kernels.
 
     Args:
