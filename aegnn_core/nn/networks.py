@@ -139,8 +139,9 @@ class GraphNetwork(EventNetwork):
         batch_size = data.num_graphs if "batch" in data else 1
         if "live" in data and not bool(data.live.all()):
             live = data.live
-            number = torch.cumsum(live, 0) - 1
-            edge_index = number[edge_index[:, live[edge_index[0]] & live[edge_index[1]]]]
+            if self.reads_edges:
+                number = torch.cumsum(live, 0) - 1
+                edge_index = number[edge_index[:, live[edge_index[0]] & live[edge_index[1]]]]
             x, pos, batch, polarity = x[live], pos[live], batch[live], polarity[live]
             t = None if t is None else t[live]
         return self.readout(x, pos, edge_index, batch, batch_size, polarity=polarity, t=t)
