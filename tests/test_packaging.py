@@ -222,7 +222,7 @@ def test_executables_run_from_a_sourced_workspace(installed: Path) -> None:
 
 
 def test_a_live_model_needs_no_packages_for_recordings() -> None:
-    """As on a machine that has torch, PyTorch Geometric, Numba and safetensors, and nothing else of what is asked for."""
+    """As on a machine that has torch, PyTorch Geometric, Numba and safetensors, and little else."""
     program = """
 import sys
 for name in ("aedat", "rosbags", "h5py", "hdf5plugin", "lightning", "torchmetrics", "matplotlib", "rich"):
