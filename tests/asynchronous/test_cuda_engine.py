@@ -97,8 +97,15 @@ def test_replayed_launches_give_what_launches_give(monkeypatch: pytest.MonkeyPat
     # Launched: what each of the three buffers held first, and first in rings that had grown.
     assert recorder.replays == 2 + 2
     replayed.reset()
-    replayed.update(events[:20])  # into new rings
+    for _ in range(3):
+        replayed.update(events[:2])  # into new rings
     assert recorder.replays == 2 + 2
+    replayed.reset()
+    plain.reset()
+    for engine in (plain, replayed):
+        engine.update(events[:9])  # into the same ones
+    assert recorder.replays == 2 + 2 + 1
+    assert torch.equal(plain.output(int(events["t"][8])), replayed.output(int(events["t"][8])))
 
 
 def test_only_one_thread_captures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
