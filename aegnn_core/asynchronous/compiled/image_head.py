@@ -16,11 +16,12 @@ from torch.nn.functional import elu, interpolate
 from aegnn_core.asynchronous.compiled.image_layers import (
     CONVOLUTION,
     IMAGE_LAYER,
+    LARGE_TILES,
     MOST_AT_ONCE,
     MOVE,
-    SUMS,
-    TILES,
-    WINOGRAD,
+    SMALL_TILES,
+    TILE_POINT,
+    TILES_AT_ONCE,
     Places,
     Workspace,
     run_image_layers,
@@ -32,12 +33,26 @@ from aegnn_core.asynchronous.torch_internals import stand_in
 __all__ = ["ImageHead"]
 
 #: Zeros around every image: as many pixels before it, and behind it.
-_BEFORE, _BEHIND = 1, 2
-#: Images of fewer pixels are convolved as they are: Winograd's weights, of which there are more, would be read for too
-#: few tiles.
-_LEAST_FOR_WINOGRAD = 64
-#: Of 3 weights along an axis, those of Winograd's algorithm.
-_WINOGRAD_WEIGHTS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+_BEFORE, _BEHIND = 1, 4
+#: Fewer tiles than this are not worth it: Winograd's weights, of which there are more, would be read for too few.
+_LEAST_TILES = 16
+#: Pixels along a tile's side, and the 3 weights along an axis as Winograd's algorithm has them for tiles of a kind.
+_TILE_SIDES = {SMALL_TILES: 2, LARGE_TILES: 4}
+#: Operations per feature of a tile's pixels, and of its sums, when they are transformed.
+_TRANSFORM_FLOPS = {SMALL_TILES: (32, 24), LARGE_TILES: (12 * 24, 10 * 16)}
+
+
+def _weights_along(finite: Sequence[float]) -> np.ndarray:
+    """The weights' polynomial at points and at infinity, divided by what the pixels' transform is multiplied by."""
+    rows = [[1, x, x * x] / np.prod([x - other for other in finite if other != x]) for x in finite]
+    return np.array([*rows, [0, 0, 1]])
+
+
+_P, _Q = TILE_POINT
+_WINOGRAD_WEIGHTS = {
+    SMALL_TILES: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    LARGE_TILES: _weights_along([0, _P, -_P, _Q, -_Q]),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +121,29 @@ class _Layer:
 
     def flops(self) -> int:
         """For one place, as docs/flops.md counts them; what is padding included."""
-        pixels = 4 if self.kind == WINOGRAD else 1
-        values = pixels * self.outputs
+        values = self.block**2 * self.outputs
         flops = values * (self.active + (self.skip is not None))
+        products = self.side**2 * 2 * self.source.width
         if self.kind == CONVOLUTION:
-            flops += values * (2 * self.side**2 * self.source.width + 1)
-        elif self.kind == WINOGRAD:
-            flops += SUMS * self.outputs * 2 * self.source.width + 32 * self.source.width + 24 * self.outputs + values
+            flops += values * (products + 1)
+        elif self.kind in _TRANSFORM_FLOPS:
+            pixels, sums = _TRANSFORM_FLOPS[self.kind]
+            flops += self.outputs * products + pixels * self.source.width + sums * self.outputs + values
         return flops
+
+    @property
+    def block(self) -> int:
+        """Pixels along the side of a place."""
+        return _TILE_SIDES.get(self.kind, 1)
+
+
+def _tiling(rows: int, columns: int) -> int:
+    """The kind of layer for a convolution of 3 x 3 with an image of such a size."""
+    for kind in (LARGE_TILES, SMALL_TILES):
+        side = _TILE_SIDES[kind]
+        if -(-rows // side) * -(-columns // side) >= _LEAST_TILES:
+            return kind
+    return CONVOLUTION
 
 
 @dataclass
@@ -183,14 +213,16 @@ class _Plan:
         if own_bias is not None:
             bias[:outputs] = own_bias.detach().numpy()
         is_fit = side == 3 and stride[0] == 1 and image.width % self.lanes == 0
-        kind, step = (WINOGRAD, 2) if is_fit and rows * columns >= _LEAST_FOR_WINOGRAD else (CONVOLUTION, 1)
-        if kind == WINOGRAD:
-            weight = np.einsum("ik,jl,klco->ijco", _WINOGRAD_WEIGHTS, _WINOGRAD_WEIGHTS, weight).astype(self.dtype)
+        kind = _tiling(rows, columns) if is_fit else CONVOLUTION
+        step = _TILE_SIDES.get(kind, 1)
+        if kind in _WINOGRAD_WEIGHTS:
+            along = _WINOGRAD_WEIGHTS[kind]
+            weight = np.einsum("ik,jl,klco->ijco", along, along, weight.astype(np.float64)).astype(self.dtype)
         corner = side // 2
         needs = image.numbers(
             np.arange(0, rows, step) * stride[0] - corner, np.arange(0, columns, step) * stride[0] - corner
         )
-        side = 4 if kind == WINOGRAD else side
+        side += step - 1
         self.layers.append(
             _Layer(kind, image, result, needs, result.grid(step), width, side=side, weight=weight, bias=bias)
         )
@@ -383,7 +415,7 @@ class ImageHead:
             record["width"], record["pitch"] = result.width, result.pitch
             if skip is not None:
                 record["skip"], record["skip_mark"] = skip.begin - result.begin, skip.first_mark - result.first_mark
-            record["active"], record["side"] = layer.active, layer.side
+            record["active"], record["side"], record["block"] = layer.active, layer.side, layer.block
             record["source_line"], record["line"] = source.line, result.line
             record["corner"] = result.begin + result.first * result.width
             record["columns"], record["lines"] = result.columns, result.rows
@@ -397,14 +429,15 @@ class ImageHead:
             mark_at=np.concatenate([layer.result.first_mark + layer.gives for layer in layers]),
         )
         most = max(len(layer.gives) for layer in layers) + MOST_AT_ONCE
-        tiles = [layer for layer in layers if layer.kind == WINOGRAD]
+        tiles = [(TILES_AT_ONCE[layer.kind] + 1, layer) for layer in layers if layer.kind in TILES_AT_ONCE]
+        most_tiles = max(TILES_AT_ONCE.values()) + MOST_AT_ONCE
         self._workspace = Workspace(
             read_at=np.zeros(most, np.int64),
             write_at=np.zeros(most, np.int64),
-            tile_at=np.zeros(TILES + MOST_AT_ONCE, np.int64),
-            sums_at=np.zeros(TILES + MOST_AT_ONCE, np.int64),
-            tiles=np.zeros(SUMS * (TILES + 1) * max([0, *(layer.source.width for layer in tiles)]), dtype),
-            sums=np.zeros(SUMS * (TILES + 1) * max([0, *(layer.outputs for layer in tiles)]), dtype),
+            tile_at=np.zeros(most_tiles, np.int64),
+            sums_at=np.zeros(most_tiles, np.int64),
+            tiles=np.zeros(max([0, *(layer.side**2 * room * layer.source.width for room, layer in tiles)]), dtype),
+            sums=np.zeros(max([0, *(layer.side**2 * room * layer.outputs for room, layer in tiles)]), dtype),
         )
 
     def __call__(self, image: Tensor) -> Tensor:
