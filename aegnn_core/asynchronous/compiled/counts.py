@@ -4,6 +4,9 @@
 Events are numbered in the order in which they come, event n in slot ``n % capacity`` of the rings. Every part of the
 past is a run of numbers: part 0 holds the events from ``begin[0]`` on, part k those from ``begin[k]`` to
 ``begin[k - 1] - 1``. So an event that grows older moves the beginning of a part by one.
+
+Counts lie cell by cell: those of part 0, OFF and ON, of part 1, and so on. An event's *place* is that of its count in
+part 0.
 """
 
 from __future__ import annotations
@@ -26,15 +29,15 @@ def log_table(dtype: type) -> np.ndarray:
 
 
 @kernel(error_model="numpy")
-def append_places(events, size, column_of, row_of, columns, rows, ring_t, ring_place):
-    """Write down when and where events happened: ``place`` is the cell, of ON behind all those of OFF."""
+def append_places(events, size, column_of, row_of, columns, channels, ring_t, ring_place):
+    """Write down when and where events happened, on a grid of so many ``columns`` and counts per cell."""
     mask = len(ring_t) - 1
     t, x, y, p = events["t"], events["x"], events["y"], events["p"]
     for k in range(len(events)):
         slot = (size + k) & mask
         ring_t[slot] = t[k]
-        row = np.int64(row_of[y[k]]) + (rows if p[k] > 0 else 0)
-        ring_place[slot] = row * columns + column_of[x[k]]
+        cell = np.int64(row_of[y[k]]) * columns + column_of[x[k]]
+        ring_place[slot] = cell * channels + (p[k] > 0)
 
 
 @kernel(error_model="numpy")
@@ -55,7 +58,7 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
         begin: ``[parts]`` where each part of the past began then; is brought up to date.
         least_ages: ``[parts - 1]`` the age [µs] at which each part but the first begins.
         ring_t, ring_place: times [µs] and places of the events.
-        counts, image: ``[parts · places]`` the numbers of events and their logarithms.
+        counts, image: ``[cells · parts · 2]`` the numbers of events and their logarithms.
         table: logarithms of the smaller counts.
 
     Returns:
@@ -63,13 +66,12 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
     """
     mask = len(ring_t) - 1
     parts = len(begin)
-    places = len(counts) // parts
     work = 0
     part = parts - 1
     for number in range(begin[part], min(first, counted)):
         while number >= (begin[part - 1] if part > 0 else counted):
             part -= 1
-        _add(-1, part * places + ring_place[number & mask], counts, image, table)
+        _add(-1, 2 * part + ring_place[number & mask], counts, image, table)
         work += 1
     for part in range(parts):
         begin[part] = max(begin[part], first)
@@ -84,8 +86,8 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
         # Where this part ends at its young side, which is where the one before it begins.
         while number < size and youngest - ring_t[number & mask] >= least_ages[part - 1]:
             place = np.int64(ring_place[number & mask])
-            _add(-1, (part - 1) * places + place, counts, image, table)
-            _add(1, part * places + place, counts, image, table)
+            _add(-1, 2 * (part - 1) + place, counts, image, table)
+            _add(1, 2 * part + place, counts, image, table)
             work += 2
             number += 1
         begin[part - 1] = number
@@ -100,9 +102,8 @@ def hide_expired(first, size, begin, change, ring_place, counts, image, table):
     """
     mask = len(ring_place) - 1
     parts = len(begin)
-    places = len(counts) // parts
     part = parts - 1
     for number in range(begin[part], min(first, size)):
         while number >= (begin[part - 1] if part > 0 else size):
             part -= 1
-        _add(change, part * places + ring_place[number & mask], counts, image, table)
+        _add(change, 2 * part + ring_place[number & mask], counts, image, table)

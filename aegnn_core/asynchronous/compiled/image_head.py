@@ -44,7 +44,7 @@ _TRANSFORM_FLOPS = {SMALL_TILES: (32, 24), LARGE_TILES: (12 * 24, 10 * 16)}
 
 def _weights_along(finite: Sequence[float]) -> np.ndarray:
     """The weights' polynomial at points and at infinity, divided by what the pixels' transform is multiplied by."""
-    rows = [[1, x, x * x] / np.prod([x - other for other in finite if other != x]) for x in finite]
+    rows = [np.array([1, x, x * x]) / np.prod([x - other for other in finite if other != x]) for x in finite]
     return np.array([*rows, [0, 0, 1]])
 
 
@@ -387,7 +387,7 @@ class ImageHead:
         if not plan.layers:
             raise NotImplementedError("a head that does nothing with its image")
         self._features: np.ndarray = np.zeros(plan.size, dtype)
-        self._held: np.ndarray = np.empty((channels, rows * columns), dtype)
+        self._held: np.ndarray = np.zeros((rows * columns, channels), dtype)
         self._is_unfinished = True
         self._marks = np.zeros(plan.marks, np.bool_)
         self._write_down(plan.layers, dtype)
@@ -441,15 +441,16 @@ class ImageHead:
         )
 
     def __call__(self, image: Tensor) -> Tensor:
-        """The answer to ``image [1, channels, rows, columns]``."""
+        """The answer to ``image [1, channels, rows, columns]``, which is copied if its channels do not come last."""
         where = self._input
-        if self._is_unfinished:  # the last answer was interrupted: what was marked as changed was not followed up
-            self._held.fill(np.nan)
-        self._is_unfinished = True
+        last = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()).reshape(self._held.shape)
+        bits = np.uint32 if last.itemsize == 4 else np.uint64
+        # If the last answer was interrupted, what was marked as changed was not followed up.
+        is_new, self._is_unfinished = self._is_unfinished, True
         take_image(
-            np.ascontiguousarray(image[0].numpy()).reshape(self._held.shape), self._held, where.columns,
-            self._features, where.begin + where.first * where.width, where.width, where.pitch,
-            self._marks, where.first_mark + where.first, where.line,
+            last.view(bits), self._held.view(bits), is_new, where.columns, self._features.view(bits),
+            where.begin + where.first * where.width, where.pitch, self._marks, where.first_mark + where.first,
+            where.line,
         )  # fmt: skip
         run_image_layers(
             self._layers, self._features, self._constants, self._places, self._marks, self._workspace, self._computed

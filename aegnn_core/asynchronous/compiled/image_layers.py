@@ -6,9 +6,9 @@ list of *places*: where the features begin that a place's result is computed fro
 places are computed that something has changed for since the last time, and each of them in the same way whatever else
 is: which they are does not change a bit.
 
-A place is one pixel; or, in the minimal filtering of Winograd (Lavin & Gray, CVPR 2016), a tile of 2 x 2 or 4 x 4 pixels,
-for which a convolution of 3 x 3 takes 16 products per feature instead of 36, or 36 instead of 144. The larger tiles have
-more weights to be read, and round to 2e-6 of the largest value in float32, eight times as much as the sums themselves.
+A place is one pixel; or, in the minimal filtering of Winograd (Lavin & Gray, CVPR 2016), a tile of 2 x 2 or 4 x 4
+pixels. For these, a convolution of 3 x 3 takes 16 products per feature instead of 36, or 36 instead of 144. The larger
+tiles have more weights to be read, and in float32 err by 2e-6 of the largest value, eight times as much as plain sums.
 """
 
 from __future__ import annotations
@@ -105,29 +105,29 @@ class Workspace(NamedTuple):
 
 
 @kernel(error_model="numpy")
-def take_image(image, held, columns, features, first, width, pitch, marks, first_mark, line):
+def take_image(image, held, is_new, columns, features, first, pitch, marks, first_mark, line):
     """Bring an image in, and mark the pixels in which it differs from the one before.
 
     Args:
-        image, held: ``[channels, pixels]`` the image, and the one before, which is brought up to date.
+        image, held: ``[pixels, channels]`` the image, and the one before, which is brought up to date; their bits.
+        is_new: there is none before, or nobody knows what has become of it.
         columns: of the image.
-        features, first, width, pitch: its first pixel begins there; so many floats to the next, and to the one below.
+        features, first, pitch: its first pixel begins there; so many floats to the one below. Their bits, too.
         marks, first_mark, line: the first pixel's mark, and how many marks lie to the one below.
     """
-    channels, pixels = image.shape
+    pixels, channels = image.shape
     for row in range(pixels // columns):
         mark = marks[first_mark + row * line : first_mark + row * line + columns]
-        begin, end = row * columns, (row + 1) * columns
-        mark[:] = False
-        for channel in range(channels):
-            new, old = image[channel, begin:end], held[channel, begin:end]
-            for column in range(columns):
-                mark[column] |= new[column] != old[column]
         for column in range(columns):
+            pixel = row * columns + column
+            difference = image[pixel, 0] ^ held[pixel, 0]
+            for channel in range(1, channels):
+                difference |= image[pixel, channel] ^ held[pixel, channel]
+            mark[column] = is_new or difference != 0
             if mark[column]:
-                at = first + row * pitch + column * width
+                at = first + row * pitch + column * channels
                 for channel in range(channels):
-                    held[channel, begin + column] = features[at + channel] = image[channel, begin + column]
+                    held[pixel, channel] = features[at + channel] = image[pixel, channel]
 
 
 @kernel(error_model="numpy")
