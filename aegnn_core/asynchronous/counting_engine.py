@@ -40,8 +40,8 @@ class CountingEngine:
     added and taken away once per part of the past. Where nothing leaves, those in the last part need no memory.
     """
 
-    def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
-        self._model, self._graph = model, graph
+    def __init__(self, model: GraphNetwork, graph: GraphConfig, threads: int = 1) -> None:
+        self._model, self._graph, self._wanted = model, graph, threads
         self._kind = next(model.parameters()).dtype
         self._dtype = _DTYPES[self._kind]
         assert model.counts is not None
@@ -79,7 +79,8 @@ class CountingEngine:
 
     def _take_weights(self) -> None:
         columns, rows = self._pooling.shape
-        self._head = make_head(self._model.head, (self._pooling.channels, rows, columns), self._dtype)
+        self._head = make_head(self._model.head, (self._pooling.channels, rows, columns), self._dtype, self._wanted)
+        self.threads = self._head.threads
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again."""

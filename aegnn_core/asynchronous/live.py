@@ -55,7 +55,7 @@ _STATE_VERSION = 2
 #: Engines that go on from one another's states: the live nodes, and their features behind every layer.
 _SAME_STATES = {"compiled", "cuda", "packet"}
 #: Engines that are made from ``(model, graph, threads)``. The others have nothing for a second thread to do.
-_THREADED = {"compiled"}
+_THREADED = {"compiled", "counting"}
 #: What a state has besides its version and what it belongs to.
 _PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "digest")
 

@@ -15,12 +15,15 @@ import math
 
 import numpy as np
 
+from aegnn_core.asynchronous.compiled.vectors import prefetch
 from aegnn_core.machine_code import kernel
 
 __all__ = ["append_places", "count_until", "hide_expired", "log_table"]
 
 #: Logarithms of counts below this are looked up.
 _TABLE = 1 << 12
+#: So many events ahead, what will be needed is brought into the cache.
+_AHEAD = 16
 
 
 def log_table(dtype: type) -> np.ndarray:
@@ -48,6 +51,14 @@ def _add(change, place, counts, image, table):
 
 
 @kernel(error_model="numpy")
+def _bring(number, part, ring_place, counts, image):
+    """Begin to bring the counts of an event's cell into the cache; the number may be of one that has not come yet."""
+    place = np.int64(ring_place[(number + _AHEAD) & (len(ring_place) - 1)]) + 2 * part
+    prefetch(counts, place)
+    prefetch(image, place)
+
+
+@kernel(error_model="numpy")
 def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, counts, image, table):
     """Bring the counts up to date.
 
@@ -71,11 +82,13 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
     for number in range(begin[part], min(first, counted)):
         while number >= (begin[part - 1] if part > 0 else counted):
             part -= 1
+        _bring(number, part, ring_place, counts, image)
         _add(-1, 2 * part + ring_place[number & mask], counts, image, table)
         work += 1
     for part in range(parts):
         begin[part] = max(begin[part], first)
     for number in range(max(counted, first), size):
+        _bring(number, 0, ring_place, counts, image)
         _add(1, np.int64(ring_place[number & mask]), counts, image, table)
         work += 1
     if size == 0:
@@ -85,6 +98,7 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
         number = begin[part - 1]
         # Where this part ends at its young side, which is where the one before it begins.
         while number < size and youngest - ring_t[number & mask] >= least_ages[part - 1]:
+            _bring(number, part, ring_place, counts, image)
             place = np.int64(ring_place[number & mask])
             _add(-1, 2 * (part - 1) + place, counts, image, table)
             _add(1, 2 * part + place, counts, image, table)

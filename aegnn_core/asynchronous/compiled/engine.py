@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.crew import Crew
+from aegnn_core.asynchronous.compiled.crew import Crew, check_rest
 from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.pipeline import Words
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable
@@ -27,7 +28,7 @@ from aegnn_core.asynchronous.compiled.stream import (
 from aegnn_core.asynchronous.costs import Cost, Costs
 from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
-from aegnn_core.asynchronous.handles import handles
+from aegnn_core.asynchronous.handles import addresses, handles
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE, make_events
@@ -46,6 +47,12 @@ _SMALLEST_CAPACITY = 1 << 12
 _MOST_AT_ONCE = 64
 _SUMS_AT_ONCE = 1 << 16
 _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def _help(dtype: type, words: np.ndarray, member: int) -> None:
+    """What a thread does with packets until it is told to end."""
+    append_events(np.empty(0, EVENT_DTYPE), 0, 0, addresses([words]), dtype(0), False, member)
+    check_rest(words)
 
 
 class CompiledEngine:
@@ -83,10 +90,10 @@ class CompiledEngine:
         widest = max(block.conv.in_channels for block, _ in self._layers)
         room = _SUMS_AT_ONCE // (self._splines.rows * max(8, widest))
         self._room = min(max(room, 4), _MOST_AT_ONCE)
-        self._readout = Readout(model, graph, self._dtype, 16)
+        self._readout = Readout(model, graph, self._dtype, 16, threads)
         self._names = {module: name for name, module in model.named_modules()}
         self._zero = self._dtype(0)
-        self._crew = Crew(threads, len(self._layers), self._dtype)
+        self._crew = Crew(threads, len(self._layers) + 3, partial(_help, self._dtype))
         self._take_weights()
         self.reset()
         # Compile, or load what was compiled before, now: no event shall wait for it.

@@ -109,6 +109,7 @@ class Readout:
         graph: the graph rule.
         dtype: of the kernels, as NumPy calls the model's.
         room: cells that go through a layer together.
+        threads: that work on the head, if it is one of images.
 
     Attributes:
         grid: the cells.
@@ -116,8 +117,8 @@ class Readout:
         layers: on cells, see ``flatten``.
     """
 
-    def __init__(self, model: GraphNetwork, graph: GraphConfig, dtype: type, room: int) -> None:
-        self._model, self._dtype = model, dtype
+    def __init__(self, model: GraphNetwork, graph: GraphConfig, dtype: type, room: int, threads: int = 1) -> None:
+        self._model, self._dtype, self._threads = model, dtype, threads
         self._log_table = log_table(dtype)
         self._kind = next(model.parameters()).dtype
         pooling = model.poolings[0] if model.reads_edges else model.grid
@@ -339,7 +340,7 @@ class Readout:
         """The head's answer to ``image [1, C, rows, columns]``, and its FLOPs."""
         if self._head is None:
             _, channels, rows, columns = image.shape
-            self._head = make_head(self._model.head, (channels, rows, columns), self._dtype)
+            self._head = make_head(self._model.head, (channels, rows, columns), self._dtype, self._threads)
         return self._head(image), self._head.flops
 
     def _behind_in_torch(self, features: np.ndarray) -> tuple[Tensor, int]:
