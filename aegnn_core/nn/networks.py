@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
 from aegnn_core.nn.cropped_head import CroppedHead
-from aegnn_core.nn.detection import GridPrediction, cell_scores, decode_grid, detect
+from aegnn_core.nn.detection import GridPrediction, best_scores, decode_grid, detect
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling, grid_shape
 
 __all__ = ["DATASETS", "NETWORKS", "TASKS", "DatasetSize", "GraphNetwork", "network"]
@@ -191,7 +191,7 @@ class GraphNetwork(nn.Module):
         """Probability of every class ``[B, classes]``; for a detector, of its most certain box of that class."""
         if self.task == "recognition":
             return output.softmax(-1)
-        return cell_scores(output[..., 4], output[..., 5:]).flatten(1, 2).amax(1)
+        return torch.from_numpy(best_scores(output)).to(output)
 
     @property
     def stride(self) -> tuple[float, float] | None:
