@@ -311,11 +311,11 @@ def make_model_asynchronous(
             ``"packet"`` in torch operations on any device,
             ``"incremental"`` runs any model on what an update changes (on the CPU), ``"dense"`` runs the whole model at
             every output, ``"auto"`` takes the first of these that can.
-        threads: how many work on an update, 1 to 64; by default what the environment variable ``AEGNN_THREADS`` says,
-            or else 1. The engine ``compiled`` shares packets of some hundred events among them, with the same bits as
-            one thread; the others have no use for more than one, and ``live.threads`` is then 1. They begin with the
-            first such packet, no more of them than there are cores that the process may use, sleep between updates, and
-            end with the live model.
+        threads: how many work on an update or an output, 1 to 64; by default what the environment variable
+            ``AEGNN_THREADS`` says, or else 1. The engine ``compiled`` shares packets of some hundred events among them,
+            ``compiled`` and ``counting`` the outputs of a head of images, with the same bits as one thread; where
+            nobody has a use for more than one, ``live.threads`` is 1. They begin with the first of these, no more of
+            them than there are cores that the process may use, sleep in between, and end with the live model.
 
     Raises:
         ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the

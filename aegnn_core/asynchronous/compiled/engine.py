@@ -188,7 +188,8 @@ class CompiledEngine:
         rule["reads_edges"], rule["queues"] = self._model.reads_edges, not self._readout.by_age
         shared = (Words(self._crew.words), self._nodes, self._readout.cells)
         self._search_arrays = [search.arrays_for_thread() for _ in range(self.threads)]
-        own = zip((Frame(self._rule, tally) for tally in self._tally), self._search_arrays, self._batches, strict=True)
+        frames = (Frame(self._rule, *tallies) for tallies in zip(self._tally, self._before, strict=True))
+        own = zip(frames, self._search_arrays, self._batches, strict=True)
         parts = (*shared, *(part for parts in own for part in parts))
         self._handles = handles(parts, SHARED_PARTS + self.threads * OWN_PARTS, self._dtype)
 
@@ -196,7 +197,6 @@ class CompiledEngine:
         """Take the events through the layers."""
         if self._search.size + len(events) - self._oldest > self._search.capacity:
             self._make_room(events["t"])
-        self._before[:] = self._tally
         self._size_before = self._search.size
         self._readout.begin_update()
         if self.threads > 1 and len(events) > self._room:

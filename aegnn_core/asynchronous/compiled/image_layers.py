@@ -19,16 +19,17 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.convolution import elu, elu_of_vector
 from aegnn_core.asynchronous.compiled.pipeline import (
     COMPUTES,
     FIRST_BLOCK,
     PACKET,
-    PATIENCE_NS,
     Words,
     await_done,
     claim,
     count_done,
+    is_too_long,
     lose_patience,
     rest,
     settle,
@@ -588,20 +589,22 @@ def run_image_layers(image, is_new, table, kind, member):
     else:
         block, kept, patient, is_shared = rest(words), np.int64(0), True, True
     end = words[FIRST_BLOCK]
+    begin, waited, own = nanoseconds(), np.int64(0), 0
     while block >= 0:
         job = parts_at(words, 0, _Job, kind)
         shared = parts_at(job.table, _PARTS, ImageParts, kind)
         workspace = parts_at(job.table, _WORKSPACE + member * _ROWS_OF_WORKSPACE, Workspace, kind)
         number, end = block - words[FIRST_BLOCK], words[FIRST_BLOCK] + len(shared.parts)
-        waited = await_done(words, words[FIRST_BLOCK] + shared.parts[number].after)
+        waited += await_done(words, words[FIRST_BLOCK] + shared.parts[number].after)
         _run_part(number, job.image, words[COMPUTES] != 0, shared, workspace)
         # The job may be over with this, and the arrays gone: behind it there are only the words.
         count_done(words)
+        own += 1
         if block + 1 < kept:
             block += 1
         elif member > 0:
             block = rest(words)
-        elif waited > words[PATIENCE_NS] and patient:
+        elif patient and is_too_long(words, waited, begin, own):
             patient = False
             block, kept = lose_patience(words)
             if block == kept:
@@ -609,4 +612,4 @@ def run_image_layers(image, is_new, table, kind, member):
         else:
             block = claim(words)
     if member == 0 and is_shared:
-        settle(words, await_done(words, end), patient)
+        settle(words, waited + await_done(words, end), begin, own, patient)

@@ -61,6 +61,7 @@ __all__ = [
     "claim",
     "count_done",
     "finish",
+    "is_too_long",
     "lose_patience",
     "publish",
     "rest",
@@ -292,15 +293,29 @@ def await_older(words, block, stage, most):
 
 
 @kernel(error_model="numpy")
-def await_end(words, patient):
-    """Wait until all blocks are at their end; ``patient``: others had blocks, and the packet's thread did not wait."""
-    settle(words, _await(words, words[_LIMIT] - 1, words[STAGES] - 1), patient)
+def is_too_long(words, waited, begin, own):
+    """Whether the job's thread, which has waited so long [ns] for others, would rather work alone.
+
+    That is so if it is longer than any block takes, and than a quarter of what the whole job takes one thread, as far
+    as that is known from its ``own`` blocks since ``begin``: sharing it among two saves a half.
+    """
+    alone = (nanoseconds() - begin - waited) // max(own, 1) * (words[_LIMIT] - words[FIRST_BLOCK])
+    return waited > words[PATIENCE_NS] and waited > alone // 4
 
 
 @kernel(error_model="numpy")
-def settle(words, waited, patient):
-    """Remember whether it was worth it to share a job, at whose end the caller waited so long [ns] for others."""
-    if waited > words[PATIENCE_NS]:
+def await_end(words, waited, begin, own, patient):
+    """Wait until all blocks are at their end; ``patient``: others had blocks, and the job's thread was content so far.
+
+    The others as for :func:`is_too_long`.
+    """
+    settle(words, waited + _await(words, words[_LIMIT] - 1, words[STAGES] - 1), begin, own, patient)
+
+
+@kernel(error_model="numpy")
+def settle(words, waited, begin, own, patient):
+    """Remember whether it was worth it to share a job that is over; see :func:`await_end`."""
+    if patient and is_too_long(words, waited, begin, own):
         lose_patience(words)
     elif patient and words[_ALONE] == 0:
         words[_ALONE_BEFORE] = 0

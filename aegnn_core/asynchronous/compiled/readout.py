@@ -214,7 +214,13 @@ class Readout:
 
     def begin_update(self) -> None:
         """From here on, costs belong to a new update."""
-        self._before = self._tally.copy()
+        self._is_update_new = True
+
+    def _costs_before(self) -> np.ndarray:
+        """The tally when the last update began; since only outputs add to it, it may be copied when one does."""
+        if self._is_update_new:
+            self._before, self._is_update_new = self._tally.copy(), False
+        return self._before
 
     def output(self, oldest: int, first: int, nodes: Nodes, width: int, final: int) -> Tensor:
         """The network's output.
@@ -226,6 +232,7 @@ class Readout:
             width: of a row of the last features on events.
             final: where those begin.
         """
+        self._costs_before()
         begin = monotonic_ns()
         if self._unfinished:  # the last output was interrupted: what it had marked as read was not followed up
             self._forget_cells()
@@ -266,6 +273,7 @@ class Readout:
         if self._held is not None and self._held_for == (first, size):
             return self._held.clone()
         self._held = None
+        self._costs_before()
         begin = monotonic_ns()
         grid, counts = self._model.grid, self._model.counts
         assert grid is not None
@@ -295,7 +303,7 @@ class Readout:
 
     def flops(self) -> dict[str, Cost]:
         """FLOPs by layer."""
-        last = self._tally - self._before
+        last = self._tally - self._costs_before()
         per_edge, rows = self._splines.per_edge, self._splines.rows
         costs = {
             name: Cost(
@@ -312,7 +320,7 @@ class Readout:
 
     def runtime(self) -> dict[str, Cost]:
         """Seconds by layer."""
-        last, total = ((self._tally - self._before) * 1e-9, self._tally * 1e-9)
+        last, total = ((self._tally - self._costs_before()) * 1e-9, self._tally * 1e-9)
         return {
             name: Cost(float(last[n, _NANOSECONDS]), float(total[n, _NANOSECONDS]))
             for n, name in enumerate([*self._names, "pooling", "head"])
