@@ -289,15 +289,16 @@ class GridPooling(nn.Module):
     def forward(self, x: Tensor, pos: Tensor, batch: Tensor, batch_size: int, t: Tensor | None = None) -> Tensor:
         """``x [N, C]`` at ``pos [N, 3]`` px with ``batch [N]`` → ``[batch_size, ages · C, rows, columns]``.
 
+        The image lies in memory with its channels last, as the convolutions behind it are fastest on a CPU.
         ``t [N]``, sensor times [µs, int64], are needed if the past has parts.
         """
         columns, rows = self.shape
         column, row = cells_of(pos, self.size, self.shape)
-        part = batch
+        cell = (batch * rows + row) * columns + column
         if self.least_ages:
-            part = batch * self.ages + age_parts(_needed(t), batch, batch_size, self.least_ages)
-        cells = segment_max(x, (part * rows + row) * columns + column, batch_size * self.ages * rows * columns)
-        return cells.view(batch_size, self.ages, rows, columns, -1).permute(0, 1, 4, 2, 3).flatten(1, 2)
+            cell = cell * self.ages + age_parts(_needed(t), batch, batch_size, self.least_ages)
+        cells = segment_max(x, cell, batch_size * rows * columns * self.ages)
+        return cells.view(batch_size, rows, columns, self.ages * x.shape[1]).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]} cells{_described(self.least_ages)}"
@@ -338,11 +339,10 @@ class CountPooling(nn.Module):
         columns, rows = self.shape
         column, row = cells_of(pos, self.size, self.shape)
         part = age_parts(_needed(t), batch, batch_size, self.least_ages) if self.least_ages else torch.zeros_like(batch)
-        channel = batch * self.channels + 2 * part + (polarity[:, 0] > 0)
-        counts = torch.bincount(
-            (channel * rows + row) * columns + column, minlength=batch_size * self.channels * rows * columns
-        )
-        return counts.to(polarity.dtype).log1p().view(batch_size, self.channels, rows, columns)
+        cell = ((batch * rows + row) * columns + column) * self.channels + 2 * part + (polarity[:, 0] > 0)
+        counts = torch.bincount(cell, minlength=batch_size * rows * columns * self.channels)
+        image = counts.to(polarity.dtype).log1p().view(batch_size, rows, columns, self.channels)
+        return image.permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]} cells{_described(self.least_ages)}"

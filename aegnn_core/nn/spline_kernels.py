@@ -13,7 +13,7 @@ import numpy as np
 from aegnn_core.machine_code import kernel
 from aegnn_core.vectors import broadcast, load, multiply_add, store
 
-__all__ = ["LANES", "spline_basis", "sum_by_kernel", "sum_into_8_kernels"]
+__all__ = ["LANES", "spline_basis", "sum_by_kernel", "sum_into_8_kernels", "weights_of_8_kernels"]
 
 #: Features per node are one, or a multiple of this.
 LANES = 8
@@ -24,12 +24,11 @@ def spline_basis(edge_attr, kernel_size, index, weight):
     """Kernels and weights of every edge.
 
     ``edge_attr [E, dim]`` in [0, 1] and ``kernel_size [dim]`` in; ``index`` and ``weight`` ``[E, 2^dim]`` out. The
-    first dimension runs fastest in the numbering of the kernels, as in PyG. With two kernels per dimension, the index
-    is the same for all edges, and may have a single row.
+    first dimension runs fastest in the numbering of the kernels, as in PyG. With two kernels per dimension, an index is
+    the same for all edges.
     """
     for e in range(len(edge_attr)):
-        row = min(e, len(index) - 1)
-        index[row, 0] = 0
+        index[e, 0] = 0
         weight[e, 0] = 1.0
         stride = 1
         corners = 1
@@ -38,12 +37,22 @@ def spline_basis(edge_attr, kernel_size, index, weight):
             low = max(0, min(np.int64(position), kernel_size[d] - 2))
             fraction = position - low
             for c in range(corners):
-                index[row, c + corners] = index[row, c] + (low + 1) * stride
+                index[e, c + corners] = index[e, c] + (low + 1) * stride
                 weight[e, c + corners] = weight[e, c] * fraction
-                index[row, c] += low * stride
+                index[e, c] += low * stride
                 weight[e, c] *= 1 - fraction
             stride *= kernel_size[d]
             corners *= 2
+
+
+@kernel(error_model="numpy")
+def weights_of_8_kernels(edge_attr, weight):
+    """As :func:`spline_basis` for two kernels in each of three dimensions: ``weight [E, 8]`` of all of them."""
+    for e in range(len(edge_attr)):
+        u, v, w = edge_attr[e, 0], edge_attr[e, 1], edge_attr[e, 2]
+        p, q, r = 1 - u, 1 - v, 1 - w
+        weight[e, 0], weight[e, 1], weight[e, 2], weight[e, 3] = p * q * r, u * q * r, p * v * r, u * v * r
+        weight[e, 4], weight[e, 5], weight[e, 6], weight[e, 7] = p * q * w, u * q * w, p * v * w, u * v * w
 
 
 @kernel(error_model="numpy")
