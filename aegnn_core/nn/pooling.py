@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from aegnn_core.machine_code import kernel
 
 __all__ = [
+    "POOLINGS",
     "CountPooling",
     "GridPooling",
     "PooledGraph",
@@ -302,6 +303,10 @@ class CountPooling(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]} cells{_described(self.least_ages)}"
+
+
+#: The kinds of pooling; whatever they do to a tensor is their work, one comparison or addition per node and channel.
+POOLINGS = (VoxelPooling, GridPooling, CountPooling)
 
 
 def _needed(t: Tensor | None) -> Tensor:
