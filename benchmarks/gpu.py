@@ -249,8 +249,10 @@ def training_check(device: str, dry: bool) -> str | None:
 
 
 def kernel_times(model: GraphNetwork, graph: GraphConfig, packet: int) -> dict[str, float]:
-    """Microseconds of every kernel for a packet and an answer, as torch's profiler sees them."""
+    """Microseconds of our kernels and of all others for a packet and an answer, as torch's profiler sees them."""
     live = make_model_asynchronous(deepcopy(model).cuda(), graph, engine="cuda")
+    from aegnn_core.asynchronous.cuda import kernels
+
     events = stream(model.sensor, 11 * packet)
     live.update(events[:packet])
     live.output()
@@ -259,10 +261,11 @@ def kernel_times(model: GraphNetwork, graph: GraphConfig, packet: int) -> dict[s
             live.update(events[start : start + packet])
             live.output()
         torch.cuda.synchronize()
-    return {
-        row.key: float(getattr(row, "device_time_total", 0) or getattr(row, "cuda_time_total", 0)) / 10
-        for row in profile.key_averages()
-    }
+    times = dict.fromkeys([*kernels.__all__, "of torch and its libraries"], 0.0)
+    for row in profile.key_averages():
+        name = row.key if row.key in times else "of torch and its libraries"
+        times[name] += float(getattr(row, "device_time_total", 0) or getattr(row, "cuda_time_total", 0)) / 10
+    return {name: time for name, time in times.items() if time}
 
 
 def as_markdown(facts: dict[str, Any], results: list[Result], training: list[Training]) -> str:

@@ -56,7 +56,7 @@ _STATE_VERSION = 2
 #: Engines that go on from one another's states: the live nodes, and their features behind every layer.
 _SAME_STATES = {"compiled", "cuda", "packet"}
 #: Engines that are made from ``(model, graph, threads)``. The others have nothing for a second thread to do.
-_THREADED = {"compiled"}
+_THREADED = {"compiled", "counting"}
 #: What a state has besides its version and what it belongs to.
 _PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "digest")
 
@@ -312,11 +312,11 @@ def make_model_asynchronous(
             ``"packet"`` in torch operations on any device,
             ``"incremental"`` runs any model on what an update changes (on the CPU), ``"dense"`` runs the whole model at
             every output, ``"auto"`` takes the first of these that can.
-        threads: how many work on an update, 1 to 64; by default what the environment variable ``AEGNN_THREADS`` says,
-            or else 1. The engine ``compiled`` shares packets of some hundred events among them, with the same bits as
-            one thread; the others have no use for more than one, and ``live.threads`` is then 1. They begin with the
-            first such packet, no more of them than there are cores that the process may use, sleep between updates, and
-            end with the live model.
+        threads: how many work on an update or an output, 1 to 64; by default what the environment variable
+            ``AEGNN_THREADS`` says, or else 1. The engine ``compiled`` shares packets of some hundred events among them,
+            ``compiled`` and ``counting`` the outputs of a head of images, with the same bits as one thread; where
+            nobody has a use for more than one, ``live.threads`` is 1. They begin with the first of these, no more of
+            them than there are cores that the process may use, sleep in between, and end with the live model.
 
     Raises:
         ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from aegnn_core.graph.config import GraphConfig
-from aegnn_core.nn.detection import GridPrediction, cell_scores, decode_grid, detect
+from aegnn_core.nn.detection import GridPrediction, best_scores, decode_grid, detect
 
 __all__ = ["EventNetwork"]
 
@@ -57,7 +58,7 @@ class EventNetwork(nn.Module):
         """Probability of every class ``[B, classes]``; for a detector, of its most certain box of that class."""
         if self.task == "recognition":
             return output.softmax(-1)
-        return cell_scores(output[..., 4], output[..., 5:]).flatten(1, 2).amax(1)
+        return torch.from_numpy(best_scores(output)).to(output)
 
     def predictions(self, output: Tensor) -> GridPrediction:
         """The boxes [px] and scores of all cells of a detector's output."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
-from aegnn_core.nn.cropped_head import CroppedHead
+from aegnn_core.nn.cropped_head import CroppedHead, CroppedViews
 from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling, grid_shape
 from aegnn_core.nn.user_network import UserNetwork
@@ -139,8 +139,9 @@ class GraphNetwork(EventNetwork):
         batch_size = data.num_graphs if "batch" in data else 1
         if "live" in data and not bool(data.live.all()):
             live = data.live
-            number = torch.cumsum(live, 0) - 1
-            edge_index = number[edge_index[:, live[edge_index[0]] & live[edge_index[1]]]]
+            if self.reads_edges:
+                number = torch.cumsum(live, 0) - 1
+                edge_index = number[edge_index[:, live[edge_index[0]] & live[edge_index[1]]]]
             x, pos, batch, polarity = x[live], pos[live], batch[live], polarity[live]
             t = None if t is None else t[live]
         return self.readout(x, pos, edge_index, batch, batch_size, polarity=polarity, t=t)
@@ -463,12 +464,13 @@ def _histogram(
     depths: Sequence[int] = _PYRAMID_DEPTHS,
     dropout: float = 0.0,
     crop: Sequence[int] | None = None,
-    crop_cell: float | None = None,
+    crop_cell: float | Sequence[float | None] | None = None,
 ) -> GraphNetwork:
     """No graph at all: events counted per pixel, polarity and part of the past, and ordinary convolutions.
 
     With ``crop``, columns and rows of a picture, a recogniser looks at the rectangle that holds the events; with
-    ``crop_cell``, at one scale, so many pixels to a side of the picture's cells.
+    ``crop_cell``, at one scale, so many pixels to a side of the picture's cells. With a list of such numbers, or None
+    to stretch, the scores are the mean of as many heads.
     """
     counts = CountPooling(size.sensor, (float(voxel[0]), float(voxel[1])), least_ages)
     head = _image_head(counts.channels, task, num_classes, widths, depths, dropout, crop, crop_cell)
@@ -491,7 +493,7 @@ def _graph_histogram(
     depths: Sequence[int] = _PYRAMID_DEPTHS,
     dropout: float = 0.0,
     crop: Sequence[int] | None = None,
-    crop_cell: float | None = None,
+    crop_cell: float | Sequence[float | None] | None = None,
 ) -> GraphNetwork:
     """The histogram, and in every cell beside it the largest features that spline convolutions find in its events.
 
@@ -519,13 +521,19 @@ def _image_head(
     depths: Sequence[int],
     dropout: float,
     crop: Sequence[int] | None,
-    crop_cell: float | None,
+    crop_cell: float | Sequence[float | None] | None,
 ) -> nn.Module:
     """The heads for an image of one pixel a cell."""
     if crop is not None:
         if task != "recognition":
             raise ValueError(f"crop is for recognition, found {list(crop)} for {task}")
-        return CroppedHead(channels, crop, widths or _CROPPED_WIDTHS, num_classes, dropout, crop_cell)
+        cells: Sequence[float | None] = crop_cell if isinstance(crop_cell, Sequence) else [crop_cell]
+        if not 1 <= len(cells) <= _MOST_VIEWS:
+            raise ValueError(
+                f"crop_cell has {len(cells)} views, expected 1 to {_MOST_VIEWS} numbers of pixels (or null)"
+            )
+        views = [CroppedHead(channels, crop, widths or _CROPPED_WIDTHS, num_classes, dropout, cell) for cell in cells]
+        return views[0] if len(views) == 1 else CroppedViews(views)
     if crop_cell is not None:
         raise ValueError(f"crop_cell is for a recogniser with crop, found {crop_cell} without")
     widths = widths or _PYRAMID_WIDTHS
@@ -533,6 +541,9 @@ def _image_head(
         return _PyramidHead(channels, widths, depths, 5 + num_classes)
     return nn.Sequential(_conv(channels, widths[0], stride=2), _ClassHead(widths[0], widths[1], num_classes, dropout))
 
+
+#: Heads of a recogniser with ``crop``.
+_MOST_VIEWS = 16
 
 _OWN: dict[str, Callable[..., nn.Module]] = {
     "graph_res": _graph_res,

@@ -97,8 +97,15 @@ def test_replayed_launches_give_what_launches_give(monkeypatch: pytest.MonkeyPat
     # Launched: what each of the three buffers held first, and first in rings that had grown.
     assert recorder.replays == 2 + 2
     replayed.reset()
-    replayed.update(events[:20])  # into new rings
+    for _ in range(3):
+        replayed.update(events[:2])  # into new rings
     assert recorder.replays == 2 + 2
+    replayed.reset()
+    plain.reset()
+    for engine in (plain, replayed):
+        engine.update(events[:9])  # into the same ones
+    assert recorder.replays == 2 + 2 + 1
+    assert torch.equal(plain.output(int(events["t"][8])), replayed.output(int(events["t"][8])))
 
 
 def test_only_one_thread_captures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,8 +215,8 @@ def test_a_kernel_that_does_not_compile_refuses_the_engine() -> None:
     )
 
 
-#: With which a multiprocessor, of 64 Ki registers, has room for two programs of 128 threads; only the widest layers
-#: need so many.
+#: With which a multiprocessor, of 64 Ki registers, has room for a program of 256 threads; only the widest layers need
+#: so many.
 _MOST_REGISTERS = 255
 #: Bytes per thread that are no spills worth the name.
 _LEAST_SPILL = 16

@@ -117,6 +117,28 @@ class CudaEngine:
         self._meter = CostMeter()
         self._metering = Metering(model, self._meter) if model.reads_edges else None
         self._take_weights()
+        self._make_rings()
+        self._make_buffers()
+
+    def _make_rings(self) -> None:
+        """Rings of the first size, without nodes."""
+        self._edges_kept = self._model.reads_edges
+        edges = self._graph.max_neighbors if self._edges_kept else 0
+        channels = [1, *(layer.outputs for layer in self._constants)]
+        self._forget_launches()
+        self._rings = Rings(_SMALLEST_CAPACITY, self._disc.size, channels, edges, self._like.dtype, self._device)
+
+    def _make_buffers(self) -> None:
+        """What packets, their edges and moments are written to."""
+        most, device = self._graph.max_neighbors, self._device
+        rows = self._at_once if self._layers else 0
+        self._upload, self._moment = Upload(self._at_once, device), Upload(0, device, buffers=1)
+        self._head_of_packet = torch.zeros(2, dtype=torch.int64, device=device)
+        self._distance = torch.zeros(0 if self._edges_kept else rows, most, dtype=torch.int32, device=device)
+        self._counts = torch.zeros(0 if self._edges_kept else rows, dtype=torch.int32, device=device)
+        self._kind = torch.zeros(rows, most, dtype=torch.int16, device=device)
+        self._age = torch.zeros(rows, most, dtype=self._like.dtype, device=device)
+        self._tally = torch.zeros(2, dtype=torch.int64, device=device)
 
     def _take_weights(self) -> None:
         begin: int | None = None
@@ -146,23 +168,11 @@ class CudaEngine:
         elif self._version.changed() or self._is_stale:
             self._take_weights()
         self._is_stale = False
-        channels = [1, *(layer.outputs for layer in self._constants)]
-        self._forget_launches()
-        most = self._graph.max_neighbors
-        self._edges_kept = self._model.reads_edges
-        dtype, device = self._like.dtype, self._device
-        self._rings = Rings(
-            _SMALLEST_CAPACITY, self._disc.size, channels, most if self._edges_kept else 0, dtype, device
-        )
-        rows = self._at_once if self._layers else 0
-        self._upload = Upload(self._at_once, device)
-        self._distance = torch.zeros(0 if self._edges_kept else rows, most, dtype=torch.int32, device=device)
-        self._counts = torch.zeros(0 if self._edges_kept else rows, dtype=torch.int32, device=device)
-        self._kind = torch.zeros(rows, most, dtype=torch.int16, device=device)
-        self._age = torch.zeros(rows, most, dtype=dtype, device=device)
-        self._tally = torch.zeros(2, dtype=torch.int64, device=device)
-        self._moment = Upload(0, device, buffers=1)
-        self._head_of_packet = torch.zeros(2, dtype=torch.int64, device=device)
+        if self._rings.capacity == _SMALLEST_CAPACITY:
+            self._rings.clear()  # what was captured stays of use
+        else:
+            self._make_rings()
+        self._tally.zero_()
         self._oldest = 0
         self._nodes = [0, 0]
         self._seconds = [0.0, 0.0]

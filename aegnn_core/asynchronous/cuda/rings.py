@@ -82,6 +82,12 @@ class Rings:
         """Slots of the nodes from ``first`` to ``last - 1``."""
         return torch.arange(first, last, device=self.node_t.device) & self.mask
 
+    def clear(self) -> None:
+        """Forget all nodes."""
+        self.newest.fill_(-1)
+        self.host_newest.fill(-1)
+        self.size = 0
+
     def grow(self, capacity: int) -> None:
         """Give the nodes more slots. Nothing has changed if there is no memory for it (``torch.OutOfMemoryError``)."""
         first = max(0, self.size - self.capacity)
