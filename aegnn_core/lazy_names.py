@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -11,16 +12,22 @@ from typing import Any
 __all__ = ["lazy_names"]
 
 
-def lazy_names(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy_names(
+    package: str, homes: dict[str, str], renamed: dict[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """The ``__getattr__`` and ``__dir__`` of a package.
 
     Args:
         package: its ``__name__``.
         homes: the module below it where each name is defined.
+        renamed: names of earlier versions and what they are called now; they are still found, with a warning.
     """
     names = vars(sys.modules[package])
 
     def get(name: str) -> Any:
+        if renamed is not None and name in renamed:
+            warnings.warn(f"{package}.{name} is deprecated, expected {renamed[name]}", DeprecationWarning, stacklevel=2)
+            return getattr(sys.modules[package], renamed[name])
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         names[name] = getattr(import_module(f"{package}.{homes[name]}"), name)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["Registry", "is_path"]
 
@@ -80,10 +80,12 @@ class Registry(Mapping[str, Value], Generic[Value]):
         """
         if not is_path(path):
             raise ValueError(f"{self.kind} {path[:300]!r} is not a path such as package.module:Name")
-        return self.register(path)(_imported(self.kind, path))
+        value: Value = _imported(self.kind, path)
+        self._values[path] = value  # perhaps anew, of a module that was reloaded
+        return value
 
 
-def _imported(kind: str, path: str) -> Value:  # type: ignore[type-var]  # what it is, its user finds out
+def _imported(kind: str, path: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(import_module(module), name)

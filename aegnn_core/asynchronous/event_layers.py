@@ -1,46 +1,104 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers on events as engines run them: one convolution block after another, and what each costs."""
+"""The layers on events as engines run them: what they have to know of each kind, in one table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from torch import nn
 
+from aegnn_core.asynchronous.folding import fold_norm
 from aegnn_core.nn.blocks import ConvBlock, Residual
 
-__all__ = ["block_flops", "flatten"]
+__all__ = ["LAYER_KINDS", "LayerKind", "block_flops", "flatten", "folded", "unknown_layer"]
 
 
-def flatten(blocks: Iterable[nn.Module]) -> list[tuple[ConvBlock, str | None]]:
-    """Every convolution block in turn, and whether a residual begins before it or ends behind it."""
-    layers: list[tuple[ConvBlock, str | None]] = []
+@dataclass(frozen=True)
+class LayerKind:
+    """What engines have to know of a kind of layer besides its forward.
+
+    A layer is a module with a spline convolution ``conv`` and a method ``finish(convolved)`` that works row by row, and
+    is ``finish(conv.convolve(x, x, edges))``. What it keeps of a node is a row of ``conv.out_channels`` features.
+
+    Attributes:
+        flops_per_value: of ``finish``, for each feature that comes out of it.
+        folded: gives ``(scale, shift)``, each ``[out_channels]``, so that ``finish(y)`` is ``elu(y) · scale + shift``:
+            then the kernels of ``compiled`` and ``cuda`` run the layer. None if ``finish`` is something else.
+    """
+
+    flops_per_value: int
+    folded: Callable[[Any], tuple[np.ndarray, np.ndarray]] | None = None
+
+
+#: The kinds of layers that engines know. A :class:`Residual` may hold two or more of them.
+LAYER_KINDS: dict[type[nn.Module], LayerKind] = {
+    ConvBlock: LayerKind(flops_per_value=3, folded=lambda block: fold_norm(block.norm)),
+}
+
+
+def unknown_layer(blocks: Iterable[nn.Module], *, compiled: bool) -> str | None:
+    """Why an engine cannot run blocks one node at a time, or None.
+
+    Args:
+        blocks: layers, and residuals of them.
+        compiled: whether it runs them in kernels, which need what is folded.
+    """
+    known = [kind for kind, what in LAYER_KINDS.items() if what.folded is not None or not compiled]
+    names = " and ".join([*(kind.__name__ for kind in known), Residual.__name__])
     for block in blocks:
-        if isinstance(block, ConvBlock):
-            layers.append((block, None))
-        elif isinstance(block, Residual) and len(block.blocks) >= 2:
-            inner = [part for part in block.blocks if isinstance(part, ConvBlock)]
-            marks = ["begin", *[None] * (len(inner) - 2), "end"]
-            layers.extend(zip(inner, marks, strict=True))
+        layers: Iterable[nn.Module] = block.blocks if type(block) is Residual else [block]
+        for layer in layers:
+            if type(layer) not in known:
+                return f"it knows {names}, found {type(layer).__name__}"
+        if type(block) is Residual and len(block.blocks) < 2:
+            return f"it knows residuals of at least two layers, found one of {len(block.blocks)}"
+    return None
+
+
+def flatten(blocks: Iterable[nn.Module]) -> list[tuple[Any, str | None]]:
+    """Every layer in turn, and whether a residual begins before it or ends behind it.
+
+    Raises:
+        ValueError: there are blocks of which :func:`unknown_layer` says that they are not known.
+    """
+    blocks = list(blocks)
+    if reason := unknown_layer(blocks, compiled=False):
+        raise ValueError(reason)
+    layers: list[tuple[Any, str | None]] = []
+    for block in blocks:
+        if isinstance(block, Residual):
+            marks = ["begin", *[None] * (len(block.blocks) - 2), "end"]
+            layers.extend(zip(block.blocks, marks, strict=True))
         else:
-            raise ValueError(f"blocks must be ConvBlock or Residual of at least two, found {block}")
+            layers.append((block, None))
     return layers
 
 
-def block_flops(block: ConvBlock, nodes: int, edges: int, per_edge: int, rows: int, mark: str | None) -> int:
-    """FLOPs of a block.
+def folded(layer: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    """What follows a layer's convolution and its ELU: scale and shift, ``[out_channels]`` each."""
+    fold = LAYER_KINDS[type(layer)].folded
+    assert fold is not None, f"the kernels do not know {type(layer).__name__}"
+    return fold(layer)
+
+
+def block_flops(block: Any, nodes: int, edges: int, per_edge: int, rows: int, mark: str | None) -> int:
+    """FLOPs of a layer.
 
     Args:
-        block: convolution, activation and norm.
+        block: the layer.
         nodes: that went through it.
         edges: into these nodes.
         per_edge: rows of sums on which an edge acts.
         rows: of the sums of all the nodes.
-        mark: ``"end"`` if a residual is added behind the block.
+        mark: ``"end"`` if a residual is added behind the layer.
     """
     inputs, outputs = block.conv.in_channels, block.conv.out_channels
     flops = 2 * edges * per_edge * inputs + 2 * rows * inputs * outputs
     if block.conv.lin is not None:
         flops += 2 * nodes * inputs * outputs
-    # Activation and norm, then the bias and the residual.
-    return flops + nodes * outputs * (3 + (block.conv.bias is not None) + (mark == "end"))
+    # What follows row by row, then the bias and the residual.
+    behind = LAYER_KINDS[type(block)].flops_per_value
+    return flops + nodes * outputs * (behind + (block.conv.bias is not None) + (mark == "end"))

@@ -10,13 +10,13 @@ from torch import nn
 from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.operation_flops import function_name
-from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling
+from aegnn_core.nn.pooling import POOLINGS
 from aegnn_core.nn.spline import SplineConv
 
 __all__ = ["LayerNames"]
 
 #: Whatever happens inside these is theirs.
-_LAYERS = (MessagePassing, SplineConv, VoxelPooling, GridPooling, CountPooling)
+_LAYERS = (MessagePassing, SplineConv, *POOLINGS)
 
 
 class LayerNames:

@@ -16,7 +16,7 @@ from aegnn_core.asynchronous.layer_names import LayerNames
 from aegnn_core.asynchronous.operation_flops import basis_flops, operation_flops, spline_flops
 from aegnn_core.asynchronous.shared_copy import shared_copy
 from aegnn_core.asynchronous.torch_internals import undispatched
-from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling
+from aegnn_core.nn.pooling import POOLINGS
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
 
 __all__ = ["Metering", "forward_flops"]
@@ -37,7 +37,7 @@ class Metering(TorchFunctionMode):
         for module in self.model.modules():
             if isinstance(module, SplineConv):
                 self._meter_splines(module)
-            elif isinstance(module, (VoxelPooling, GridPooling, CountPooling)):
+            elif isinstance(module, POOLINGS):
                 # One comparison, or addition, per node and channel.
                 module.forward = self._metered(module, module.forward, _elements)  # type: ignore[method-assign]
 

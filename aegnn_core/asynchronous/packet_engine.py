@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from aegnn_core.asynchronous.costs import CostMeter, Costs
-from aegnn_core.asynchronous.event_layers import block_flops, flatten
+from aegnn_core.asynchronous.event_layers import block_flops, flatten, unknown_layer
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, NoRoomError, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.full_precision import full_precision
 from aegnn_core.asynchronous.metering import forward_flops
@@ -108,6 +108,9 @@ class PacketEngine:
         assert isinstance(model, GraphNetwork)
         if not len(model.event_blocks) or model.grid is None:
             return "it needs a layer on events, and a grid of their features"
+        for part in (model.event_blocks, *model.voxel_blocks):
+            if reason := unknown_layer(part, compiled=False):
+                return reason
         return None
 
     def reset(self) -> None:

@@ -70,4 +70,4 @@ _HOMES = {
     "write_event_bag": "rosbag",
 }
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, renamed={"EventPacket": "RecordedPacket"})

@@ -18,6 +18,7 @@ from aegnn_core.nn.groups import grouped
 from aegnn_core.worker_threads import in_parts
 
 __all__ = [
+    "POOLINGS",
     "CountPooling",
     "GridPooling",
     "PooledGraph",
@@ -346,6 +347,10 @@ class CountPooling(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]} cells{_described(self.least_ages)}"
+
+
+#: The kinds of pooling; whatever they do to a tensor is their work, one comparison or addition per node and channel.
+POOLINGS = (VoxelPooling, GridPooling, CountPooling)
 
 
 def _needed(t: Tensor | None) -> Tensor:

@@ -46,7 +46,7 @@ class CameraModel:
 
         In the optical frame: x right, y down, z forward. Distortion is taken out.
         """
-        seen = (np.asarray(pixels, float) - self._center) / self._focal
+        seen: NDArray[np.float64] = (np.asarray(pixels, float) - self._center) / self._focal
         if not self._coefficients.any():
             return seen
         return self._without_fisheye(seen) if self._kind == "equidistant" else self._without_lens(seen)

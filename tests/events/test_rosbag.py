@@ -13,6 +13,7 @@ from rosbags.rosbag2 import Reader, Writer
 from rosbags.typesys import Stores, get_typestore
 from ruamel.yaml import YAML
 
+import aegnn_core.events
 from aegnn_core.events import (
     EventFormatError,
     EventStream,
@@ -24,7 +25,13 @@ from aegnn_core.events import (
     write_event_bag,
 )
 from aegnn_core.events.files.bag import BagCamera, read_bag_camera
-from aegnn_core.events.rosbag import EVENT_PACKET_DEFINITION, EVENT_PACKET_TYPE, MAX_PACKET_BYTES, is_bag
+from aegnn_core.events.rosbag import (
+    EVENT_PACKET_DEFINITION,
+    EVENT_PACKET_TYPE,
+    MAX_PACKET_BYTES,
+    RecordedPacket,
+    is_bag,
+)
 from tests.recordings import MADE_BAGS, street
 
 #: Read from the bag of a real ROS system.
@@ -53,6 +60,11 @@ def test_a_written_stream_reads_back(tmp_path, storage):
     assert (read.width, read.height) == (640, 480)
     (storage_file,) = path.glob("bag.*")
     np.testing.assert_array_equal(read_events(storage_file).events, stream.events)
+
+
+def test_a_packet_is_found_by_its_name_of_earlier_versions() -> None:
+    with pytest.warns(DeprecationWarning, match=r"events\.EventPacket is deprecated, expected RecordedPacket"):
+        assert aegnn_core.events.EventPacket is RecordedPacket
 
 
 def test_packets_keep_every_field(tmp_path):

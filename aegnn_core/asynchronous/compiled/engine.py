@@ -26,7 +26,7 @@ from aegnn_core.asynchronous.compiled.stream import (
     first_live,
 )
 from aegnn_core.asynchronous.costs import Cost, Costs
-from aegnn_core.asynchronous.event_layers import block_flops, flatten
+from aegnn_core.asynchronous.event_layers import block_flops, flatten, unknown_layer
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.handles import addresses, handles
 from aegnn_core.asynchronous.saved_state import check_features
@@ -35,7 +35,6 @@ from aegnn_core.events.array import EVENT_DTYPE, make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes, most_live
 from aegnn_core.graph.neighbors import FOREVER
-from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import VoxelPooling
 from aegnn_core.nn.spline import SplineConv
@@ -111,9 +110,8 @@ class CompiledEngine:
         if parameter.device.type != "cpu" or parameter.dtype not in _DTYPES:
             return f"it runs on the CPU in float32 or float64, found {parameter.device} and {parameter.dtype}"
         for part in (model.event_blocks, *model.voxel_blocks[:1]):
-            for block in part:
-                if type(block) not in (ConvBlock, Residual):
-                    return f"it knows ConvBlock and Residual, found {type(block).__name__}"
+            if reason := unknown_layer(part, compiled=True):
+                return reason
         for pooling in model.poolings[:1]:
             if not isinstance(pooling, VoxelPooling) or pooling.position != "center":
                 return f"it pools voxels at their centres, found {pooling}"

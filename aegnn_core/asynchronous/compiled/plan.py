@@ -6,17 +6,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from aegnn_core.asynchronous.compiled.convolution import LANES
 from aegnn_core.asynchronous.compiled.layers import LAYER
-from aegnn_core.nn.blocks import ConvBlock
+from aegnn_core.asynchronous.event_layers import folded
+from aegnn_core.asynchronous.folding import weights_of
 from aegnn_core.nn.spline_kernels import spline_basis
 
-__all__ = ["LayerTable", "SplineTable", "fold_norm", "padded", "weights_of"]
+__all__ = ["LayerTable", "SplineTable", "padded"]
 
 
 def padded(channels: int) -> int:
@@ -111,7 +111,7 @@ class LayerTable:
     """
 
     def __init__(
-        self, layers: list[tuple[ConvBlock, str | None]], splines: SplineTable, dtype: type, input_width: int
+        self, layers: list[tuple[Any, str | None]], splines: SplineTable, dtype: type, input_width: int
     ) -> None:
         self.dtype = dtype
         self.widths = [input_width, *(padded(block.conv.out_channels) for block, _ in layers)]
@@ -137,7 +137,7 @@ class LayerTable:
                 record["root"] = keep(_pad(weights_of(conv.lin.weight).T, (inputs, outputs)))
             if conv.bias is not None:
                 record["bias"] = keep(_pad(weights_of(conv.bias), (outputs,)))
-            scale, shift = fold_norm(block.norm)
+            scale, shift = folded(block)
             record["scale"] = keep(_pad(scale, (outputs,)))
             record["shift"] = keep(_pad(shift, (outputs,)))
             if mark == "begin":
@@ -159,22 +159,6 @@ class LayerTable:
         return records
 
 
-def weights_of(tensor: torch.Tensor) -> np.ndarray:
-    """A tensor of weights, wherever it lies, as float64."""
-    return tensor.detach().to("cpu", torch.float64).numpy()
-
-
 def _pad(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """``values`` with zeros behind, up to ``shape``."""
     return np.pad(values, [(0, to - of) for of, to in zip(values.shape, shape, strict=True)])
-
-
-def fold_norm(norm: nn.BatchNorm1d) -> tuple[np.ndarray, np.ndarray]:
-    """A batch norm in evaluation mode as ``x · scale + shift``."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = 1 / np.sqrt(weights_of(norm.running_var) + norm.eps)
-    if norm.affine:
-        scale = scale * weights_of(norm.weight)
-    shift = -weights_of(norm.running_mean) * scale
-    return scale, shift + weights_of(norm.bias) if norm.affine else shift

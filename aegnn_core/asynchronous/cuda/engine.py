@@ -33,7 +33,7 @@ from aegnn_core.asynchronous.cuda.plan import (
 from aegnn_core.asynchronous.cuda.replay import Capture, Replay, capture_on_device, size_class
 from aegnn_core.asynchronous.cuda.rings import Rings
 from aegnn_core.asynchronous.cuda.self_check import known_disagreement
-from aegnn_core.asynchronous.event_layers import block_flops, flatten
+from aegnn_core.asynchronous.event_layers import block_flops, flatten, unknown_layer
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
 from aegnn_core.asynchronous.full_precision import full_precision
@@ -44,7 +44,6 @@ from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import most_live
 from aegnn_core.graph.neighbors import FOREVER
-from aegnn_core.nn.blocks import ConvBlock, Residual
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import CountPooling, GridPooling
 from aegnn_core.nn.spline import SplineConv
@@ -399,9 +398,8 @@ def _unavailable(parameter: Tensor) -> str | None:
 
 def _unknown_part(model: GraphNetwork, graph: GraphConfig) -> str | None:
     """What of a network or graph the kernels do not know, or None."""
-    for block in model.event_blocks:
-        if type(block) not in (ConvBlock, Residual):
-            return f"it knows ConvBlock and Residual, found {type(block).__name__}"
+    if reason := unknown_layer(model.event_blocks, compiled=True):
+        return reason
     convolutions = [module for module in model.event_blocks.modules() if isinstance(module, SplineConv)]
     if not convolutions and (model.reads_edges or model.grid is not None):
         return "it needs a layer on events, or counts of them alone"

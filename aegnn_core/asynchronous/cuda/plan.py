@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aegnn_core.asynchronous.compiled.plan import SplineTable, fold_norm, weights_of
+from aegnn_core.asynchronous.compiled.plan import SplineTable
+from aegnn_core.asynchronous.event_layers import folded
+from aegnn_core.asynchronous.folding import weights_of
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes
 from aegnn_core.nn.blocks import ConvBlock
@@ -138,7 +140,7 @@ class Layer:
             on_device(weight, *weight.shape),
             None if conv.lin is None else on_device(weights_of(conv.lin.weight).T, block_root, block_outputs),
             None if conv.bias is None else on_device(weights_of(conv.bias), block_outputs),
-            on_device(np.stack(fold_norm(block.norm)), 2, block_outputs),
+            on_device(np.stack(folded(block)), 2, block_outputs),
             block_inputs,
             block_outputs,
             block_root,

@@ -54,6 +54,19 @@ __all__ = ["IncrementalEngine"]
 #: Larger packets are worked through in parts, so that memory depends on the window and not on the packet.
 _EVENTS_AT_ONCE = 4096
 
+#: The package's layers that are brought up to date in a way of their own: how, and what that touches on the CPU and on
+#: another device.
+_FOLLOWED: dict[type[nn.Module], tuple[Callable[..., None], str, str]] = {
+    SplineConv: (
+        follow_splines,
+        "affected nodes with their incoming edges",
+        "affected nodes with their incoming edges",
+    ),
+    VoxelPooling: (follow_voxels, "touched voxels", "all live nodes"),
+    GridPooling: (follow_grid, "touched cells", "all live nodes"),
+    CountPooling: (follow_counts, "all live nodes", "all live nodes"),
+}
+
 
 class IncrementalEngine:
     """State of any model on any graph: the event graph, and what each operation needs for the next update."""
@@ -103,19 +116,10 @@ class IncrementalEngine:
         def running() -> Forward | None:
             return self._running
 
-        if isinstance(module, SplineConv):
-            follow_splines(module, running)
-            return "affected nodes with their incoming edges"
-        on_cpu = self._device.type == "cpu"
-        if isinstance(module, VoxelPooling):
-            follow_voxels(module, running)
-            return "touched voxels" if on_cpu else "all live nodes"
-        if isinstance(module, GridPooling):
-            follow_grid(module, running)
-            return "touched cells" if on_cpu else "all live nodes"
-        if isinstance(module, CountPooling):
-            follow_counts(module, running)
-            return "all live nodes"
+        for kind, (follow, on_cpu, elsewhere) in _FOLLOWED.items():
+            if isinstance(module, kind):
+                follow(module, running)
+                return on_cpu if self._device.type == "cpu" else elsewhere
         if isinstance(module, MessagePassing):
             reach = reach_of(module)
             if reach is None:
