@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aegnn_core.machine_code import kernel
+from aegnn_core.nn.groups import grouped
+from aegnn_core.worker_threads import in_parts
 
 __all__ = [
     "CountPooling",
@@ -23,6 +27,10 @@ __all__ = [
     "grid_shape",
     "segment_max",
 ]
+
+
+#: So many nodes at least are worth a thread.
+_NODES_PER_THREAD = 5000
 
 
 class PooledGraph(NamedTuple):
@@ -40,33 +48,48 @@ def grid_shape(sensor: tuple[int, int], size: tuple[float, float]) -> tuple[int,
     return math.ceil(sensor[0] / size[0]), math.ceil(sensor[1] / size[1])
 
 
-@kernel
-def _segment_max(x, segment, out, winner):
-    for i in range(len(segment)):
+@kernel(error_model="numpy")
+def _segment_max(start, item, x, out, winner, first, last):
+    """Of the segments from ``first`` to ``last``; ``winner`` is the first item with the maximum, or -1."""
+    for s in range(first, last):
+        if start[s] == start[s + 1]:
+            out[s], winner[s] = 0, -1
+            continue
+        out[s], winner[s] = x[item[start[s]]], item[start[s]]
+        for n in range(start[s] + 1, start[s + 1]):
+            i = item[n]
+            for c in range(x.shape[1]):
+                if x[i, c] > out[s, c]:
+                    out[s, c], winner[s, c] = x[i, c], i
+
+
+@kernel(error_model="numpy")
+def _segment_max_backward(segment, winner, grad_out, grad, first, last):
+    for i in range(first, last):
         s = segment[i]
-        for c in range(x.shape[1]):
-            if winner[s, c] < 0 or x[i, c] > out[s, c]:
-                out[s, c] = x[i, c]
-                winner[s, c] = i
+        for c in range(grad.shape[1]):
+            grad[i, c] = grad_out[s, c] if winner[s, c] == i else 0
 
 
 class _CompiledSegmentMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, segment, segments):
-        out = x.new_zeros(segments, x.shape[1])
-        winner = torch.full(out.shape, -1, dtype=torch.long)
-        _segment_max(x.detach().contiguous().numpy(), segment.contiguous().numpy(), out.numpy(), winner.numpy())
-        ctx.save_for_backward(winner)
-        ctx.nodes = len(x)
+        groups = grouped(segment.contiguous().numpy(), segments)
+        out = x.new_empty(segments, x.shape[1])
+        winner = torch.empty(out.shape, dtype=torch.int32)
+        loop = partial(_segment_max, *groups, x.detach().contiguous().numpy(), out.numpy(), winner.numpy())
+        in_parts(loop, 0, segments, groups.start, _NODES_PER_THREAD)
+        ctx.save_for_backward(segment, winner)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
-        (winner,) = ctx.saved_tensors
-        grad = grad_out.new_zeros(ctx.nodes, grad_out.shape[1])
-        if ctx.nodes:  # a batch of empty graphs has no winner
-            grad.scatter_add_(0, winner.clamp(min=0), torch.where(winner >= 0, grad_out, 0))
+        segment, winner = ctx.saved_tensors
+        nodes = len(segment)
+        grad = grad_out.new_empty(nodes, grad_out.shape[1])
+        arrays = (a.contiguous().numpy() for a in (segment, winner, grad_out, grad))
+        in_parts(partial(_segment_max_backward, *arrays), 0, nodes, np.arange(nodes + 1), _NODES_PER_THREAD)
         return grad, None, None
 
 
@@ -94,6 +117,24 @@ def cells_of(pos: Tensor, size: tuple[float, float], shape: tuple[int, int]) -> 
             f" of {size[0]:g} x {size[1]:g} px: the network was made for a smaller sensor"
         )
     return column, row
+
+
+@kernel(error_model="numpy")
+def _farthest_offset(edge_index, column, row):
+    """The largest distance between the ends of an edge along either axis, in voxels."""
+    reach = 0
+    for e in range(edge_index.shape[1]):
+        j, i = edge_index[0, e], edge_index[1, e]
+        reach = max(reach, abs(column[j] - column[i]), abs(row[j] - row[i]))
+    return reach
+
+
+@kernel(error_model="numpy")
+def _mark_offsets(edge_index, column, row, voxel, reach, present):
+    """Set ``present [voxels, rows, columns]`` where an edge has that offset, plus ``reach``, from its target."""
+    for e in range(edge_index.shape[1]):
+        j, i = edge_index[0, e], edge_index[1, e]
+        present[voxel[i], row[j] - row[i] + reach, column[j] - column[i] + reach] = True
 
 
 class VoxelPooling(nn.Module):
@@ -163,19 +204,22 @@ class VoxelPooling(nn.Module):
         self, edge_index: Tensor, column: Tensor, row: Tensor, voxel: Tensor, voxels: int
     ) -> tuple[Tensor, Tensor]:
         """Source and target voxel of every pooled edge, by target. A table of the few offsets replaces sorting."""
-        source, target = edge_index[0], edge_index[1]
-        dx, dy = column[source] - column[target], row[source] - row[target]
-        if not len(dx):
-            return source, target
-        reach = int(torch.maximum(dx.abs().max(), dy.abs().max()))
-        side = 2 * reach + 1
-        present = torch.zeros(voxels * side * side, dtype=torch.bool, device=voxel.device)
-        present[(voxel[target] * side + dy + reach) * side + dx + reach] = True
-        present.view(voxels, -1)[:, (side * side) // 2] = False
-        key = present.nonzero()[:, 0]
-        pooled_target = key // (side * side)
-        dy, dx = key // side % side - reach, key % side - reach
-        return pooled_target + dy * self.shape[0] + dx, pooled_target
+        if not edge_index.shape[1]:
+            return edge_index[0], edge_index[1]
+        if voxel.device.type == "cpu":
+            ends = [a.contiguous().numpy() for a in (edge_index, column, row)]
+            reach = _farthest_offset(*ends)
+            present = torch.zeros(voxels, 2 * reach + 1, 2 * reach + 1, dtype=torch.bool)
+            _mark_offsets(*ends, voxel.numpy(), reach, present.numpy())
+        else:
+            source, target = edge_index[0], edge_index[1]
+            dx, dy = column[source] - column[target], row[source] - row[target]
+            reach = int(torch.maximum(dx.abs().max(), dy.abs().max()))
+            present = torch.zeros(voxels, 2 * reach + 1, 2 * reach + 1, dtype=torch.bool, device=voxel.device)
+            present[voxel[target], dy + reach, dx + reach] = True
+        present[:, reach, reach] = False
+        pooled_target, dy, dx = present.nonzero().t()
+        return pooled_target + (dy - reach) * self.shape[0] + dx - reach, pooled_target
 
     def extra_repr(self) -> str:
         return f"{self.size[0]:g} x {self.size[1]:g} px, {self.position}"
@@ -245,15 +289,16 @@ class GridPooling(nn.Module):
     def forward(self, x: Tensor, pos: Tensor, batch: Tensor, batch_size: int, t: Tensor | None = None) -> Tensor:
         """``x [N, C]`` at ``pos [N, 3]`` px with ``batch [N]`` → ``[batch_size, ages · C, rows, columns]``.
 
+        The image lies in memory with its channels last, as the convolutions behind it are fastest on a CPU.
         ``t [N]``, sensor times [µs, int64], are needed if the past has parts.
         """
         columns, rows = self.shape
         column, row = cells_of(pos, self.size, self.shape)
-        part = batch
+        cell = (batch * rows + row) * columns + column
         if self.least_ages:
-            part = batch * self.ages + age_parts(_needed(t), batch, batch_size, self.least_ages)
-        cells = segment_max(x, (part * rows + row) * columns + column, batch_size * self.ages * rows * columns)
-        return cells.view(batch_size, self.ages, rows, columns, -1).permute(0, 1, 4, 2, 3).flatten(1, 2)
+            cell = cell * self.ages + age_parts(_needed(t), batch, batch_size, self.least_ages)
+        cells = segment_max(x, cell, batch_size * rows * columns * self.ages)
+        return cells.view(batch_size, rows, columns, self.ages * x.shape[1]).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]} cells{_described(self.least_ages)}"
@@ -294,11 +339,10 @@ class CountPooling(nn.Module):
         columns, rows = self.shape
         column, row = cells_of(pos, self.size, self.shape)
         part = age_parts(_needed(t), batch, batch_size, self.least_ages) if self.least_ages else torch.zeros_like(batch)
-        channel = batch * self.channels + 2 * part + (polarity[:, 0] > 0)
-        counts = torch.bincount(
-            (channel * rows + row) * columns + column, minlength=batch_size * self.channels * rows * columns
-        )
-        return counts.to(polarity.dtype).log1p().view(batch_size, self.channels, rows, columns)
+        cell = ((batch * rows + row) * columns + column) * self.channels + 2 * part + (polarity[:, 0] > 0)
+        counts = torch.bincount(cell, minlength=batch_size * rows * columns * self.channels)
+        image = counts.to(polarity.dtype).log1p().view(batch_size, rows, columns, self.channels)
+        return image.permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]} cells{_described(self.least_ages)}"

@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aegnn_core.nn import spline_triton
-from aegnn_core.nn.spline_kernels import aggregate, aggregate_backward, spline_basis
+from aegnn_core.nn.groups import grouped
+from aegnn_core.nn.spline_kernels import LANES, spline_basis, sum_by_kernel, sum_into_8_kernels, weights_of_8_kernels
 from aegnn_core.nn.spline_triton import OrderedEdges
+from aegnn_core.worker_threads import in_parts
 
 __all__ = ["EdgeSplines", "SplineConv"]
 
-#: Most bytes of neighbour sums held at once; larger layers are worked through in slices of the nodes.
-_BYTES_AT_ONCE = 256 * 2**20
+#: Most bytes of neighbour sums held at once, so that they are still in the cache when they are multiplied.
+_BYTES_AT_ONCE = 2**20
+#: Matrices with fewer columns are multiplied transposed.
+_FEW_COLUMNS = 16
+#: So many edges at least are worth a thread.
+_EDGES_PER_THREAD = 2000
 
 
-class EdgeSplines(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class EdgeSplines:
     """Edges as the convolution reads them.
 
     ``source``, ``target`` ``[E]``, ``scale [N]`` of every target's sum, and the ``S`` kernels around every edge's
@@ -37,6 +45,19 @@ class EdgeSplines(NamedTuple):
     scale: Tensor
     kernel: Tensor
     basis: Tensor
+    _by_node: dict[tuple[bool, int], tuple[np.ndarray, ...]] = field(default_factory=dict, repr=False)
+
+    def by_node(self, *, by_source: bool, nodes: int) -> tuple[np.ndarray, ...]:
+        """The edges of each of ``nodes`` nodes together, made once for all layers on the CPU.
+
+        Returns:
+            Where those of a node begin ``[nodes + 1]``, their numbers ``[E]`` and their other ends ``[E]``.
+        """
+        if (by_source, nodes) not in self._by_node:
+            end, other = (self.source, self.target) if by_source else (self.target, self.source)
+            groups = grouped(end.contiguous().numpy(), nodes)
+            self._by_node[by_source, nodes] = *groups, other.numpy()[groups.item].astype(np.int32)
+        return self._by_node[by_source, nodes]
 
 
 class SplineConv(nn.Module):
@@ -139,9 +160,9 @@ class SplineConv(nn.Module):
         if isinstance(edges, OrderedEdges):
             out = self._convolve_in_triton(features, edges)
         elif own.device.type == "cpu":
-            out = _CompiledConvolution.apply(features, self.weight, *edges)
+            out = _CompiledConvolution.apply(features, self.weight, edges)
         else:
-            out = _convolve_in_torch(features, self.weight, *edges)
+            out = _convolve_in_torch(features, self.weight, edges)
         if self.lin is not None:
             out = out + self.lin(own)
         if self.bias is not None:
@@ -152,19 +173,21 @@ class SplineConv(nn.Module):
         layer = (self.sizes, self.in_channels, self.out_channels)
         if spline_triton.is_right(features.device, features.dtype, *layer):
             return spline_triton.convolve(features, self.weight, edges)
-        return _convolve_in_torch(
-            features, self.weight, edges.source, edges.target, edges.scale, *self.basis(edges.attr)
-        )
+        in_torch = EdgeSplines(edges.source, edges.target, edges.scale, *self.basis(edges.attr))
+        return _convolve_in_torch(features, self.weight, in_torch)
 
     def basis(self, edge_attr: Tensor) -> tuple[Tensor, Tensor]:
         """The ``2^dim`` kernels around every edge's attribute and their weights, both ``[E, 2^dim]``."""
-        index = torch.empty(len(edge_attr), 2**self.dim, dtype=torch.long, device=edge_attr.device)
         weight = torch.empty(len(edge_attr), 2**self.dim, dtype=edge_attr.dtype, device=edge_attr.device)
         if edge_attr.device.type == "cpu":
-            spline_basis(
-                edge_attr.detach().contiguous().numpy(), self.kernel_size.numpy(), index.numpy(), weight.numpy()
-            )
+            attr = edge_attr.detach().contiguous().numpy()
+            if self.sizes == (2, 2, 2):
+                weights_of_8_kernels(attr, weight.numpy())
+                return torch.arange(8).expand(weight.shape), weight
+            index = torch.empty(weight.shape, dtype=torch.long)
+            spline_basis(attr, self.kernel_size.numpy(), index.numpy(), weight.numpy())
             return index, weight
+        index = torch.empty(weight.shape, dtype=torch.long, device=edge_attr.device)
         position = edge_attr * (self.kernel_size - 1)
         low = position.long()
         fraction = position - low
@@ -197,80 +220,106 @@ def _runs_in_triton(device: torch.device, dim: int) -> bool:
 
 
 @torch.autocast("cuda", enabled=False)
-def _convolve_in_torch(
-    x: Tensor, weight: Tensor, source: Tensor, target: Tensor, scale: Tensor, index: Tensor, basis: Tensor
-) -> Tensor:
+def _convolve_in_torch(x: Tensor, weight: Tensor, edges: EdgeSplines) -> Tensor:
     """The convolution as torch operations, for devices without compiled loops; as ``_CompiledConvolution``."""
     kernels, channels, _ = weight.shape
-    sums = basis.new_zeros(len(scale) * kernels, channels)
-    scaled = basis * scale[target, None]
-    for corner in range(basis.shape[1]):
-        sums = sums.index_add(0, target * kernels + index[:, corner], scaled[:, corner, None] * x[source])
-    out = sums.view(len(scale), kernels * channels) @ weight.reshape(kernels * channels, -1).to(sums.dtype)
+    sums = edges.basis.new_zeros(len(edges.scale) * kernels, channels)
+    scaled = edges.basis * edges.scale[edges.target, None]
+    for corner in range(edges.basis.shape[1]):
+        rows = edges.target * kernels + edges.kernel[:, corner]
+        sums = sums.index_add(0, rows, scaled[:, corner, None] * x[edges.source])
+    out = sums.view(len(edges.scale), kernels * channels) @ weight.reshape(kernels * channels, -1).to(sums.dtype)
     return out.to(torch.promote_types(x.dtype, weight.dtype))
 
 
 class _CompiledConvolution(torch.autograd.Function):
-    """``out_i = scale_i Σ_e Σ_s basis_es · x[source_e] · weight[index_es]`` on the CPU.
+    """``out_i = scale_i Σ_e Σ_s basis_es · x[source_e] · weight[kernel_es]`` on the CPU.
 
-    ``x [M, C]``, ``weight [K, C, O]``, the rest as in :class:`EdgeSplines` → ``[N, O]``.
+    ``x [M, C]``, ``weight [K, C, O]``, the edges → ``[N, O]``.
     """
 
     @staticmethod
     @torch.autocast("cpu", enabled=False)
-    def forward(ctx, x, weight, source, target, scale, index, basis):
-        nodes, (kernels, channels, _) = len(scale), weight.shape
-        step = max(1, _BYTES_AT_ONCE // (kernels * channels * x.element_size()))
-        if step < nodes and not bool((target[1:] >= target[:-1]).all()):
-            order = torch.argsort(target, stable=True)
-            source, target, index, basis = source[order], target[order], index[order], basis[order]
-        x = x.contiguous()
-        flat = weight.reshape(kernels * channels, -1)
-        edges = tuple(a.contiguous().detach() for a in (source, target, scale, index, basis))
-        out = x.new_empty(nodes, flat.shape[1])
-        sums = None
-        for first, last, part in _slices(nodes, step, edges):
-            sums = _sum_neighbors(x, first, last, kernels, part)
-            torch.mm(sums, flat, out=out[first:last])
-        ctx.step = step
-        ctx.save_for_backward(x, weight, sums if step >= nodes else None, *edges)
-        return out
+    def forward(ctx, x, weight, edges):
+        ctx.save_for_backward(x, weight)
+        ctx.edges = edges
+        padded, flat = _in_lanes(x), _in_lanes(weight.detach(), 1).flatten(0, 1)
+        out = x.new_empty(len(edges.scale), weight.shape[2])
+        for first, last, sums in _sums(padded, edges, len(weight), by_source=False, nodes=len(out)):
+            _multiply(sums, flat, out[first:last])
+        return out.mul_(edges.scale[:, None])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
-        x, weight, sums, *edges = ctx.saved_tensors
-        kernels, channels, outputs = weight.shape
-        flat = weight.reshape(kernels * channels, outputs)
-        grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        for first, last, part in _slices(len(grad_out), ctx.step, edges):
-            grad = grad_out[first:last]
-            if grad_weight is not None:
-                held = sums if sums is not None else _sum_neighbors(x, first, last, kernels, part)
-                grad_weight.view_as(flat).addmm_(held.t(), grad)
-            if grad_x is not None:
-                grad_sums = (grad @ flat.t()).view(last - first, kernels, channels)
-                source, target, scale, index, basis = (a.numpy() for a in part)
-                aggregate_backward(grad_sums.numpy(), source, target, first, scale, index, basis, grad_x.numpy())
-        return grad_x, grad_weight, None, None, None, None, None
+        x, weight = ctx.saved_tensors
+        grad_out = grad_out * ctx.edges.scale[:, None]
+        if not ctx.needs_input_grad[0]:
+            return None, _gradient_of_weights(x, weight, grad_out, ctx.edges), None
+        return *_gradients(x, weight, grad_out, ctx.edges, ctx.needs_input_grad[1]), None
 
 
-def _slices(nodes, step, edges):
-    """Yield (first node, last node, the edges into them); ``edges`` = (source, target, scale, index, basis)."""
-    if step >= nodes:
-        yield 0, nodes, edges
-        return
-    source, target, scale, index, basis = edges
-    starts = torch.arange(0, nodes + step, step)
-    cuts = torch.searchsorted(target, starts).tolist()
-    for n, (a, b) in enumerate(pairwise(cuts)):
-        yield n * step, min(nodes, (n + 1) * step), (source[a:b], target[a:b], scale, index[a:b], basis[a:b])
+def _gradient_of_weights(x, weight, grad_out, edges):
+    """The sums of the forward pass once more, times the gradient behind them; of a layer whose input needs none."""
+    x = _in_lanes(x)
+    kernels, channels, outputs = weight.shape
+    grad = weight.new_zeros(outputs, kernels * x.shape[1])
+    for first, last, sums in _sums(x, edges, kernels, by_source=False, nodes=len(grad_out)):
+        grad.addmm_(grad_out[first:last].t(), sums)
+    return grad.view(outputs, kernels, -1)[:, :, :channels].permute(1, 2, 0)
 
 
-def _sum_neighbors(x, first, last, kernels, part):
-    """Neighbour sums per spline kernel ``[last - first, K · C]``."""
-    source, target, scale, index, basis = (a.numpy() for a in part)
-    sums = x.new_zeros(last - first, kernels, x.shape[1])
-    aggregate(x.detach().numpy(), source, target, first, scale, index, basis, sums.numpy())
-    return sums.flatten(1)
+def _gradients(x, weight, grad_out, edges, of_weights):
+    """Both gradients from what comes back along the edges that leave each node, summed per spline kernel."""
+    kernels, channels, outputs = weight.shape
+    grad_out = _in_lanes(grad_out)
+    flat = _in_lanes(weight.transpose(1, 2), 1).flatten(0, 1)
+    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    grad_weight = weight.new_zeros(channels, len(flat)) if of_weights else None
+    for first, last, sums in _sums(grad_out, edges, kernels, by_source=True, nodes=len(x)):
+        _multiply(sums, flat, grad_x[first:last])
+        if grad_weight is not None:
+            grad_weight.addmm_(x[first:last].t(), sums)
+    if grad_weight is not None:
+        grad_weight = grad_weight.view(channels, kernels, -1)[:, :, :outputs].transpose(0, 1)
+    return grad_x, grad_weight
+
+
+def _multiply(sums, flat, out):
+    """``out [N, O] = sums · flat``, transposed where that is several times as fast: where there are few columns."""
+    if out.shape[1] < _FEW_COLUMNS:
+        out.copy_(torch.mm(flat.t(), sums.t()).t())
+    else:
+        torch.mm(sums, flat, out=out)
+
+
+def _in_lanes(values, dim=-1):
+    """Zeros behind the values along a dimension, so that there are as many as :func:`sum_by_kernel` takes."""
+    size = values.shape[dim]
+    if size == 1 or size % LANES == 0:
+        return values.contiguous()
+    shape = list(values.shape)
+    shape[dim] = -size % LANES
+    return torch.cat([values, values.new_zeros(shape)], dim)
+
+
+def _sums(x, edges, kernels, *, by_source, nodes):
+    """Yield (first node, last node, their neighbours' features summed per spline kernel ``[last - first, K · C]``).
+
+    The sums are those of a slice of the nodes at a time, in one buffer. ``by_source``, the neighbours are the targets
+    of a node's edges; otherwise their sources.
+    """
+    channels, corners = x.shape[1], edges.basis.shape[1]
+    by_node = edges.by_node(by_source=by_source, nodes=nodes)
+    step = max(1, min(nodes, _BYTES_AT_ONCE // (kernels * channels * x.element_size())))
+    sums = x.new_empty(step, kernels * channels)
+    basis, features, out = (a.contiguous().numpy().ravel() for a in (edges.basis.to(x.dtype), x.detach(), sums))
+    if kernels == corners == 8:
+        loop = partial(sum_into_8_kernels, *by_node, basis, features, channels, out)
+    else:
+        index = edges.kernel.contiguous().numpy().ravel()
+        loop = partial(sum_by_kernel, *by_node, index, corners, basis, kernels, features, channels, out)
+    for first in range(0, nodes, step):
+        last = min(nodes, first + step)
+        in_parts(partial(loop, first), first, last, by_node[0], _EDGES_PER_THREAD)
+        yield first, last, sums[: last - first]

@@ -63,7 +63,7 @@ def test_compiled_and_torch_convolutions_are_the_formula(
     conv = SplineConv(3, 4, dim, sizes[:dim], aggr=aggr, root_weight=extras, bias=extras).double()
     expected = convolve_by_formula(conv, x, edge_index, edge_attr)
     torch.testing.assert_close(conv(x, edge_index, edge_attr), expected, rtol=1e-9, atol=1e-12)
-    in_torch = spline._convolve_in_torch(x, conv.weight, *conv.edges(edge_index[0], edge_index[1], edge_attr, 7))
+    in_torch = spline._convolve_in_torch(x, conv.weight, conv.edges(edge_index[0], edge_index[1], edge_attr, 7))
     if extras:
         in_torch = in_torch + conv.lin(x) + conv.bias
     torch.testing.assert_close(in_torch, expected, rtol=1e-9, atol=1e-12)
