@@ -46,7 +46,7 @@ def detectors(context: LaunchContext) -> list[Action]:
                 # launch drives the life cycle of one node per process, so these do it themselves.
                 {"autostart": True, "use_sim_time": is_true("use_sim_time", value["use_sim_time"])},
                 {n: value[n] for n in ("model", "device") if value[n]},
-                {n: value[n].lower() == "true" for n in ("trust_code",) if value[n]},
+                {n: is_true(n, value[n]) for n in ("trust_code",) if value[n]},
             ],
             remappings=[(f"{name}:~/events", topic) for name, topic in zip(names, topics, strict=True)],
             output="screen",
