@@ -69,7 +69,7 @@ class DetectorParameters:
     threads: int = _parameter(
         0,
         "Threads that work on the events of a packet, or on a detector's answer, on the CPU; 0: what AEGNN_THREADS"
-        " says, or as many as there are cores that the node may use, less one",
+        " says, or as many as there are cores that the node may use, less one, at most 8",
         limits=(0, MOST_THREADS),
         change=Change.MODEL,
     )

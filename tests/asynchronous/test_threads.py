@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from aegnn_core import GraphConfig, cores, make_model_asynchronous, network
-from aegnn_core.asynchronous import LiveModel
+from aegnn_core.asynchronous import LiveModel, threads
 from aegnn_core.asynchronous.compiled import crew, pipeline
 from aegnn_core.events import make_events
 from aegnn_core.events.array import EVENT_DTYPE
@@ -292,3 +292,9 @@ def test_threads_that_cannot_be_started_are_done_without(monkeypatch: pytest.Mon
         many.update(events)
     one.update(events)
     assert torch.equal(one.output(), many.output())
+
+
+@pytest.mark.parametrize(("usable", "expected"), [(1, 1), (2, 1), (4, 3), (9, 8), (64, 8)])
+def test_as_many_threads_are_taken_as_are_of_use(usable: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "usable_cores", lambda: usable)
+    assert threads.spare_cores() == expected
