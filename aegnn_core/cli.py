@@ -16,9 +16,10 @@ __all__ = ["main"]
 
 def _bag(arguments: argparse.Namespace) -> None:
     from aegnn_core.datasets.bag_conversion import convert_to_bag
+    from aegnn_core.events.reading_options import reading_options
 
     for recording in arguments.recording:
-        bag = convert_to_bag(recording, arguments.output, arguments.storage, arguments.topic)
+        bag = convert_to_bag(recording, arguments.output, arguments.storage, **reading_options(arguments))
         classes = f" of the classes {', '.join(bag.classes)}" if bag.classes else ""
         print(
             f"{bag.path}: {bag.events} events of {bag.width} x {bag.height} px in {bag.packets} packets,"
@@ -46,6 +47,7 @@ def _add_commands(commands: Any, formatter: Any) -> None:
     from aegnn_core.evaluation.evaluate_command import add_evaluate_command
     from aegnn_core.evaluation.flops_command import add_flops_command
     from aegnn_core.evaluation.replay_command import add_replay_command
+    from aegnn_core.events.reading_options import add_reading_options
     from aegnn_core.training.export_command import add_export_command
     from aegnn_core.training.join_command import add_join_command
     from aegnn_core.training.train_command import add_train_command
@@ -68,7 +70,7 @@ def _add_commands(commands: Any, formatter: Any) -> None:
         help="any recording of events, with boxes if of Gen1, 1 Mpx, DSEC-Det, N-Caltech101",
     )
     bag.add_argument("--output", type=Path, default=Path("."), help="folder that gets a bag per recording")
-    bag.add_argument("--topic", default=None, help="event topic of recordings that are bags with several")
+    add_reading_options(bag, "event topic of recordings that are bags with several")
     bag.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage of the bags")
     add_simulate_command(commands, formatter)
     add_label_command(commands, formatter)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -32,6 +33,8 @@ def play_events() -> Any:
 
 def _run(command: str, module: str) -> Any:
     """Call the module's ``main``; 1 where a package of others is missing."""
+    # What a script starts in the background, launch among it, has SIGINT ignored, and launch ends its processes by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return import_module(module).main()
     except ModuleNotFoundError as error:

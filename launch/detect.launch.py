@@ -22,6 +22,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from aegnn_ros.installed_files import large_packet_profile, share_file
+from aegnn_ros.launch_arguments import existing_file, is_true
 
 ARGUMENTS = {
     "events": ("/event_camera/events", "topic of the camera's event packets"),
@@ -52,16 +53,17 @@ RVIZ_TOPICS = ("annotated_image", "markers")
 def detector(context: LaunchContext) -> list[Action]:
     """The node and its way to active, and RViz."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    sim_time = {"use_sim_time": is_true("use_sim_time", value["use_sim_time"])}
     node = LifecycleNode(
         package="aegnn_ros",
         executable="event_detector",
         name=value["name"],
         namespace=value["namespace"],
         parameters=[
-            value["params_file"],
-            {"use_sim_time": value["use_sim_time"].lower() == "true"},
+            existing_file("params_file", value["params_file"]),
+            sim_time,
             {n: value[n] for n in PARAMETERS if value[n]},
-            {n: value[n].lower() == "true" for n in SWITCHES if value[n]},
+            {n: is_true(n, value[n]) for n in SWITCHES if value[n]},
         ],
         remappings=[(f"~/{topic}", value[topic]) for topic in ("events", "camera_info") if value[topic]],
         output="screen",
@@ -79,7 +81,7 @@ def detector(context: LaunchContext) -> list[Action]:
         executable="rviz2",
         arguments=["-d", str(share_file("config/detect.rviz")), "-f", value["frame_id"] or "event_camera"],
         remappings=[(f"/event_detector/{topic}", f"{topics}/{topic}") for topic in RVIZ_TOPICS],
-        parameters=[{"use_sim_time": value["use_sim_time"].lower() == "true"}],
+        parameters=[sim_time],
         condition=IfCondition(value["rviz"]),
     )
     return [RegisterEventHandler(activate), node, configure, rviz]

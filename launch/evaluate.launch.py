@@ -12,6 +12,8 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from aegnn_ros.launch_arguments import is_true
+
 ARGUMENTS = {
     "topic": ("", "event topic in the bag; needed where it has several"),
     "labels": ("/labels", "topic with true boxes (Detection2DArray) or classes (Classification), if there is one"),
@@ -32,7 +34,7 @@ def evaluation(context: LaunchContext) -> list[Action]:
     options = [part for name in named for part in (f"--{name.replace('_', '-')}", value[name])]
     if value["topic"]:
         options += ["--topic", value["topic"]]
-    if value["trust_code"].lower() == "true":
+    if is_true("trust_code", value["trust_code"]):
         options.append("--trust-code")
     return [
         Node(

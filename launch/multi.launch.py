@@ -14,6 +14,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from aegnn_ros.installed_files import large_packet_profile, share_file
+from aegnn_ros.launch_arguments import existing_file, is_true
 
 ARGUMENTS = {
     "names": ("left right", "of the nodes, one per camera"),
@@ -41,11 +42,11 @@ def detectors(context: LaunchContext) -> list[Action]:
             namespace=value["namespace"],
             arguments=names,
             parameters=[
-                value["params_file"],
+                existing_file("params_file", value["params_file"]),
                 # launch drives the life cycle of one node per process, so these do it themselves.
-                {"autostart": True, "use_sim_time": value["use_sim_time"].lower() == "true"},
+                {"autostart": True, "use_sim_time": is_true("use_sim_time", value["use_sim_time"])},
                 {n: value[n] for n in ("model", "device") if value[n]},
-                {n: value[n].lower() == "true" for n in ("trust_code",) if value[n]},
+                {n: is_true(n, value[n]) for n in ("trust_code",) if value[n]},
             ],
             remappings=[(f"{name}:~/events", topic) for name, topic in zip(names, topics, strict=True)],
             output="screen",

@@ -22,6 +22,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from aegnn_ros.installed_files import large_packet_profile
+from aegnn_ros.launch_arguments import is_true
 
 ARGUMENTS = {
     "topic": ("", "event topic in the bag; needed where it has several"),
@@ -37,7 +38,7 @@ def player(context: LaunchContext) -> list[Action]:
     options = ["--rate", value["rate"]]
     if value["topic"]:
         options += ["--topic", value["topic"]]
-    if value["loop"].lower() == "true":
+    if is_true("loop", value["loop"]):
         options += ["--loop"]
     return [
         Node(

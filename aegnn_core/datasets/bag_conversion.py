@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from aegnn_core.datasets.labelled_recording import read_labelled_recording
 from aegnn_core.events.rosbag import write_event_bag
@@ -40,6 +40,7 @@ def convert_to_bag(
     output: str | Path,
     storage: Literal["sqlite3", "mcap"] = "mcap",
     topic: str | None = None,
+    **reading: Any,
 ) -> ConvertedBag:
     """Write a recording as a bag: the topic ``/event_camera/events`` and, with boxes, ``/labels`` and ``/label_info``.
 
@@ -52,6 +53,7 @@ def convert_to_bag(
         output: folder that gets the bag, a folder named after the recording.
         storage: the bag's storage.
         topic: the event topic of a recording that is a bag with several.
+        reading: other options of :func:`aegnn_core.events.read_events`, such as ``time_unit``.
 
     Raises:
         FileExistsError: the bag exists already.
@@ -59,7 +61,7 @@ def convert_to_bag(
         ValueError: not a readable recording or its boxes are not, no events, or a sensor too large for EVT3.
     """
     recording = Path(recording)
-    found = read_labelled_recording(recording, topic)
+    found = read_labelled_recording(recording, topic, **reading)
     stream, labels, names = found.stream, found.labels, found.class_names
     path = Path(output) / (recording.absolute().name if recording.is_dir() else recording.stem)
     packets = write_event_bag(path, stream, storage=storage, labels=labels, class_names=names)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class LabelledRecording:
     class_names: tuple[str, ...]
 
 
-def read_labelled_recording(path: str | Path, topic: str | None = None) -> LabelledRecording:
+def read_labelled_recording(path: str | Path, topic: str | None = None, **reading: Any) -> LabelledRecording:
     """Read a recording with its labels: a bag's topics ``/labels`` and ``/label_info``, or boxes beside the events.
 
     Boxes beside the events are those of Gen1 and 1 Mpx (``*_bbox.npy``; the sensor's size says which), of DSEC-Det
@@ -52,6 +53,7 @@ def read_labelled_recording(path: str | Path, topic: str | None = None) -> Label
     Args:
         path: whatever :func:`aegnn_core.events.read_events` reads.
         topic: the event topic of a recording that is a bag with several.
+        reading: other options of that function, such as ``time_unit``.
 
     Raises:
         FileNotFoundError: there is no such recording.
@@ -59,14 +61,17 @@ def read_labelled_recording(path: str | Path, topic: str | None = None) -> Label
     """
     path = Path(path)
     if is_bag_recording(path):
-        return _read_bag(path, topic)
-    stream = read_events(path)
+        return _read_bag(path, topic, reading)
+    stream = read_events(path, **reading)
     candidates = [(form, found) for form in FORMATS.values() if form.with_boxes and (found := form.with_boxes(path))]
     for form, found in candidates:
         if form.read_boxes is not None and _is_sensor_of(stream, form, first=form is candidates[0][0]):
             width, height = form.sensor
             outside = (stream.events["x"] >= width) | (stream.events["y"] >= height)
-            stream = read_events(path, *form.sensor) if outside.any() else replace(stream, width=width, height=height)
+            if outside.any():
+                stream = read_events(path, **{**reading, "width": width, "height": height})
+            else:
+                stream = replace(stream, width=width, height=height)
             boxes = form.read_boxes(found)
             boxes["t"][boxes["t"] == AT_THE_END] = stream.events["t"][-1]
             return LabelledRecording(stream, _labels(boxes), form.labels)
@@ -105,8 +110,8 @@ def _described(form: DatasetFormat) -> str:
     return f"{form.name} ({width} x {height} px; {classes})"
 
 
-def _read_bag(path: Path, topic: str | None) -> LabelledRecording:
-    stream = read_events(path, topic=topic)
+def _read_bag(path: Path, topic: str | None, reading: dict[str, Any]) -> LabelledRecording:
+    stream = read_events(path, topic=topic, **reading)
     names = read_class_names(path) or _names_beside(path)
     labels = read_labels(path, names)
     offset = read_bag_camera(path, topic).clock_offset if labels else 0

@@ -72,6 +72,7 @@ def replay(
     downsampling: str = DOWNSAMPLING[0],
     model_sensor: str = MODEL_SENSORS[0],
     topic: str | None = None,
+    **reading: Any,
 ) -> Replay:
     """Ask the live model every ``period_us`` of a recording, and whenever the recording has a label.
 
@@ -88,6 +89,7 @@ def replay(
         downsampling: how events of a larger sensor come to the model's: ``"integrate"`` or ``"coordinates"``.
         model_sensor: ``"trained"``, or ``"camera"`` for a network that runs on the recording's own sensor.
         topic: the event topic of a recording that is a bag with several.
+        reading: other options of :func:`aegnn_core.events.read_events`, such as ``time_unit``.
 
     Raises:
         FileNotFoundError: there is no such recording.
@@ -100,7 +102,7 @@ def replay(
         raise ValueError(f"the period is {period_us} µs, expected a positive number")
     if output is not None and Path(output).exists():
         raise FileExistsError(f"{output}: exists already, expected the name of a new bag")
-    stream = read_events(recording, topic=topic)
+    stream = read_events(recording, topic=topic, **reading)
     offset, labels = _bag_clock_and_labels(recording, model, topic)
     start, stop = int(stream.events["t"][0]), int(stream.events["t"][-1])
     truth = {(label.stamp - offset) // 1000: label for label in labels}

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aegnn_core.evaluation.camera_options import add_camera_options
+from aegnn_core.events.reading_options import add_reading_options, reading_options
 from aegnn_core.nn.trust_option import add_trust_option
 
 __all__ = ["add_replay_command"]
@@ -30,7 +31,7 @@ def add_replay_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--score-threshold", type=float, default=0.3, help="least score of boxes in the rosbag2")
     add_camera_options(parser)
     add_trust_option(parser)
-    parser.add_argument("--topic", default=None, help="event topic of a recording that is a bag with several")
+    add_reading_options(parser, "event topic of a recording that is a bag with several")
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
 
@@ -50,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> None:
         score_threshold=arguments.score_threshold,
         downsampling=arguments.downsampling,
         model_sensor=arguments.model_sensor,
-        topic=arguments.topic,
+        **reading_options(arguments),
     )
     figures: dict[str, Any] = {"events": result.events, "events_downsampled": result.events_downsampled}
     figures |= {"answers": result.answers, "seconds": result.seconds}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,10 @@ import numpy as np
 from aegnn_core.drawing import box_captions, class_color, class_name
 from aegnn_core.viewing.frames import Frame
 
-__all__ = ["show_in_rerun"]
+__all__ = ["free_port", "show_in_rerun"]
+
+#: Where Rerun's page and its data are by default.
+_PAGE_PORT, _DATA_PORT = 9090, 9876
 
 
 def show_in_rerun(
@@ -42,6 +46,7 @@ def show_in_rerun(
     """
     try:
         import rerun
+        import rerun.blueprint
     except ModuleNotFoundError as error:
         raise ValueError(
             "the viewer needs the package rerun-sdk: pip install rerun-sdk, or write a video with --video"
@@ -50,20 +55,35 @@ def show_in_rerun(
     if save is not None:
         rerun.save(save)
     elif web:
-        rerun.serve_web_viewer(connect_to=rerun.serve_grpc())
+        page = free_port(_PAGE_PORT)
+        rerun.serve_web_viewer(web_port=page, connect_to=rerun.serve_grpc(grpc_port=free_port(_DATA_PORT)))
     else:
         rerun.spawn()
+    # Left to itself, Rerun shows the picture without the boxes, which are beside it.
+    camera = rerun.blueprint.Spatial2DView(origin="camera", name="camera")
+    rerun.send_blueprint(rerun.blueprint.Blueprint(camera, auto_views=True))
     count = 0
     for frame in frames:
         rerun.set_time("sensor", duration=1e-6 * frame.time)
         _log(rerun, frame, class_names, labels)
         count += 1
     if web and save is None:
-        print("Showing it in the browser; Ctrl-C ends.")
+        print(f"Showing it in the browser, at http://127.0.0.1:{page}; Ctrl-C ends.")
         with suppress(KeyboardInterrupt):
             Event().wait()
     rerun.disconnect()
     return count
+
+
+def free_port(usual: int) -> int:
+    """A port that nobody listens at: the usual one, unless another viewer has it."""
+    for port in (usual, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind(("0.0.0.0", port))
+                return int(probe.getsockname()[1])
+    raise OSError("no port is free for the viewer")
 
 
 def _log(rerun: Any, frame: Frame, class_names: Sequence[str], labels: Sequence[str]) -> None:

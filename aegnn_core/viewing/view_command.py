@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aegnn_core.evaluation.camera_options import add_camera_options
+from aegnn_core.events.reading_options import add_reading_options, reading_options
 from aegnn_core.nn.trust_option import add_trust_option
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ def add_view_command(commands: Any, formatter: Any) -> None:
     )
     parser.set_defaults(run=_run)
     parser.add_argument("recording", type=Path, nargs="?", help="any recording of events")
-    parser.add_argument(
-        "--topic", default=None, help="event topic of a bag with several; without a recording, the live topic"
-    )
+    add_reading_options(parser, "event topic of a bag with several; without a recording, the live topic")
     parser.add_argument(
         "--boxes", default=None, metavar="TOPIC", help="live topic of boxes to show, such as /event_detector/detections"
     )
@@ -78,7 +77,7 @@ def _view_recording(arguments: argparse.Namespace, shown: Any) -> None:
     if arguments.boxes is not None:
         raise ValueError("--boxes is for live topics; of a recording, its labels are shown")
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
-    recording = read_labelled_recording(arguments.recording, arguments.topic)
+    recording = read_labelled_recording(arguments.recording, **reading_options(arguments))
     model = None
     if arguments.model is not None:
         model = load_model(arguments.model, device=arguments.device, trust_code=arguments.trust_code)

@@ -91,6 +91,19 @@ def test_of_two_cameras_one_is_chosen_everywhere(tmp_path, capsys):
     assert_reads(tmp_path / "out" / "stereo", other)
 
 
+def test_what_a_recording_does_not_say_is_told_to_the_commands(tmp_path, capsys):
+    """The messages of read_events name its options; --read has them by the same names."""
+    columns = {name: STREAM.events[name].astype(np.int64) for name in "txyp"}
+    np.save(tmp_path / "a.npy", np.stack([columns["t"] * 1000, columns["y"], columns["x"], columns["p"]], axis=1))
+    told = ["--read", "time_unit=ns", "--read", "columns=tyxp", "--read", "width=640", "--read", "height=480"]
+    assert main(["bag", str(tmp_path / "a.npy"), "--output", str(tmp_path / "out"), *told]) == 0
+    assert_reads(tmp_path / "out" / "a")
+    for wrong, message in (("unit=ns", "expected NAME=VALUE with one of columns, "), ("width=x", "a whole number")):
+        capsys.readouterr()
+        assert main(["bag", str(tmp_path / "a.npy"), "--output", str(tmp_path / "no"), "--read", wrong]) != 0
+        assert message in capsys.readouterr().err
+
+
 # --- hostile ----------------------------------------------------------------------------------------------------------
 
 

@@ -77,6 +77,10 @@ def test_flawed_bags_are_named(tmp_path: Path) -> None:
     path = write_arrays(tmp_path / "empty.bag", kind, [])
     with pytest.raises(EventFormatError, match=r"empty.bag: (holds no topic|its event topic holds no messages)"):
         read_events(path)
+    path = write_arrays(tmp_path / "no_size.bag", kind, [[], EVENTS], sizes=((0, 0),))
+    x, y = (max(row[place] for row in EVENTS) for place in (2, 3))
+    assert (read_events(path).width, read_events(path).height) == (x + 1, y + 1)
+
     path = write_arrays(tmp_path / "outside", kind, [EVENTS], sizes=((240, 100),))
     with pytest.warns(UserWarning, match="outside"):
         assert len(read_events(path)) == 2

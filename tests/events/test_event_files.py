@@ -349,6 +349,9 @@ def test_bad_arrays_say_what_is_wrong(tmp_path, array, message):
 def test_bad_npz_files_say_what_is_wrong(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, a=THREE, b=THREE)
+    with pytest.raises(EventFormatError, match=r"a\.npz: holds events as a, b, expected one, or one called events"):
+        read_events(path)
+    np.savez(path, a=THREE["t"], b=THREE["x"])
     with pytest.raises(
         EventFormatError, match=r"a\.npz: holds the arrays \['a', 'b'\], expected t, x, y and p, or events"
     ):
@@ -400,7 +403,7 @@ def test_ncars_text_folder(tmp_path):
     [
         ("", "holds no events"),
         ("1 2 3\n", "3 numbers a line, expected four"),
-        ("a b c d\n", "could not convert string"),
+        ("1 2 3 1\na b c d\n", "could not convert string"),
         ("1.5 2 3 1\n", "column x has no whole numbers everywhere"),
         ("1 2 3 0.5\n", r"column p has the values \[0\.5\], expected 0 and 1"),
         ("1 2 nan 1\n", "column t is not finite"),

@@ -18,7 +18,7 @@ from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
 from aegnn_core.events.files.ecf import decode_ecf
 from aegnn_core.events.files.hdf5 import LAYOUTS
 from aegnn_core.events.files.header import parse_geometry
-from tests.events.foreign_formats import caer, evt4, evt21, jaer
+from tests.events.foreign_formats import caer, evt2_words, evt4, evt21, jaer
 
 
 def random_events(count=200, width=240, height=180, seed=1, step=900):
@@ -86,6 +86,15 @@ def text(order, unit=1.0, separator=" ", decimals=0):
         ),
         ("size.csv", "%geometry:640,480\n" + text("xypt", separator=","), (640, 480)),
         ("size.txt", "# width 346\n# height = 260\n" + text("txyp"), (346, 260)),
+        ("comment.txt", "# columns: t y x p\n" + text("tyxp", 1e-6, decimals=6), None),
+        ("comment.csv", "# t_ms,x,y,p\n" + text("txyp", 1e-3, separator=",", decimals=3), None),
+        ("spaced.txt", "timestamp [us] x y polarity\n" + text("txyp"), None),
+        ("pixels.csv", "time_microseconds,x_px,y_px,polarity\n" + text("txyp", separator=","), None),
+        ("rows.csv", "t,row,col,p\n" + text("tyxp", separator=","), None),
+        ("comma.csv", "t;x;y;p\n" + text("txyp", 1e-6, ";", 6).replace(".", ","), None),
+        ("quotes.csv", '"t","x","y","p"\n"' + text("txyp", separator='","').replace("\n", '"\n"')[:-1], None),
+        ("tabs.tsv", text("txyp", separator="\t"), None),
+        ("bars.csv", "t|x|y|p\n" + text("txyp", separator="|"), None),
         ("other.txt", text("tpxy", 1e-6, decimals=6), None),
         ("other.txt", text("pxyt", 1e-6, decimals=6), None),
     ],
@@ -110,6 +119,18 @@ def test_columns_in_no_known_order_are_refused(tmp_path):
     path.write_text("".join(text("txyp", 1e-6, decimals=6).splitlines(keepends=True)[::-1]))
     with pytest.raises(EventFormatError, match=r"a\.txt: its columns are in no known order, such as txyp.* columns="):
         read_events(path)
+
+
+def test_names_that_are_not_known_want_an_option(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("when,where_x,where_y,sign\n" + text("txyp", separator=","))
+    with pytest.raises(
+        EventFormatError, match=r"a\.csv: begins with 'when,where_x,where_y,sign', .* order with columns="
+    ):
+        read_events(path)
+    assert_reads(path, columns="txyp")
+    path.write_text("x,y,p,t\n" + text("xypt", separator=","))
+    assert_reads(path, columns="xypt")
 
 
 def test_order_and_unit_of_text_can_be_told(tmp_path):
@@ -196,6 +217,56 @@ def test_nanoseconds_are_read_as_such_when_told_and_warned_of_otherwise(tmp_path
     assert (read_events(path).events["t"] == since_1970 + EVENTS["t"]).all()
     np.savez(path, t=since_1970 + EVENTS["t"], **columns)
     assert (read_events(path).events["t"] == since_1970 + EVENTS["t"]).all()
+
+
+@pytest.mark.parametrize(
+    ("unit", "count", "step", "message"),
+    [
+        (1e-3, 200, 1_000_000, r"200 events would last \d+ s with times in s; if they are milliseconds"),
+        (1e-6, 2000, 1e3, r"2000 events would last \d µs, faster than any camera, .*; if they are milliseconds"),
+    ],
+)
+def test_times_that_no_camera_has_are_warned_of(tmp_path, unit, count, step, message):
+    t = np.arange(count) * step * unit + (0.125 if unit == 1e-3 else 0)
+    t = t if unit == 1e-3 else t.astype(np.int64)
+    np.savez(tmp_path / "a.npz", t=t, x=np.arange(count), y=np.arange(count), p=np.ones(count, int))
+    with pytest.warns(UserWarning, match=r"a\.npz: " + message):
+        read_events(tmp_path / "a.npz")
+
+
+def test_times_in_floats_that_are_too_coarse_are_warned_of(tmp_path):
+    table = np.stack([EVENTS[name] for name in "txyp"], axis=1).astype(np.float64)
+    table[:, 0] = 1_700_000_000 + table[:, 0] * 1e-6
+    np.save(tmp_path / "a.npy", table.astype(np.float32))
+    with pytest.warns(UserWarning, match=r"a\.npy: times in us are numbers of float32, .* that are 128 us or more"):
+        read_events(tmp_path / "a.npy")
+
+
+def test_pixels_that_no_camera_has_are_warned_of(tmp_path):
+    """Some data sets keep rectified coordinates as multiples of a pixel's fraction."""
+    np.savez(
+        tmp_path / "a.npz", **{name: EVENTS[name].astype(np.int64) * (32 if name in "xy" else 1) for name in "txyp"}
+    )
+    with pytest.warns(UserWarning, match=r"a\.npz: x and y go to \d+ and \d+, beyond the pixels of any camera"):
+        read_events(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "size"),
+    [
+        ({"events_t": "t", "events_x": "x", "events_y": "y", "events_p": "p"}, None),
+        ({"timestamps": "t", "x_px": "x", "y_px": "y", "polarities": "p"}, None),
+        ({"time_us": "t", "x": "x", "y": "y", "p": "p", "resolution": np.array([480, 640])}, (640, 480)),
+        ({"data": "txyp", "label": np.array(3), "K": np.eye(3)}, None),
+    ],
+)
+def test_names_of_arrays_and_sizes_of_other_sources(tmp_path, arrays, size):
+    columns = {name: EVENTS[name].astype(np.int64)[None] for name in "txyp"}  # also as rows, as other software has them
+    columns["txyp"] = np.stack([columns[name][0] for name in "txyp"], axis=1)
+    np.savez(
+        tmp_path / "a.npz", **{name: columns[what] if isinstance(what, str) else what for name, what in arrays.items()}
+    )
+    assert_reads(tmp_path / "a.npz", size=size)
 
 
 def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path):
@@ -285,6 +356,43 @@ def test_m3ed_states_its_size_in_the_calibration(tmp_path):
             file[f"prophesee/{side}/ms_map_idx"] = np.zeros(5, int)
     assert_reads(path, size=(1280, 720))
     assert_reads(path, stream="prophesee/right")
+
+
+def write_columns(path, *places, unit=None, **kinds):
+    with h5py.File(path, "w") as file:
+        for place in places:
+            for name in "txyp":
+                file[f"{place}/{name}"] = kinds.get(name, EVENTS[name])
+            if unit is not None:
+                file[f"{place}/t"].attrs["unit"] = unit
+
+
+def test_another_layout_is_read_where_only_one_place_has_events(tmp_path):
+    path = tmp_path / "a.h5"
+    write_columns(path, "camera0/events")
+    assert_reads(path)
+    write_columns(path, "left/events", "right/events")
+    with pytest.raises(EventFormatError, match=r"a\.h5: holds events at left/events, right/events, .* with stream="):
+        read_events(path)
+    assert_reads(path, stream="right/events")
+    with pytest.raises(EventFormatError, match=r"has no events at 'right', expected stream= one of left/events, right"):
+        read_events(path, stream="right")
+    with h5py.File(path, "w") as file:
+        file["data/table"] = np.stack([EVENTS[name] for name in "xytp"], axis=1)
+        file["calibration"] = np.eye(4)
+    assert_reads(path)
+
+
+def test_units_and_offsets_of_hdf5(tmp_path):
+    path = tmp_path / "a.h5"
+    write_columns(path, "events", unit="ns", t=EVENTS["t"] * 1000)
+    assert_reads(path)
+    write_columns(path, "events", t=EVENTS["t"] * 1e-6)
+    with h5py.File(path, "a") as file:
+        file["t_offset"] = np.array([2])
+    later = EVENTS.copy()
+    later["t"] += 2_000_000
+    assert_reads(path, later)
 
 
 def test_every_layout_has_a_source_and_a_place_of_its_own():
@@ -476,9 +584,30 @@ def test_words_of_another_encoding_than_the_header_says_are_refused(tmp_path):
     path = tmp_path / "a.raw"
     path.write_bytes(b"% evt 2.0\n" + encode_evt3(random_events(3000), Evt3EncoderState()))
     with pytest.raises(
-        EventFormatError, match=r"a\.raw: \d+ words are not of EVT2, as the header calls them, and only"
+        EventFormatError,
+        match=r"a\.raw: \d+ of \d+ words are not of EVT2, as the header calls them, and \d+ events are",
     ):
         read_events(path)
+
+
+@pytest.mark.parametrize("stated", ["2.0", "2.1", "3.0", "4.0"])
+@pytest.mark.parametrize("held", ["2.0", "2.1", "3.0", "4.0"])
+@pytest.mark.parametrize("size", ["", "% geometry 240x180\n"])
+def test_no_encoding_is_read_as_another(tmp_path, stated, held, size):
+    """A header that states another encoding than the file holds is a refusal, never events."""
+    path, events = tmp_path / "a.raw", random_events(3000, step=400)
+    payload = {
+        "2.0": evt2_words,
+        "2.1": lambda events: evt21(events, upper_first=False),
+        "3.0": lambda events: encode_evt3(events, Evt3EncoderState()),
+        "4.0": evt4,
+    }[held](events)
+    path.write_bytes(f"% evt {stated}\n{size}% end\n".encode() + payload)
+    if stated == held:
+        assert_reads(path, events)
+    else:
+        with pytest.raises(EventFormatError, match=r"a\.raw: "):
+            read_events(path)
 
 
 def test_runs_of_evt21_and_evt4_are_pixels_beside_each_other(tmp_path):
@@ -553,6 +682,16 @@ def test_dat_version_1_has_its_fields_elsewhere(tmp_path, header):
     assert_reads(path, events)
 
 
+def test_dat_without_a_version_is_the_one_that_fits_its_size(tmp_path):
+    path = tmp_path / "a_td.dat"
+    events = random_events(100, 304, 240)
+    words = np.stack(
+        [events["t"], events["x"] | events["y"].astype(np.uint32) << 9 | events["p"].astype(np.uint32) << 17], 1
+    )
+    path.write_bytes(b"% Height 240\n% Width 304\n\x00\x08" + words.astype("<u4").tobytes())
+    assert_reads(path, events, (304, 240))
+
+
 def test_dat_times_go_on_after_32_bits(tmp_path):
     words = np.array([[2**32 - 10, 1], [5, 2], [7, 3]], "<u4")
     path = tmp_path / "a.dat"
@@ -588,6 +727,15 @@ def test_aedat_2_of_a_davis(tmp_path):
     assert_reads(path, size=(240, 180))
     path.write_bytes(content.replace(b"DAVIS240C", b"Cochlea"))
     with pytest.raises(EventFormatError, match=r"a\.aedat: is of the chip '.*Cochlea', expected one of dvs128"):
+        read_events(path)
+
+
+def test_aedat_2_of_another_camera_has_to_name_it(tmp_path):
+    path = tmp_path / "a.aedat"
+    path.write_bytes(jaer(EVENTS, "", lambda x, y, p: (239 - x) << 12 | y << 22 | p << 11))
+    with pytest.raises(
+        EventFormatError, match=r"a\.aedat: names no chip, and its addresses have more than the 16 bits"
+    ):
         read_events(path)
 
 

@@ -204,7 +204,9 @@ def test_the_camera_of_a_bag_is_that_of_its_first_packet_with_events(tmp_path):
     write_event_bag(tmp_path / "bag", [empty, *packets])
     assert read_bag_camera(tmp_path / "bag") == BagCamera(640, 480, 7_000_000_123)
     write_event_bag(tmp_path / "silent", [empty])
-    with pytest.raises(EventFormatError, match="silent: its event topic holds no events, expected at least one"):
+    with pytest.raises(
+        EventFormatError, match="silent: its event topic holds no events of a sensor with a size, expected at least one"
+    ):
         read_bag_camera(tmp_path / "silent")
 
 

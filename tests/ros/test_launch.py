@@ -194,6 +194,22 @@ def test_names_and_topics_of_several_cameras_have_to_fit() -> None:
     assert "2 names and 1 event topics, expected one per name" in output
 
 
+@pytest.mark.parametrize(
+    ("name", "argument", "message"),
+    [
+        ("detect", "params_file:=/nowhere.yaml", "params_file is '/nowhere.yaml', where no file is"),
+        ("detect", "use_sim_time:=maybe", "use_sim_time is 'maybe', expected true or false"),
+        ("multi", "params_file:=/nowhere.yaml", "params_file is '/nowhere.yaml', where no file is"),
+        ("replay", "loop:=often", "loop is 'often', expected true or false"),
+    ],
+)
+def test_arguments_that_launch_would_take_are_refused(name: str, argument: str, message: str) -> None:
+    launch = start_launch(name, argument, *(["bag:=none"] if name == "replay" else []))
+    output, _ = launch.communicate(timeout=60)
+    assert launch.returncode != 0
+    assert message in output
+
+
 def test_a_bag_is_replayed_with_its_time_and_launch_ends_with_it(
     models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
 ) -> None:

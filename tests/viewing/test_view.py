@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`aegnn view` shows events, what is true and what a model answers, at the right times."""
 
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from aegnn_core.events import EventStream, make_events, write_event_bag
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.nn import DETECTION_DTYPE
 from aegnn_core.viewing import Frame, Shown, draw_frame, recording_frames
+from aegnn_core.viewing.rerun_viewer import free_port
 
 START_US = 5_000_000
 NAMES = ("cat", "dog")
@@ -112,4 +114,15 @@ def test_mp4_and_the_viewer_work_or_say_which_package_they_need(
     assert main([*view, "--video", str(tmp_path / "b.mp4")]) == 0
     pytest.importorskip("rerun", reason="rerun-sdk is not installed (extra view)")
     assert main([*view, "--save", str(tmp_path / "b.rrd")]) == 0
-    assert (tmp_path / "b.rrd").stat().st_size > 10_000
+    content = (tmp_path / "b.rrd").read_bytes()
+    assert len(content) > 10_000
+    assert b"ViewBlueprint" in content  # the view that has the picture and the boxes
+
+
+def test_a_second_viewer_finds_a_port_of_its_own() -> None:
+    with socket.socket() as first:
+        first.bind(("0.0.0.0", 0))
+        first.listen()
+        taken = first.getsockname()[1]
+        assert free_port(taken) not in (0, taken)
+    assert free_port(taken) == taken

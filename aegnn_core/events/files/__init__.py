@@ -36,10 +36,14 @@ READERS: dict[str, Reader] = {
     ".npz": read_npz,
     ".txt": read_text,
     ".csv": read_text,
+    ".tsv": read_text,
     ".mcap": read_bag,
     ".db3": read_bag,
     ".bag": read_bag,
 }
+
+#: Endings of what recordings are packed into for the way; they are not read.
+_ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".zst", ".rar")
 
 #: Options that not every format has, by the readers that have them.
 _OPTIONS: dict[str, tuple[Reader, ...]] = {
@@ -64,8 +68,8 @@ def read_events(
     """Read a recording of events, whatever its format.
 
     Files: Prophesee ``.raw`` (EVT2, EVT2.1, EVT3, EVT4) and ``.dat``, AER-40 ``.bin`` (N-MNIST, N-Caltech101),
-    ``.aedat`` (2.0, 3.1) and ``.aedat4``, HDF5 (:data:`aegnn_core.events.files.hdf5.LAYOUTS`), ``.npy``, ``.npz``, text
-    and ``.csv``, and rosbag2 ``.mcap`` and ``.db3`` and ROS 1 ``.bag`` with a topic of
+    ``.aedat`` (2.0, 3.1) and ``.aedat4``, HDF5 (:data:`aegnn_core.events.files.hdf5.LAYOUTS`), ``.npy``, ``.npz``,
+    text, ``.csv`` and ``.tsv``, and rosbag2 ``.mcap`` and ``.db3`` and ROS 1 ``.bag`` with a topic of
     ``event_camera_msgs/EventPacket`` or, as it was once called, ``event_array_msgs/EventArray``,
     ``dvs_msgs/EventArray`` or ``prophesee_event_msgs/EventArray``. Folders: rosbag2, and N-Cars with its
     ``events.txt``.
@@ -138,5 +142,7 @@ def _reader_of(path: Path) -> Reader:
         raise EventFormatError(f"{path}: expected a rosbag2 folder or one with {EVENTS_TEXT}, found neither")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise EventFormatError(f"{path}: file name ends in {path.suffix!r}, expected one of {', '.join(READERS)}")
+        hint = "; unpack it first" if path.suffix.lower() in _ARCHIVES else ""
+        hint = "; read the folder that it is in" if path.name == "metadata.yaml" else hint
+        raise EventFormatError(f"{path}: file name ends in {path.suffix!r}, expected one of {', '.join(READERS)}{hint}")
     return reader

@@ -68,6 +68,7 @@ _CHIPS = (
 )
 #: Files that name no chip are those of jAER's first camera.
 _FIRST_CHIP = "dvs128"
+_FIRST_CHIP_BITS = 16
 
 #: A packet of AEDAT 3.1: type, source, event size, place of the time in an event, overflows of the time, capacity,
 #: number of events, number of valid ones.
@@ -149,6 +150,12 @@ def _read_jaer(path: Path, file: BinaryIO, version: int, options: ReadOptions) -
     options.check_count(path, count)
     words = np.fromfile(path, word, count, offset=start)
     address, t = words["address"].astype(np.int64), unwrapped(words["t"], 32)
+    if not named and np.count_nonzero(address >> _FIRST_CHIP_BITS) > len(address) // 2:
+        known = ", ".join(part for part, _ in _CHIPS)
+        raise EventFormatError(
+            f"{path}: names no chip, and its addresses have more than the {_FIRST_CHIP_BITS} bits of a {_FIRST_CHIP},"
+            f" expected a line '# AEChip: ...' in the header that names one of {known}"
+        )
     is_event = address & chip.other == 0
     address, t = address[is_event], t[is_event]
     x = chip.width - 1 - ((address >> chip.x_shift) & ((1 << chip.x_bits) - 1))

@@ -48,7 +48,8 @@ def read_bag_camera(path: Path, topic: str | None = None) -> BagCamera:
     """
     if event_topic_type(path, topic) in EVENT_ARRAY_TYPES:
         for _, width, height in read_event_arrays(path, topic):
-            return BagCamera(width, height, 0)
+            if width and height:
+                return BagCamera(width, height, 0)
     else:
         decoder: Decoder | None = None
         for packet in read_event_packets(path, topic):
@@ -56,11 +57,13 @@ def read_bag_camera(path: Path, topic: str | None = None) -> BagCamera:
             events = decoder.decode(packet.events, packet.time_base, packet.is_bigendian)
             if len(events):
                 return BagCamera(packet.width, packet.height, packet.stamp - 1000 * int(events["t"][0]))
-    raise EventFormatError(f"{path}: its event topic holds no events, expected at least one")
+    raise EventFormatError(f"{path}: its event topic holds no events of a sensor with a size, expected at least one")
 
 
 def read_bag(path: Path, options: ReadOptions) -> EventStream:
     """All events of a bag's event topic, of packets or of arrays; the messages state the sensor's size.
+
+    Arrays whose size is 0 do not: it is then found from the events.
 
     Where packets are missing in between, which their numbers say, what cannot be placed behind them is left out, and a
     warning says how much.
@@ -78,7 +81,9 @@ def _read_arrays(path: Path, options: ReadOptions) -> EventStream:
     chunks, counts = EventChunks(path, options), DecoderCounts()
     sensor: Size | None = None
     for number, (events, width, height) in enumerate(read_event_arrays(path, options.topic)):
-        found = first_known(options.size, (width, height))
+        found = first_known(options.size, (width or None, height or None))
+        if not len(events) and None in found:
+            continue
         if sensor is not None and found != sensor:
             raise EventFormatError(
                 f"{path}: message {number} is of {found[0]} x {found[1]} px,"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,15 +12,34 @@ import numpy as np
 from aegnn_core.events.array import EventFormatError, make_events
 from aegnn_core.events.files.stream_checks import ReadOptions, warn_reader
 
-__all__ = ["FIELD_NAMES", "ORDERS", "TIME_UNITS", "events_from_columns", "fields_by_name", "table_columns"]
+__all__ = [
+    "FIELD_NAMES",
+    "ORDERS",
+    "TIME_UNITS",
+    "events_from_columns",
+    "fields_by_name",
+    "table_columns",
+    "unit_in",
+]
 
 #: What the four columns are called in the formats of the field.
 FIELD_NAMES: dict[str, tuple[str, ...]] = {
-    "t": ("t", "ts", "timestamp", "timestamps", "time"),
-    "x": ("x", "xs"),
-    "y": ("y", "ys"),
-    "p": ("p", "ps", "pol", "polarity", "on"),
+    "t": ("t", "ts", "timestamp", "timestamps", "time", "times"),
+    "x": ("x", "xs", "x_addr", "x_coord", "col", "column"),
+    "y": ("y", "ys", "y_addr", "y_coord", "row"),
+    "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
+#: What some put in front of all four names.
+_PREFIX = re.compile("(?:events?|ev)_")
+
+#: A name with a unit behind it: ``t_us``, ``timestamp [ns]``, ``time(s)``, ``x_px``.
+_UNIT = re.compile(
+    r"(.*?)[\s_\[(]+"
+    r"(s|ms|us|µs|ns|px|(?:milli|micro|nano)?sec(?:ond)?s?|m?sec|usec|nsec|pixels?)[\])]?",
+    re.IGNORECASE,
+)
+#: By the first letters of a unit, longest first.
+_UNITS_BY_START = {"milli": "ms", "micro": "us", "nano": "ns", "ms": "ms", "us": "us", "µs": "us", "ns": "ns", "s": "s"}
 
 #: Orders of columns that tables without names have: Event Camera Dataset, v2e and E2VID; N-Cars; Metavision.
 ORDERS = ("txyp", "xytp", "xypt")
@@ -38,19 +58,44 @@ _SUSPECT_US = 3_600_000_000
 _SUSPECT_QUIET_US = 100_000_000
 _QUIET_EVENTS_PER_S = 1000
 _SUSPECT_ROUND_US = 10_000_000
+#: What times with fractions, or whole ones, may be if not what they were taken for.
+_LIKELY_INSTEAD = {"s": "ms", "us": "ns", "ns": "ns"}
+_UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+#: No camera sends more than some hundred events per microsecond; times so dense are in a longer unit.
+_FASTEST_EVENTS_PER_US = 200
+_SUSPECT_FAST_EVENTS = 1000
+
+#: Floating-point times coarser than this [µs] at their latest are no longer those of events.
+_COARSE_US = 100
 
 #: Share of steps back in time that a column of times may have; every other column has about a half.
 _MOST_STEPS_BACK = 0.1
 
 
-def fields_by_name(names: Mapping[str, str] | list[str]) -> dict[str, str] | None:
-    """Which of the names is t, x, y and p; None unless all four are there."""
-    by_lower = {str(name).strip().lower(): name for name in names}
+def fields_by_name(names: Iterable[str]) -> dict[str, str] | None:
+    """Which of the names is t, x, y and p, with or without a unit; None unless all four are there."""
+    by_lower = {_bare(name): name for name in names}
     found = {
         field: next((by_lower[alias] for alias in aliases if alias in by_lower), None)
         for field, aliases in FIELD_NAMES.items()
     }
     return {field: name for field, name in found.items() if name is not None} if all(found.values()) else None
+
+
+def _bare(name: str) -> str:
+    """A name in lower case, without unit and prefix."""
+    name = str(name).strip().lower()
+    with_unit = _UNIT.fullmatch(name)
+    return _PREFIX.sub("", with_unit[1] if with_unit else name, count=1)
+
+
+def unit_in(name: str) -> str | None:
+    """The unit of time that a name ends in, one of :data:`TIME_UNITS`, or None."""
+    found = _UNIT.fullmatch(str(name).strip())
+    if found is None:
+        return None
+    unit = found[2].lower()
+    return next((known for start, known in _UNITS_BY_START.items() if unit.startswith(start)), None)
 
 
 def table_columns(path: Path, table: np.ndarray, options: ReadOptions, default: str) -> dict[str, np.ndarray]:
@@ -107,7 +152,7 @@ def _fits(columns: Mapping[str, np.ndarray]) -> bool:
 def _are_pixels(values: np.ndarray) -> bool:
     if not _are_whole(values):
         return False
-    return len(values) == 0 or (values.min() >= 0 and values.max() <= np.iinfo(np.uint16).max)
+    return len(values) == 0 or (int(values.min()) >= 0 and int(values.max()) <= np.iinfo(np.uint16).max)
 
 
 def _are_whole(values: np.ndarray) -> bool:
@@ -118,11 +163,20 @@ def _is_polarity(values: np.ndarray) -> bool:
     return bool((values == 1).all() or ((values == 1) | (values == 0)).all() or (np.abs(values) == 1).all())
 
 
-def events_from_columns(path: Path, columns: Mapping[str, np.ndarray], options: ReadOptions) -> np.ndarray:
+def events_from_columns(
+    path: Path, columns: Mapping[str, np.ndarray], options: ReadOptions, unit: str | None = None
+) -> np.ndarray:
     """Make the event array of four columns t, x, y [px] and p (0 and 1, or −1 and 1).
 
-    Times are in the unit asked for. Otherwise those with fractions are seconds, and whole numbers microseconds; after
-    1973 in nanoseconds since 1970 they are nanoseconds, and where that is likely for another reason a warning says so.
+    Times are in the unit asked for, or stated. Otherwise those with fractions are seconds, and whole numbers
+    microseconds; after 1973 in nanoseconds since 1970 they are nanoseconds. Where another unit is likely, a warning
+    says so.
+
+    Args:
+        path: the recording, for messages.
+        columns: the numbers of each ``[N]``, also as ``[N, 1]`` or ``[1, N]``.
+        options: with ``time_unit`` if the caller knows it.
+        unit: of the times as the recording states it.
 
     Raises:
         EventFormatError: columns of unequal length or other than one-dimensional, not numbers, or values that an event
@@ -146,28 +200,30 @@ def events_from_columns(path: Path, columns: Mapping[str, np.ndarray], options: 
         if not _is_polarity(columns["p"]):
             found = np.unique(columns["p"]).tolist()[:5]
             raise EventFormatError(f"{path}: column p has the values {found}, expected 0 and 1, or -1 and 1")
-    t = _microseconds(path, columns["t"], options)
+    t = _microseconds(path, columns["t"], options.time_unit or unit)
     return make_events(t, columns["x"], columns["y"], columns["p"] > 0)
 
 
 def _one_dimensional(column: np.ndarray) -> np.ndarray:
-    """A column ``[N]``, also one that is stored as ``[N, 1]``."""
-    return column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
+    """A column ``[N]``, also one that is stored as ``[N, 1]`` or ``[1, N]``."""
+    return column.reshape(-1) if column.ndim == 2 and 1 in column.shape else column
 
 
-def _microseconds(path: Path, t: np.ndarray, options: ReadOptions) -> np.ndarray:
-    """Times as int64 [µs]."""
-    if t.dtype.kind == "f" and not np.isfinite(t).all():
+def _microseconds(path: Path, t: np.ndarray, unit: str | None) -> np.ndarray:
+    """Times as int64 [µs]; a warning where nobody has said their unit and another one is likely."""
+    is_float = t.dtype.kind == "f"
+    if is_float and not np.isfinite(t).all():
         raise EventFormatError(f"{path}: column t is not finite everywhere, expected times")
-    unit = options.time_unit
+    said = unit is not None
     if unit is None:
         latest = int(t.max()) if len(t) else 0
-        if t.dtype.kind == "f" and bool((t % 1).any()):
+        if is_float and bool((t % 1).any()):
             unit = "s"
         else:
             unit = "ns" if _EPOCH_NANOSECONDS < latest < np.iinfo(np.int64).max else "us"
-    if t.dtype.kind == "f":
-        scaled = np.rint(t * TIME_UNITS[unit])
+    step = float(np.spacing(np.abs(t).max())) if is_float and len(t) else 0.0  # before its floats are made finer
+    if is_float:
+        scaled = np.rint(t.astype(np.float64) * TIME_UNITS[unit])
         if len(t) and (scaled.max() >= 2.0**63 or scaled.min() < -(2.0**63)):
             raise EventFormatError(f"{path}: column t goes from {t.min()} to {t.max()} {unit}, expected 64 bits of µs")
         times = scaled.astype(np.int64)
@@ -178,7 +234,12 @@ def _microseconds(path: Path, t: np.ndarray, options: ReadOptions) -> np.ndarray
         if len(t) and (int(t.max()) > bound // factor or int(t.min()) < -bound // factor):
             raise EventFormatError(f"{path}: column t goes from {t.min()} to {t.max()} {unit}, expected 64 bits of µs")
         times = t.astype(np.int64) * factor
-    if options.time_unit is None and len(times):
+    if step * TIME_UNITS[unit] > _COARSE_US:
+        warn_reader(
+            f"{path}: times in {unit} are numbers of {t.dtype}, which tell only those apart that are {step:g} {unit} or"
+            " more from each other there; write them as float64 or as whole microseconds"
+        )
+    elif not said and len(times):
         _warn_of_unit(path, times, unit)
     return times
 
@@ -187,9 +248,14 @@ def _warn_of_unit(path: Path, t: np.ndarray, unit: str) -> None:
     """Say that times are perhaps in another unit than they were taken for."""
     duration = int(t.max()) - int(t.min())
     quiet = duration > _SUSPECT_QUIET_US and len(t) < _QUIET_EVENTS_PER_S * duration // 1_000_000
-    whole = unit == "us" and duration > _SUSPECT_ROUND_US and not (t % 1000).any()
+    whole = duration > _SUSPECT_ROUND_US and not (t % 1000).any()
     if duration > _SUSPECT_US or quiet or whole:
-        warn_reader(
-            f"{path}: {len(t)} events would last {duration / 1e6:.0f} s with times in {unit}; if they are nanoseconds,"
-            ' read it with time_unit="ns"'
-        )
+        lasts, likely = f"{duration / 1e6:.0f} s", _LIKELY_INSTEAD[unit]
+    elif len(t) > max(_SUSPECT_FAST_EVENTS, _FASTEST_EVENTS_PER_US * duration):
+        lasts, likely = f"{duration} µs, faster than any camera,", "ms"
+    else:
+        return
+    warn_reader(
+        f"{path}: {len(t)} events would last {lasts} with times in {unit}; if they are {_UNIT_NAMES[likely]},"
+        f' read it with time_unit="{likely}"'
+    )

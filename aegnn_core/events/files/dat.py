@@ -13,6 +13,7 @@ from aegnn_core.events.decoders import DecoderCounts
 from aegnn_core.events.files.header import read_header, sensor_size
 from aegnn_core.events.files.stream_checks import (
     ReadOptions,
+    Size,
     camera_stream,
     drop_outside,
     first_known,
@@ -65,18 +66,24 @@ def read_dat(path: Path, options: ReadOptions) -> EventStream:
     options.check_count(path, count)
     words = np.fromfile(path, "<u4", 2 * count, offset=start).reshape(-1, 2)
     pixel = words[:, 1]
-    bits = _layout_of(header, pixel)
+    stated = sensor_size(header, path)
+    bits = _layout_of(header, pixel, stated)
     x, y = pixel & ((1 << bits.x_bits) - 1), (pixel >> bits.x_bits) & ((1 << bits.y_bits) - 1)
     events = make_events(unwrapped(words[:, 0], _TIME_BITS), x, y, (pixel >> bits.p_bit) & 1)
-    size = first_known(options.size, sensor_size(header, path))
+    size = first_known(options.size, stated)
     counts = DecoderCounts(trailing_bytes=trailing)
     return camera_stream(path, drop_outside(events, size, counts), counts, size)
 
 
-def _layout_of(header: dict[str, str], pixel: np.ndarray) -> _Pixel:
-    """By the version in the header; without one, files that use no bit above version 1's and state no size are so."""
+def _layout_of(header: dict[str, str], pixel: np.ndarray, size: Size) -> _Pixel:
+    """By the version in the header; without one, that of files that use no bit above version 1's is 1.
+
+    Where the size is known, version 2 has to be impossible too: it would put events outside the sensor.
+    """
     version = header.get("version", "").partition(".")[0]
     if version.isdecimal():
         return _VERSION_1 if int(version) < 2 else _VERSION_2
-    old = "width" not in header and len(pixel) > 0 and int(pixel.max()) >> (_VERSION_1.p_bit + 1) == 0
+    old = len(pixel) > 0 and int(pixel.max()) >> (_VERSION_1.p_bit + 1) == 0
+    if old and size[0] is not None:
+        old = bool(((pixel & ((1 << _VERSION_2.x_bits) - 1)) >= size[0]).any())
     return _VERSION_1 if old else _VERSION_2

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream
-from aegnn_core.events.files.columns import events_from_columns, fields_by_name
+from aegnn_core.events.files.columns import TIME_UNITS, events_from_columns, fields_by_name, unit_in
 from aegnn_core.events.files.ecf import ECF_FILTER, decode_ecf
-from aegnn_core.events.files.header import parse_geometry
-from aegnn_core.events.files.numpy_arrays import array_columns
+from aegnn_core.events.files.header import parse_geometry, resolution
+from aegnn_core.events.files.numpy_arrays import array_columns, is_table
 from aegnn_core.events.files.stream_checks import EventChunks, ReadOptions, Size, checked_stream, first_known
 
 if TYPE_CHECKING:
@@ -62,10 +62,12 @@ _SMALL_BYTES = 1 << 20
 def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
     """Read an HDF5 file of one of the :data:`LAYOUTS`, compressed by what ``hdf5plugin`` has, or by Metavision's ECF.
 
-    DSEC's ``t_offset`` is added to its times, as that data set's documentation asks. The sensor's size is taken from
-    what the sources call it: attributes ``geometry`` ("640x480"), ``width`` and ``height`` or ``sensor_resolution`` (of
-    two sides the larger is the width) of the file or the group, data sets ``width`` and ``height``, or
-    ``calib/resolution`` (width, height); otherwise it is found from the events.
+    Of another layout, it is the only place with events that counts. Times are in the unit that their name or their
+    attribute ``unit`` states, otherwise in the one found from the numbers. DSEC's ``t_offset`` is added to its times,
+    as its documentation asks. The sensor's size is taken from what the sources call it: attributes ``geometry``
+    ("640x480"), ``width`` and ``height`` or ``sensor_resolution`` (of two sides the larger is the width) of the file or
+    the group, data sets ``width`` and ``height``, or ``calib/resolution`` (width, height); otherwise it is found from
+    the events.
 
     Raises:
         EventFormatError: not HDF5, of another layout, damaged, compressed with a filter that is not installed, without
@@ -86,20 +88,37 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
                 datasets = [holder[name] for name in fields.values()]
                 _check_sizes(path, datasets, options)
                 columns = {name: dataset[()] for name, dataset in zip(fields, datasets, strict=True)}
+                unit = unit_in(fields["t"]) or _unit_of(holder[fields["t"]])
             else:
                 _check_sizes(path, [holder], options)
                 array = _ecf_events(path, holder, options) if _is_ecf(holder) else holder[()]
-                columns = array_columns(path, array, options, layout.order)
+                columns, unit = array_columns(path, array, options, layout.order)
             if "t_offset" in file:
-                columns["t"] = columns["t"].astype(np.int64) + int(file["t_offset"][()])
+                columns["t"] = _later(columns["t"], file["t_offset"][()])
             group = holder if isinstance(holder, h5py.Group) else holder.parent
             stated = _stated_size(file, group, holder)
     except EventFormatError:
         raise
     except Exception as error:  # h5py raises errors of many kinds on a corrupt file
         raise EventFormatError(f"{path}: {str(error)[:300]}, expected a complete HDF5 file with events") from error
-    events = events_from_columns(path, columns, options)
+    events = events_from_columns(path, columns, options, unit)
     return checked_stream(path, events, first_known(options.size, stated))
+
+
+def _later(t: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Times with an offset, a number of any shape: whole numbers stay so, seconds keep their fraction."""
+    (number,) = np.ravel(offset)
+    return t.astype(np.float64) + float(number) if t.dtype.kind == "f" else t.astype(np.int64) + int(number)
+
+
+def _unit_of(times: h5py.Dataset) -> str | None:
+    """The unit of time that a data set's attributes state."""
+    for name in ("unit", "units"):
+        stated = times.attrs.get(name)
+        text = stated.decode() if isinstance(stated, bytes) else str(stated)
+        if text in TIME_UNITS:
+            return text
+    return None
 
 
 def _check_heaps(path: Path) -> None:
@@ -153,14 +172,37 @@ def _layout_of(path: Path, file: h5py.File, stream: str | None) -> Layout:
                 return layout
         if _holds_events(file, wanted):
             return Layout(wanted, "txyp", "asked for")
-        known = ", ".join(layout.place for layout in found) or ", ".join(sorted(map(str, file)))
+        places = [layout.place for layout in found] or _other_places(file) or sorted(map(str, file))
+        known = ", ".join(places)[:300]
         raise EventFormatError(f"{path}: has no events at {stream!r}, expected stream= one of {known}")
-    if not found:
-        known = ", ".join(layout.place for layout in LAYOUTS)
+    if found:
+        return found[0]
+    others = _other_places(file)
+    if len(others) == 1:
+        return Layout(others[0], "txyp", "the only place")
+    if others:
         raise EventFormatError(
-            f"{path}: holds {sorted(map(str, file))}, expected events at {known}, or a place given with stream="
+            f"{path}: holds events at {', '.join(others)[:300]}, expected a choice of one with stream="
         )
-    return found[0]
+    known = ", ".join(layout.place for layout in LAYOUTS)
+    raise EventFormatError(
+        f"{path}: holds {str(sorted(map(str, file)))[:300]}, expected events at {known}, or a place given with stream="
+    )
+
+
+def _other_places(file: h5py.File) -> list[str]:
+    """Groups with a data set per column, and data sets that are tables of events, wherever they are."""
+    import h5py
+
+    places: list[str] = []
+
+    def visit(name: str, found: h5py.Group | h5py.Dataset) -> None:
+        is_events = is_table(found.shape, found.dtype) if isinstance(found, h5py.Dataset) else _holds_events(file, name)
+        if is_events:
+            places.append(name)
+
+    file.visititems(visit)
+    return places
 
 
 def _holds_events(file: h5py.File, place: str) -> bool:
@@ -237,20 +279,10 @@ def _stated_size(file: h5py.File, group: h5py.Group, holder: h5py.Group | h5py.D
         if "width" in attributes and "height" in attributes:
             return int(attributes["width"]), int(attributes["height"])
         if "sensor_resolution" in attributes:
-            return _resolution(attributes["sensor_resolution"])
+            return resolution(attributes["sensor_resolution"])
     if "width" in group and "height" in group:
         return int(group["width"][()]), int(group["height"][()])
     if "calib/resolution" in group:
         width, height = (int(side) for side in group["calib/resolution"][()])
         return width, height
     return None, None
-
-
-def _resolution(stated: object) -> Size:
-    """Width and height [px] of a text, or of numbers in either order: sensors are not higher than wide."""
-    if isinstance(stated, str | bytes):
-        sides = parse_geometry(stated.decode() if isinstance(stated, bytes) else stated)
-    else:
-        numbers = [int(side) for side in np.ravel(np.asarray(stated))[:2]]
-        sides = (numbers[0], numbers[1]) if len(numbers) == 2 else None
-    return (max(sides), min(sides)) if sides else (None, None)

@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.files.stream_checks import LARGEST_SIDE, Size
 
-__all__ = ["is_text_line", "parse_geometry", "read_header", "sensor_size"]
+__all__ = ["is_text_line", "parse_geometry", "read_header", "resolution", "sensor_size"]
 
 _LONGEST_LINE = 1 << 16
 _CONTROL = frozenset(range(0x20)) - {0x09, 0x0A, 0x0D} | {0x7F}
@@ -67,6 +69,16 @@ def parse_geometry(text: str) -> tuple[int, int] | None:
     """Width and height [px] out of ``1280x720`` in any spelling: ``1280 X 720``, ``1280*720``, ``1280,720 px``."""
     found = _GEOMETRY.fullmatch(text.strip()) or re.fullmatch(r"(\d+)\s+(\d+)", text.strip())
     return (int(found[1]), int(found[2])) if found else None
+
+
+def resolution(stated: object) -> Size:
+    """Width and height [px] of a text, or of numbers in either order: sensors are not higher than wide."""
+    if isinstance(stated, str | bytes):
+        sides = parse_geometry(stated.decode() if isinstance(stated, bytes) else stated)
+    else:
+        numbers = np.ravel(np.asarray(stated))[:2]
+        sides = (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 and numbers.dtype.kind in "iuf" else None
+    return (max(sides), min(sides)) if sides else (None, None)
 
 
 def sensor_size(header: dict[str, str], path: Path) -> Size:

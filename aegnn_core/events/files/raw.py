@@ -63,8 +63,13 @@ _ADDRESSABLE = 1 << 11
 _CHUNK = 1 << 22
 #: So many bytes say in which order the halves of EVT2.1's words are.
 _TRIED = 1 << 16
-#: A file with more unknown words than this, and than events, is in another encoding than its header says.
+#: A file with more unknown words than this, and than events or a fifth of its words, is in another encoding than its
+#: header says.
 _MOST_UNKNOWN = 100
+_MOST_UNKNOWN_SHARE = 0.2
+#: So is one of more events than this of which more than one in five is earlier than the one before it.
+_FEW_EVENTS = 100
+_MOST_STEPS_BACK = 0.2
 
 
 def read_raw(path: Path, options: ReadOptions) -> EventStream:
@@ -89,13 +94,20 @@ def read_raw(path: Path, options: ReadOptions) -> EventStream:
                 chunks.add(part)
     if empty:
         raise EventFormatError(f"{path}: ends after its header, expected {decoder.encoding.upper()} words")
-    counts = decoder.counts
-    if counts.unknown_words > max(_MOST_UNKNOWN, counts.events):
+    events, counts, name = chunks.together(), decoder.counts, decoder.encoding.upper()
+    words = path.stat().st_size // decoder.word.itemsize
+    if counts.unknown_words > max(_MOST_UNKNOWN, min(counts.events, _MOST_UNKNOWN_SHARE * words)):
         raise EventFormatError(
-            f"{path}: {counts.unknown_words} words are not of {decoder.encoding.upper()}, as the header calls them, and"
-            f" only {counts.events} events are, expected {_FORMATS} as stated"
+            f"{path}: {counts.unknown_words} of {words} words are not of {name}, as the header calls them, and"
+            f" {counts.events} events are, expected {_FORMATS} as stated"
         )
-    return camera_stream(path, chunks.together(), counts, size)
+    back = int(np.count_nonzero(np.diff(events["t"]) < 0))
+    if len(events) > _FEW_EVENTS and back > _MOST_STEPS_BACK * len(events):
+        raise EventFormatError(
+            f"{path}: read as {name}, as the header calls it, {back} of {len(events)} events are earlier than the one"
+            f" before them, expected {_FORMATS} as stated"
+        )
+    return camera_stream(path, events, counts, size)
 
 
 def _byte_order(

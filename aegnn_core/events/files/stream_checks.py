@@ -39,6 +39,10 @@ MAX_EVENTS = 500_000_000
 #: Most columns and rows of a sensor: pixels have coordinates of 16 bits.
 LARGEST_SIDE = 1 << 16
 
+#: A sensor that large [px], as found from the events, says that their coordinates are not pixels: those of cameras are
+#: smaller.
+_LARGEST_CAMERA = 1 << 12
+
 #: Of this many events one may be at a time of its own, far from its neighbours, and counts as a fault of that event.
 _EVENTS_PER_STRAY = 1000
 
@@ -143,10 +147,12 @@ def checked_stream(path: Path, events: np.ndarray, size: Size, flaws: list[str] 
     Raises:
         EventFormatError: no events, time that jumps back, or events that are not on the sensor.
     """
+    flaws = list(flaws or [])
     if len(events) == 0:
-        raise EventFormatError(f"{path}: holds no events, expected at least one")
+        found = f", found {', '.join(flaws)}" if flaws else ""
+        raise EventFormatError(f"{path}: holds no events{found}, expected at least one")
     events, late = _ordered(path, events)
-    flaws = [*(flaws or []), *late]
+    flaws += late + _scaled(events, size)
     if flaws:
         warn_reader(f"{path}: {', '.join(flaws)}")
     width, height = (
@@ -161,6 +167,14 @@ def checked_stream(path: Path, events: np.ndarray, size: Size, flaws: list[str] 
     return EventStream(events, width, height)
 
 
+def _scaled(events: np.ndarray, size: Size) -> list[str]:
+    """What to say of coordinates that are beyond every camera's pixels, where no size is known."""
+    x, y = (int(events[name].max()) if side is None else 0 for name, side in zip("xy", size, strict=True))
+    if max(x, y) < _LARGEST_CAMERA:
+        return []
+    return [f"x and y go to {x} and {y}, beyond the pixels of any camera: say the size with width= and height="]
+
+
 def camera_stream(path: Path, events: np.ndarray, counts: DecoderCounts, size: Size) -> EventStream:
     """Make a stream of events as a camera sent them; what the decoder left out is reported in the one warning.
 
@@ -170,7 +184,9 @@ def camera_stream(path: Path, events: np.ndarray, counts: DecoderCounts, size: S
     flaws = [counts.describe_malformed()] if counts.malformed else []
     flaws += [counts.describe_lost()] if counts.lost_packets else []
     if len(events) == 0:
-        found = ", ".join([*flaws, *([f"triggers: {counts.triggers}"] if counts.triggers else [])]) or "nothing"
+        flaws += [f"triggers: {counts.triggers}"] if counts.triggers else []
+        flaws += [f"events without time or address: {counts.unplaced_events}"] if counts.unplaced_events else []
+        found = ", ".join(flaws) or "nothing"
         raise EventFormatError(f"{path}: holds no events, found {found}, expected at least one event")
     return checked_stream(path, events, size, flaws)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.file_kind import check_regular
-from aegnn_core.events.files.columns import events_from_columns, fields_by_name, table_columns
+from aegnn_core.events.files.columns import events_from_columns, fields_by_name, table_columns, unit_in
 from aegnn_core.events.files.header import parse_geometry
 from aegnn_core.events.files.stream_checks import ReadOptions, Size, checked_stream, first_known
 
@@ -26,7 +26,9 @@ __all__ = ["EVENTS_TEXT", "read_text"]
 EVENTS_TEXT = "events.txt"
 
 _COMMENTS = ("#", "%", "//")
-_SEPARATORS = ",;\t"
+#: Between columns, besides spaces; where a line has more of another kind, its commas are those of decimal numbers.
+_SEPARATORS = ",;\t|"
+_QUOTES = "\"'"
 _LONGEST_LINE = 4096
 #: Lines before the events that may be names or a size.
 _PREFACE = 2
@@ -34,9 +36,8 @@ _NUMBERS = 4
 _NCARS_ORDER = "xytp"
 #: What polarities are called where they are no numbers.
 _POLARITIES = {"true": "1", "false": "0", "on": "1", "off": "0"}
-#: The name of a column of times with its unit: ``t_us``, ``timestamp [ns]``, ``time(s)``.
-_UNIT = re.compile(r"(.*?)[\s_\[(]+(s|sec|ms|us|µs|ns)[\])]?", re.IGNORECASE)
-_UNITS = {"sec": "s", "µs": "us"}
+#: What may stand before the names of columns in a comment: ``# columns: t x y p``.
+_BEFORE_NAMES = re.compile(r"[#%/!\s]*(?:[\w ]+:)?\s*")
 #: A comment that states the size, as ``geometry 640x480``, or ``width`` or ``height``.
 _SIZE = re.compile(r"[#%/\s]*(geometry|width|height)\s*[:=]?\s*(.+)", re.IGNORECASE)
 
@@ -47,25 +48,38 @@ class _Preface:
 
     Attributes:
         size: of the sensor.
-        places: the column of each of t, x, y and p, where their names stand there.
-        time_unit: of the times, where the name of their column has one.
+        names: of the columns, where they stand there, in a line of their own or in a comment.
         first: the first line that is none of it.
         whole: whether the line that was read last has its end.
     """
 
     size: Size = (None, None)
-    places: dict[str, int] | None = None
-    time_unit: str | None = None
+    names: list[str] | None = None
     first: str | None = None
     whole: bool = True
+
+    def places(self) -> dict[str, int] | None:
+        """The column of each of t, x, y and p; None where no names say it, or are not as many as the columns."""
+        names, width = self.names, len(_words(self.first or ""))
+        fields = fields_by_name(names) if names else None
+        if names is None or fields is None or len(names) != width:
+            return None
+        return {field: names.index(name) for field, name in fields.items()}
+
+    def time_unit(self) -> str | None:
+        """The unit that stands with the name of the times."""
+        fields = fields_by_name(self.names) if self.names else None
+        return unit_in(fields["t"]) if fields else None
 
 
 def read_text(path: Path, options: ReadOptions) -> EventStream:
     """Read a text file of events, or the one in an N-Cars folder.
 
     The order of the columns is that of a line of names, or found from the numbers of four: ``t x y p`` (Event Camera
-    Dataset, v2e, E2VID), ``x y t p`` (N-Cars), ``x,y,p,t`` (Metavision), or another with x before y. Times are
-    microseconds; where any of them has a fraction, all are seconds; the name of their column may say it, as ``t_ns``.
+    Dataset, v2e, E2VID), ``x y t p`` (N-Cars), ``x,y,p,t`` (Metavision), or another with x before y. A comment may hold
+    the names. Times are microseconds; where any of them has a fraction, all are seconds; the name of their column may
+    say it, as ``t_ns``.
+
     The sensor's size is that of a line ``width height`` in front, as E2VID has it, or of a comment such as
     ``%geometry:640,480``, otherwise it is found from the events. A last line that is cut off is left out.
 
@@ -80,14 +94,15 @@ def read_text(path: Path, options: ReadOptions) -> EventStream:
     with path.open(encoding=_encoding(path), errors="replace") as file:
         preface = _Preface()
         lines = _lines(file, path, preface)
-        _read_preface(lines, preface)
-        table = _table(path, preface, lines, options, flaws)
-    if preface.places is not None and options.columns is None:
-        columns = dict(zip(preface.places, table.T, strict=True))
-        options = replace(options, time_unit=options.time_unit or preface.time_unit)
+        _read_preface(path, lines, preface, options)
+        places = preface.places() if options.columns is None else None
+        unit = preface.time_unit()
+        table = _table(path, preface, lines, places, options, flaws)
+    if places is not None:
+        columns = dict(zip(places, table.T, strict=True))
     else:
         columns = table_columns(path, table, options, default=_NCARS_ORDER)
-    events = events_from_columns(path, columns, options)
+    events = events_from_columns(path, columns, options, unit)
     return checked_stream(path, events, first_known(options.size, preface.size), flaws)
 
 
@@ -99,7 +114,7 @@ def _encoding(path: Path) -> str:
 
 
 def _lines(file: TextIO, path: Path, preface: _Preface) -> Iterator[str]:
-    """Lines that are neither empty nor comments; comments may state the sensor's size."""
+    """Lines that are neither empty nor comments; comments may state the sensor's size, and the first ones the names."""
     while line := file.readline(_LONGEST_LINE):
         if len(line) == _LONGEST_LINE and not line.endswith("\n"):
             raise EventFormatError(f"{path}: a line is longer than {_LONGEST_LINE} characters, expected one event each")
@@ -107,6 +122,9 @@ def _lines(file: TextIO, path: Path, preface: _Preface) -> Iterator[str]:
         line = line.strip(" \r\n")
         if line.startswith(_COMMENTS):
             preface.size = first_known(preface.size, _stated_size(line))
+            names = _words(_BEFORE_NAMES.sub("", line, count=1))
+            if preface.first is None and fields_by_name(names):
+                preface.names = names
         elif line:
             yield line
 
@@ -122,7 +140,7 @@ def _stated_size(comment: str) -> Size:
     return (side, None) if what == "width" else (None, side)
 
 
-def _read_preface(lines: Iterator[str], preface: _Preface) -> None:
+def _read_preface(path: Path, lines: Iterator[str], preface: _Preface, options: ReadOptions) -> None:
     """Read what stands before the events, up to the first of them."""
     for _ in range(_PREFACE + 1):
         preface.first = next(lines, None)
@@ -131,45 +149,62 @@ def _read_preface(lines: Iterator[str], preface: _Preface) -> None:
         words = _words(preface.first)
         if len(words) == 2 and all(word.isdecimal() for word in words):
             preface.size = first_known((int(words[0]), int(words[1])), preface.size)
-        elif not _read_names(words, preface):
+        elif all(map(_is_number, words)):
             return
+        elif fields_by_name(words) or options.columns is not None:
+            preface.names = words
+        else:
+            raise EventFormatError(
+                f"{path}: begins with {preface.first[:80]!r}, expected four numbers a line, or names of columns such as"
+                " t, x, y and p; if these are names, say their order with columns="
+            )
 
 
-def _read_names(words: list[str], preface: _Preface) -> bool:
-    """Whether a line names the columns."""
-    units = [_UNIT.fullmatch(word) for word in words]
-    names = [unit[1] if unit else word for word, unit in zip(words, units, strict=True)]
-    fields = fields_by_name(names)
-    if fields is None:
-        return False
-    preface.places = {field: names.index(name) for field, name in fields.items()}
-    if unit := units[preface.places["t"]]:
-        preface.time_unit = _UNITS.get(unit[2].lower(), unit[2].lower())
+def _is_number(word: str) -> bool:
+    """Whether a word is a number, with a point or a comma, a polarity, or nothing."""
+    try:
+        float(word.replace(",", "."))
+    except ValueError:
+        return not word or word.lower() in _POLARITIES
     return True
+
+
+def _separator(line: str) -> str | None:
+    """What separates the columns of a line; None for spaces."""
+    separator = max(_SEPARATORS, key=line.count)
+    return separator if separator in line else None
 
 
 def _words(line: str) -> list[str]:
     """The words of a line, empty ones between separators too."""
-    separator = next((separator for separator in _SEPARATORS if separator in line), None)
-    return [word.strip().strip("\"'") for word in line.split(separator)]
+    line = re.sub(r"\s+([\[(])", r"\1", line)  # a unit belongs to the name before it
+    words = [word.strip().strip(_QUOTES) for word in line.split(_separator(line))]
+    while words and not words[-1]:
+        words.pop()
+    return words
 
 
-def _table(path: Path, preface: _Preface, lines: Iterator[str], options: ReadOptions, flaws: list[str]) -> np.ndarray:
-    """The numbers of the lines ``[N, 4]``: all, or those of the columns that are named, in the order t, x, y, p."""
-    first = preface.first
-    named = any(word.lower() in _POLARITIES for word in _words(first or ""))
-    width = len(_spaced(first or "").split())
-    places = list(preface.places.values()) if preface.places else None
-    if places is not None and width == _NUMBERS and max(places) >= _NUMBERS:
-        places = None
+def _table(
+    path: Path,
+    preface: _Preface,
+    lines: Iterator[str],
+    places: dict[str, int] | None,
+    options: ReadOptions,
+    flaws: list[str],
+) -> np.ndarray:
+    """The numbers of the lines ``[N, 4]``: all, or those of the columns that are named, in the order of ``places``."""
+    first = preface.first or ""
+    named = any(word.lower() in _POLARITIES for word in _words(first))
+    spaces = _spaces(first)
+    width = len(first.translate(spaces).split())
 
     def counted() -> Iterator[str]:
         waiting = None  # the last line is looked at, since it may be cut off
-        for number, line in enumerate(chain([first], lines) if first is not None else (), start=1):
+        for number, line in enumerate(chain([first], lines) if first else (), start=1):
             options.check_count(path, number)
             if waiting is not None:
                 yield waiting
-            waiting = _spaced(line)
+            waiting = line.translate(spaces)
             if named:
                 waiting = " ".join(_POLARITIES.get(word.lower(), word) for word in waiting.split())
         if waiting is not None and number > 1 and not preface.whole and len(waiting.split()) < width:
@@ -177,10 +212,11 @@ def _table(path: Path, preface: _Preface, lines: Iterator[str], options: ReadOpt
         elif waiting is not None:
             yield waiting
 
+    used = list(places.values()) if places is not None else None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # NumPy's on an empty file, which is an error later
-            table = np.loadtxt(counted(), ndmin=2, comments=None, usecols=places)
+            table = np.loadtxt(counted(), ndmin=2, comments=None, usecols=used)
     except EventFormatError:
         raise
     except ValueError as error:
@@ -192,8 +228,7 @@ def _table(path: Path, preface: _Preface, lines: Iterator[str], options: ReadOpt
     return table.reshape(-1, _NUMBERS)
 
 
-def _spaced(line: str) -> str:
-    """The line with spaces between the columns."""
-    for separator in _SEPARATORS:
-        line = line.replace(separator, " ")
-    return line
+def _spaces(line: str) -> dict[int, str]:
+    """What to put in place of separators and quotes, so that spaces stand between the columns of lines like this."""
+    decimal_comma = "," in line and _separator(line) != ","
+    return str.maketrans({**dict.fromkeys(_SEPARATORS + _QUOTES, " "), **({",": "."} if decimal_comma else {})})
