@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from aegnn_core.lazy_names import lazy_names
 from aegnn_core.version import __version__
 
 with warnings.catch_warnings(), suppress(ImportError, OSError):  # the modules that need them say so
@@ -47,14 +47,4 @@ _HOMES = {
     "save_model": "nn",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

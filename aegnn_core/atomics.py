@@ -7,6 +7,8 @@ always an int64 array; the caller sees to the bounds.
 
 from __future__ import annotations
 
+import sys
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -119,16 +121,27 @@ def yield_processor(typing):
     return types.void(), generate
 
 
+#: Where the C library keeps the number of a thread's last error.
+_ERROR_NUMBER = "__error" if sys.platform == "darwin" else "__errno_location"
+
+
 def _on_semaphore(function):
     """An intrinsic that calls a function of the C library for the semaphore (``sem_t``) that begins at a word.
 
-    It returns what that does: 0, or -1 if a signal came instead.
+    It returns 0, or else the number of the error; that is EINTR if a signal came instead.
     """
 
     def make(typing, words, index):
         def generate(context, builder, signature, arguments):
             address = _address(context, builder, words, arguments[0], signature.args[1], arguments[1])
-            return _call(builder, function, builder.bitcast(address, ir.IntType(8).as_pointer()))
+            failed = _call(builder, function, builder.bitcast(address, ir.IntType(8).as_pointer()))
+            number = ir.IntType(32)
+            result = cgutils.alloca_once_value(builder, number(0))
+            with builder.if_then(builder.icmp_signed("!=", failed, number(0)), likely=False):
+                kind = ir.FunctionType(number.as_pointer(), [])
+                where = builder.call(cgutils.get_or_insert_function(builder.module, kind, _ERROR_NUMBER), [])
+                builder.store(builder.load(where), result)
+            return builder.load(result)
 
         return types.int32(words, index), generate
 

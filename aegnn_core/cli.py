@@ -47,11 +47,13 @@ def _add_commands(commands: Any, formatter: Any) -> None:
     from aegnn_core.evaluation.flops_command import add_flops_command
     from aegnn_core.evaluation.replay_command import add_replay_command
     from aegnn_core.training.export_command import add_export_command
+    from aegnn_core.training.join_command import add_join_command
     from aegnn_core.training.train_command import add_train_command
     from aegnn_core.viewing.view_command import add_view_command
 
     add_train_command(commands, formatter)
     add_export_command(commands, formatter)
+    add_join_command(commands, formatter)
     add_evaluate_command(commands, formatter)
     add_replay_command(commands, formatter)
 

@@ -69,7 +69,7 @@ def measure(name: str, packet_us: int, answers: int) -> dict[str, list[float]]:
         live.update(events[start:stop])
         start = stop
         output = timed("output()", live.output)
-        image = torch.from_numpy(engine._image.copy()).view(1, *shape)
+        image = torch.from_numpy(engine._image.copy()).view(1, rows, columns, -1).permute(0, 3, 1, 2)
         with torch.no_grad():
             for way, head in ways.items():
                 if way == "head, compiled, whole image":

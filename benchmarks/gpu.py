@@ -22,31 +22,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES, LiveModel
 from aegnn_core.asynchronous.cuda import CudaEngine
-from aegnn_core.asynchronous.cuda.self_check import disagreement
+from aegnn_core.asynchronous.cuda.self_check import disagreement, known_disagreement
 from aegnn_core.events import make_events
+from aegnn_core.events.simulation import simulate_recognition
 from aegnn_core.nn import spline_triton
 from aegnn_core.nn.checkpoint import load_model
 from aegnn_core.nn.networks import GraphNetwork
 
 PACKETS = (100, 1_000, 10_000, 100_000)
+#: Where one packet takes long.
+FEWER_PACKETS = (1_000, 10_000)
 DRY_PACKETS = (1, 20)
 #: Live nodes that the window is chosen for, and events per pixel and second.
 WINDOW_NODES, RATE = 10_000, 8
 #: The longest that one figure may take to measure [s].
-SECONDS = 1.0
+SECONDS = 0.3
 GRAPHS_AT_ONCE = 16
+TRAINING_STEPS = 200
 
 
 @dataclass(frozen=True)
 class Result:
-    """One network, engine and packet size: medians over packets, and of an answer behind each."""
+    """One network, engine and packet size: medians over packets, and of an answer behind each.
+
+    Packets are timed one by one, each until the device has done with it, and then one after the other, which only the
+    last is waited for: so a node feeds it.
+    """
 
     network: str
     engine: str
@@ -61,12 +69,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Training:
-    """Steps of a batch of graphs forwards and backwards."""
+    """Steps of a batch of graphs forwards and backwards; the loss after as many steps as a GPU was given."""
 
     device: str
     threads: int
+    precision: str
     graphs_per_step: int
     steps_per_second: float
+    loss: float | None
 
 
 def networks(dry: bool) -> dict[str, tuple[GraphNetwork, GraphConfig]]:
@@ -74,17 +84,19 @@ def networks(dry: bool) -> dict[str, tuple[GraphNetwork, GraphConfig]]:
     made: dict[str, dict[str, Any]] = {
         "graph_res, N-Cars": {"name": "graph_res", "dataset": "ncars"},
         "histogram, simulated": {"name": "histogram", "dataset": "simulated", "task": "detection"},
+        "graph_res, Gen1": {"name": "graph_res", "dataset": "gen1", "task": "detection"},
     }
-    if not dry:
-        made["graph_res, Gen1"] = {"name": "graph_res", "dataset": "gen1", "task": "detection"}
     chosen: dict[str, tuple[GraphNetwork, GraphConfig]] = {}
-    for name, options in made.items():
+    for name, options in list(made.items())[: 2 if dry else None]:
         model = network(**options)
         width, height = model.sensor
         chosen[name] = model, GraphConfig(window=int(1e6 * WINDOW_NODES / (RATE * width * height)))
     for packaged in () if dry else ("scenes_detector", "scenes_graph_detector"):
         trained = load_model(packaged)
         chosen[packaged] = trained.network, trained.graph
+    if not dry:
+        del chosen["histogram, simulated"]  # the packaged one is the same
+        chosen["graph_res, Gen1"] = chosen.pop("graph_res, Gen1")  # the longest comes last
     return chosen
 
 
@@ -113,25 +125,34 @@ def timed(work: Callable[[], object], device: str) -> float:
 def measure(name: str, live: LiveModel, engine: str, device: str, packet: int, seconds: float) -> Result:
     """Fill the window, then time packets for some seconds, and an answer behind each of the first."""
     sensor = live.engine._model.sensor  # type: ignore[attr-defined]
-    events = stream(sensor, (WINDOW_NODES if seconds else 0) + packet * (60 if seconds else 3))
-    start = len(events) - packet * (60 if seconds else 3)
+    packets = 61 if seconds else 5
+    events = stream(sensor, (WINDOW_NODES if seconds else 0) + packet * packets)
+    start = len(events) - packet * packets
     live.reset()
     if start:
         live.update(events[:start])
+    parts = iter(np.split(events[start:], packets))
     updates: list[float] = []
     answers: list[float] = []
     begin = perf_counter()
-    for first in range(start, len(events), packet):
-        part = events[first : first + packet]
-        updates.append(timed(lambda part=part: live.update(part), device))  # type: ignore[misc]
+    while len(updates) < min(20, packets // 2) and (len(updates) < 2 or perf_counter() - begin < seconds):
+        updates.append(timed(lambda: live.update(next(parts)), device))
         if len(answers) < 10:
             answers.append(timed(live.output, device))
-        if len(updates) > 3 and perf_counter() - begin > seconds:
-            break
     middle = float(np.median(updates[1:]))
-    threads = torch.get_num_threads() if device == "cpu" else 0
+    if device == "cuda":
+        followed = min(packets - len(updates), max(1, int(seconds / middle)))
+
+        def one_after_the_other() -> None:
+            for _ in range(followed):
+                live.update(next(parts))
+
+        rate = followed * packet / timed(one_after_the_other, device)
+    else:
+        rate = packet / middle
+    threads = 0 if device == "cuda" else live.threads
     return Result(
-        name, engine, device, threads, packet, len(updates) - 1, middle * 1e6, packet / middle,
+        name, engine, device, threads, packet, len(updates) - 1, middle * 1e6, rate,
         float(np.median(answers[1:])) * 1e3,
     )  # fmt: skip
 
@@ -142,43 +163,80 @@ def cpu_engine(model: nn.Module, graph: GraphConfig) -> str:
 
 
 def measure_network(
-    name: str, model: GraphNetwork, graph: GraphConfig, device: str, packets: tuple[int, ...], seconds: float
+    name: str,
+    model: GraphNetwork,
+    graph: GraphConfig,
+    device: str,
+    packets: tuple[int, ...],
+    threads_on_cpu: list[int],
+    seconds: float,
 ) -> list[Result]:
-    """The engine cuda, the engine packet on the same device, and the CPU's with one thread and with all."""
+    """The engine cuda, the engine packet on the same device, and the CPU's with one thread and with more."""
     results = []
+    fewer = FEWER_PACKETS if seconds else packets
     on_device = deepcopy(model).to(device)
     for engine in ("cuda", "packet"):
         if ENGINES[engine].refusal(on_device, graph) is None:
             live = make_model_asynchronous(on_device, graph, engine=engine)
-            results += [measure(name, live, engine, device, packet, seconds) for packet in packets]
+            sizes = packets if engine == "cuda" else fewer
+            results += [measure(name, live, engine, device, packet, seconds) for packet in sizes]
     engine = cpu_engine(model, graph)
-    live = make_model_asynchronous(model, graph, engine=engine)
-    for threads in sorted({1, os.cpu_count() or 1}):
-        torch.set_num_threads(threads)
-        results += [measure(name, live, engine, "cpu", packet, seconds) for packet in packets]
+    for threads in threads_on_cpu:
+        live = make_model_asynchronous(model, graph, engine=engine, threads=threads)
+        if live.threads == threads:  # some engines have nothing for a second one to do
+            torch.set_num_threads(threads)
+            results += [measure(name, live, engine, "cpu", packet, seconds) for packet in fewer]
     return results
 
 
-def measure_training(device: str, threads: int, events: int, seconds: float) -> Training:
-    """Train `graph_res` on recordings of N-MNIST's size; a step is without the search for edges."""
-    torch.set_num_threads(threads)
+def threads_to_try() -> list[int]:
+    """One, two, four and so on, and as many as there are processors."""
+    cores = os.cpu_count() or 1
+    return sorted({cores, *(1 << n for n in range(cores.bit_length()) if 1 << n < cores)})
+
+
+def recordings(count: int, dry: bool) -> list[Data]:
+    """Graphs to train on, with labels: simulated recordings."""
     graph = GraphConfig(max_neighbors=16, time_scale=3e-5)
-    batch = Batch.from_data_list([build_graph(stream((34, 34), events), graph) for _ in range(GRAPHS_AT_ONCE)])
-    batch = batch.to(device)
-    model = network("graph_res", dataset="nmnist").to(device).train()
+    graphs = []
+    for seed in range(count):
+        sample = simulate_recognition(seed)
+        events = sample.stream.events[: 40 if dry else None]
+        graphs.append(build_graph(events, graph))
+        graphs[-1].y = torch.tensor([sample.label])
+    return graphs
+
+
+def measure_training(graphs: list[Data], device: str, threads: int, precision: str, seconds: float) -> Training:
+    """Train `graph_res` on the same graphs again and again; a step is without the search for edges."""
+    torch.set_num_threads(threads)
+    batches = [
+        Batch.from_data_list(graphs[n : n + GRAPHS_AT_ONCE]).to(device) for n in range(0, len(graphs), GRAPHS_AT_ONCE)
+    ]
+    torch.manual_seed(0)
+    model = network("graph_res", dataset="simulated").to(device).train()
     optimizer = torch.optim.Adam(model.parameters())
-    labels = torch.arange(GRAPHS_AT_ONCE, device=device) % 10
+    kind = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
+    scaler = torch.amp.GradScaler(device, enabled=kind is torch.float16)
+    losses: list[Tensor] = []
 
     def step() -> None:
+        batch = batches[len(losses) % len(batches)]
         optimizer.zero_grad()
-        cross_entropy(model(batch), labels).backward()
-        optimizer.step()
+        with torch.autocast(device, kind, enabled=kind is not None):
+            loss = cross_entropy(model(batch), batch.y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        losses.append(loss.detach())
 
     times = [timed(step, device) for _ in range(2)]
     begin = perf_counter()
-    while perf_counter() - begin < seconds:
+    most = TRAINING_STEPS if device == "cuda" else 1_000_000
+    while len(times) < most and (device == "cuda" or perf_counter() - begin < seconds):
         times.append(timed(step, device))
-    return Training(device, threads, GRAPHS_AT_ONCE, 1 / float(np.median(times[1:])))
+    last = torch.stack(losses[-10:]).mean().item() if device == "cuda" else None
+    return Training(device, threads, precision, GRAPHS_AT_ONCE, 1 / float(np.median(times[1:])), last)
 
 
 def training_check(device: str, dry: bool) -> str | None:
@@ -191,8 +249,10 @@ def training_check(device: str, dry: bool) -> str | None:
 
 
 def kernel_times(model: GraphNetwork, graph: GraphConfig, packet: int) -> dict[str, float]:
-    """Microseconds of every kernel for a packet and an answer, as torch's profiler sees them."""
+    """Microseconds of our kernels and of all others for a packet and an answer, as torch's profiler sees them."""
     live = make_model_asynchronous(deepcopy(model).cuda(), graph, engine="cuda")
+    from aegnn_core.asynchronous.cuda import kernels
+
     events = stream(model.sensor, 11 * packet)
     live.update(events[:packet])
     live.output()
@@ -201,10 +261,11 @@ def kernel_times(model: GraphNetwork, graph: GraphConfig, packet: int) -> dict[s
             live.update(events[start : start + packet])
             live.output()
         torch.cuda.synchronize()
-    return {
-        row.key: float(getattr(row, "device_time_total", 0) or getattr(row, "cuda_time_total", 0)) / 10
-        for row in profile.key_averages()
-    }
+    times = dict.fromkeys([*kernels.__all__, "of torch and its libraries"], 0.0)
+    for row in profile.key_averages():
+        name = row.key if row.key in times else "of torch and its libraries"
+        times[name] += float(getattr(row, "device_time_total", 0) or getattr(row, "cuda_time_total", 0)) / 10
+    return {name: time for name, time in times.items() if time}
 
 
 def as_markdown(facts: dict[str, Any], results: list[Result], training: list[Training]) -> str:
@@ -218,9 +279,12 @@ def as_markdown(facts: dict[str, Any], results: list[Result], training: list[Tra
         f" {row.us_per_packet:.0f} | {row.events_per_second:,.0f} | {row.answer_ms:.2f} |"
         for row in results
     ]
-    lines += ["", "| training on | threads | graphs per step | steps/s |", "| --- | ---: | ---: | ---: |"]
+    lines += ["", f"| training on | threads | precision | graphs per step | steps/s | loss after {TRAINING_STEPS} |"]
+    lines += ["| --- | ---: | --- | ---: | ---: | ---: |"]
     lines += [
-        f"| {row.device} | {row.threads} | {row.graphs_per_step} | {row.steps_per_second:.2f} |" for row in training
+        f"| {row.device} | {row.threads} | {row.precision} | {row.graphs_per_step} | {row.steps_per_second:.2f} |"
+        f" {'' if row.loss is None else f'{row.loss:.4f}'} |"
+        for row in training
     ]
     for name, times in facts.get("kernels", {}).items():
         lines += ["", f"| kernel, {name} | µs |", "| --- | ---: |"]
@@ -257,12 +321,20 @@ def main() -> None:
 
     chosen = networks(dry)
     for name, (model, graph) in chosen.items():
-        facts["self_check"][name] = disagreement(CudaEngine, deepcopy(model).to(device), graph, 40 if dry else 2_000)
-        results += measure_network(name, model, graph, device, packets, seconds)
+        on_device = deepcopy(model).to(device)
+        check = (
+            disagreement(CudaEngine, on_device, graph, 40) if dry else known_disagreement(CudaEngine, on_device, graph)
+        )
+        facts["self_check"][name] = check
+        threads = threads_to_try()
+        threads = [threads[0], threads[-1]] if results else threads  # how they add up is seen by one network
+        results += measure_network(name, model, graph, device, packets, threads, seconds)
         write()
     facts["self_check"]["training"] = training_check(device, dry)
-    for where, threads in ((device, 1), ("cpu", os.cpu_count() or 1)):
-        training.append(measure_training(where, threads, 40 if dry else 4_200, 2 * seconds))
+    graphs = recordings(GRAPHS_AT_ONCE if dry else 2 * GRAPHS_AT_ONCE, dry)
+    for precision in ("32",) if dry else ("32", "bf16-mixed", "16-mixed"):
+        training.append(measure_training(graphs, device, 1, precision, seconds))
+    training.append(measure_training(graphs, "cpu", os.cpu_count() or 1, "32", 5 * seconds))
     write()
     if not dry:  # last, because profilers may be missing or not allowed
         facts["kernels"] = {name: kernel_times(model, graph, 10_000) for name, (model, graph) in chosen.items()}

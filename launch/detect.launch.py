@@ -27,6 +27,7 @@ ARGUMENTS = {
     "events": ("/event_camera/events", "topic of the camera's event packets"),
     "camera_info": ("", "topic of the camera's calibration; empty: ~/camera_info below the node's name"),
     "model": ("", "name of a packaged model or path of a .safetensors file; empty: as in params_file"),
+    "trust_code": ("", "true: import another package's network that the model file names; empty: as in params_file"),
     "device": ("", "where the network runs: cpu, cuda, cuda:<number> or auto; empty: as in params_file"),
     "model_sensor": ("", "sensor that the network runs on: trained or camera; empty: as in params_file"),
     "downsampling": ("", "of a camera with more pixels: integrate or coordinates; empty: as in params_file"),
@@ -40,6 +41,9 @@ ARGUMENTS = {
 
 #: Arguments that are the node's parameters, where they are given.
 PARAMETERS = ("model", "device", "model_sensor", "downsampling", "frame_id")
+
+#: Those of them that are true or false.
+SWITCHES = ("trust_code",)
 
 #: What config/detect.rviz shows of a node /event_detector.
 RVIZ_TOPICS = ("annotated_image", "markers")
@@ -57,6 +61,7 @@ def detector(context: LaunchContext) -> list[Action]:
             value["params_file"],
             {"use_sim_time": value["use_sim_time"].lower() == "true"},
             {n: value[n] for n in PARAMETERS if value[n]},
+            {n: value[n].lower() == "true" for n in SWITCHES if value[n]},
         ],
         remappings=[(f"~/{topic}", value[topic]) for topic in ("events", "camera_info") if value[topic]],
         output="screen",

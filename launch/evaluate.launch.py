@@ -16,6 +16,7 @@ ARGUMENTS = {
     "topic": ("", "event topic in the bag; needed where it has several"),
     "labels": ("/labels", "topic with true boxes (Detection2DArray) or classes (Classification), if there is one"),
     "model": ("scenes_detector", "name of a packaged model, or path of a .safetensors file"),
+    "trust_code": ("false", "true: import another package's network that the model file names"),
     "device": ("cpu", "where the network runs"),
     "downsampling": ("integrate", "of a camera with more pixels: integrate or coordinates"),
     "model_sensor": ("trained", "sensor that the network runs on: trained or camera"),
@@ -31,6 +32,8 @@ def evaluation(context: LaunchContext) -> list[Action]:
     options = [part for name in named for part in (f"--{name.replace('_', '-')}", value[name])]
     if value["topic"]:
         options += ["--topic", value["topic"]]
+    if value["trust_code"].lower() == "true":
+        options.append("--trust-code")
     return [
         Node(
             package="aegnn_ros",

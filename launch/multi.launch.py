@@ -19,6 +19,7 @@ ARGUMENTS = {
     "names": ("left right", "of the nodes, one per camera"),
     "events": ("", "topics of the event packets, one per node; empty: /<name>/event_camera/events"),
     "model": ("", "of all nodes: a packaged model or a path of a .safetensors file; empty: as in params_file"),
+    "trust_code": ("", "true: import another package's network that the model file names; empty: as in params_file"),
     "device": ("", "where the networks run: cpu, cuda, cuda:<number> or auto; empty: as in params_file"),
     "params_file": (str(share_file("config/detect.yaml")), "YAML file with the nodes' parameters"),
     "namespace": ("", "of all nodes"),
@@ -44,6 +45,7 @@ def detectors(context: LaunchContext) -> list[Action]:
                 # launch drives the life cycle of one node per process, so these do it themselves.
                 {"autostart": True, "use_sim_time": value["use_sim_time"].lower() == "true"},
                 {n: value[n] for n in ("model", "device") if value[n]},
+                {n: value[n].lower() == "true" for n in ("trust_code",) if value[n]},
             ],
             remappings=[(f"{name}:~/events", topic) for name, topic in zip(names, topics, strict=True)],
             output="screen",

@@ -29,7 +29,10 @@ fi
 export TRITON_INTERPRET=0
 failed=0
 if "$python" -c 'import pytest, hypothesis, pytest_timeout' 2>/dev/null; then
-    "$python" -m pytest -q -m cuda tests/asynchronous tests/nn || failed=$?
+    # What takes long is compiling, for which there are many cores.
+    several=()
+    "$python" -c 'import xdist' 2>/dev/null && several=(-n 8 --dist worksteal)
+    "$python" -m pytest -q "${several[@]}" -m cuda tests/asynchronous tests/nn || failed=$?
 else
     echo "on_gpu: the tests are left out, pytest, pytest-timeout or hypothesis is missing"
 fi

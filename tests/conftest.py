@@ -45,8 +45,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where several processes share the tests: each file is one's, and one has all that start nodes.
 
-    So modules make their fixtures once, and no two tests that watch the time of nodes disturb each other.
+    So modules make their fixtures once, and no two tests that watch the time of nodes disturb each other. Who asks for
+    another distribution gets it.
     """
+    if config.getvalue("dist") != "load":
+        return None
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.evt3_encoder import encode_evt3
-from aegnn_core.events.rosbag import RecordedPacket, event_packets, write_event_bag
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
+
+if TYPE_CHECKING:
+    from aegnn_core.events import RecordedPacket
 
 #: Real recordings, beside the repository.
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -45,6 +47,8 @@ def street(size: tuple[int, int], duration_us: int = 20_000) -> EventStream:
 
 def make_recording(folder: Path, name: str) -> Path:
     """Write the recording of this name below the folder, where it is not there yet."""
+    from aegnn_core.events import write_event_bag  # which needs rosbags; tests of the engines do not
+
     path = folder / name
     path.parent.mkdir(exist_ok=True)
     if path.exists():
@@ -61,6 +65,8 @@ def make_recording(folder: Path, name: str) -> Path:
 
 def camera_packets(stream: EventStream, encoding: str, packet_us: int = 1_000) -> Iterator[RecordedPacket]:
     """The stream as the packets of a driver that uses this encoding."""
+    from aegnn_core.events import event_packets
+
     packets = event_packets(stream, packet_us)
     if encoding == "evt3":
         yield from packets

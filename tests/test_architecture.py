@@ -55,6 +55,16 @@ def test_a_folder_uses_only_those_below_it(package: str) -> None:
     assert wrong - EXCEPTIONS == set()
 
 
+def test_a_room_of_the_training_uses_only_those_before_it() -> None:
+    rooms = re.findall(r"^\d\. \*\*`training/(\w+)/`\*\*", PAGE, re.MULTILINE)
+    training = ROOT / "aegnn_core" / "training"
+    assert sorted(rooms) == sorted(path.parent.name for path in training.glob("*/__init__.py"))
+    for number, room in enumerate(rooms):
+        used = {name for path in (training / room).glob("*.py") for name in imports(path)}
+        later = tuple(f"aegnn_core.training.{other}." for other in (*rooms[number + 1 :], "train"))
+        assert not {name for name in used if name.startswith(later)}
+
+
 def test_every_file_that_the_page_names_is_there() -> None:
     folders = (*PACKAGES, "config", "docs", "launch", "tests")
     files = [f"/{path.relative_to(ROOT)}" for folder in folders for path in (ROOT / folder).rglob("*.*")]

@@ -38,7 +38,7 @@ def test_ros_is_missing(
 
 
 def test_lightning_is_missing(remove: Callable, capsys: pytest.CaptureFixture[str]) -> None:
-    remove("lightning", "aegnn_core.training.train", "aegnn_core.training.interruption")
+    remove("lightning", "aegnn_core.training.train", "aegnn_core.training.runs.interruption")
 
     assert main(["train", "--config", "nmnist"]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -219,3 +219,24 @@ def test_executables_run_from_a_sourced_workspace(installed: Path) -> None:
     assert where.startswith(str(installed))
     assert node.returncode != 0
     assert "absent.yaml" in node.stderr
+
+
+def test_a_live_model_needs_no_packages_for_recordings() -> None:
+    """As on a machine that has torch, PyTorch Geometric, Numba and safetensors, and little else."""
+    program = """
+import sys
+for name in ("aedat", "rosbags", "h5py", "hdf5plugin", "lightning", "torchmetrics", "matplotlib", "rich"):
+    sys.modules[name] = None  # importing it fails
+import numpy as np
+from aegnn_core import EventStream, load_model, make_model_asynchronous
+model = load_model("scenes_detector")
+live = make_model_asynchronous(model.network, model.graph)
+live.output()
+try:
+    from aegnn_core import read_events
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    assert done.stdout.strip() in ("aedat", "rosbags")

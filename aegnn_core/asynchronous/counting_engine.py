@@ -40,8 +40,8 @@ class CountingEngine:
     added and taken away once per part of the past. Where nothing leaves, those in the last part need no memory.
     """
 
-    def __init__(self, model: GraphNetwork, graph: GraphConfig) -> None:
-        self._model, self._graph = model, graph
+    def __init__(self, model: GraphNetwork, graph: GraphConfig, threads: int = 1) -> None:
+        self._model, self._graph, self._wanted = model, graph, threads
         self._kind = next(model.parameters()).dtype
         self._dtype = _DTYPES[self._kind]
         assert model.counts is not None
@@ -79,7 +79,8 @@ class CountingEngine:
 
     def _take_weights(self) -> None:
         columns, rows = self._pooling.shape
-        self._head = make_head(self._model.head, (self._pooling.channels, rows, columns), self._dtype)
+        self._head = make_head(self._model.head, (self._pooling.channels, rows, columns), self._dtype, self._wanted)
+        self.threads = self._head.threads
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again."""
@@ -101,13 +102,13 @@ class CountingEngine:
         self._costs.begin_update()
         if self._size + len(events) - self._oldest > len(self._ring_t):
             self._make_room(events["t"])
-        columns, rows = self._pooling.shape
+        columns, channels = self._pooling.shape[0], self._pooling.channels
         for start in range(0, len(events), _EVENTS_AT_ONCE):
             part = events[start : start + _EVENTS_AT_ONCE]
             if self._size + len(part) - self._oldest > len(self._ring_t):
                 self._count()
             append_places(
-                part, self._size, self._column_of, self._row_of, columns, rows, self._ring_t, self._ring_place
+                part, self._size, self._column_of, self._row_of, columns, channels, self._ring_t, self._ring_place
             )  # fmt: skip
             self._size += len(part)
         self._costs.add("counts", 0, perf_counter() - started)
@@ -178,7 +179,7 @@ class CountingEngine:
         hidden = (self._ring_place, self._counts, self._image, self._table)
         hide_expired(first, self._size, self._begin, -1, *hidden)
         columns, rows = self._pooling.shape
-        image = torch.from_numpy(self._image).view(1, self._pooling.channels, rows, columns)
+        image = torch.from_numpy(self._image).view(1, rows, columns, self._pooling.channels).permute(0, 3, 1, 2)
         try:
             output = self._head(image)
         finally:
@@ -216,17 +217,22 @@ class CountingEngine:
         first = self._oldest if self._graph.bounded else max(0, min(self._oldest, self._size - 1))
         slots = np.arange(first, self._size) & (len(self._ring_t) - 1)
         place, (columns, rows) = self._ring_place[slots], self._pooling.shape
-        polarity, cell = np.divmod(place, rows * columns)
+        cell, polarity = np.divmod(place, self._pooling.channels)
         x, y = (
             np.searchsorted(of, at) for of, at in ((self._column_of, cell % columns), (self._row_of, cell // columns))
         )
         events = make_events(self._ring_t[slots], x, y, polarity)
         if self._graph.bounded:
             return events, []
-        others = self._counts[-2 * rows * columns :].copy()
+        others = self._counts_of_last_part().copy()
         # The last event is always among those held, whatever part it is in.
-        np.subtract.at(others, place[: max(0, self._oldest - first)], 1)
+        counted = slice(0, max(0, self._oldest - first))
+        np.subtract.at(others, (polarity[counted], cell[counted]), 1)
         return events, [torch.from_numpy(others).view(2 * rows, columns)]
+
+    def _counts_of_last_part(self) -> np.ndarray:
+        """Counts of the events that are oldest, ``[2, cells]``."""
+        return self._counts.reshape(-1, self._pooling.channels)[:, -2:].T
 
     def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
         """Take events, and the numbers of others before them."""
@@ -244,6 +250,6 @@ class CountingEngine:
             self.update(events)
         if not self._graph.bounded:
             self._count()
-            self._counts[-2 * rows * columns :] += others.numpy().ravel()
+            self._counts_of_last_part()[:] += others.numpy().reshape(2, -1)
             self._image[:] = np.log1p(self._counts.astype(np.float64))
         self._costs.reset()

@@ -21,10 +21,12 @@ class TorchHead:
     Attributes:
         flops: of the last answer.
         memory: bytes that it holds between answers.
+        threads: of the package that work on an answer.
     """
 
     description = "torch"
     memory = 0
+    threads = 1
 
     def __init__(self, head: nn.Module) -> None:
         self._head = head

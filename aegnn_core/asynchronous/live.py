@@ -36,6 +36,7 @@ from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
 from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.graph.neighbors import check_extent
+from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.networks import GraphNetwork
 
 __all__ = ["ENGINES", "LiveModel", "make_model_asynchronous"]
@@ -55,7 +56,7 @@ _STATE_VERSION = 2
 #: Engines that go on from one another's states: the live nodes, and their features behind every layer.
 _SAME_STATES = {"compiled", "cuda", "packet"}
 #: Engines that are made from ``(model, graph, threads)``. The others have nothing for a second thread to do.
-_THREADED = {"compiled"}
+_THREADED = {"compiled", "counting"}
 #: What a state has besides its version and what it belongs to.
 _PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "digest")
 
@@ -87,7 +88,7 @@ class LiveModel:
     def __init__(self, engine: Engine, name: str, model: nn.Module, graph: GraphConfig) -> None:
         self.engine, self.graph = engine, graph
         self._name, self._model = name, model
-        self._sensor = model.sensor if isinstance(model, GraphNetwork) else (None, None)
+        self._sensor = model.sensor if isinstance(model, EventNetwork) else (None, None)
         self._layers = Layers(model)
         self._lock = threading.RLock()
         self._unfinished = False
@@ -311,11 +312,11 @@ def make_model_asynchronous(
             ``"packet"`` in torch operations on any device,
             ``"incremental"`` runs any model on what an update changes (on the CPU), ``"dense"`` runs the whole model at
             every output, ``"auto"`` takes the first of these that can.
-        threads: how many work on an update, 1 to 64; by default what the environment variable ``AEGNN_THREADS`` says,
-            or else 1. The engine ``compiled`` shares packets of some hundred events among them, with the same bits as
-            one thread; the others have no use for more than one, and ``live.threads`` is then 1. They begin with the
-            first such packet, no more of them than there are cores that the process may use, sleep between updates, and
-            end with the live model.
+        threads: how many work on an update or an output, 1 to 64; by default what the environment variable
+            ``AEGNN_THREADS`` says, or else 1. The engine ``compiled`` shares packets of some hundred events among them,
+            ``compiled`` and ``counting`` the outputs of a head of images, with the same bits as one thread; where
+            nobody has a use for more than one, ``live.threads`` is 1. They begin with the first of these, no more of
+            them than there are cores that the process may use, sleep in between, and end with the live model.
 
     Raises:
         ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, NoRoomError, check_all_live, no_room, not_final
+from aegnn_core.asynchronous.full_precision import full_precision
 from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.shared_copy import Settings, shared_copy
@@ -285,7 +286,8 @@ class PacketEngine:
         image = torch.cat(images, 1) if len(images) > 1 else images[0]
         if self._flops_of_head is None:
             self._flops_of_head = forward_flops(self._model.head, image)
-        output = self._model.head(image)
+        with full_precision(image.device):
+            output = self._model.head(image)
         self._spent("head", self._flops_of_head, begin)
         return output
 

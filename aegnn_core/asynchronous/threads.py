@@ -17,9 +17,13 @@ __all__ = ["MOST_THREADS", "THREADS_VARIABLE", "chosen_threads", "spare_cores"]
 THREADS_VARIABLE = "AEGNN_THREADS"
 
 
+#: More were slower on a machine of 16 cores: docs/benchmarks.md.
+_MOST_OF_USE = 8
+
+
 def spare_cores() -> int:
-    """The cores that this process may use, less one for everything else; 1 where threads could not sleep."""
-    return max(1, usable_cores() - 1) if sys.platform == "linux" else 1
+    """The cores that this process may use, less one for everything else, at most 8; 1 where threads could not sleep."""
+    return max(1, min(usable_cores() - 1, _MOST_OF_USE)) if sys.platform == "linux" else 1
 
 
 def chosen_threads(threads: int | None, default: int = 1) -> int:

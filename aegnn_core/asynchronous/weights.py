@@ -63,30 +63,30 @@ def _read_apart(tensors: list[Tensor]) -> tuple[np.ndarray, list[Tensor]]:
     return np.array(rows, np.int64).reshape(-1, 2), others
 
 
+#: An odd number whose multiples have all kinds of bits: 2^64 over the golden ratio.
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
+
+
+@kernel
+def _mixed(word, number):
+    """A number for the word of that number, another for every other word."""
+    product = (word ^ (number * _PRIME)) * _PRIME
+    return product ^ (product >> np.uint64(32))
+
+
 @kernel
 def _content(table):
-    """A number that is another for another content, but for one in 2^64."""
-    prime = np.uint64(0x9E3779B97F4A7C15)
-    a, b, c, d = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    """A number that is another for another content, but for one in 2^64; a sum, so that it is found in vectors."""
+    total, number = np.uint64(0), np.uint64(0)
     for row in range(0, len(table), 2):
         words = array_at(table, row, np.uint64)
-        n = np.uintp(0)
-        while n + np.uintp(3) < np.uintp(len(words)):
-            # Four chains at once, because each multiplication waits for the one before.
-            a = (a ^ words[n]) * prime
-            b = (b ^ words[n + np.uintp(1)]) * prime
-            c = (c ^ words[n + np.uintp(2)]) * prime
-            d = (d ^ words[n + np.uintp(3)]) * prime
-            n += np.uintp(4)
-        while n < np.uintp(len(words)):
-            a = (a ^ words[n]) * prime
-            n += np.uintp(1)
+        for n in range(len(words)):
+            total += _mixed(words[n], number + np.uint64(n))
+        number += np.uint64(len(words))
         for byte in array_at(table, row + 1, np.uint8):
-            b = (b ^ np.uint64(byte)) * prime
-        a, b, c, d = b, c, d, a ^ np.uint64(len(words))
-    for part in (b, c, d):
-        a = ((a ^ (a >> np.uint64(29))) * prime) ^ part
-    return a
+            total += _mixed(np.uint64(byte), number)
+            number += np.uint64(1)
+    return total
 
 
 def architecture_digest(model: nn.Module) -> str:

@@ -101,6 +101,7 @@ class DatasetFormat:
         evaluated_from_us: boxes before this time [µs] do not count in an evaluation.
         counts: which boxes ``[M]``, true or predicted, count in it, from their w and h [px]; None for all.
         evaluated_labels: of the classes whose average precision its mean is of; None for all.
+        symmetric: whether a mirrored recording is of the same class; digits, letters and gestures of one hand are not.
     """
 
     name: str
@@ -114,6 +115,7 @@ class DatasetFormat:
     evaluated_from_us: int = 0
     counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None
     evaluated_labels: tuple[str, ...] | None = None
+    symmetric: bool = False
 
     def boxes_by_moment(self, boxes: np.ndarray) -> dict[int, np.ndarray]:
         """The boxes that count, by their time [µs], ascending; without the times at which none counts."""

@@ -76,6 +76,7 @@ DSEC_DET = DatasetFormat(
     labels=_LABELS,
     sensor=(640, 480),
     tasks=("detection",),
+    symmetric=True,
     source="events of https://dsec.ifi.uzh.ch and object_detections of https://github.com/uzh-rpg/dsec-det",
     find=_find,
     read_boxes=_read_boxes,

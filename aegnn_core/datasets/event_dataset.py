@@ -33,16 +33,21 @@ from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
 from aegnn_core.events.files import read_events
 from aegnn_core.events.letterbox import Letterbox
+from aegnn_core.registry import Registry, is_path
 
-__all__ = ["DATASET_NAMES", "DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "open_dataset"]
+__all__ = ["DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "dataset_names", "open_dataset"]
 
 #: Name of the environment variable with the folder that holds a folder per data set.
 DATA_DIR_VARIABLE = "AEGNN_DATA_DIR"
 
 #: Data sets whose labels and sensor are always the same.
-FORMATS = {form.name: form for form in (NCARS, NCALTECH101, GEN1, ONE_MEGAPIXEL, DSEC_DET, NMNIST, DVS_GESTURE)}
-#: Names of all that can be opened.
-DATASET_NAMES = (*FORMATS, ROSBAG)
+_OWN = {form.name: form for form in (NCARS, NCALTECH101, GEN1, ONE_MEGAPIXEL, DSEC_DET, NMNIST, DVS_GESTURE)}
+FORMATS: Registry[DatasetFormat] = Registry("data set", "aegnn_core.datasets", _OWN)
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Names of all that can be opened."""
+    return (*FORMATS, ROSBAG)
 
 
 class EventDataset:
@@ -177,7 +182,8 @@ def open_dataset(
     """Find the recordings of a split, in the layout of the original download or of AEGNN.
 
     Args:
-        name: one of :data:`DATASET_NAMES`.
+        name: one of :func:`dataset_names`, or the path ``package.module:NAME`` of a :class:`DatasetFormat`, whose
+            module is imported.
         split: ``"training"``, ``"validation"`` or ``"test"``.
         task: ``"recognition"`` or ``"detection"``: whether labels or boxes are needed.
         root: folder that holds a folder of the data set's name; by default ``AEGNN_DATA_DIR``.
@@ -191,21 +197,33 @@ def open_dataset(
             else than bags, or a sensor that the recordings' is smaller than.
         MissingFilesError: files are missing; the message says which and where they come from.
     """
-    for what, value, known in (("data set", name, DATASET_NAMES), ("split", split, SPLITS)):
+    if is_path(name):
+        FORMATS.trust(name)
+    for what, value, known in (("data set", name, dataset_names()), ("split", split, SPLITS)):
         if value not in known:
             raise ValueError(f"unknown {what} {value!r}, known are {', '.join(known)}")
     if topic is not None and name != ROSBAG:
         raise ValueError(f"an event topic is for bags, found {topic!r} with the data set {name}")
+    own_name, source = _name_and_source(name)
     root = os.environ.get(DATA_DIR_VARIABLE) if root is None else root
     if not root:
-        raise ValueError(f"{DATA_DIR_VARIABLE} is not set, expected the folder that holds the folder {name}")
-    folder = Path(root).absolute() / name  # whose meaning other machines of a cluster know
+        raise ValueError(f"{DATA_DIR_VARIABLE} is not set, expected the folder that holds the folder {own_name}")
+    folder = Path(root).absolute() / own_name  # whose meaning other machines of a cluster know
     try:
         form = rosbag_format(folder, split, topic) if name == ROSBAG else FORMATS[name]
         if task not in form.tasks:
             raise ValueError(f"data set {name} has no labels for {task}, only for {', '.join(form.tasks)}")
         dataset = EventDataset(form, split, form.find(folder, split, task), folder)
     except MissingFilesError as error:
-        source = ROSBAG_SOURCE if name == ROSBAG else FORMATS[name].source
         raise MissingFilesError(f"data set {name}, split {split}: {error}; expected there: {source}") from error
     return dataset if sensor is None else dataset.on_sensor(sensor, downsampling)
+
+
+def _name_and_source(name: str) -> tuple[str, str]:
+    """What a data set calls itself, and where it comes from."""
+    if name == ROSBAG:
+        return ROSBAG, ROSBAG_SOURCE
+    form = FORMATS[name]
+    if not isinstance(form, DatasetFormat):
+        raise ValueError(f"data set {name} is {type(form).__name__}, expected a DatasetFormat")
+    return form.name, form.source

@@ -90,6 +90,7 @@ NCALTECH101 = DatasetFormat(
     labels=tuple(split_letters()),
     sensor=(240, 180),
     tasks=("recognition", "detection"),
+    symmetric=True,
     source="Caltech101.zip and Caltech101_annotations.zip from https://www.garrickorchard.com/datasets/n-caltech101",
     find=_find,
     read_boxes=_read_boxes,

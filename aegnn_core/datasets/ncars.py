@@ -65,6 +65,7 @@ NCARS = DatasetFormat(
     labels=("car", "background"),
     sensor=(120, 100),
     tasks=("recognition",),
+    symmetric=True,
     source="Prophesee_Dataset_n_cars.zip and the two archives in it, from https://www.prophesee.ai/dataset-n-cars-download",
     find=_find,
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 from aegnn_core.datasets.dataset_format import SPLITS
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
-from aegnn_core.datasets.event_dataset import DATASET_NAMES, open_dataset
+from aegnn_core.datasets.event_dataset import dataset_names, open_dataset
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.graph.options import add_graph_options, graph_from_options, graph_options
@@ -31,7 +31,7 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
         formatter_class=formatter,
     )
     parser.set_defaults(run=_run)
-    parser.add_argument("--dataset", required=True, help=f"one of {', '.join(DATASET_NAMES)} below AEGNN_DATA_DIR")
+    parser.add_argument("--dataset", required=True, help=f"one of {', '.join(dataset_names())} below AEGNN_DATA_DIR")
     parser.add_argument("--split", nargs="+", choices=("all", *SPLITS), default=["all"], help="one, several or all")
     parser.add_argument("--task", default="recognition", choices=("recognition", "detection"), help="what to learn")
     parser.add_argument(

@@ -40,6 +40,7 @@ def prophesee_format(
         labels=labels,
         sensor=sensor,
         tasks=("detection",),
+        symmetric=True,
         source=source,
         find=_find,
         read_boxes=partial(_read_boxes, labels),

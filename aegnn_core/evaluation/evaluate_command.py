@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from aegnn_core.datasets.event_dataset import DATASET_NAMES, open_dataset
+from aegnn_core.datasets.event_dataset import dataset_names, open_dataset
 from aegnn_core.datasets.simulated import HELD_OUT_SEED
 from aegnn_core.evaluation.camera_options import add_camera_options
+from aegnn_core.nn.trust_option import add_trust_option
 
 if TYPE_CHECKING:
     from aegnn_core.evaluation import Accuracy, AveragePrecision, LabelledRecordings
@@ -39,7 +40,7 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
     parser.add_argument(
         "--dataset",
         default="simulated",
-        help=f"simulated, or one of {', '.join(DATASET_NAMES)} below AEGNN_DATA_DIR",
+        help=f"simulated, or one of {', '.join(dataset_names())} below AEGNN_DATA_DIR",
     )
     parser.add_argument("--split", default="test", help="training, validation or test; not for simulated")
     parser.add_argument("--topic", default=None, help="event topic of bags that have several")
@@ -49,6 +50,7 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
         "--camera", metavar="WxH", default=None, help="sensor that simulated scenes are seen by, such as 640x480"
     )
     add_camera_options(parser)
+    add_trust_option(parser)
     parser.add_argument("--asynchronous", action="store_true", help="through the live model")
     parser.add_argument("--dense", action="store_true", help="through the dense network, the default; or both")
     parser.add_argument("--over-events", action="store_true", help="also accuracy over the number of events seen, live")
@@ -74,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from aegnn_core.nn import load_model
 
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
-    model = load_model(arguments.model, device=arguments.device)
+    model = load_model(arguments.model, device=arguments.device, trust_code=arguments.trust_code)
     recordings = _recordings(arguments, model.task)
     through = [name for name in ("dense", "asynchronous") if getattr(arguments, name)] or ["dense"]
     way = {"downsampling": arguments.downsampling, "model_sensor": arguments.model_sensor}

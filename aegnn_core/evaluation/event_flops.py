@@ -13,7 +13,7 @@ from aegnn_core.asynchronous import make_model_asynchronous
 from aegnn_core.events import EventStream, rescale
 from aegnn_core.events.simulation import RECOGNITION_SCENE, simulate_recognition
 from aegnn_core.graph import GraphConfig
-from aegnn_core.nn import GraphNetwork
+from aegnn_core.nn import EventNetwork
 
 __all__ = ["EventCosts", "flops_per_event", "plot_flops", "simulated_stream"]
 
@@ -48,7 +48,7 @@ def simulated_stream(sensor: tuple[int, int], events: int, seed: int = 0) -> Eve
 
 
 def flops_per_event(
-    network: GraphNetwork, stream: EventStream, window: int, *, engine: str = "auto", directed: bool = True
+    network: EventNetwork, stream: EventStream, window: int, *, engine: str = "auto", directed: bool = True
 ) -> EventCosts:
     """Measure every event behind the first ``window`` ones of a stream, in a graph of the last ``window`` nodes.
 

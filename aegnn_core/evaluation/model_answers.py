@@ -17,6 +17,7 @@ from torch import Tensor
 from aegnn_core.asynchronous import make_model_asynchronous
 from aegnn_core.graph import build_graph
 from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.spline import SplineConv
 
 __all__ = ["ANSWERS", "DenseAnswers", "LiveAnswers", "LiveCosts"]
@@ -79,6 +80,8 @@ class DenseAnswers:
         """
         if self._graph.window is None:
             return 2**62
+        if not isinstance(self._network, GraphNetwork):
+            return self._graph.window + 1  # no older event is in its graph
         step = self._graph.radius / self._graph.time_scale
         if self._graph.time_horizon is not None:
             step = min(step, self._graph.time_horizon)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aegnn_core.evaluation.camera_options import add_camera_options
+from aegnn_core.nn.trust_option import add_trust_option
 
 __all__ = ["add_replay_command"]
 
@@ -28,6 +29,7 @@ def add_replay_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--period-ms", type=float, default=20.0, help="sensor time between answers")
     parser.add_argument("--score-threshold", type=float, default=0.3, help="least score of boxes in the rosbag2")
     add_camera_options(parser)
+    add_trust_option(parser)
     parser.add_argument("--topic", default=None, help="event topic of a recording that is a bag with several")
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
@@ -42,7 +44,7 @@ def _run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
     result = replay(
         arguments.recording,
-        load_model(arguments.model, device=arguments.device),
+        load_model(arguments.model, device=arguments.device, trust_code=arguments.trust_code),
         arguments.output,
         period_us=round(1000 * arguments.period_ms),
         score_threshold=arguments.score_threshold,

@@ -13,7 +13,7 @@ import torch
 from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
 from aegnn_core.events.simulation import SceneConfig, SensorModel, simulate_scene
-from aegnn_core.nn import GraphNetwork, load_model, network, packaged_models
+from aegnn_core.nn import EventNetwork, load_model, network, packaged_models
 
 __all__ = ["Speed", "measure_speeds", "sgemm_gflops", "simulated_events", "time_updates", "wait"]
 
@@ -69,7 +69,7 @@ def measure_speeds(device: str = "cpu") -> Iterator[Speed]:
     yield from _measure(f"histogram for {_HISTOGRAM_DATASET}", "histogram", counting.to(device).eval(), device)
 
 
-def _measure(name: str, architecture: str, module: GraphNetwork, device: str) -> Iterator[Speed]:
+def _measure(name: str, architecture: str, module: EventNetwork, device: str) -> Iterator[Speed]:
     live = make_model_asynchronous(module, threads=1)
     events = simulated_events(module.sensor, _FILLED + max(_TIMED.values()))
     for packet, timed in _TIMED.items():

@@ -88,7 +88,7 @@ class Letterbox:
         for (position, length), size, offset in zip((("x", "w"), ("y", "h")), self.camera, self.offset, strict=True):
             low = (boxes[position].astype(np.float64) - offset) * self.scale
             high = low + boxes[length].astype(np.float64) * self.scale
-            low, high = np.clip(low, 0, size), np.clip(high, 0, size)
+            low, high = (np.minimum(np.maximum(side, 0), size) for side in (low, high))
             found[position], found[length] = low, high - low
         return found
 

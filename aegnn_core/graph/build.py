@@ -246,9 +246,16 @@ def _columns(events: np.ndarray) -> list[np.ndarray]:
 
 def most_live(t: np.ndarray, graph: GraphConfig, before: int) -> int:
     """The most nodes that are live at once while events at ``t`` [µs, ``[N]``, ascending] join ``before`` live ones."""
-    count = len(t) + before
-    if graph.window is not None and len(t):
-        since = t - t[0]
-        gone = np.searchsorted(since, since - graph.window, "right")
-        count = before + int((np.arange(1, len(t) + 1) - gone).max())
+    count = before + (len(t) if graph.window is None else _most_within(t, graph.window))
     return count if graph.max_nodes is None else min(count, graph.max_nodes)
+
+
+@kernel
+def _most_within(t, window):
+    """The most of the events at ``t`` [µs, ascending] that lie within a window [µs]."""
+    most = first = 0
+    for k in range(len(t)):
+        while t[k] - t[first] >= window:
+            first += 1
+        most = max(most, k + 1 - first)
+    return most

@@ -3,6 +3,7 @@
 
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, packaged_models, save_model
 from aegnn_core.nn.detection import DETECTION_DTYPE
+from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network
 from aegnn_core.nn.spline import SplineConv
 
@@ -10,6 +11,7 @@ __all__ = [
     "DATASETS",
     "DETECTION_DTYPE",
     "NETWORKS",
+    "EventNetwork",
     "GraphNetwork",
     "SplineConv",
     "TrainedModel",

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from aegnn_core.graph.config import GraphConfig
-from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network
+from aegnn_core.nn.event_network import EventNetwork
+from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, is_own, network, network_options
+from aegnn_core.registry import is_path
 
-__all__ = ["TrainedModel", "describe", "for_sensor", "load_model", "packaged_models", "restore", "save_model"]
+__all__ = [
+    "DESCRIPTION", "TrainedModel", "describe", "for_sensor", "load_model", "packaged_models", "restore", "save_model",
+]  # fmt: skip
 
-_KEY = "aegnn"
+#: Name of a model's description beside its weights, in a model file and in a checkpoint of a training.
+DESCRIPTION = "aegnn"
 _VERSION = 1
 #: Columns and rows of the largest sensor.
 _MAX_SIDE = 4096
@@ -41,7 +46,7 @@ class TrainedModel:
         training: how it was made (command, seed, figures), for the reader.
     """
 
-    network: GraphNetwork
+    network: EventNetwork
     graph: GraphConfig
     labels: tuple[str, ...]
     name: str
@@ -82,27 +87,33 @@ def describe(model: TrainedModel) -> dict[str, Any]:
     }
 
 
-def restore(description: dict[str, Any], weights: dict[str, torch.Tensor], path: Path) -> TrainedModel:
+def restore(
+    description: dict[str, Any], weights: dict[str, torch.Tensor], path: Path, trust_code: bool = False
+) -> TrainedModel:
     """The model that :func:`describe` describes.
 
     Args:
         description: from :func:`describe`.
         weights: of its network.
         path: of the file that they come from, whose stem is the model's name.
+        trust_code: whether to import the network, where that is the path of other code.
 
     Raises:
-        ValueError: a description of no model, of another format version, or of a model that the weights do not fit.
+        ValueError: a description of no model, of another format version, of a model that the weights do not fit, or of
+            one whose code is not trusted or cannot be imported.
     """
     version = description.get("version") if isinstance(description, dict) else None
     if version is not None and repr(version) != repr(_VERSION):
         raise ValueError(f"{path} has format version {repr(version)[:50]}, this package reads {_VERSION}")
+    _admit_code(description, path, trust_code)
     try:
         if version is None:
             raise KeyError("version")
         trained_for = GraphConfig.from_dict(description["graph"])
         architecture = _with_whole_ages(dict(description["architecture"]), trained_for)
         training = dict(description["training"])
-        with torch.device("meta"):  # takes no memory, whatever it says
+        own = is_own(architecture["name"])
+        with torch.device("meta") if own else nullcontext():  # takes no memory, whatever it says
             planned = network(**architecture)
         _check_extent(planned)
         labels = _checked_labels(description["labels"], architecture)
@@ -111,21 +122,41 @@ def restore(description: dict[str, Any], weights: dict[str, torch.Tensor], path:
         raise ValueError(f"{path} has an aegnn header that does not describe a model: {reason}") from error
     if misfit := _misfit(planned, weights):
         raise ValueError(f"{path} does not fit its own architecture {str(architecture)[:300]}: {misfit}")
-    module = network(**architecture)
+    module = network(**architecture) if own else planned
     module.load_state_dict(weights)
     module.graph = trained_for
     return TrainedModel(module, trained_for, labels, path.stem, architecture, training)
+
+
+def _admit_code(description: Any, path: Path, trust_code: bool) -> None:
+    """Import the network that a description names by a path, if that is trusted.
+
+    Raises:
+        ValueError: it is not, and has not been before, or it cannot be imported.
+    """
+    architecture = description.get("architecture") if isinstance(description, dict) else None
+    name = architecture.get("name") if isinstance(architecture, dict) else None
+    if not isinstance(name, str) or not is_path(name) or name in NETWORKS:
+        return
+    if not trust_code:
+        raise ValueError(
+            f"{path} has the network {name[:300]} of another package, whose code is imported only if you trust it: pass"
+            " trust_code=True, --trust-code on a command line, or set the node's parameter trust_code"
+        )
+    NETWORKS.trust(name)
 
 
 #: Errors that values of any kind can raise when they are used as an architecture.
 _NOT_A_MODEL = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
-def _check_extent(module: GraphNetwork) -> None:
+def _check_extent(module: EventNetwork) -> None:
     """Raise ``ValueError`` if a network is for a sensor, or has a grid, that no memory could hold."""
     width, height = module.sensor
     if max(width, height) > _MAX_SIDE:
         raise ValueError(f"sensor is {width} x {height} px, at most {_MAX_SIDE} a side")
+    if not isinstance(module, GraphNetwork):
+        return
     for pooling in (*module.poolings, module.grid, module.counts):
         if pooling is None:
             continue
@@ -154,7 +185,7 @@ def _checked_labels(labels: Any, architecture: dict[str, Any]) -> tuple[str, ...
     return tuple(labels)
 
 
-def _misfit(module: GraphNetwork, weights: dict[str, Any]) -> str | None:
+def _misfit(module: EventNetwork, weights: dict[str, Any]) -> str | None:
     """Why weights are not those of a network, or None if they may be."""
     expected = module.state_dict()
     if missing := sorted(expected.keys() - weights.keys()):
@@ -208,7 +239,7 @@ def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> 
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
     if half:
         weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-    part.write_bytes(save(weights, metadata={_KEY: json.dumps(describe(model))}))
+    part.write_bytes(save(weights, metadata={DESCRIPTION: json.dumps(describe(model))}))
     part.replace(path)
 
 
@@ -228,12 +259,11 @@ def for_sensor(model: TrainedModel, sensor: Sequence[int]) -> TrainedModel:
         return model
     if not model.network.fits_any_sensor:
         raise ValueError(
-            f"model {model.name} has a fully connected head, with weights for every place of its {model.width} x"
-            f" {model.height} px: it cannot run on a sensor of {' x '.join(map(str, sensor))} px, only be given events"
-            " that are downsampled to its own"
+            f"model {model.name} {model.network.place_bound} px: it cannot run on a sensor of"
+            f" {' x '.join(map(str, sensor))} px, only be given events that are downsampled to its own"
         )
     architecture = {**model.architecture, "sensor": list(sensor)}
-    if "voxel" in signature(NETWORKS[architecture["name"]]).parameters:
+    if isinstance(model.network, GraphNetwork) and "voxel" in network_options(architecture["name"]):
         architecture["voxel"] = list(model.network.cell)  # which by default depends on the sensor
     module = network(**architecture)
     module.load_state_dict(model.network.state_dict())
@@ -248,6 +278,7 @@ def load_model(
     device: str | torch.device = "cpu",
     graph: GraphConfig | None = None,
     sensor: Sequence[int] | None = None,
+    trust_code: bool = False,
 ) -> TrainedModel:
     """Load a packaged model by name, or a ``.safetensors`` file by path.
 
@@ -256,16 +287,18 @@ def load_model(
         device: where the network goes, such as ``"cpu"`` or ``"cuda:0"``.
         graph: if given, the graph configuration that the model has to be for.
         sensor: if given, width and height [px] of the sensor that it is to run on, see :func:`for_sensor`.
+        trust_code: import the network, where the file names one of another package by its path
+            (``package.module:Name``). Importing it runs that package's code; a file cannot bring any.
 
     Raises:
-        ValueError: no such model or device, not a model file, a model for another graph configuration, or one that
-            cannot run on the sensor.
+        ValueError: no such model or device, not a model file, a model for another graph configuration, one that cannot
+            run on the sensor, or one whose code is not trusted or cannot be imported.
     """
-    model = _find(source, device, graph)
+    model = _find(source, device, graph, trust_code)
     return model if sensor is None else for_sensor(model, sensor)
 
 
-def _find(source: str | Path, device: str | torch.device, graph: GraphConfig | None) -> TrainedModel:
+def _find(source: str | Path, device: str | torch.device, graph: GraphConfig | None, trust_code: bool) -> TrainedModel:
     path = Path(source)
     if path.suffix != ".safetensors":
         if str(source) not in packaged_models():
@@ -274,13 +307,13 @@ def _find(source: str | Path, device: str | torch.device, graph: GraphConfig | N
                 f" {', '.join(packaged_models())}"
             )
         with resources.as_file(_WEIGHTS / f"{source}.safetensors") as packaged:
-            return _load(packaged, device, graph)
+            return _load(packaged, device, graph, trust_code)
     if not path.is_file():
         raise ValueError(f"no model file at {path}")
-    return _load(path, device, graph)
+    return _load(path, device, graph, trust_code)
 
 
-def _load(path: Path, device: str | torch.device, graph: GraphConfig | None) -> TrainedModel:
+def _load(path: Path, device: str | torch.device, graph: GraphConfig | None, trust_code: bool) -> TrainedModel:
     target = _check_device(device)
     try:
         with safe_open(path, framework="pt") as file:
@@ -288,15 +321,15 @@ def _load(path: Path, device: str | torch.device, graph: GraphConfig | None) -> 
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    if _KEY not in metadata:
+    if DESCRIPTION not in metadata:
         raise ValueError(
             f"{path} has no aegnn header, found {sorted(metadata) or 'none'}: it was not written by save_model"
         )
     try:
-        description = json.loads(metadata[_KEY])
+        description = json.loads(metadata[DESCRIPTION])
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} has an aegnn header that does not describe a model: {repr(error)[:300]}") from error
-    model = restore(description, weights, path)
+    model = restore(description, weights, path, trust_code)
     if graph is not None and graph.resolved() != model.graph.resolved():
         difference = _difference(model.graph.resolved(), graph.resolved())
         raise ValueError(f"{path} was trained for another graph configuration: {difference} (model, expected)")

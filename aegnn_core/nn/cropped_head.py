@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CroppedHead"]
+__all__ = ["CroppedHead", "CroppedViews"]
 
 #: In training, the rectangle is changed at random: the logarithm of its scale lies between these, that of its aspect
 #: and its shift (as a share of half a side of what has events) at most so far from 0.
@@ -119,6 +119,22 @@ class CroppedHead(nn.Module):
         whole = torch.rand(len(picture), 1, 1, device=picture.device) >= _ERASED
         kept = outside(self.rows)[:, :, None] | outside(self.columns)[:, None, :] | whole
         return picture * kept[:, None]
+
+
+class CroppedViews(nn.Module):
+    """The mean of the class scores of several :class:`CroppedHead`, which look at the same image in ways of their own.
+
+    Args:
+        views: with the same classes.
+    """
+
+    def __init__(self, views: Iterable[CroppedHead]) -> None:
+        super().__init__()
+        self.views = nn.ModuleList(views)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``image [B, C, rows, columns]`` → class logits ``[B, classes]``."""
+        return torch.stack([view(image) for view in self.views]).mean(0)
 
 
 class _Residual(nn.Module):

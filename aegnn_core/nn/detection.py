@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from aegnn_core.machine_code import kernel
 
 __all__ = [
-    "DETECTION_DTYPE", "GridPrediction", "cell_scores", "decode_grid", "detect", "detection_loss",
+    "DETECTION_DTYPE", "GridPrediction", "best_scores", "cell_scores", "decode_grid", "detect", "detection_loss",
     "intersection_over_union", "suppress",
 ]  # fmt: skip
 
@@ -168,14 +168,65 @@ def detect(
     """What :func:`suppress` makes of :func:`decode_grid`, to rounding; cells below the score are not decoded."""
     _, rows, columns, numbers = output.shape
     width, height = stride or (sensor[0] / columns, sensor[1] / rows)
+    found = np.empty(min(max_detections, rows * columns), DETECTION_DTYPE)
     results = []
     for cells in output.detach().double().cpu().numpy():
-        boxes, scores, classes = np.empty((rows * columns, 4)), np.empty(rows * columns), np.empty(rows * columns, int)
-        count = _decode_above(
-            cells.reshape(-1, numbers), columns, width, height, *sensor, score_threshold, boxes, scores, classes
+        count = _detect(
+            cells.reshape(-1, numbers), columns, width, height, *sensor, score_threshold, iou_threshold, found
         )
-        results.append(_best(boxes[:count], scores[:count], classes[:count], iou_threshold, max_detections))
+        results.append(found[:count].copy())
     return results
+
+
+@kernel(error_model="numpy")
+def _detect(cells, columns, cell_width, cell_height, width, height, score_threshold, iou_threshold, found):
+    """Write the detections of one output's cells, as many as have room, and count them."""
+    boxes, scores = np.empty((len(cells), 4)), np.empty(len(cells))
+    classes = np.empty(len(cells), np.int64)
+    count = _decode_above(
+        cells, columns, cell_width, cell_height, width, height, score_threshold, boxes, scores, classes
+    )
+    kept = np.empty(len(found), np.int64)
+    order = np.argsort(-scores[:count], kind="mergesort")
+    count = _suppress(boxes, classes, order, iou_threshold, kept)
+    for k in range(count):
+        n, detection = kept[k], found[k]
+        detection.x, detection.y = boxes[n, 0], boxes[n, 1]
+        detection.w, detection.h = boxes[n, 2] - boxes[n, 0], boxes[n, 3] - boxes[n, 1]
+        detection.score, detection.class_id = scores[n], classes[n]
+    return count
+
+
+def best_scores(output: Tensor) -> np.ndarray:
+    """The score ``[B, C]`` of the best cell of each class in a network's output ``[B, rows, columns, 5 + C]``."""
+    cells = output.detach().double().cpu().numpy()
+    scores = np.empty((len(cells), cells.shape[-1] - 5))
+    for one, best in zip(cells, scores, strict=True):
+        _best_scores(one.reshape(-1, one.shape[-1]), best)
+    return scores
+
+
+@kernel(error_model="numpy")
+def _best_scores(cells, best):
+    """Write the score of the best cell for every class; not a number if any is."""
+    best[:] = 0
+    for n in range(len(cells)):
+        logits = cells[n]
+        largest = logits[5:].max()
+        shared = (1 + math.exp(-logits[4])) * _exponentials(logits, largest)
+        for c in range(len(best)):
+            score = math.exp(logits[5 + c] - largest) / shared
+            if score > best[c] or math.isnan(score):
+                best[c] = score
+
+
+@kernel(error_model="numpy")
+def _exponentials(logits, largest):
+    """Sum of the exponentials of a cell's class logits, of the largest of them 1."""
+    total = 0.0
+    for c in range(5, len(logits)):
+        total += math.exp(logits[c] - largest)
+    return total
 
 
 @kernel(error_model="numpy")
@@ -188,10 +239,7 @@ def _decode_above(cells, columns, cell_width, cell_height, width, height, thresh
         if not score >= threshold:  # a probability of the class is at most 1
             continue
         best = np.argmax(logits[5:])
-        total = 0.0
-        for c in range(5, len(logits)):
-            total += math.exp(logits[c] - logits[5 + best])
-        score /= total
+        score /= _exponentials(logits, logits[5 + best])
         if not score >= threshold:
             continue
         x = (n % columns + 2 / (1 + math.exp(-logits[0])) - 0.5) * cell_width

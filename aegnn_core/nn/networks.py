@@ -4,23 +4,33 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
-from aegnn_core.nn.cropped_head import CroppedHead
-from aegnn_core.nn.detection import GridPrediction, cell_scores, decode_grid, detect
+from aegnn_core.nn.cropped_head import CroppedHead, CroppedViews
+from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling, grid_shape
+from aegnn_core.nn.user_network import UserNetwork
+from aegnn_core.registry import Registry
 
-__all__ = ["DATASETS", "NETWORKS", "TASKS", "DatasetSize", "GraphNetwork", "network"]
+__all__ = [
+    "DATASETS",
+    "NETWORKS",
+    "TASKS",
+    "DatasetSize",
+    "GraphNetwork",
+    "is_own",
+    "network",
+    "network_options",
+    "reads_edges",
+]
 
 TASKS = ("recognition", "detection")
 
@@ -72,7 +82,7 @@ _NO_OBJECT = -4.0
 _DETECTION_GRID = (8, 6)
 
 
-class GraphNetwork(nn.Module):
+class GraphNetwork(EventNetwork):
     """Convolutions on the event graph, poolings with convolutions between them, a grid, and a head.
 
     ``event_blocks`` see single events: their features are what the live model computes as events arrive. Everything
@@ -90,12 +100,7 @@ class GraphNetwork(nn.Module):
 
     Raises:
         ValueError: neither a grid nor counts, or counts of other cells than the grid's.
-
-    Attributes:
-        graph: the graph rule that it was trained with, None where nobody said.
     """
-
-    graph: GraphConfig | None = None
 
     def __init__(
         self,
@@ -108,11 +113,11 @@ class GraphNetwork(nn.Module):
         head: nn.Module,
         counts: CountPooling | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(sensor, task)
         shapes = {pooling.shape for pooling in (grid, counts) if pooling is not None}
         if len(shapes) != 1:
             raise ValueError(f"a network needs a grid, counts, or both on the same cells, found {grid} and {counts}")
-        self.sensor, self.task, self.dim = sensor, task, dim
+        self.dim = dim
         self.event_blocks = BlockSequence(event_blocks)
         self.poolings = nn.ModuleList([pooling for pooling, _ in stages])
         self.voxel_blocks = nn.ModuleList([BlockSequence(blocks) for _, blocks in stages])
@@ -188,12 +193,6 @@ class GraphNetwork(nn.Module):
         """Whether :meth:`readout` needs the events' times: the past has parts."""
         return any(len(part.least_ages) > 0 for part in (self.grid, self.counts) if part is not None)
 
-    def class_scores(self, output: Tensor) -> Tensor:
-        """Probability of every class ``[B, classes]``; for a detector, of its most certain box of that class."""
-        if self.task == "recognition":
-            return output.softmax(-1)
-        return cell_scores(output[..., 4], output[..., 5:]).flatten(1, 2).amax(1)
-
     @property
     def stride(self) -> tuple[float, float] | None:
         """Width and height [px] of the cells of a detector's output; None where they divide the sensor evenly."""
@@ -212,20 +211,10 @@ class GraphNetwork(nn.Module):
         """Whether the same weights are right for a sensor of another size: the head has no weights of a place."""
         return not isinstance(self.head, _FlatHead)
 
-    def predictions(self, output: Tensor) -> GridPrediction:
-        """The boxes [px] and scores of all cells of a detector's output."""
-        return decode_grid(output, self.sensor, self.stride)
-
-    def detections(
-        self, output: Tensor, score_threshold: float = 0.3, iou_threshold: float = 0.5, max_detections: int = 100
-    ) -> list[np.ndarray]:
-        """Boxes from a detector's output, see :func:`aegnn_core.nn.detection.detect`."""
-        if self.task != "detection":
-            raise ValueError(f"detections need a network for the task detection, this one is for {self.task}")
-        return detect(output, self.sensor, self.stride, score_threshold, iou_threshold, max_detections)
-
-    def extra_repr(self) -> str:
-        return f"{self.sensor[0]} x {self.sensor[1]} px, {self.task}"
+    @property
+    def place_bound(self) -> str:
+        """What binds a network that does not fit any sensor to its own, for messages."""
+        return f"has a fully connected head, with weights for every place of its {' x '.join(map(str, self.sensor))}"
 
 
 class _FlatHead(nn.Module):
@@ -380,7 +369,7 @@ def _event_blocks(channels: tuple[int, ...], convolution: dict[str, Any]) -> lis
 def _graph_res(
     size: DatasetSize,
     task: str,
-    classes: int,
+    num_classes: int,
     dim: int,
     voxel: tuple[int, int] | None = None,
     position: str = "center",
@@ -399,18 +388,18 @@ def _graph_res(
     columns, rows = _DETECTION_GRID
     inputs = c[6] * grid.shape[0] * grid.shape[1]
     if task == "recognition":
-        head = _FlatHead(nn.Linear(inputs, classes, bias=False), None)
+        head = _FlatHead(nn.Linear(inputs, num_classes, bias=False), None)
     else:
-        layer = nn.Linear(inputs, columns * rows * (5 + classes))
+        layer = nn.Linear(inputs, columns * rows * (5 + num_classes))
         nn.init.zeros_(layer.bias)
         with torch.no_grad():
-            layer.bias.view(-1, 5 + classes)[:, 4] = _NO_OBJECT
+            layer.bias.view(-1, 5 + num_classes)[:, 4] = _NO_OBJECT
         head = _FlatHead(layer, _DETECTION_GRID)
     pooling = VoxelPooling(size.sensor, voxel or size.voxel, position)
     return GraphNetwork(size.sensor, task, dim, _event_blocks(c, convolution), [(pooling, behind)], grid, head)
 
 
-def _graph_wen(size: DatasetSize, task: str, classes: int, dim: int, position: str = "center") -> GraphNetwork:
+def _graph_wen(size: DatasetSize, task: str, num_classes: int, dim: int, position: str = "center") -> GraphNetwork:
     """AEGNN's network after Wen: four convolutions of kernel size 4, each followed by a pooling of twice the size.
 
     The voxels are of the image plane only; AEGNN's also cut the time axis, which makes them depend on the time origin.
@@ -423,7 +412,7 @@ def _graph_wen(size: DatasetSize, task: str, classes: int, dim: int, position: s
         (VoxelPooling(size.sensor, (2 ** (n + 2), 2 ** (n + 2)), position), blocks[n + 1 : n + 2]) for n in range(4)
     ]
     columns, rows = _DETECTION_GRID
-    outputs = classes if task == "recognition" else columns * rows * (5 + classes)
+    outputs = num_classes if task == "recognition" else columns * rows * (5 + num_classes)
     layers = nn.Sequential(nn.Linear(c[4] * 4, 512), nn.Dropout(0.3), nn.Linear(512, outputs))
     head = _FlatHead(layers, None if task == "recognition" else _DETECTION_GRID)
     return GraphNetwork(size.sensor, task, dim, blocks[:1], stages, GridPooling(size.sensor, (2, 2)), head)
@@ -432,7 +421,7 @@ def _graph_wen(size: DatasetSize, task: str, classes: int, dim: int, position: s
 def _graph_grid(
     size: DatasetSize,
     task: str,
-    classes: int,
+    num_classes: int,
     dim: int,
     voxel: tuple[int, int] | None = None,
     width: int = 48,
@@ -448,9 +437,9 @@ def _graph_grid(
     ages = len(least_ages) + 1
     head: nn.Module
     if task == "recognition":
-        head = _ClassHead(ages * _SMALL[4], width, classes, dropout)
+        head = _ClassHead(ages * _SMALL[4], width, num_classes, dropout)
     else:
-        head = _ConvolutionalHead(ages * _SMALL[4], width, 5 + classes)
+        head = _ConvolutionalHead(ages * _SMALL[4], width, 5 + num_classes)
     if voxel is None:
         voxel = (1, 1) if max(size.sensor) < _SMALL_SENSOR else (2, 2)
     return GraphNetwork(
@@ -467,7 +456,7 @@ def _graph_grid(
 def _histogram(
     size: DatasetSize,
     task: str,
-    classes: int,
+    num_classes: int,
     dim: int,
     voxel: tuple[int, int] = (1, 1),
     least_ages: Sequence[int] = (),
@@ -475,22 +464,26 @@ def _histogram(
     depths: Sequence[int] = _PYRAMID_DEPTHS,
     dropout: float = 0.0,
     crop: Sequence[int] | None = None,
-    crop_cell: float | None = None,
+    crop_cell: float | Sequence[float | None] | None = None,
 ) -> GraphNetwork:
     """No graph at all: events counted per pixel, polarity and part of the past, and ordinary convolutions.
 
     With ``crop``, columns and rows of a picture, a recogniser looks at the rectangle that holds the events; with
-    ``crop_cell``, at one scale, so many pixels to a side of the picture's cells.
+    ``crop_cell``, at one scale, so many pixels to a side of the picture's cells. With a list of such numbers, or None
+    to stretch, the scores are the mean of as many heads.
     """
     counts = CountPooling(size.sensor, (float(voxel[0]), float(voxel[1])), least_ages)
-    head = _image_head(counts.channels, task, classes, widths, depths, dropout, crop, crop_cell)
+    head = _image_head(counts.channels, task, num_classes, widths, depths, dropout, crop, crop_cell)
     return GraphNetwork(size.sensor, task, dim, [], [], None, head, counts)
+
+
+_histogram.reads_edges = False  # type: ignore[attr-defined]
 
 
 def _graph_histogram(
     size: DatasetSize,
     task: str,
-    classes: int,
+    num_classes: int,
     dim: int,
     voxel: tuple[int, int] = (1, 1),
     least_ages: Sequence[int] = (),
@@ -500,7 +493,7 @@ def _graph_histogram(
     depths: Sequence[int] = _PYRAMID_DEPTHS,
     dropout: float = 0.0,
     crop: Sequence[int] | None = None,
-    crop_cell: float | None = None,
+    crop_cell: float | Sequence[float | None] | None = None,
 ) -> GraphNetwork:
     """The histogram, and in every cell beside it the largest features that spline convolutions find in its events.
 
@@ -513,7 +506,7 @@ def _graph_histogram(
     blocks: list[nn.Module] = [
         ConvBlock(inputs, outputs, dim=dim, kernel_size=2) for inputs, outputs in pairwise((1, *channels))
     ]
-    head = _image_head(features + counts.channels, task, classes, widths, depths, dropout, crop, crop_cell)
+    head = _image_head(features + counts.channels, task, num_classes, widths, depths, dropout, crop, crop_cell)
     first = next(module for module in head.modules() if isinstance(module, nn.Conv2d))
     with torch.no_grad():
         first.weight[:, :features] = 0
@@ -523,27 +516,36 @@ def _graph_histogram(
 def _image_head(
     channels: int,
     task: str,
-    classes: int,
+    num_classes: int,
     widths: Sequence[int] | None,
     depths: Sequence[int],
     dropout: float,
     crop: Sequence[int] | None,
-    crop_cell: float | None,
+    crop_cell: float | Sequence[float | None] | None,
 ) -> nn.Module:
     """The heads for an image of one pixel a cell."""
     if crop is not None:
         if task != "recognition":
             raise ValueError(f"crop is for recognition, found {list(crop)} for {task}")
-        return CroppedHead(channels, crop, widths or _CROPPED_WIDTHS, classes, dropout, crop_cell)
+        cells: Sequence[float | None] = crop_cell if isinstance(crop_cell, Sequence) else [crop_cell]
+        if not 1 <= len(cells) <= _MOST_VIEWS:
+            raise ValueError(
+                f"crop_cell has {len(cells)} views, expected 1 to {_MOST_VIEWS} numbers of pixels (or null)"
+            )
+        views = [CroppedHead(channels, crop, widths or _CROPPED_WIDTHS, num_classes, dropout, cell) for cell in cells]
+        return views[0] if len(views) == 1 else CroppedViews(views)
     if crop_cell is not None:
         raise ValueError(f"crop_cell is for a recogniser with crop, found {crop_cell} without")
     widths = widths or _PYRAMID_WIDTHS
     if task == "detection":
-        return _PyramidHead(channels, widths, depths, 5 + classes)
-    return nn.Sequential(_conv(channels, widths[0], stride=2), _ClassHead(widths[0], widths[1], classes, dropout))
+        return _PyramidHead(channels, widths, depths, 5 + num_classes)
+    return nn.Sequential(_conv(channels, widths[0], stride=2), _ClassHead(widths[0], widths[1], num_classes, dropout))
 
 
-NETWORKS: dict[str, Callable[..., GraphNetwork]] = {
+#: Heads of a recogniser with ``crop``.
+_MOST_VIEWS = 16
+
+_OWN: dict[str, Callable[..., nn.Module]] = {
     "graph_res": _graph_res,
     "graph_wen": _graph_wen,
     "graph_grid": _graph_grid,
@@ -551,26 +553,57 @@ NETWORKS: dict[str, Callable[..., GraphNetwork]] = {
     "graph_histogram": _graph_histogram,
 }
 
+#: What makes each network. It is called with what it names of ``size``, ``sensor``, ``task``, ``num_classes`` and
+#: ``dim``, and with the options that its user chooses; what it gives is a :class:`GraphNetwork`, or any module that a
+#: :class:`aegnn_core.nn.user_network.UserNetwork` can hold.
+NETWORKS: Registry[Callable[..., nn.Module]] = Registry("network", "aegnn_core.networks", _OWN)
 
-#: The first parameters of a network's function are not options: size, task, classes and dim.
-_SAID = 4
+#: The parameters of what makes a network that are not options.
+_GIVEN = ("size", "sensor", "task", "num_classes", "dim")
+
+#: The sizes for a data set that the papers have none for.
+_OTHER_SIZES = DATASETS["simulated"]
+
+
+def is_own(name: str) -> bool:
+    """Whether a network is one of this package's."""
+    return name in _OWN
+
+
+def network_options(name: str) -> dict[str, inspect.Parameter]:
+    """The options of a network by their names; one that takes any has the name ``**``."""
+    parameters = _parameters(name)
+    return {"**" if p.kind is p.VAR_KEYWORD else key: p for key, p in parameters.items() if key not in _GIVEN}
+
+
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    make = NETWORKS[name]
+    if not callable(make):
+        raise ValueError(f"network {name} is {type(make).__name__}, expected a call that makes a torch.nn.Module")
+    return inspect.signature(make).parameters
+
+
+def reads_edges(name: str) -> bool:
+    """Whether a network looks at edges, as they all do unless ``reads_edges = False`` stands on what makes them."""
+    return name not in NETWORKS or getattr(NETWORKS[name], "reads_edges", True) is not False
 
 
 def network(
     name: str,
     *,
-    dataset: str,
+    dataset: str | None = None,
     task: str = "recognition",
     num_classes: int | None = None,
     sensor: Sequence[int] | None = None,
     dim: int = 3,
     **options: Any,
-) -> GraphNetwork:
+) -> EventNetwork:
     """A new network with random weights, in evaluation mode (call ``train()`` to train it).
 
     Args:
         name: a key of :data:`NETWORKS`.
-        dataset: gives sensor, sizes and number of classes: a key of :data:`DATASETS`.
+        dataset: gives sensor, sizes and number of classes: a key of :data:`DATASETS`. Without one, the sizes are those
+            for simulated scenes.
         task: ``"recognition"`` or ``"detection"``.
         num_classes: overrides the data set's number.
         sensor: width and height [px], overrides the data set's.
@@ -579,12 +612,14 @@ def network(
 
     Raises:
         ValueError: unknown network, data set, task or option, or a data set without that task; the message lists what
-            there is.
+            there is. Or a network of another package that cannot be made, or gives something else than such networks.
     """
     for what, value, known in (("network", name, NETWORKS), ("data set", dataset, DATASETS), ("task", task, TASKS)):
-        if value not in known:
+        if value is not None and value not in known:
             raise ValueError(f"unknown {what} {repr(value)[:300]}, known are {', '.join(known)}")
-    size = DATASETS[dataset]
+    if dataset is None and (sensor is None or num_classes is None):
+        raise ValueError("a network needs a dataset, or else both sensor and num_classes")
+    size = _OTHER_SIZES if dataset is None else DATASETS[dataset]
     if num_classes is None:
         if task not in size.classes:
             raise ValueError(f"data set {dataset} has no labels for {task}, only for {', '.join(size.classes)}")
@@ -597,7 +632,24 @@ def network(
         if len(sensor) != 2 or min(sensor) < 1:
             raise ValueError(f"sensor must be a width and a height of at least 1 px, found {sensor}")
         size = replace(size, sensor=(int(sensor[0]), int(sensor[1])))
-    taken = list(inspect.signature(NETWORKS[name]).parameters)[_SAID:]
-    if unknown := sorted(set(options) - set(taken)):
+    taken = network_options(name)
+    if (unknown := sorted(set(options) - set(taken))) and "**" not in taken:
         raise ValueError(f"network {name} has no option {', '.join(unknown)}, known are {', '.join(taken) or 'none'}")
-    return NETWORKS[name](size, task, num_classes, dim, **options).eval()
+    given = dict(zip(_GIVEN, (size, size.sensor, task, num_classes, dim), strict=True))
+    given = {key: given[key] for key in _parameters(name) if key in given}
+    made = NETWORKS[name](**given, **options) if is_own(name) else _made_elsewhere(name, {**given, **options})
+    if not isinstance(made, EventNetwork):
+        made = UserNetwork(made, size.sensor, task, num_classes)
+    return made.eval()
+
+
+def _made_elsewhere(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """What other code than this package's makes, if that is a module."""
+    try:
+        made = NETWORKS[name](**arguments)
+    except Exception as error:  # of any kind
+        listed = ", ".join(f"{key}={repr(value)[:100]}" for key, value in arguments.items())
+        raise ValueError(f"network {name}({listed}) cannot be made: {type(error).__name__}: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"network {name} is {type(made).__name__}, expected a torch.nn.Module")
+    return made

@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from aegnn_core.nn.trust_option import add_trust_option
+
 __all__ = ["add_export_command"]
 
 
@@ -18,11 +20,14 @@ def add_export_command(commands: Any, formatter: Any) -> None:
     parser.set_defaults(run=_run)
     parser.add_argument("checkpoint", type=Path, help="best.ckpt or last.ckpt in the folder of a run")
     parser.add_argument("--output", type=Path, required=True, help="model file to write (.safetensors)")
+    add_trust_option(parser, "the checkpoint")
     parser.add_argument("--half", action="store_true", help="weights of 16 bits, for a file of half the size")
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from aegnn_core.training.export import export_checkpoint
+    from aegnn_core.training.runs.export import export_checkpoint
 
-    model = export_checkpoint(arguments.checkpoint, arguments.output, half=arguments.half)
+    model = export_checkpoint(
+        arguments.checkpoint, arguments.output, half=arguments.half, trust_code=arguments.trust_code
+    )
     print(f"{arguments.output}: {model.architecture['name']} for {model.task} after {model.training['steps']} steps")

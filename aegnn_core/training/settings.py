@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from importlib import resources
@@ -19,8 +20,8 @@ from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.events.simulation import RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig
-from aegnn_core.nn.networks import NETWORKS
-from aegnn_core.training.augmentation import Augmentation, default_augmentation
+from aegnn_core.nn.networks import NETWORKS, reads_edges
+from aegnn_core.training.samples.augmentation import Augmentation, default_augmentation
 
 __all__ = ["LOGGERS", "SIMULATED", "TrainSettings", "configurations", "declared", "default_graph", "read_settings"]
 
@@ -31,6 +32,8 @@ _NESTED = ("graph", "augmentation")
 SIMULATED = ("simulated", "ncars_scenes")
 
 LOGGERS = ("tensorboard", "csv", "wandb")
+#: Length of a part of the past where ``ages`` comes alone [µs].
+_AGE_US = 100_000.0
 _PRECISIONS = ("32", "16-mixed", "bf16-mixed")
 _CONFIGURATIONS = resources.files("aegnn_core.training") / "configurations"
 
@@ -75,14 +78,15 @@ class TrainSettings:
     Attributes:
         graph: the rule; if None is given, that of :func:`default_graph`.
         augmentation: of recordings; if None is given, that of
-            :func:`aegnn_core.training.augmentation.default_augmentation`. Simulated scenes have none.
-        options: of the network, see :func:`aegnn_core.nn.networks.network`; ``ages`` is short for ``least_ages``.
+            :func:`aegnn_core.training.samples.augmentation.default_augmentation`. Simulated scenes have none.
+        options: of the network, see :func:`aegnn_core.nn.networks.network`.
+        ages, age: deprecated, become the option ``least_ages``.
 
     Raises:
         ValueError: a value of the wrong type or out of its range; the message names setting, value and what is right.
     """
 
-    network: str = _setting(_TEXT, ", ".join(NETWORKS))
+    network: str = _setting(_TEXT, f"{', '.join(NETWORKS)}, or package.module:Name for one of your own")
     task: str = _setting(_TEXT, "what to learn", choices=("recognition", "detection"))
     dataset: str = _setting(
         _TEXT,
@@ -101,8 +105,8 @@ class TrainSettings:
     )
     use_validation: bool = _setting(_SWITCH, "train on the split validation, too, without validating", False)
     recordings: int | None = _setting(_COUNT, "train behind --event-layers on this many, computed once", None)
-    ages: int = _setting(_COUNT, "parts of the past whose events the network sees apart", 1)
-    age: float = _setting(_POSITIVE, "length of each of these parts, in µs; the last has no end", 100_000.0)
+    ages: int | None = _setting(_COUNT, "deprecated: parts of the past, now --option least_ages=[…]", None)
+    age: float | None = _setting(_POSITIVE, "deprecated: length of each of these parts [µs], by default 1e5", None)
     sensor: str | None = _setting(
         _TEXT, "sensor to train for, such as 160x120, where the recordings' camera has more pixels", None
     )
@@ -141,11 +145,14 @@ class TrainSettings:
             object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
         if not isinstance(self.options, dict) or not all(isinstance(name, str) for name in self.options):
             raise ValueError(f"setting options is {repr(self.options)[:300]}, expected a mapping of names to values")
+        if self.ages is not None or self.age is not None:
+            object.__setattr__(self, "options", _with_ages(self.options, self.ages or 1, self.age))
+            object.__setattr__(self, "ages", None)
+            object.__setattr__(self, "age", None)
         if self.graph is None:
             graph = default_graph(self.dataset, self.task)
-            if self.network == "histogram":
-                # What only counts events needs no edges: the fewest there can be.
-                graph = replace(graph, radius=0.5, max_neighbors=1)
+            if not reads_edges(self.network):
+                graph = replace(graph, radius=0.5, max_neighbors=1)  # the fewest edges there can be
             object.__setattr__(self, "graph", graph)
         if self.size is not None and self.dataset in SIMULATED:
             raise ValueError(f"setting sensor is for recordings, found {str(self.sensor)[:40]} with simulated scenes")
@@ -200,6 +207,21 @@ class TrainSettings:
 
     def __str__(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+def _with_ages(options: dict[str, Any], ages: int, age: float | None) -> dict[str, Any]:
+    """Options of the network with the parts of the past that two settings of earlier versions say."""
+    if ages == 1:
+        return options
+    least_ages = [round(part * (_AGE_US if age is None else age)) for part in range(1, ages)]
+    if "least_ages" in options:
+        raise ValueError(f"ages are short for the option least_ages, found {ages} and both")
+    warnings.warn(
+        f"the settings ages and age are deprecated, expected the network's option least_ages={least_ages}",
+        FutureWarning,
+        stacklevel=4,
+    )
+    return {**options, "least_ages": least_ages}
 
 
 def default_graph(dataset: str, task: str) -> GraphConfig:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import warnings
 from pathlib import Path
@@ -16,31 +15,26 @@ from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger
 
 from aegnn_core.datasets import EventDataset
-from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, RECOGNITION_SCENE
-from aegnn_core.graph import GraphConfig, check_same_edges
-from aegnn_core.nn.checkpoint import TrainedModel, load_model
-from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network
-from aegnn_core.training.checkpoint_files import WholeCheckpoints
-from aegnn_core.training.data_module import TrainingData, learns_from_counts, open_training
-from aegnn_core.training.export import export_checkpoint, read_checkpoint
-from aegnn_core.training.interruption import StopOnInterrupt
-from aegnn_core.training.loggers import make_logger
-from aegnn_core.training.module import FIGURES, GraphLearner, HeadLearner
-from aegnn_core.training.progress_lines import ProgressLines
-from aegnn_core.training.run_folder import BEST, LAST, write_settings
+from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.training.learning.learner import GraphLearner, HeadLearner
+from aegnn_core.training.learning.new_model import new_model
+from aegnn_core.training.learning.validation import FIGURES
+from aegnn_core.training.runs.checkpoint_files import WholeCheckpoints
+from aegnn_core.training.runs.export import export_checkpoint, read_checkpoint
+from aegnn_core.training.runs.interruption import StopOnInterrupt
+from aegnn_core.training.runs.loggers import make_logger
+from aegnn_core.training.runs.progress_lines import ProgressLines
+from aegnn_core.training.runs.run_folder import BEST, LAST, write_settings
+from aegnn_core.training.samples.data_module import TrainingData, learns_from_counts, open_training
 from aegnn_core.training.settings import SIMULATED, TrainSettings
 
 __all__ = ["train"]
 
 #: There are few recordings and the network memorises them: it must not be too sure of them.
 _RECORDED_LABEL_SMOOTHING = 0.1
-_RECORDED_DROPOUT = 0.3
 
 #: Steps between points of the curves.
 _LOGGED_EVERY = 50
-
-#: The data set whose layer sizes are used for one that AEGNN has none for.
-_SIZES_OF_OTHERS = "simulated"
 
 
 def train(settings: TrainSettings, run: Path, output: str | Path | None = None) -> TrainedModel:
@@ -67,7 +61,7 @@ def train(settings: TrainSettings, run: Path, output: str | Path | None = None) 
     lightning.seed_everything(settings.seed, verbose=False)
     simulated = settings.dataset in SIMULATED
     dataset = None if simulated else open_training(settings)
-    model = _new_model(settings, dataset, output.stem)
+    model = new_model(settings, dataset, output.stem)
     last = run / LAST
     begun_at = read_checkpoint(last)["global_step"] if last.exists() else 0
     data = TrainingData(settings, model, dataset, begun_at)
@@ -101,70 +95,12 @@ def _check(settings: TrainSettings, output: Path) -> None:
         raise ValueError(f"ncars_scenes are for detection, found {settings.task}")
     if settings.preprocessed and (settings.dataset in SIMULATED or settings.recordings is not None):
         raise ValueError("preprocessed graphs are those of a data set, and not for recordings behind event layers")
-    if settings.ages > 1 and "least_ages" in settings.options:
-        raise ValueError(f"ages are short for the option least_ages, found {settings.ages} and both")
     if settings.patience is not None and not settings.validate_every:
         raise ValueError("patience is counted in validations, but validate_every is 0")
     if settings.precision == "16-mixed" and settings.gpu is None:
         raise ValueError("precision 16-mixed is for GPUs, expected 32 or bf16-mixed on the CPU")
     if settings.gpu is not None and settings.gpu + settings.devices > (found := torch.cuda.device_count()):
         raise ValueError(f"gpu {settings.gpu} and {settings.devices} devices from there on: found {found} CUDA devices")
-
-
-def _new_model(settings: TrainSettings, dataset: EventDataset | None, name: str) -> TrainedModel:
-    """The network before training, in training mode, with all that its file will say."""
-    task = settings.task
-    sizes = "simulated" if settings.dataset in SIMULATED else settings.dataset
-    architecture: dict[str, Any] = {"name": settings.network, "dataset": sizes, "task": task}
-    architecture["dim"] = settings.dim
-    if dataset is None:
-        labels: tuple[str, ...] = CLASSES if task == "detection" else RECOGNITION_CLASSES
-        if task == "recognition":
-            architecture["sensor"] = [RECOGNITION_SCENE.sensor.width, RECOGNITION_SCENE.sensor.height]
-    else:
-        labels = dataset.form.labels
-        if settings.dataset not in DATASETS:
-            sensor = list(dataset.form.sensor)
-            architecture |= {"dataset": _SIZES_OF_OTHERS, "sensor": sensor, "num_classes": len(labels)}
-        if dataset.downsampler is not None:
-            architecture["sensor"] = list(dataset.form.sensor)
-        if "dropout" in inspect.signature(NETWORKS[settings.network]).parameters and task == "recognition":
-            architecture["dropout"] = _RECORDED_DROPOUT
-    graph = settings.graph
-    assert graph is not None
-    if settings.ages > 1:
-        architecture["least_ages"] = [round(part * settings.age) for part in range(1, settings.ages)]
-    architecture |= settings.options
-    module = network(**architecture)
-    module.train()
-    if settings.start_from is not None:
-        _take_weights(module, graph, load_model(settings.start_from))
-    if settings.event_layers is not None:
-        _take_event_layers(module, graph, load_model(settings.event_layers))
-    return TrainedModel(module, graph, labels, name, architecture, settings.to_dict())
-
-
-def _take_weights(module: GraphNetwork, graph: GraphConfig, source: TrainedModel) -> None:
-    """Begin with all weights of a model of the same layers."""
-    if len(module.event_blocks):
-        check_same_edges(source.graph, graph)
-    try:
-        module.load_state_dict(source.network.state_dict())
-    except RuntimeError as error:
-        raise ValueError(
-            f"start_from: the weights of {source.name} are of another network, expected one with the same network,"
-            f" options and number of classes: {' '.join(str(error).split())[:300]}"
-        ) from error
-
-
-def _take_event_layers(module: GraphNetwork, graph: GraphConfig, source: TrainedModel) -> None:
-    """Copy the layers on events of a model that was trained on the same edges, and keep them from being trained."""
-    check_same_edges(source.graph, graph)
-    try:
-        module.event_blocks.load_state_dict(source.network.event_blocks.state_dict())
-    except RuntimeError as error:
-        raise ValueError(f"the layers on events of {source.name} have other shapes than the network's") from error
-    module.event_blocks.requires_grad_(False).eval()
 
 
 def _learner(settings: TrainSettings, model: TrainedModel, dataset: EventDataset | None) -> GraphLearner:

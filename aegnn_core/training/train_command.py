@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 
 from aegnn_core.graph.options import add_graph_options, graph_from_options
+from aegnn_core.nn.trust_option import add_trust_option
+from aegnn_core.registry import is_path
 from aegnn_core.training.settings import TrainSettings, configurations, declared, read_settings
 
 __all__ = ["add_train_command"]
@@ -72,6 +74,7 @@ def add_train_command(commands: Any, formatter: Any) -> None:
         " data set and task name",
         **unset,
     )
+    add_trust_option(parser, "--config or --resume")
     add_graph_options(parser, "by default, that of the configuration, or what suits data set and task")
 
 
@@ -79,8 +82,8 @@ def _run(arguments: argparse.Namespace) -> None:
     import torch
     from lightning.pytorch.utilities import rank_zero_only
 
-    from aegnn_core.training.interruption import TrainingStopped
-    from aegnn_core.training.run_folder import check_same_run, find_run, new_run, read_run
+    from aegnn_core.training.runs.interruption import TrainingStopped
+    from aegnn_core.training.runs.run_folder import check_same_run, find_run, new_run, read_run
     from aegnn_core.training.train import train
 
     # Silences Lightning's notices about unused devices and products; warnings and errors stay.
@@ -95,8 +98,10 @@ def _run(arguments: argparse.Namespace) -> None:
         settings = TrainSettings.from_dict({**read_run(run).to_dict(), **given})
     else:
         settings = TrainSettings.from_dict(given)
-        name = output.stem if output else f"{settings.network}_{settings.dataset}_{settings.task}"
+        parts = (settings.network, settings.dataset, settings.task)
+        name = output.stem if output else "_".join(part.rpartition(":")[2] for part in parts)
         run = find_run(name) if resume else new_run(name)
+    _check_trust(settings, arguments)
     assert settings.graph is not None
     settings = replace(settings, graph=graph_from_options(arguments, settings.graph))
     if resume:
@@ -110,9 +115,22 @@ def _run(arguments: argparse.Namespace) -> None:
         model = train(settings, run, output)
     except TrainingStopped as stopped:
         again = ["aegnn", "train", "--resume", str(run), *(["--output", str(output)] if output else [])]
+        if is_path(settings.network) or is_path(settings.dataset):
+            again.append("--trust-code")
         say(f"aegnn: {stopped} of {settings.steps}; go on with: {shlex.join(again)}", file=sys.stderr)
         raise KeyboardInterrupt from None
     say(f"{output or run / 'model.safetensors'}: {model.training['steps']} steps; log and checkpoints in {run}")
+
+
+def _check_trust(settings: TrainSettings, arguments: argparse.Namespace) -> None:
+    """Refuse code that only a file names; who types a path, trusts it."""
+    for name in ("network", "dataset"):
+        path = getattr(settings, name)
+        if is_path(path) and not arguments.trust_code and getattr(arguments, name, None) != path:
+            raise ValueError(
+                f"the settings have the {name} {path} of another package, whose code is imported only if you trust it:"
+                f" pass --trust-code, or the {name} on the command line"
+            )
 
 
 def _options(given: list[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aegnn_core.evaluation.camera_options import add_camera_options
+from aegnn_core.nn.trust_option import add_trust_option
 
 if TYPE_CHECKING:
     from aegnn_core.viewing import Frame
@@ -37,6 +38,7 @@ def add_view_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--model", default=None, help="name of a packaged model, or a .safetensors file, that answers")
     parser.add_argument("--score-threshold", type=float, default=0.3, help="least score of its boxes")
     add_camera_options(parser)
+    add_trust_option(parser)
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     parser.add_argument("--video", type=Path, default=None, help="write a .gif or .mp4 instead (mp4: extra view)")
     parser.add_argument("--save", type=Path, default=None, help="write a file .rrd for the viewer instead")
@@ -77,7 +79,9 @@ def _view_recording(arguments: argparse.Namespace, shown: Any) -> None:
         raise ValueError("--boxes is for live topics; of a recording, its labels are shown")
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
     recording = read_labelled_recording(arguments.recording, arguments.topic)
-    model = None if arguments.model is None else load_model(arguments.model, device=arguments.device)
+    model = None
+    if arguments.model is not None:
+        model = load_model(arguments.model, device=arguments.device, trust_code=arguments.trust_code)
     frames = recording_frames(
         recording,
         shown,

@@ -337,4 +337,6 @@ class EventDetector(LifecycleNode):
 
 def _prepare(settings: DetectorParameters) -> ReadyModel:
     """The model that the parameters name, on the device that they name."""
-    return prepare_model(settings.model, settings.device, settings.native, settings.bound, settings.threads)
+    return prepare_model(
+        settings.model, settings.device, settings.native, settings.bound, settings.threads, settings.trust_code
+    )

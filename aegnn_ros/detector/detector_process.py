@@ -22,7 +22,7 @@ from aegnn_ros.detector.detector_node import EventDetector
 
 __all__ = ["run"]
 
-_SWITCH_INTERVAL_S = 0.0005
+_SWITCH_INTERVAL_S = 0.0001
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 

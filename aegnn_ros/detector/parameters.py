@@ -54,6 +54,12 @@ class DetectorParameters:
     model: str = _parameter(
         "scenes_detector", "Name of a packaged model, or path of a .safetensors file", change=Change.MODEL
     )
+    trust_code: bool = _parameter(
+        False,
+        "Whether the node imports the code of a network of another package, where the model file names one by its path"
+        " package.module:Name; without that, such a file is refused",
+        change=Change.MODEL,
+    )
     device: str = _parameter(
         "cpu",
         "Where the network runs: cpu, cuda, cuda:<number>, or auto for a GPU that passes its self-check if the network"
@@ -62,8 +68,8 @@ class DetectorParameters:
     )
     threads: int = _parameter(
         0,
-        "Threads that work on the events of a packet, on the CPU; 0: what AEGNN_THREADS says, or as many as there are"
-        " cores that the node may use, less one",
+        "Threads that work on the events of a packet, or on a detector's answer, on the CPU; 0: what AEGNN_THREADS"
+        " says, or as many as there are cores that the node may use, less one, at most 8",
         limits=(0, MOST_THREADS),
         change=Change.MODEL,
     )

@@ -102,7 +102,12 @@ def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
 
 
 def prepare_model(
-    source: str, device: str, native: bool = False, bound: Bound | None = None, threads: int = 0
+    source: str,
+    device: str,
+    native: bool = False,
+    bound: Bound | None = None,
+    threads: int = 0,
+    trust_code: bool = False,
 ) -> ReadyModel:
     """Load a model and run everything a few times, so that the first packets need not wait for compilation.
 
@@ -112,17 +117,18 @@ def prepare_model(
         native: whether it is to run on the sensor of the camera that it will follow.
         bound: of its graph, where the model has neither a window nor max_nodes.
         threads: that work on a packet; 0: what ``AEGNN_THREADS`` says, or all cores but one.
+        trust_code: import the network, where the file names one of another package.
 
     Raises:
-        ValueError: no such model, device or number of threads, not a model file, or a network that cannot run on any
-            sensor.
+        ValueError: no such model, device or number of threads, not a model file, a network that cannot run on any
+            sensor, or one whose code is not trusted.
         RuntimeError: the device cannot run it, for want of memory for one.
     """
-    trained = load_model(source, device="cpu" if device == "auto" else device)
+    trained = load_model(source, device="cpu" if device == "auto" else device, trust_code=trust_code)
     if native and not trained.network.fits_any_sensor:
         raise ValueError(
-            f"model {trained.name} has a fully connected head, with weights for every place of its {trained.width} x"
-            f" {trained.height} px: it cannot run on the camera's sensor, expected model_sensor trained"
+            f"model {trained.name} {trained.network.place_bound} px: it cannot run on the camera's sensor, expected"
+            " model_sensor trained"
         )
     warning = ""
     if not trained.graph.bounded:

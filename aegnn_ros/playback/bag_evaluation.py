@@ -24,6 +24,7 @@ from aegnn_core.evaluation.camera_options import add_camera_options
 from aegnn_core.events.label_topics import LABEL_TOPIC, Label
 from aegnn_core.events.rosbag import read_event_packets, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
+from aegnn_core.nn.trust_option import add_trust_option
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.playback.node_process import NodeProcessError
 from aegnn_ros.playback.timed_answers import Answer, answers_of, packet_latencies_ms
@@ -105,13 +106,14 @@ def _parser() -> argparse.ArgumentParser:
         "--rates", type=float, nargs="+", default=list(RATES), help="how many times as fast as recorded"
     )
     add_camera_options(parser)
+    add_trust_option(parser)
     parser.add_argument("--max-latency-ms", type=float, default=50.0, help="latency budget of the node")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder for evaluation.json and evaluation.png")
     return parser
 
 
 def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
-    model = load_model(parsed.model, device=parsed.device)
+    model = load_model(parsed.model, device=parsed.device, trust_code=parsed.trust_code)
     packets = list(read_event_packets(parsed.bag, parsed.topic))
     if not packets:
         raise ValueError(f"{parsed.bag}: no event packets, expected at least one")
@@ -120,6 +122,7 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
     parameters = {
         "model": parsed.model,
         "device": parsed.device,
+        "trust_code": parsed.trust_code,
         "downsampling": parsed.downsampling,
         "model_sensor": parsed.model_sensor,
         "score_threshold": _PUBLISHED_SCORE,

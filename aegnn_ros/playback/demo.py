@@ -27,6 +27,7 @@ from aegnn_core.events.label_topics import Label
 from aegnn_core.events.rosbag import is_bag, read_event_packets, write_event_bag
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
+from aegnn_core.nn.trust_option import add_trust_option
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.playback.demo_picture import Moment, draw_moments
 from aegnn_ros.playback.node_process import NodeProcessError
@@ -78,13 +79,14 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="scenes_detector", help="name of a packaged detector, or a .safetensors file"
     )
     parser.add_argument("--device", default="cpu", help="where the network runs")
+    add_trust_option(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
     return parser
 
 
 def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Do everything, and return the figures that are also in ``demo.json``."""
-    model = load_model(parsed.model, device=parsed.device)
+    model = load_model(parsed.model, device=parsed.device, trust_code=parsed.trust_code)
     if model.task != "detection":
         raise ValueError(f"model {model.name} is for {model.task}, the demo needs one for detection")
     parsed.output.mkdir(parents=True, exist_ok=True)
@@ -96,7 +98,12 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
     packets = list(read_event_packets(bag))
 
     isolate_ros()
-    parameters = {"model": parsed.model, "device": parsed.device, "score_threshold": _PUBLISHED_SCORE}
+    parameters = {
+        "model": parsed.model,
+        "device": parsed.device,
+        "trust_code": parsed.trust_code,
+        "score_threshold": _PUBLISHED_SCORE,
+    }
     with BagRunner() as runner, Progress(console=console, transient=True) as progress:
         task = progress.add_task("Starting the node", total=len(packets))
         run = runner.run(

@@ -17,7 +17,8 @@ from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, global_max_pool
 
-from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network, read_events
+import aegnn_core
+from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
 from aegnn_core.events import make_events, rescale
 from aegnn_core.nn.networks import GraphNetwork
@@ -194,7 +195,7 @@ def test_memory_is_bounded_by_the_window(engine: str, expiry: str) -> None:
 )
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "dense"])
 def test_live_equals_dense_on_recordings(recording: Path, engine: str) -> None:
-    stream = read_events(recording)
+    stream = aegnn_core.read_events(recording)
     count = {"cuda": 1_500, "incremental": 3_000}.get(engine, 6_000)
     events = rescale(stream.events, (stream.width, stream.height), (160, 120))[:count]
     directed = engine != "incremental"

@@ -2,6 +2,7 @@
 """Threads share the packets of a live model, and nobody can tell from its answers how many they are."""
 
 import copy
+import errno
 import math
 import os
 import threading
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from aegnn_core import GraphConfig, cores, make_model_asynchronous, network
-from aegnn_core.asynchronous import LiveModel
+from aegnn_core.asynchronous import LiveModel, threads
 from aegnn_core.asynchronous.compiled import crew, pipeline
 from aegnn_core.events import make_events
 from aegnn_core.events.array import EVENT_DTYPE
@@ -90,12 +91,16 @@ def test_any_number_of_threads_gives_the_same_bits(kind: str, rule: str) -> None
 
 
 def test_two_live_models_at_once_under_stress() -> None:
-    """Driven from two threads for some seconds, in random packets, each compared with one thread of its own."""
+    """Driven from two threads in random packets, each compared with one thread of its own; one of them only grows.
+
+    For 5 s, or as long as the environment variable AEGNN_STRESS_SECONDS says.
+    """
+    seconds = float(os.environ.get("AEGNN_STRESS_SECONDS", "5"))
     faults: list[str] = []
 
     def drive(seed: int, one: LiveModel, many: LiveModel) -> None:
         rng = np.random.default_rng(seed)
-        end, begin = time.monotonic() + 2.5, 0
+        end, begin = time.monotonic() + seconds, 0
         while time.monotonic() < end:
             events = random_events(rng, int(rng.choice([1, 150, 800, 3_000])), begin)
             begin = int(events["t"][-1])
@@ -107,14 +112,23 @@ def test_two_live_models_at_once_under_stress() -> None:
                 one.reset()
                 many.reset()
 
-    lives = [[make("graph_res", RULES["window"], threads) for threads in (1, 2 + seed)] for seed in (0, 1)]
+    rules = RULES["window"], RULES["all"]
+    lives = [[make("graph_res", rule, threads) for threads in (1, 2 + seed)] for seed, rule in enumerate(rules)]
     drivers = [threading.Thread(target=drive, args=(seed, *pair)) for seed, pair in enumerate(lives)]
     for driver in drivers:
         driver.start()
     for driver in drivers:
-        driver.join(60)
+        driver.join(60 + seconds)
         assert not driver.is_alive()
     assert not faults
+
+
+def test_a_thread_that_cannot_sleep_ends_and_says_why() -> None:
+    words = np.zeros(pipeline.WORDS, np.int64)
+    words[pipeline.FAILED] = errno.EINVAL
+    with pytest.raises(OSError, match=r"cannot wait on its semaphore \(Invalid argument") as caught:
+        crew.check_rest(words)
+    assert caught.value.errno == errno.EINVAL
 
 
 def test_threads_begin_with_the_first_packet_for_them_sleep_between_and_end_with_the_model() -> None:
@@ -198,7 +212,7 @@ def _pass_packet(words: np.ndarray, events: np.ndarray, table: np.ndarray, in_va
         pipeline.lose_patience(words)
         patient = False
     pipeline.finish(words, behind - 1, words[pipeline.STAGES] - 1)
-    pipeline.await_end(words, patient)
+    pipeline.await_end(words, 0, 0, 1, patient)
     return behind - first, shared
 
 
@@ -215,6 +229,18 @@ def test_whoever_waits_for_threads_in_vain_works_alone_for_longer_and_longer() -
             assert _pass_packet(words, packet, table, True) == (12, False)
     for _ in range(3):
         assert _pass_packet(words, packet, table, False) == (12, True), "they are there again"
+
+
+def test_a_wait_is_too_long_if_sharing_saves_less() -> None:
+    words = np.zeros(pipeline.WORDS, np.int64)
+    words[pipeline.THREADS], words[pipeline.PATIENCE_NS] = 2, 10**9
+    pipeline.share(words, 12)
+    now, second = time.monotonic_ns(), 10**9
+    # One block took a second: all of them take 12, of which a quarter are 3.
+    assert not pipeline.is_too_long(words, 2 * second, now - 3 * second, 1)
+    assert pipeline.is_too_long(words, 4 * second, now - 5 * second, 1)
+    words[pipeline.PATIENCE_NS] = 5 * second
+    assert not pipeline.is_too_long(words, 4 * second, now - 5 * second, 1)
 
 
 def test_no_more_threads_work_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,3 +292,9 @@ def test_threads_that_cannot_be_started_are_done_without(monkeypatch: pytest.Mon
         many.update(events)
     one.update(events)
     assert torch.equal(one.output(), many.output())
+
+
+@pytest.mark.parametrize(("usable", "expected"), [(1, 1), (2, 1), (4, 3), (9, 8), (64, 8)])
+def test_as_many_threads_are_taken_as_are_of_use(usable: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "usable_cores", lambda: usable)
+    assert threads.spare_cores() == expected

@@ -19,7 +19,7 @@ from aegnn_core.datasets.stored_graphs import graph_files, open_graphs
 from aegnn_core.events import EventFormatError, event_packets, write_event_bag
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.nn.checkpoint import TrainedModel
-from aegnn_core.training.data_module import open_training
+from aegnn_core.training.samples.data_module import open_training
 from aegnn_core.training.settings import TrainSettings
 from tests.datasets.tiny_datasets import (
     CLOCK_OFFSET,

@@ -23,9 +23,9 @@ from aegnn_core.asynchronous.saved_state import digest_of
 from aegnn_core.datasets.dataset_format import BOX_DTYPE
 from aegnn_core.datasets.graph_file import read_graph, write_graphs
 from aegnn_core.datasets.samples import EventSample
-from aegnn_core.nn.checkpoint import TrainedModel, describe, save_model
+from aegnn_core.nn.checkpoint import DESCRIPTION, TrainedModel, describe, save_model
 from aegnn_core.nn.networks import NETWORKS, network
-from aegnn_core.training.export import DESCRIPTION, export_checkpoint
+from aegnn_core.training.runs.export import export_checkpoint
 from aegnn_core.training.settings import TrainSettings, read_settings
 from tests.asynchronous.test_live_states import EVENTS, GRAPH, Foreign, damaged, made, make_network
 from tests.fuzz.mutations import mutated, mutated_value

@@ -15,8 +15,8 @@ import torch
 from rosbags.rosbag2 import CompressionMode
 
 from aegnn_core.events import EventFormatError, EventStream, check_events, make_events, read_events, rosbag
-from aegnn_core.nn.checkpoint import load_model
-from aegnn_core.training.export import DESCRIPTION, read_checkpoint
+from aegnn_core.nn.checkpoint import DESCRIPTION, load_model
+from aegnn_core.training.runs.export import read_checkpoint
 from aegnn_core.training.settings import TrainSettings
 from tests.events.foreign_formats import aedat4, caer, write_packets
 

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The head that looks at the rectangle with the events: where it is and how many make no difference."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
+from aegnn_core.cli import main
 from aegnn_core.events import make_events
+from aegnn_core.nn import TrainedModel, load_model, save_model
 from aegnn_core.nn.cropped_head import CroppedHead
+from aegnn_core.nn.joined_views import join_views
 from tests.nn.random_networks import randomize
 
 
@@ -82,8 +88,8 @@ def test_training_sees_other_rectangles_each_time_and_gaps_in_some() -> None:
 
 @pytest.mark.parametrize("name", ["histogram", "graph_histogram"])
 @pytest.mark.parametrize("count", [0, 1, 400])
-@pytest.mark.parametrize("cell", [None, 2])
-def test_live_answers_are_the_networks_own(name: str, count: int, cell: int | None) -> None:
+@pytest.mark.parametrize("cell", [None, 2, [None, 2]])
+def test_live_answers_are_the_networks_own(name: str, count: int, cell: Any) -> None:
     rng = np.random.default_rng(count)
     module = network(name, dataset="ncars", crop=[16, 12], crop_cell=cell, least_ages=[10_000])
     module = randomize(module.double(), 1)
@@ -106,6 +112,8 @@ def test_live_answers_are_the_networks_own(name: str, count: int, cell: int | No
         ({"crop": [64, 4]}, "at least 8 of each"),
         ({"crop": [64, 48], "widths": [8, 16]}, "three numbers"),
         ({"crop": [64, 48], "crop_cell": 0}, "crop_cell must be a positive number"),
+        ({"crop": [64, 48], "crop_cell": []}, "crop_cell has 0 views, expected 1 to 16"),
+        ({"crop": [64, 48], "crop_cell": [2, -1]}, "crop_cell must be a positive number"),
         ({"crop_cell": 2}, "crop_cell is for a recogniser with crop"),
         ({"crop": [64, 48], "task": "detection", "dataset": "simulated"}, "crop is for recognition"),
     ],
@@ -113,3 +121,41 @@ def test_live_answers_are_the_networks_own(name: str, count: int, cell: int | No
 def test_what_is_no_picture_is_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network("histogram", **{"dataset": "ncars", **options})
+
+
+def trained(cell: Any, seed: int, name: str = "histogram", **options: Any) -> TrainedModel:
+    architecture = {"name": name, "dataset": "ncars", "crop": [16, 12], "crop_cell": cell, **options}
+    module = randomize(network(**architecture), seed)
+    return TrainedModel(module, GraphConfig(window=100_000), ("car", "background"), f"model{seed}", architecture)
+
+
+def test_joined_models_give_the_mean_of_their_scores(tmp_path: Path) -> None:
+    files = [str(tmp_path / f"{n}.safetensors") for n in range(3)]
+    models = [trained(cell, seed) for cell, seed in ((None, 1), (2, 2), (3, 3))]
+    for file, model in zip(files, models, strict=True):
+        save_model(file, model)
+    output = tmp_path / "both.safetensors"
+    main(["join", *files[:2], "--output", str(output)])
+    joined = load_model(output)
+    rng = np.random.default_rng(0)
+    x, y, p = (rng.integers(0, high, 300) for high in (50, 40, 2))
+    graph = build_graph(make_events(np.sort(rng.integers(0, 90_000, 300)), x, y, p), joined.graph)
+    with torch.no_grad():
+        scores = [model.network(graph) for model in models]
+        torch.testing.assert_close(joined.network(graph), (scores[0] + scores[1]) / 2)
+        of_three = join_views([joined, models[2]])  # a mean of three, not of a mean and another
+        torch.testing.assert_close(of_three.network(graph), sum(scores) / 3)
+    assert of_three.architecture["crop_cell"] == [None, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ([], "at least two models, found 1"),
+        ([trained(2, 5, least_ages=[10_000])], "model model5 has the architecture .* only crop_cell may differ"),
+        ([trained(2, 5, "graph_histogram")], "model model5 is graph_histogram, only histogram networks with crop"),
+    ],
+)
+def test_what_cannot_be_joined_is_said(others: list[TrainedModel], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        join_views([trained(None, 4), *others])

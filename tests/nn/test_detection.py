@@ -7,6 +7,8 @@ import torch
 
 from aegnn_core.nn.detection import (
     GridPrediction,
+    best_scores,
+    cell_scores,
     decode_grid,
     detect,
     detection_loss,
@@ -59,6 +61,8 @@ def test_detections_of_an_output_are_those_of_its_decoded_grid(
 ) -> None:
     output = 3 * torch.randn(2, 6, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     output[0, 0, 0], output[0, 1, 1, 4], output[0, 1, 2, :4] = torch.nan, -1_000, 1_000
+    best = cell_scores(output[..., 4], output[..., 5:]).flatten(1, 2).amax(1).numpy()
+    np.testing.assert_allclose(best_scores(output), best, rtol=1e-12)
     options = (score_threshold, iou_threshold, most)
     expected = suppress(decode_grid(output, SENSOR, stride), SENSOR, *options)
     for found, reference in zip(detect(output, SENSOR, stride, *options), expected, strict=True):

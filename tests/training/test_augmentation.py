@@ -12,7 +12,7 @@ from aegnn_core import GraphConfig
 from aegnn_core.datasets.dataset_format import BOX_DTYPE
 from aegnn_core.datasets.samples import EventSample, corners_of, labelled_graph
 from aegnn_core.events import make_events
-from aegnn_core.training.augmentation import Augmentation, default_augmentation
+from aegnn_core.training.samples.augmentation import Augmentation, default_augmentation
 
 NOTHING = Augmentation(0, 0, 0, 0, 0)
 

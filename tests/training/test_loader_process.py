@@ -13,7 +13,7 @@ import psutil
 TRAINING = """
 import time
 from torch.utils.data import DataLoader
-from aegnn_core.training.loader_process import start_loader_process
+from aegnn_core.training.samples.loader_process import start_loader_process
 
 loader = DataLoader(
     [1, 2], num_workers=1, persistent_workers=True, worker_init_fn=start_loader_process,

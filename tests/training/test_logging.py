@@ -19,9 +19,10 @@ from PIL import Image
 from aegnn_core import load_model
 from aegnn_core.cli import main
 from aegnn_core.drawing import ON_COLOR, class_color
-from aegnn_core.training.pictures import Seen, draw_confusion, draw_detections
+from aegnn_core.training.learning.pictures import draw_confusion, draw_detections
+from aegnn_core.training.learning.validation import Seen
+from aegnn_core.training.samples.validation_samples import HeldOutScenes, NumberedGraphs
 from aegnn_core.training.settings import TrainSettings
-from aegnn_core.training.validation_samples import HeldOutScenes, NumberedGraphs
 
 SIZE = ["--steps", "2", "--batch-size", "2", "--num-workers", "0", "--validate-every", "1", "--validation-samples", "3"]
 CURVES = {"validation/accuracy", "validation/loss", "lr-AdamW"}

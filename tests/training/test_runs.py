@@ -15,8 +15,8 @@ import torch
 
 from aegnn_core import load_model
 from aegnn_core.cli import main
-from aegnn_core.training.export import export_checkpoint, read_checkpoint
-from aegnn_core.training.run_folder import LAST
+from aegnn_core.training.runs.export import export_checkpoint, read_checkpoint
+from aegnn_core.training.runs.run_folder import LAST
 
 pytest.importorskip("lightning")
 
@@ -90,7 +90,7 @@ WATCHED_TRAINING = """
 import json, pathlib, sys
 import torch
 from aegnn_core.cli import main
-from aegnn_core.training.module import GraphLearner
+from aegnn_core.training.learning.learner import GraphLearner
 
 train, samples = GraphLearner.training_step, []
 
@@ -100,7 +100,7 @@ def watched(self, batch, number):
 
 def write(self):
     seen = {"samples": samples, "weights": float(torch.cat([p.flatten() for p in self.parameters()]).double().norm())}
-    seen["validated"] = len(self._answers)
+    seen["validated"] = len(self._validation)
     seen["accuracy"] = float(self.trainer.callback_metrics["validation/accuracy"])
     pathlib.Path(f"seen.{self.global_rank}.json").write_text(json.dumps(seen))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aegnn_core.cli import main
-from aegnn_core.training.augmentation import Augmentation
+from aegnn_core.training.samples.augmentation import Augmentation
 from aegnn_core.training.settings import TrainSettings, configurations, default_graph, read_settings
 
 TINY = {"network": "graph_grid", "task": "recognition"}

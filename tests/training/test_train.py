@@ -2,6 +2,7 @@
 """Training learns, gives a model file that is ready for use, and refuses what it cannot do."""
 
 import shutil
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,16 +24,17 @@ from aegnn_core.datasets.samples import EventSamples
 from aegnn_core.datasets.simulated import HELD_OUT_SEED, SimulatedRecordings, SimulatedSamples
 from aegnn_core.events.simulation import simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel
-from aegnn_core.training import data_module
-from aegnn_core.training.augmentation import Augmentation
-from aegnn_core.training.data_module import open_training
-from aegnn_core.training.module import GraphLearner
-from aegnn_core.training.pooled_features import PooledFeatures
-from aegnn_core.training.recorded_samples import ChangedRecordings, CountedSamples, RecordedSamples
+from aegnn_core.training.learning.learner import GraphLearner
+from aegnn_core.training.samples import data_module
+from aegnn_core.training.samples.augmentation import Augmentation
+from aegnn_core.training.samples.data_module import open_training
+from aegnn_core.training.samples.pooled_features import PooledFeatures
+from aegnn_core.training.samples.recorded_samples import ChangedRecordings, CountedSamples, RecordedSamples
 from aegnn_core.training.settings import TrainSettings, default_graph
 from aegnn_core.training.train import train
 from aegnn_core.triton_support import interpreted
-from tests.datasets.tiny_datasets import write_ncars
+from tests.datasets.tiny_datasets import aer_bytes, random_rows, write, write_ncars
+from tests.nn.user_package import forget_user_package, install_user_package
 
 #: The rule for detection, which has a window.
 GRAPH = default_graph("simulated", "detection")
@@ -265,15 +267,54 @@ def test_the_command_trains_on_recordings(nmnist: Path) -> None:
     path = nmnist / "tiny.safetensors"
     size = ["--steps", "3", "--batch-size", "4", "--num-workers", "1", "--dim", "2", "--ages", "2", "--age", "5e4"]
     arguments = ["graph_grid", "--task", "recognition", "--dataset", "nmnist", "--output", str(path), *size]
-    assert main(["train", *arguments]) == 0
+    with pytest.warns(FutureWarning, match=r"deprecated, expected the network's option least_ages=\[50000\]"):
+        assert main(["train", *arguments]) == 0
     loaded = load_model(path)
     assert (loaded.labels, loaded.width, loaded.height) == (tuple("0123456789"), 34, 34)
     assert (loaded.graph, loaded.network.dim) == (default_graph("nmnist", "recognition"), 2)
     assert loaded.network.grid.least_ages == (50_000,)
     first = {name: value.clone() for name, value in loaded.network.state_dict().items()}
-    assert main(["train", *arguments]) == 0
+    same = [*arguments[:-4], "--option", "least_ages=[50000]"]
+    assert main(["train", *same]) == 0
     for name, value in load_model(path).network.state_dict().items():
         assert torch.equal(value, first[name]), name
+
+
+def test_a_network_of_another_package_is_trained_by_its_path_and_exported_where_its_code_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install_user_package(tmp_path / "site", monkeypatch)
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("AEGNN_LOG_DIR", str(tmp_path / "logs"))
+    for number, letter in enumerate("aabb"):
+        for split in ("training", "validation"):
+            rows = random_rows(number, 60, 90_000, 34, 34)
+            write(tmp_path / "letters" / split / letter / f"{number}.bin", aer_bytes(*rows))
+    size = ["--steps", "2", "--batch-size", "2", "--num-workers", "0", "--validate-every", "2", "--option", "hidden=4"]
+    path = "their_package.models:Classifier"
+    assert main(["train", path, "--task", "recognition", "--dataset", "letters", "--ema", "0.5", *size]) == 0
+    run = tmp_path / "logs" / "Classifier_letters_recognition" / "version_0"
+    forget_user_package()
+    model = load_model(run / "model.safetensors", trust_code=True)
+    assert (model.labels, model.width, model.graph.expiry) == (("a", "b"), 34, "graph")
+    assert model.architecture["hidden"] == model.network.module.head.in_features == 4
+    assert "validation/accuracy" in model.training
+    forget_user_package()
+    capsys.readouterr()
+    exported = ["export", str(run / "best.ckpt"), "--output", str(tmp_path / "best.safetensors")]
+    for command in (exported, ["train", "--config", str(run / "settings.yaml")], ["train", "--resume", str(run)]):
+        assert main(command) == 2
+        assert f"the network {path} of another package, whose code is imported only if" in capsys.readouterr().err
+    assert "their_package.models" not in sys.modules
+    assert main([*exported, "--trust-code"]) == 0
+    assert main(["train", "--resume", str(run), "--trust-code"]) == 0
+    with pytest.raises(ValueError, match="does not know which nodes are live: expected the graph's expiry to be graph"):
+        train_(
+            run / "x.safetensors",
+            network="their_package.models:Detector",
+            task="detection",
+            graph=replace(GRAPH, expiry="readout"),
+        )
 
 
 def test_recorded_samples_change_each_time(nmnist: Path) -> None:

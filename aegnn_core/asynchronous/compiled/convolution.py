@@ -20,7 +20,18 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from aegnn_core.asynchronous.compiled.vectors import broadcast, load, multiply_add, prefetch, store
+from aegnn_core.asynchronous.compiled.vectors import (
+    broadcast,
+    filled,
+    load,
+    maximum,
+    minimum,
+    multiply_add,
+    power_of_two,
+    prefetch,
+    round_down,
+    store,
+)
 from aegnn_core.machine_code import kernel
 
 __all__ = [
@@ -30,6 +41,8 @@ __all__ = [
     "aggregate_input_rows",
     "aggregate_kernels",
     "aggregate_rows",
+    "elu",
+    "elu_of_vector",
     "project",
 ]
 
@@ -294,6 +307,24 @@ def _elu(x):
 
         return elu_float32
     return lambda x: x if x > 0 else math.expm1(x)
+
+
+@kernel(error_model="numpy")
+def elu_of_vector(x):
+    """:func:`elu` of every lane, to rounding; float32 only."""
+    zero, one = filled(_ZERO, x), filled(_ONE, x)
+    below = maximum(minimum(x, zero), filled(_LOWEST, x))
+    power = round_down(multiply_add(_LOG2_E, below, filled(_HALF, x)))
+    rest = multiply_add(-_LN_2_LOW, power, multiply_add(-_LN_2_HIGH, power, below))
+    series = multiply_add(_C7, rest, filled(_C6, x))
+    series = multiply_add(series, rest, filled(_C5, x))
+    series = multiply_add(series, rest, filled(_C4, x))
+    series = multiply_add(series, rest, filled(_C3, x))
+    series = multiply_add(series, rest, filled(_C2, x))
+    grown = multiply_add(multiply_add(series, rest, zero), rest, rest)
+    scale = power_of_two(power)
+    # Where x is not a number, maximum keeps it.
+    return multiply_add(_ONE, multiply_add(scale, grown, multiply_add(-_ONE, one, scale)), maximum(zero, x))
 
 
 @kernel(error_model="numpy")

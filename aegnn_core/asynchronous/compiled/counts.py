@@ -4,6 +4,9 @@
 Events are numbered in the order in which they come, event n in slot ``n % capacity`` of the rings. Every part of the
 past is a run of numbers: part 0 holds the events from ``begin[0]`` on, part k those from ``begin[k]`` to
 ``begin[k - 1] - 1``. So an event that grows older moves the beginning of a part by one.
+
+Counts lie cell by cell: those of part 0, OFF and ON, of part 1, and so on. An event's *place* is that of its count in
+part 0.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ import math
 
 import numpy as np
 
+from aegnn_core.asynchronous.compiled.vectors import prefetch
 from aegnn_core.machine_code import kernel
 
 __all__ = ["append_places", "count_until", "hide_expired", "log_table"]
 
 #: Logarithms of counts below this are looked up.
 _TABLE = 1 << 12
+#: So many events ahead, what will be needed is brought into the cache.
+_AHEAD = 16
 
 
 def log_table(dtype: type) -> np.ndarray:
@@ -26,15 +32,15 @@ def log_table(dtype: type) -> np.ndarray:
 
 
 @kernel(error_model="numpy")
-def append_places(events, size, column_of, row_of, columns, rows, ring_t, ring_place):
-    """Write down when and where events happened: ``place`` is the cell, of ON behind all those of OFF."""
+def append_places(events, size, column_of, row_of, columns, channels, ring_t, ring_place):
+    """Write down when and where events happened, on a grid of so many ``columns`` and counts per cell."""
     mask = len(ring_t) - 1
     t, x, y, p = events["t"], events["x"], events["y"], events["p"]
     for k in range(len(events)):
         slot = (size + k) & mask
         ring_t[slot] = t[k]
-        row = np.int64(row_of[y[k]]) + (rows if p[k] > 0 else 0)
-        ring_place[slot] = row * columns + column_of[x[k]]
+        cell = np.int64(row_of[y[k]]) * columns + column_of[x[k]]
+        ring_place[slot] = cell * channels + (p[k] > 0)
 
 
 @kernel(error_model="numpy")
@@ -42,6 +48,14 @@ def _add(change, place, counts, image, table):
     count = counts[place] + change
     counts[place] = count
     image[place] = table[count] if count < len(table) else math.log1p(count)
+
+
+@kernel(error_model="numpy")
+def _bring(number, part, ring_place, counts, image):
+    """Begin to bring the counts of an event's cell into the cache; the number may be of one that has not come yet."""
+    place = np.int64(ring_place[(number + _AHEAD) & (len(ring_place) - 1)]) + 2 * part
+    prefetch(counts, place)
+    prefetch(image, place)
 
 
 @kernel(error_model="numpy")
@@ -55,7 +69,7 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
         begin: ``[parts]`` where each part of the past began then; is brought up to date.
         least_ages: ``[parts - 1]`` the age [µs] at which each part but the first begins.
         ring_t, ring_place: times [µs] and places of the events.
-        counts, image: ``[parts · places]`` the numbers of events and their logarithms.
+        counts, image: ``[cells · parts · 2]`` the numbers of events and their logarithms.
         table: logarithms of the smaller counts.
 
     Returns:
@@ -63,17 +77,18 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
     """
     mask = len(ring_t) - 1
     parts = len(begin)
-    places = len(counts) // parts
     work = 0
     part = parts - 1
     for number in range(begin[part], min(first, counted)):
         while number >= (begin[part - 1] if part > 0 else counted):
             part -= 1
-        _add(-1, part * places + ring_place[number & mask], counts, image, table)
+        _bring(number, part, ring_place, counts, image)
+        _add(-1, 2 * part + ring_place[number & mask], counts, image, table)
         work += 1
     for part in range(parts):
         begin[part] = max(begin[part], first)
     for number in range(max(counted, first), size):
+        _bring(number, 0, ring_place, counts, image)
         _add(1, np.int64(ring_place[number & mask]), counts, image, table)
         work += 1
     if size == 0:
@@ -83,9 +98,10 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
         number = begin[part - 1]
         # Where this part ends at its young side, which is where the one before it begins.
         while number < size and youngest - ring_t[number & mask] >= least_ages[part - 1]:
+            _bring(number, part, ring_place, counts, image)
             place = np.int64(ring_place[number & mask])
-            _add(-1, (part - 1) * places + place, counts, image, table)
-            _add(1, part * places + place, counts, image, table)
+            _add(-1, 2 * (part - 1) + place, counts, image, table)
+            _add(1, 2 * part + place, counts, image, table)
             work += 2
             number += 1
         begin[part - 1] = number
@@ -100,9 +116,8 @@ def hide_expired(first, size, begin, change, ring_place, counts, image, table):
     """
     mask = len(ring_place) - 1
     parts = len(begin)
-    places = len(counts) // parts
     part = parts - 1
     for number in range(begin[part], min(first, size)):
         while number >= (begin[part - 1] if part > 0 else size):
             part -= 1
-        _add(change, part * places + ring_place[number & mask], counts, image, table)
+        _add(change, 2 * part + ring_place[number & mask], counts, image, table)

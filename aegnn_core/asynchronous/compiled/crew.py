@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threads that help with the packets of a live model: they begin with the first that is large enough to be shared,
-sleep between packets, and end with the model."""
+"""The threads that help a live model with its packets or its answers: they begin with the first job that is large
+enough to be shared, sleep between jobs, and end with the model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.pipeline import (
     ASLEEP,
     AWAKE_NS,
+    FAILED,
     PATIENCE_NS,
     SEMAPHORE,
     SPINS,
@@ -24,18 +26,15 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     THREADS,
     WORDS,
 )
-from aegnn_core.asynchronous.compiled.stream import append_events
-from aegnn_core.asynchronous.handles import addresses
 from aegnn_core.cores import usable_cores
-from aegnn_core.events.array import EVENT_DTYPE
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "check_rest"]
 
 #: Looks at a word before a wait lets other threads run: some 20 µs.
 _SPINS = 500
-#: How long a thread that has nothing to do looks out for the next packet before it sleeps [ns].
+#: How long a thread that has nothing to do looks out for the next job before it sleeps [ns].
 _AWAKE_NS = 50_000
-#: How long the packet's thread waits for others, with one block, before it works alone [ns]; many times what one takes.
+#: How long the job's thread waits for others, with one block, before it works alone [ns]; many times what one takes.
 _PATIENCE_NS = 1_000_000
 
 
@@ -44,19 +43,19 @@ class Crew:
 
     Args:
         threads: how many.
-        layers: on events.
-        dtype: of the kernels.
+        stages: of a block of a packet, see ``pipeline``.
+        work: what a thread does until it is told to end, given the words and its number. It holds nothing but these.
 
     Attributes:
         words: what they share, see ``pipeline``.
     """
 
-    def __init__(self, threads: int, layers: int, dtype: type) -> None:
-        self._threads, self._dtype = threads, dtype
+    def __init__(self, threads: int, stages: int, work: Callable[[np.ndarray, int], None]) -> None:
+        self._threads, self._work = threads, work
         self._process = 0
         self.words = aligned(WORDS, np.int64)
         self.words[:] = 0
-        self.words[THREADS], self.words[STAGES], self.words[PATIENCE_NS] = threads, layers + 3, _PATIENCE_NS
+        self.words[THREADS], self.words[STAGES], self.words[PATIENCE_NS] = threads, stages, _PATIENCE_NS
         if threads > 1:
             self._make_semaphore()
         self._end = weakref.finalize(self, _end, self.words, threads - 1)
@@ -71,9 +70,9 @@ class Crew:
         self.words[SPINS], self.words[AWAKE_NS] = _SPINS, _AWAKE_NS
         # Threads that take turns on a core only wait for each other.
         for member in range(1, min(self._threads, usable_cores())):
-            arguments = self.words, self._dtype, member
             try:
-                threading.Thread(target=_work, args=arguments, name=f"aegnn-{member}", daemon=True).start()
+                arguments = self.words, member
+                threading.Thread(target=self._work, args=arguments, name=f"aegnn-{member}", daemon=True).start()
             except RuntimeError as error:  # the caller's own thread does what nobody else takes
                 text = f"threads: {member} of {self._threads} work, no more could be started ({error})"
                 warnings.warn(text, stacklevel=4)
@@ -89,9 +88,11 @@ class Crew:
             raise ValueError(f"threads: this system has no semaphores for them ({reason}), expected threads=1")
 
 
-def _work(words: np.ndarray, dtype: type, member: int) -> None:
-    """What a thread does until it is told to end; it holds nothing but the words."""
-    append_events(np.empty(0, EVENT_DTYPE), 0, 0, addresses([words]), dtype(0), False, member)
+def check_rest(words: np.ndarray) -> None:
+    """Raise ``OSError`` in a thread that ends because it could not sleep; others do its work from then on."""
+    if error := int(words[FAILED]):
+        text = f"threads: one of them ends, because it cannot wait on its semaphore ({os.strerror(error)})"
+        raise OSError(error, text)
 
 
 def _end(words: np.ndarray, helpers: int) -> None:

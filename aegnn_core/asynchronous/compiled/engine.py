@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.crew import Crew
+from aegnn_core.asynchronous.compiled.crew import Crew, check_rest
 from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.pipeline import Words
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable
@@ -27,7 +28,7 @@ from aegnn_core.asynchronous.compiled.stream import (
 from aegnn_core.asynchronous.costs import Cost, Costs
 from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
-from aegnn_core.asynchronous.handles import handles
+from aegnn_core.asynchronous.handles import addresses, handles
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE, make_events
@@ -46,6 +47,12 @@ _SMALLEST_CAPACITY = 1 << 12
 _MOST_AT_ONCE = 64
 _SUMS_AT_ONCE = 1 << 16
 _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def _help(dtype: type, words: np.ndarray, member: int) -> None:
+    """What a thread does with packets until it is told to end."""
+    append_events(np.empty(0, EVENT_DTYPE), 0, 0, addresses([words]), dtype(0), False, member)
+    check_rest(words)
 
 
 class CompiledEngine:
@@ -83,10 +90,10 @@ class CompiledEngine:
         widest = max(block.conv.in_channels for block, _ in self._layers)
         room = _SUMS_AT_ONCE // (self._splines.rows * max(8, widest))
         self._room = min(max(room, 4), _MOST_AT_ONCE)
-        self._readout = Readout(model, graph, self._dtype, 16)
+        self._readout = Readout(model, graph, self._dtype, 16, threads)
         self._names = {module: name for name, module in model.named_modules()}
         self._zero = self._dtype(0)
-        self._crew = Crew(threads, len(self._layers), self._dtype)
+        self._crew = Crew(threads, len(self._layers) + 3, partial(_help, self._dtype))
         self._take_weights()
         self.reset()
         # Compile, or load what was compiled before, now: no event shall wait for it.
@@ -181,7 +188,8 @@ class CompiledEngine:
         rule["reads_edges"], rule["queues"] = self._model.reads_edges, not self._readout.by_age
         shared = (Words(self._crew.words), self._nodes, self._readout.cells)
         self._search_arrays = [search.arrays_for_thread() for _ in range(self.threads)]
-        own = zip((Frame(self._rule, tally) for tally in self._tally), self._search_arrays, self._batches, strict=True)
+        frames = (Frame(self._rule, *tallies) for tallies in zip(self._tally, self._before, strict=True))
+        own = zip(frames, self._search_arrays, self._batches, strict=True)
         parts = (*shared, *(part for parts in own for part in parts))
         self._handles = handles(parts, SHARED_PARTS + self.threads * OWN_PARTS, self._dtype)
 
@@ -189,7 +197,6 @@ class CompiledEngine:
         """Take the events through the layers."""
         if self._search.size + len(events) - self._oldest > self._search.capacity:
             self._make_room(events["t"])
-        self._before[:] = self._tally
         self._size_before = self._search.size
         self._readout.begin_update()
         if self.threads > 1 and len(events) > self._room:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,31 +15,55 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, interpolate
 
+from aegnn_core.asynchronous.compiled.crew import Crew, check_rest
 from aegnn_core.asynchronous.compiled.image_layers import (
     CONVOLUTION,
     IMAGE_LAYER,
+    IMAGE_PART,
+    LARGE_TILES,
     MOST_AT_ONCE,
     MOVE,
-    SUMS,
-    TILES,
-    WINOGRAD,
-    Places,
+    SMALL_TILES,
+    TAKE,
+    TILE_POINT,
+    TILES_AT_ONCE,
+    ImageParts,
     Workspace,
     run_image_layers,
-    take_image,
 )
+from aegnn_core.asynchronous.compiled.memory import aligned
+from aegnn_core.asynchronous.compiled.pipeline import Words
 from aegnn_core.asynchronous.compiled.vectors import REGISTER_BITS
+from aegnn_core.asynchronous.handles import addresses, handles
 from aegnn_core.asynchronous.torch_internals import stand_in
 
 __all__ = ["ImageHead"]
 
 #: Zeros around every image: as many pixels before it, and behind it.
-_BEFORE, _BEHIND = 1, 2
-#: Images of fewer pixels are convolved as they are: Winograd's weights, of which there are more, would be read for too
-#: few tiles.
-_LEAST_FOR_WINOGRAD = 64
-#: Of 3 weights along an axis, those of Winograd's algorithm.
-_WINOGRAD_WEIGHTS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+_BEFORE, _BEHIND = 1, 4
+#: Of how many places a part of a layer has to be, and of how many registers of results, for a thread to be worth it.
+_LEAST_PLACES, _LEAST_REGISTERS = 96, 3
+#: Most parts of a layer for each thread: the more there are, the less do threads wait for the last.
+_MOST_PARTS = 4
+#: Fewer tiles than this are not worth it: Winograd's weights, of which there are more, would be read for too few.
+_LEAST_TILES = 16
+#: Pixels along a tile's side, and the 3 weights along an axis as Winograd's algorithm has them for tiles of a kind.
+_TILE_SIDES = {SMALL_TILES: 2, LARGE_TILES: 4}
+#: Operations per feature of a tile's pixels, and of its sums, when they are transformed.
+_TRANSFORM_FLOPS = {SMALL_TILES: (32, 24), LARGE_TILES: (12 * 24, 10 * 16)}
+
+
+def _weights_along(finite: Sequence[float]) -> np.ndarray:
+    """The weights' polynomial at points and at infinity, divided by what the pixels' transform is multiplied by."""
+    rows = [np.array([1, x, x * x]) / np.prod([x - other for other in finite if other != x]) for x in finite]
+    return np.array([*rows, [0, 0, 1]])
+
+
+_P, _Q = TILE_POINT
+_WINOGRAD_WEIGHTS = {
+    SMALL_TILES: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    LARGE_TILES: _weights_along([0, _P, -_P, _Q, -_Q]),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +132,29 @@ class _Layer:
 
     def flops(self) -> int:
         """For one place, as docs/flops.md counts them; what is padding included."""
-        pixels = 4 if self.kind == WINOGRAD else 1
-        values = pixels * self.outputs
+        values = self.block**2 * self.outputs
         flops = values * (self.active + (self.skip is not None))
+        products = self.side**2 * 2 * self.source.width
         if self.kind == CONVOLUTION:
-            flops += values * (2 * self.side**2 * self.source.width + 1)
-        elif self.kind == WINOGRAD:
-            flops += SUMS * self.outputs * 2 * self.source.width + 32 * self.source.width + 24 * self.outputs + values
+            flops += values * (products + 1)
+        elif self.kind in _TRANSFORM_FLOPS:
+            pixels, sums = _TRANSFORM_FLOPS[self.kind]
+            flops += self.outputs * products + pixels * self.source.width + sums * self.outputs + values
         return flops
+
+    @property
+    def block(self) -> int:
+        """Pixels along the side of a place."""
+        return _TILE_SIDES.get(self.kind, 1)
+
+
+def _tiling(rows: int, columns: int) -> int:
+    """The kind of layer for a convolution of 3 x 3 with an image of such a size."""
+    for kind in (LARGE_TILES, SMALL_TILES):
+        side = _TILE_SIDES[kind]
+        if -(-rows // side) * -(-columns // side) >= _LEAST_TILES:
+            return kind
+    return CONVOLUTION
 
 
 @dataclass
@@ -183,14 +224,16 @@ class _Plan:
         if own_bias is not None:
             bias[:outputs] = own_bias.detach().numpy()
         is_fit = side == 3 and stride[0] == 1 and image.width % self.lanes == 0
-        kind, step = (WINOGRAD, 2) if is_fit and rows * columns >= _LEAST_FOR_WINOGRAD else (CONVOLUTION, 1)
-        if kind == WINOGRAD:
-            weight = np.einsum("ik,jl,klco->ijco", _WINOGRAD_WEIGHTS, _WINOGRAD_WEIGHTS, weight).astype(self.dtype)
+        kind = _tiling(rows, columns) if is_fit else CONVOLUTION
+        step = _TILE_SIDES.get(kind, 1)
+        if kind in _WINOGRAD_WEIGHTS:
+            along = _WINOGRAD_WEIGHTS[kind]
+            weight = np.einsum("ik,jl,klco->ijco", along, along, weight.astype(np.float64)).astype(self.dtype)
         corner = side // 2
         needs = image.numbers(
             np.arange(0, rows, step) * stride[0] - corner, np.arange(0, columns, step) * stride[0] - corner
         )
-        side = 4 if kind == WINOGRAD else side
+        side += step - 1
         self.layers.append(
             _Layer(kind, image, result, needs, result.grid(step), width, side=side, weight=weight, bias=bias)
         )
@@ -200,6 +243,33 @@ class _Plan:
         """The layer that computes an image, if it is one alone and more can be done in the same pass."""
         layers = [layer for layer in self.layers if layer.result is image]
         return layers[0] if len(layers) == 1 and not layers[0].active else None
+
+
+def _help(dtype: type, words: np.ndarray, member: int) -> None:
+    """What a thread does with images until it is told to end."""
+    run_image_layers(np.empty(0, np.uint32), False, addresses([words]), dtype(0), member)
+    check_rest(words)
+
+
+def _workspace(layers: list[_Layer], dtype: type) -> Workspace:
+    """What one thread needs for any part of any of the layers."""
+    most = max(len(layer.gives) for layer in layers) + MOST_AT_ONCE
+    tiles = [(TILES_AT_ONCE[layer.kind] + 1, layer) for layer in layers if layer.kind in TILES_AT_ONCE]
+    most_tiles = max(TILES_AT_ONCE.values()) + MOST_AT_ONCE
+    return Workspace(
+        read_at=np.zeros(most, np.int64),
+        write_at=np.zeros(most, np.int64),
+        tile_at=np.zeros(most_tiles, np.int64),
+        sums_at=np.zeros(most_tiles, np.int64),
+        tiles=aligned(max([0, *(layer.side**2 * room * layer.source.width for room, layer in tiles)]), dtype),
+        sums=aligned(max([0, *(layer.side**2 * room * layer.outputs for room, layer in tiles)]), dtype),
+    )
+
+
+def _shares(count: int, parts: int) -> list[tuple[int, int]]:
+    """Where each of as many equal parts as there can be begins, and how many are in it."""
+    bounds = [count * part // parts for part in range(parts + 1)]
+    return [(begin, end - begin) for begin, end in pairwise(bounds) if end > begin]
 
 
 class _Traced(Tensor):
@@ -338,6 +408,7 @@ class ImageHead:
             concatenation, channels last at the end; in evaluation mode, on the CPU. Its weights are copied.
         shape: channels, rows and columns of the image.
         dtype: of the weights.
+        threads: that work on an answer.
 
     Raises:
         NotImplementedError: the head does anything else with its image.
@@ -345,37 +416,34 @@ class ImageHead:
 
     description = "compiled, changed pixels only"
 
-    def __init__(self, head: nn.Module, shape: tuple[int, int, int], dtype: type) -> None:
+    def __init__(self, head: nn.Module, shape: tuple[int, int, int], dtype: type, threads: int = 1) -> None:
         channels, rows, columns = shape
         plan = _Plan(dtype)
-        self._input = plan.image(columns, rows, np.arange(channels), channels)
-        answer = head(_Value(plan, self._input))
+        taken = plan.image(columns, rows, np.arange(channels), channels)
+        answer = head(_Value(plan, taken))
         if not isinstance(answer, _Answer):
             raise NotImplementedError("an answer that is no image with its channels last")
         if not plan.layers:
             raise NotImplementedError("a head that does nothing with its image")
-        self._features: np.ndarray = np.zeros(plan.size, dtype)
-        self._held: np.ndarray = np.empty((channels, rows * columns), dtype)
+        self.threads, self._kind = threads, dtype(0)
         self._is_unfinished = True
-        self._marks = np.zeros(plan.marks, np.bool_)
-        self._write_down(plan.layers, dtype)
+        layers = [_Layer(TAKE, taken, taken, np.arange(rows), np.arange(rows), channels), *plan.layers]
+        self._write_down(layers, plan, dtype)
         image = answer.image
-        pixels = self._features[image.begin :][: image.pixels * image.width].reshape(-1, image.line, image.width)
-        inside = pixels[_BEFORE:-_BEHIND, _BEFORE:-_BEHIND, : len(image.position)]
+        pixels = self._shared.features[image.begin :][: image.pixels * image.width].reshape(-1, image.line, image.width)
+        inside = pixels[_BEFORE:, _BEFORE:, : len(image.position)][: image.rows, : image.columns]
         self._answer = torch.from_numpy(inside[None])
 
-    def _write_down(self, layers: list[_Layer], dtype: type) -> None:
+    def _write_down(self, layers: list[_Layer], plan: _Plan, dtype: type) -> None:
         """Make the tables that the compiled code reads."""
-        self._layers = np.zeros(len(layers), IMAGE_LAYER)
-        self._computed = np.zeros(len(layers), np.int64)
-        self._flops_of_place = np.array([layer.flops() for layer in layers], np.int64)
+        records = np.zeros(len(layers), IMAGE_LAYER)
         first = np.cumsum([0, *(len(layer.gives) for layer in layers)])
         constants = [part.ravel() for layer in layers for part in (layer.weight, layer.bias) if part is not None]
         constants.insert(0, np.zeros(max(layer.outputs for layer in layers), dtype))
         begin = iter(np.cumsum([*map(len, constants)]))
-        for n, (record, layer) in enumerate(zip(self._layers, layers, strict=True)):
+        for record, layer in zip(records, layers, strict=True):
             source, result, skip = layer.source, layer.result, layer.skip
-            record["kind"], record["first"], record["count"] = layer.kind, first[n], len(layer.gives)
+            record["kind"] = layer.kind
             if layer.weight is not None:
                 record["weight"], record["bias"] = next(begin), next(begin)
                 record["parts"], record["rows"] = layer.side, layer.side * source.width
@@ -383,53 +451,69 @@ class ImageHead:
             record["width"], record["pitch"] = result.width, result.pitch
             if skip is not None:
                 record["skip"], record["skip_mark"] = skip.begin - result.begin, skip.first_mark - result.first_mark
-            record["active"], record["side"] = layer.active, layer.side
+            record["active"], record["side"], record["block"] = layer.active, layer.side, layer.block
+            record["joins"] = layer.offset > 0
             record["source_line"], record["line"] = source.line, result.line
             record["corner"] = result.begin + result.first * result.width
+            record["corner_mark"] = result.first_mark + result.first
             record["columns"], record["lines"] = result.columns, result.rows
-        self._constants = np.concatenate(constants)
-        self._places = Places(
+        parts = self._parts(layers, first.tolist(), plan.lanes)
+        self._flops_of_place = np.array(
+            [layers[n].flops() * (until - lane) // layers[n].outputs for n, _, _, lane, until, _ in parts], np.int64
+        )
+        self._shared = ImageParts(
+            layers=records,
+            parts=np.array(parts, IMAGE_PART),
+            features=np.zeros(plan.size, dtype),
+            constants=np.concatenate(constants),
+            marks=np.zeros(plan.marks, np.bool_),
             read_at=np.concatenate([layer.source.begin + layer.needs * layer.source.width for layer in layers]),
             write_at=np.concatenate(
                 [layer.result.begin + layer.gives * layer.result.width + layer.offset for layer in layers]
             ),
             seen_at=np.concatenate([layer.source.first_mark + layer.needs for layer in layers]),
             mark_at=np.concatenate([layer.result.first_mark + layer.gives for layer in layers]),
+            computed=np.zeros(len(parts), np.int64),
         )
-        most = max(len(layer.gives) for layer in layers) + MOST_AT_ONCE
-        tiles = [layer for layer in layers if layer.kind == WINOGRAD]
-        self._workspace = Workspace(
-            read_at=np.zeros(most, np.int64),
-            write_at=np.zeros(most, np.int64),
-            tile_at=np.zeros(TILES + MOST_AT_ONCE, np.int64),
-            sums_at=np.zeros(TILES + MOST_AT_ONCE, np.int64),
-            tiles=np.zeros(SUMS * (TILES + 1) * max([0, *(layer.source.width for layer in tiles)]), dtype),
-            sums=np.zeros(SUMS * (TILES + 1) * max([0, *(layer.outputs for layer in tiles)]), dtype),
-        )
+        self._workspaces = [_workspace(layers, dtype) for _ in range(self.threads)]
+        self._crew = Crew(self.threads, 1, partial(_help, dtype))
+        kinds = (Words, ImageParts, *[Workspace] * self.threads)
+        self._handles = handles((Words(self._crew.words), self._shared, *self._workspaces), kinds, dtype)
+
+    def _parts(self, layers: list[_Layer], first: list[int], lanes: int) -> list[tuple[int, ...]]:
+        """Records of :data:`IMAGE_PART`: as many parts of every layer as threads can share, in the order of layers."""
+        parts: list[tuple[int, ...]] = []
+        for n, layer in enumerate(layers):
+            after, count, across, along = len(parts), len(layer.gives), 1, 1
+            if self.threads > 1:
+                if layer.weight is not None and count <= _LEAST_PLACES:
+                    # Few places: every thread reads a part of the weights only.
+                    across = max(1, min(self.threads, layer.outputs // (lanes * _LEAST_REGISTERS)))
+                along = -(-self.threads // across) * max(1, min(_MOST_PARTS, count // (_LEAST_PLACES * self.threads)))
+            for begin, some in _shares(count, along):
+                for lane, wide in _shares(layer.outputs // lanes, across) if across > 1 else [(0, 0)]:
+                    until = (lane + wide) * lanes if wide else layer.outputs
+                    at = begin if layer.kind == TAKE else first[n] + begin
+                    parts.append((n, at, some, lane * lanes, until, after))
+        return parts
 
     def __call__(self, image: Tensor) -> Tensor:
-        """The answer to ``image [1, channels, rows, columns]``."""
-        where = self._input
-        if self._is_unfinished:  # the last answer was interrupted: what was marked as changed was not followed up
-            self._held.fill(np.nan)
-        self._is_unfinished = True
-        take_image(
-            np.ascontiguousarray(image[0].numpy()).reshape(self._held.shape), self._held, where.columns,
-            self._features, where.begin + where.first * where.width, where.width, where.pitch,
-            self._marks, where.first_mark + where.first, where.line,
-        )  # fmt: skip
-        run_image_layers(
-            self._layers, self._features, self._constants, self._places, self._marks, self._workspace, self._computed
-        )
+        """The answer to ``image [1, channels, rows, columns]``, which is copied if its channels do not come last."""
+        if self.threads > 1:
+            self._crew.begin()
+        bits = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()).reshape(-1).view(np.uint32)
+        # If the last answer was interrupted, what was marked as changed was not followed up.
+        is_new, self._is_unfinished = self._is_unfinished, True
+        run_image_layers(bits, is_new, self._handles, self._kind, 0)
         self._is_unfinished = False
         return self._answer.clone()
 
     @property
     def flops(self) -> int:
         """Of the last answer."""
-        return int(self._flops_of_place @ self._computed)
+        return int(self._flops_of_place @ self._shared.computed)
 
     @property
     def memory(self) -> int:
         """Bytes of the images."""
-        return self._features.nbytes
+        return self._shared.features.nbytes

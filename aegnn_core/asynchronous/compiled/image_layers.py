@@ -6,17 +6,35 @@ list of *places*: where the features begin that a place's result is computed fro
 places are computed that something has changed for since the last time, and each of them in the same way whatever else
 is: which they are does not change a bit.
 
-A place is one pixel; or, in the minimal filtering of Winograd (Lavin & Gray, CVPR 2016, F(2 x 2, 3 x 3)), a tile of 2 x
-2 pixels, for which a convolution of 3 x 3 takes 16 products per feature instead of 36.
+A place is one pixel; or, in the minimal filtering of Winograd (Lavin & Gray, CVPR 2016), a tile of 2 x 2 or 4 x 4
+pixels. For these, a convolution of 3 x 3 takes 16 products per feature instead of 36, or 36 instead of 144. The larger
+tiles have more weights to be read, and in float32 err by 2e-6 of the largest value, eight times as much as plain sums.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
-from aegnn_core.asynchronous.compiled.convolution import elu
+from aegnn_core.asynchronous.compiled.clock import nanoseconds
+from aegnn_core.asynchronous.compiled.convolution import elu, elu_of_vector
+from aegnn_core.asynchronous.compiled.pipeline import (
+    COMPUTES,
+    FIRST_BLOCK,
+    PACKET,
+    Words,
+    await_done,
+    claim,
+    count_done,
+    is_too_long,
+    lose_patience,
+    rest,
+    settle,
+    share,
+)
 from aegnn_core.asynchronous.compiled.vectors import (
     REGISTER_BITS,
     load,
@@ -25,20 +43,26 @@ from aegnn_core.asynchronous.compiled.vectors import (
     register_of,
     store,
 )
+from aegnn_core.asynchronous.handles import KIND, address_of, first_rows, parts_at
 from aegnn_core.machine_code import kernel
 
 __all__ = [
-    "CONVOLUTION", "IMAGE_LAYER", "MOST_AT_ONCE", "MOVE", "SUMS", "TILES", "WINOGRAD", "Places", "Workspace",
-    "run_image_layers", "take_image",
+    "CONVOLUTION", "IMAGE_LAYER", "IMAGE_PART", "LARGE_TILES", "MOST_AT_ONCE", "MOVE", "SMALL_TILES", "TAKE",
+    "TILES_AT_ONCE", "TILE_POINT", "ImageParts", "Workspace", "run_image_layers",
 ]  # fmt: skip
 
-#: Kinds of layers.
-MOVE, CONVOLUTION, WINOGRAD = range(3)
+#: Kinds of layers: the first takes the image in; tiles are of 2 x 2 or 4 x 4 pixels.
+TAKE, MOVE, CONVOLUTION, SMALL_TILES, LARGE_TILES = range(5)
 
-#: Tiles that are transformed together: few enough to stay in the cache, enough to read every weight seldom.
-TILES = 48
-#: Products per tile and pair of features.
-SUMS = 16
+#: Tiles of a kind that are transformed together: few enough to stay in the cache, enough to read every weight seldom.
+TILES_AT_ONCE = {SMALL_TILES: 48, LARGE_TILES: 20}
+_SMALL_AT_ONCE, _LARGE_AT_ONCE = TILES_AT_ONCE[SMALL_TILES], TILES_AT_ONCE[LARGE_TILES]
+#: The scheme for large tiles multiplies polynomials at 0, these, their negatives and infinity. With these, errors are a
+#: quarter of those with the usual 1 and 2, and all factors are exact.
+TILE_POINT = (0.75, 1.5)
+_P1, _Q1 = (np.float32(point) for point in TILE_POINT)
+_P2, _Q2, _P3, _Q3 = (np.float32(point**power) for power in (2, 3) for point in TILE_POINT)
+_PRODUCT, _TOTAL = np.float32(_P2 * _Q2), np.float32(_P2 + _Q2)
 #: Pixels that are finished while they are in the cache.
 _PIXELS = 48
 #: Places that are multiplied together at most; lists are filled up so far.
@@ -50,8 +74,6 @@ IMAGE_LAYER = np.dtype(
         (name, np.int64)
         for name in (
             "kind",
-            "first",  # of its places
-            "count",  # of its places
             "weight",  # in the constants: [parts, rows, outputs]
             "bias",  # in the constants: [outputs]
             "parts",  # runs of features that a place needs
@@ -63,11 +85,14 @@ IMAGE_LAYER = np.dtype(
             "pitch",  # floats from a pixel of the result to the one below
             "skip",  # from the result to an image that is added; 0: none
             "active",  # whether ELU follows
+            "joins",  # whether an earlier layer computes other floats of the same pixels
             "side",  # of the square of pixels that a place needs
+            "block",  # side of the square of pixels that a place is
             "source_line",  # marks from a pixel of the source to the one below
             "line",  # marks from a pixel of the result to the one below
             "skip_mark",  # from the result's marks to those of the image that is added
             "corner",  # the result's first pixel
+            "corner_mark",  # and that pixel's mark
             "columns",  # of the result
             "lines",  # rows of pixels of the result
         )
@@ -75,50 +100,79 @@ IMAGE_LAYER = np.dtype(
 )
 
 
-class Places(NamedTuple):
-    """The places of all layers: where they are computed from, where their results begin, and the marks of both."""
+#: A part of a layer, for one thread: ``count`` places from ``first`` on, of their floats those from ``lane`` to
+#: ``until - 1``. Before it, ``after`` parts must be done. For the layer that takes the image in, places are rows.
+IMAGE_PART = np.dtype([(name, np.int64) for name in ("layer", "first", "count", "lane", "until", "after")])
 
-    read_at: np.ndarray
-    write_at: np.ndarray
-    seen_at: np.ndarray
-    mark_at: np.ndarray
+
+class ImageParts(NamedTuple):
+    """What threads share.
+
+    ``layers`` in the order in which they are to be run, and their ``parts``; ``features`` of all images; ``constants``:
+    weights and biases, behind as many zeros as the widest layer has outputs; ``marks`` of the pixels of all images,
+    whether they have changed. The places of all layers: where they are computed from, where their results begin, and
+    the marks of both. ``computed [parts]``: how many places were.
+    """
+
+    layers: Annotated[np.ndarray, IMAGE_LAYER]
+    parts: Annotated[np.ndarray, IMAGE_PART]
+    features: Annotated[np.ndarray, KIND]
+    constants: Annotated[np.ndarray, KIND]
+    marks: Annotated[np.ndarray, np.bool_]
+    read_at: Annotated[np.ndarray, np.int64]
+    write_at: Annotated[np.ndarray, np.int64]
+    seen_at: Annotated[np.ndarray, np.int64]
+    mark_at: Annotated[np.ndarray, np.int64]
+    computed: Annotated[np.ndarray, np.int64]
 
 
 class Workspace(NamedTuple):
-    """Lists of the places to be computed, and of tiles; tiles and their sums as Winograd transforms them."""
+    """A thread's lists of the places to be computed, and of tiles; tiles and their sums as Winograd transforms them."""
 
-    read_at: np.ndarray
-    write_at: np.ndarray
-    tile_at: np.ndarray
-    sums_at: np.ndarray
-    tiles: np.ndarray
-    sums: np.ndarray
+    read_at: Annotated[np.ndarray, np.int64]
+    write_at: Annotated[np.ndarray, np.int64]
+    tile_at: Annotated[np.ndarray, np.int64]
+    sums_at: Annotated[np.ndarray, np.int64]
+    tiles: Annotated[np.ndarray, KIND]
+    sums: Annotated[np.ndarray, KIND]
+
+
+class _Job(NamedTuple):
+    """The bits of the image at work, and the table of handles; read by ``parts_at(words, 0, _Job, …)``."""
+
+    image: Annotated[np.ndarray, np.uint32]
+    table: Annotated[np.ndarray, np.int64]
+
+
+_WORDS, _PARTS, _WORKSPACE = first_rows((Words, ImageParts, Workspace))
+_ROWS_OF_WORKSPACE = len(Workspace._fields)
 
 
 @kernel(error_model="numpy")
-def take_image(image, held, columns, features, first, width, pitch, marks, first_mark, line):
-    """Bring an image in, and mark the pixels in which it differs from the one before.
+def _take_rows(layer, part, image, is_new, features, marks):
+    """Bring rows of an image in, and mark the pixels in which they differ from those of the image before.
 
     Args:
-        image, held: ``[channels, pixels]`` the image, and the one before, which is brought up to date.
-        columns: of the image.
-        features, first, width, pitch: its first pixel begins there; so many floats to the next, and to the one below.
-        marks, first_mark, line: the first pixel's mark, and how many marks lie to the one below.
+        layer: of the kind ``TAKE``.
+        part: its rows.
+        image: the bits of its floats, pixels one behind the other.
+        is_new: there is no image before, or nobody knows what has become of it.
+        features, marks: of all images.
     """
-    channels, pixels = image.shape
-    for row in range(pixels // columns):
-        mark = marks[first_mark + row * line : first_mark + row * line + columns]
-        begin, end = row * columns, (row + 1) * columns
-        mark[:] = False
-        for channel in range(channels):
-            new, old = image[channel, begin:end], held[channel, begin:end]
-            for column in range(columns):
-                mark[column] |= new[column] != old[column]
-        for column in range(columns):
-            if mark[column]:
-                at = first + row * pitch + column * width
-                for channel in range(channels):
-                    held[channel, begin + column] = features[at + channel] = image[channel, begin + column]
+    size = layer.outputs * features.itemsize // image.itemsize
+    length = layer.columns * size
+    bits = features.view(np.uint32)
+    begin, pitch = layer.corner * size // layer.outputs, layer.pitch * size // layer.outputs
+    for row in range(part.first, part.first + part.count):
+        first = layer.corner_mark + row * layer.line
+        mark = marks[first : first + layer.columns]
+        new, held = image[row * length : (row + 1) * length], bits[begin + row * pitch : begin + row * pitch + length]
+        for column in range(layer.columns):
+            difference = is_new
+            for n in range(column * size, (column + 1) * size):
+                difference |= new[np.uintp(n)] != held[np.uintp(n)]
+            mark[column] = difference
+        held[:] = new
 
 
 @kernel(error_model="numpy")
@@ -132,21 +186,22 @@ def _is_marked(marks, at, side, line):
 
 
 @kernel(error_model="numpy")
-def _select(layer, places, marks, workspace):
-    """List the places of a layer for which something has changed, mark what they will change, and count them."""
-    block = 2 if layer.kind == WINOGRAD else 1
+def _select(layer, part, shared, workspace):
+    """List the places of a part for which something has changed, mark what they will change, and count them."""
+    block, marks = layer.block, shared.marks
     read_at, write_at = workspace.read_at, workspace.write_at
     count = 0
-    for k in range(layer.first, layer.first + layer.count):
-        mark = places.mark_at[k]
-        changes = _is_marked(marks, places.seen_at[k], layer.side, layer.source_line)
+    for k in range(part.first, part.first + part.count):
+        mark = shared.mark_at[k]
+        changes = _is_marked(marks, shared.seen_at[k], layer.side, layer.source_line)
         if layer.skip != 0 and not changes:
             changes = _is_marked(marks, mark + layer.skip_mark, block, layer.line)
         for row in range(block):
             for column in range(block):
-                marks[mark + row * layer.line + column] = changes
+                at = mark + row * layer.line + column
+                marks[at] = changes or (layer.joins and marks[at])
         if changes:
-            read_at[count], write_at[count] = places.read_at[k], places.write_at[k]
+            read_at[count], write_at[count] = shared.read_at[k], shared.write_at[k]
             count += 1
     for k in range(count, count + MOST_AT_ONCE if count else 0):
         read_at[k], write_at[k] = read_at[count - 1], write_at[count - 1]
@@ -154,20 +209,40 @@ def _select(layer, places, marks, workspace):
 
 
 @kernel(error_model="numpy")
-def _multiply(out, out_at, source, source_at, first, last, parts, step, weight, weight_at, bias_at, rows, outputs):
-    """Products of the rows ``first`` to ``last - 1`` of a list that is filled up, see ``multiply_rows``."""
+def _even_share(count, most):
+    """How many there are in each of as few equal parts as possible, if at most ``most`` may be in one."""
+    parts = (count + most - 1) // most
+    return (count + parts - 1) // parts
+
+
+@kernel(error_model="numpy")
+def _multiply(
+    out, out_at, source, source_at, first, last, parts, step, weight, weight_at, bias_at, rows, outputs, lane, until
+):  # fmt: skip
+    """Products of the rows ``first`` to ``last - 1`` of a list that is filled up, see ``multiply_rows``.
+
+    Of the ``outputs``, those from ``lane`` to ``until - 1``.
+    """
     lanes = REGISTER_BITS // 8 // out.itemsize
-    lane = 0
-    while lane < outputs:
-        left = (outputs - lane) // lanes
+    while lane < until:
+        left = (until - lane) // lanes
         to, at, bias = out[lane:], weight_at + lane, bias_at + lane
+        # As few more than there are as possible are multiplied.
         if left >= 4 and left != 6:
-            for k in range(first, last, 6):
-                multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 6, 4)
+            if _even_share(last - first, 6) == 6:
+                for k in range(first, last, 6):
+                    multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 6, 4)
+            else:
+                for k in range(first, last, 5):
+                    multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 5, 4)
             lane += 4 * lanes
         elif left >= 3:
-            for k in range(first, last, 8):
-                multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 8, 3)
+            if _even_share(last - first, 8) == 8:
+                for k in range(first, last, 8):
+                    multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 8, 3)
+            else:
+                for k in range(first, last, 7):
+                    multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 7, 3)
             lane += 3 * lanes
         elif left == 2:
             for k in range(first, last, 8):
@@ -190,15 +265,48 @@ def _difference(a, b):
 
 
 @kernel(error_model="numpy")
+def _scaled(factor, a, b):
+    return multiply_add(np.float32(factor), a, b)
+
+
+@kernel(error_model="numpy")
 def _spread(a, b, c, d):
-    """One axis of the transform of a tile."""
+    """One axis of the transform of a small tile's pixels."""
     return _difference(a, c), _sum(b, c), _difference(c, b), _difference(b, d)
 
 
 @kernel(error_model="numpy")
 def _gather(a, b, c, d):
-    """One axis of the transform of a tile's sums."""
+    """One axis of the transform of a small tile's sums."""
     return _sum(_sum(a, b), c), _difference(_difference(b, c), d)
+
+
+@kernel(error_model="numpy")
+def _spread_large(a, b, c, d, e, f):
+    """One axis of the transform of a large tile's pixels."""
+    even_q, odd_q = _scaled(-_Q2, c, e), _scaled(-_Q2, b, d)
+    even_p, odd_p = _scaled(-_P2, c, e), _scaled(-_P2, b, d)
+    return (
+        _scaled(_PRODUCT, a, _scaled(-_TOTAL, c, e)),
+        _scaled(_P1, odd_q, even_q),
+        _scaled(-_P1, odd_q, even_q),
+        _scaled(_Q1, odd_p, even_p),
+        _scaled(-_Q1, odd_p, even_p),
+        _scaled(_PRODUCT, b, _scaled(-_TOTAL, d, f)),
+    )
+
+
+@kernel(error_model="numpy")
+def _gather_large(a, b, c, d, e, f):
+    """One axis of the transform of a large tile's sums."""
+    sum_p, difference_p, sum_q, difference_q = _sum(b, c), _difference(b, c), _sum(d, e), _difference(d, e)
+    zero = _difference(a, a)
+    return (
+        _sum(_sum(a, sum_p), sum_q),
+        _scaled(_P1, difference_p, _scaled(_Q1, difference_q, zero)),
+        _scaled(_P2, sum_p, _scaled(_Q2, sum_q, zero)),
+        _scaled(_P3, difference_p, _scaled(_Q3, difference_q, f)),
+    )
 
 
 @kernel(error_model="numpy")
@@ -220,7 +328,20 @@ def _store_apart(target, at, apart, values):
 
 
 @kernel(error_model="numpy")
-def _transform_tile(source, at, width, pitch, target, to, apart, like):
+def _load_six(source, at, apart, like):
+    a, b, c, d = _load_apart(source, at, apart, like)
+    return a, b, c, d, load(source, at + 4 * apart, like), load(source, at + 5 * apart, like)
+
+
+@kernel(error_model="numpy")
+def _store_six(target, at, apart, values):
+    _store_apart(target, at, apart, values[:4])
+    store(target, at + 4 * apart, values[4])
+    store(target, at + 5 * apart, values[5])
+
+
+@kernel(error_model="numpy")
+def _transform_small(source, at, width, pitch, target, to, apart, like):
     """Transform 4 x 4 pixels that begin at ``source[at]``; the results lie ``apart`` from ``target[to]`` on."""
     for c in range(0, width, REGISTER_BITS // 8 // source.itemsize):
         a = _spread(*_load_apart(source, at + c, width, like))
@@ -234,9 +355,21 @@ def _transform_tile(source, at, width, pitch, target, to, apart, like):
 
 
 @kernel(error_model="numpy")
-def _transform_sums(sums, at, apart, constants, bias, outputs, target, to, width, pitch, like):
+def _transform_large(source, at, width, pitch, target, to, apart, like):
+    """Transform 6 x 6 pixels, as ``_transform_small`` does 4 x 4: at first by columns, then by rows."""
+    for c in range(0, width, REGISTER_BITS // 8 // source.itemsize):
+        for column in range(6):
+            values = _spread_large(*_load_six(source, at + c + column * width, pitch, like))
+            _store_six(target, to + c + column * apart, 6 * apart, values)
+        for row in range(6):
+            values = _spread_large(*_load_six(target, to + c + 6 * row * apart, apart, like))
+            _store_six(target, to + c + 6 * row * apart, apart, values)
+
+
+@kernel(error_model="numpy")
+def _gather_small_tile(sums, at, apart, constants, bias, lane, until, target, to, width, pitch, like):
     """Write the 2 x 2 pixels to which 16 sums belong, with their bias."""
-    for c in range(0, outputs, REGISTER_BITS // 8 // sums.itemsize):
+    for c in range(lane, until, REGISTER_BITS // 8 // sums.itemsize):
         a = _gather(*_load_apart(sums, at + c, apart, like))
         b = _gather(*_load_apart(sums, at + c + 4 * apart, apart, like))
         d = _gather(*_load_apart(sums, at + c + 8 * apart, apart, like))
@@ -250,49 +383,117 @@ def _transform_sums(sums, at, apart, constants, bias, outputs, target, to, width
 
 
 @kernel(error_model="numpy")
-def _convolve_tiles(layer, features, constants, count, workspace):
+def _gather_large_tile(sums, at, apart, constants, bias, lane, until, target, to, width, pitch, like):
+    """Write the 4 x 4 pixels to which 36 sums belong, with their bias."""
+    for c in range(lane, until, REGISTER_BITS // 8 // sums.itemsize):
+        for column in range(6):
+            values = _gather_large(*_load_six(sums, at + c + column * apart, 6 * apart, like))
+            _store_apart(sums, at + c + column * apart, 6 * apart, values)
+        own = load(constants, bias + c, like)
+        for row in range(4):
+            values = _gather_large(*_load_six(sums, at + c + 6 * row * apart, apart, like))
+            pixel = to + c + row * pitch
+            store(target, pixel, _sum(values[0], own))
+            store(target, pixel + width, _sum(values[1], own))
+            store(target, pixel + 2 * width, _sum(values[2], own))
+            store(target, pixel + 3 * width, _sum(values[3], own))
+
+
+@kernel(error_model="numpy")
+def _convolve_tiles(layer, part, features, constants, count, workspace):
     """The convolution of the tiles that are listed, without what follows."""
     tiles, sums = workspace.tiles, workspace.sums
-    inputs, outputs = layer.inputs, layer.outputs
+    inputs, outputs, lane, until = layer.inputs, layer.outputs, part.lane, part.until
+    bias, width, pitch = layer.bias, layer.width, layer.pitch
     like = register_of(features)
+    is_large = layer.kind == LARGE_TILES
+    at_once = _LARGE_AT_ONCE if is_large else _SMALL_AT_ONCE
     # Not a multiple of what the cache has for the same place.
-    apart = TILES + 1
-    for k in range(TILES + MOST_AT_ONCE):
-        workspace.tile_at[k] = min(k, TILES - 1) * inputs
-        workspace.sums_at[k] = min(k, TILES - 1) * outputs
-    for start in range(0, count, TILES):
-        together = min(TILES, count - start)
+    apart = at_once + 1
+    for k in range(at_once + MOST_AT_ONCE):
+        workspace.tile_at[k] = min(k, at_once - 1) * inputs
+        workspace.sums_at[k] = min(k, at_once - 1) * outputs
+    for start in range(0, count, at_once):
+        together = min(at_once, count - start)
         for k in range(together):
-            _transform_tile(
-                features, workspace.read_at[start + k], inputs, layer.step, tiles, k * inputs, apart * inputs, like
-            )
-        for n in range(SUMS):
+            at, to = workspace.read_at[start + k], k * inputs
+            if is_large:
+                _transform_large(features, at, inputs, layer.step, tiles, to, apart * inputs, like)
+            else:
+                _transform_small(features, at, inputs, layer.step, tiles, to, apart * inputs, like)
+        for n in range(layer.side**2):
             _multiply(
                 sums[n * apart * outputs :], workspace.sums_at, tiles[n * apart * inputs :], workspace.tile_at, 0,
-                together, 1, 0, constants, layer.weight + n * inputs * outputs, 0, inputs, outputs,
+                together, 1, 0, constants, layer.weight + n * inputs * outputs, 0, inputs, outputs, lane, until,
             )  # fmt: skip
         for k in range(together):
-            _transform_sums(
-                sums, k * outputs, apart * outputs, constants, layer.bias, outputs, features,
-                workspace.write_at[start + k], layer.width, layer.pitch, like,
-            )  # fmt: skip
+            at, to = k * outputs, workspace.write_at[start + k]
+            if is_large:
+                _gather_large_tile(
+                    sums, at, apart * outputs, constants, bias, lane, until, features, to, width, pitch, like
+                )
+            else:
+                _gather_small_tile(
+                    sums, at, apart * outputs, constants, bias, lane, until, features, to, width, pitch, like
+                )
 
 
 @kernel(error_model="numpy")
+def _finish_scalars(features, begin, end, skip, active):
+    for at in range(begin, end):
+        value = features[at]
+        if skip != 0:
+            value += features[at + skip]
+        features[at] = elu(value) if active else value
+
+
+@kernel(error_model="numpy")
+def _finish_vectors(features, at, end, skip, active):
+    """As many whole vectors as there are; where the rest begins."""
+    like = register_of(features)
+    lanes = REGISTER_BITS // 8 // features.itemsize
+    while at + lanes <= end:
+        value = load(features, at, like)
+        if skip != 0:
+            value = _sum(value, load(features, at + skip, like))
+        if active:
+            value = elu_of_vector(value)
+        store(features, at, value)
+        at += lanes
+    return at
+
+
 def _finish(features, at, length, skip, active):
-    """What follows a convolution, for so many of its results."""
-    row = features[at : at + length]
-    if skip != 0:
-        other = features[at + skip : at + skip + length]
-        for c in range(length):
-            row[c] += other[c]
-    if active:
-        for c in range(length):
-            row[c] = elu(row[c])
+    """What follows a convolution, for so many of its results: an image is added, ELU."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_finish)
+def _finish_by_type(features, at, length, skip, active):
+    if features.dtype == types.float32:
+
+        def finish_float32(features, at, length, skip, active):
+            rest = _finish_vectors(features, at, at + length, skip, active)
+            _finish_scalars(features, rest, at + length, skip, active)
+
+        return finish_float32
+    return lambda features, at, length, skip, active: _finish_scalars(features, at, at + length, skip, active)
 
 
 @kernel(error_model="numpy")
-def _convolve_pixels(layer, features, constants, count, workspace):
+def _copy(features, at, to, length):
+    """Copy so many floats."""
+    like = register_of(features)
+    lanes = REGISTER_BITS // 8 // features.itemsize
+    whole = length // lanes * lanes
+    for c in range(0, whole, lanes):
+        store(features, to + c, load(features, at + c, like))
+    for c in range(whole, length):
+        features[to + c] = features[at + c]
+
+
+@kernel(error_model="numpy")
+def _convolve_pixels(layer, part, features, constants, count, workspace):
     """A convolution of the pixels that are listed."""
     read_at, write_at = workspace.read_at, workspace.write_at
     outputs = layer.outputs
@@ -300,60 +501,115 @@ def _convolve_pixels(layer, features, constants, count, workspace):
         last = min(start + _PIXELS, count)
         _multiply(
             features, write_at, features, read_at, start, last, layer.parts, layer.step, constants, layer.weight,
-            layer.bias, layer.rows, outputs,
+            layer.bias, layer.rows, outputs, part.lane, part.until,
         )  # fmt: skip
         k = start
         while k < last:
+            length = part.until - part.lane
             # Pixels that lie side by side are one row.
-            length = outputs
-            while k + 1 < last and write_at[k + 1] == write_at[k] + outputs:
+            while length % outputs == 0 and k + 1 < last and write_at[k + 1] == write_at[k] + outputs:
                 length += outputs
                 k += 1
             k += 1
-            _finish(features, write_at[k - 1] + outputs - length, length, layer.skip, layer.active)
+            begin = write_at[k - 1] + part.until - length
+            _finish(features, begin, length, layer.skip, layer.active)
 
 
 @kernel(error_model="numpy")
-def _finish_tiles(layer, features, count, write_at):
+def _finish_tiles(layer, part, features, count, write_at):
     for k in range(count):
-        for row in range(2):
-            _finish(features, write_at[k] + row * layer.pitch, 2 * layer.outputs, layer.skip, layer.active)
-    # The tiles may be larger than the image: its margin is to be zeros again.
-    if layer.columns % 2:
-        for row in range(layer.lines):
-            at = layer.corner + row * layer.pitch + layer.columns * layer.width
-            features[at : at + layer.width] = 0
-    if layer.lines % 2:
-        at = layer.corner + layer.lines * layer.pitch
-        features[at : at + (layer.columns + 1) * layer.width] = 0
+        for row in range(layer.block):
+            at = write_at[k] + row * layer.pitch
+            if part.until - part.lane == layer.width:
+                _finish(features, at, layer.block * layer.width, layer.skip, layer.active)
+            else:
+                for column in range(layer.block):
+                    begin = at + column * layer.width + part.lane
+                    _finish(features, begin, part.until - part.lane, layer.skip, layer.active)
+        _clear_margin(layer, features, write_at[k], part.lane, part.until)
 
 
 @kernel(error_model="numpy")
-def run_image_layers(layers, features, constants, places, marks, workspace, computed):
-    """Bring images up to date one after the other.
+def _clear_margin(layer, features, at, lane, until):
+    """Where a tile that begins there is larger than the image, the image's margin is to be zeros again."""
+    row, column = divmod(at - layer.corner, layer.pitch)
+    column //= layer.width
+    right, below = max(column + layer.block - layer.columns, 0), max(row + layer.block - layer.lines, 0)
+    for n in range(layer.block**2 if right + below else 0):
+        down, aside = divmod(n, layer.block)
+        if down >= layer.block - below or aside >= layer.block - right:
+            begin = at + down * layer.pitch + aside * layer.width
+            features[begin + lane : begin + until] = 0
+
+
+@kernel(error_model="numpy")
+def _run_part(number, image, is_new, shared, workspace):
+    """Bring a part of a layer up to date."""
+    part, features, constants = shared.parts[number], shared.features, shared.constants
+    layer = shared.layers[part.layer]
+    if layer.kind == TAKE:
+        _take_rows(layer, part, image, is_new, features, shared.marks)
+        return
+    count = _select(layer, part, shared, workspace)
+    shared.computed[number] = count
+    if layer.kind == SMALL_TILES or layer.kind == LARGE_TILES:
+        _convolve_tiles(layer, part, features, constants, count, workspace)
+        _finish_tiles(layer, part, features, count, workspace.write_at)
+    elif layer.kind == CONVOLUTION:
+        _convolve_pixels(layer, part, features, constants, count, workspace)
+    else:
+        for k in range(count):
+            at, to = workspace.read_at[k], workspace.write_at[k]
+            _copy(features, at, to, layer.outputs)
+            if layer.skip != 0 or layer.active:
+                _finish(features, to, layer.outputs, layer.skip, layer.active)
+
+
+@kernel(error_model="numpy")
+def run_image_layers(image, is_new, table, kind, member):
+    """Take an image in, and bring all others up to date one after the other.
+
+    The caller's thread does this with ``member`` 0 for every image. The others call it once, with a table that has the
+    shared words only: they take part in every image, until they are told to end.
 
     Args:
-        layers: records of :data:`IMAGE_LAYER`, in the order in which they are to be run.
-        features: of all images.
-        constants: weights and biases, behind as many zeros as the widest layer has outputs.
-        places: of all layers.
-        marks: of the pixels of all images, whether they have changed.
-        workspace: memory for intermediate results.
-        computed: output, ``[layers]`` how many places were computed.
+        image: the bits of its floats, pixels one behind the other.
+        is_new: see ``_take_rows``.
+        table: handles to the words, :class:`ImageParts`, and a :class:`Workspace` for every thread.
+        kind: a float of the kernels' type.
+        member: number of the thread.
     """
-    for n in range(len(layers)):
-        layer = layers[n]
-        count = _select(layer, places, marks, workspace)
-        computed[n] = count
-        if layer.kind == WINOGRAD:
-            _convolve_tiles(layer, features, constants, count, workspace)
-            _finish_tiles(layer, features, count, workspace.write_at)
-        elif layer.kind == CONVOLUTION:
-            _convolve_pixels(layer, features, constants, count, workspace)
+    words = parts_at(table, _WORDS, Words, kind).words
+    if member == 0:
+        words[PACKET], words[PACKET + 1] = address_of(image), len(image)
+        words[PACKET + 2], words[PACKET + 3] = address_of(table), table.size
+        words[COMPUTES] = is_new
+        block, kept, patient = share(words, len(parts_at(table, _PARTS, ImageParts, kind).parts))
+        is_shared = patient
+    else:
+        block, kept, patient, is_shared = rest(words), np.int64(0), True, True
+    end = words[FIRST_BLOCK]
+    begin, waited, own = nanoseconds(), np.int64(0), 0
+    while block >= 0:
+        job = parts_at(words, 0, _Job, kind)
+        shared = parts_at(job.table, _PARTS, ImageParts, kind)
+        workspace = parts_at(job.table, _WORKSPACE + member * _ROWS_OF_WORKSPACE, Workspace, kind)
+        number, end = block - words[FIRST_BLOCK], words[FIRST_BLOCK] + len(shared.parts)
+        waited += await_done(words, words[FIRST_BLOCK] + shared.parts[number].after)
+        _run_part(number, job.image, words[COMPUTES] != 0, shared, workspace)
+        # The job may be over with this, and the arrays gone: behind it there are only the words.
+        count_done(words)
+        own += 1
+        if block + 1 < kept:
+            block += 1
+        elif member > 0:
+            block = rest(words)
+        elif patient and is_too_long(words, waited, begin, own):
+            patient = False
+            block, kept = lose_patience(words)
+            if block == kept:
+                block = -1
         else:
-            for k in range(count):
-                at, to = workspace.read_at[k], workspace.write_at[k]
-                for c in range(layer.outputs):
-                    features[to + c] = features[at + c]
-                if layer.skip != 0 or layer.active:
-                    _finish(features, to, layer.outputs, layer.skip, layer.active)
+            block = claim(words)
+    if member == 0 and is_shared:
+        settle(words, waited + await_done(words, end), begin, own, patient)

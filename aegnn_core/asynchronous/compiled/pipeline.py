@@ -11,6 +11,7 @@ array of ``words``, of which those that different threads write are on different
 
 from __future__ import annotations
 
+from errno import EINTR
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -36,6 +37,8 @@ __all__ = [
     "AWAKE_NS",
     "BLOCK_SIZE",
     "COMPUTES",
+    "DONE",
+    "FAILED",
     "FIRST_BLOCK",
     "FIRST_NODE",
     "LEAVING",
@@ -52,13 +55,18 @@ __all__ = [
     "WORDS",
     "Packet",
     "Words",
+    "await_done",
     "await_end",
     "await_older",
     "claim",
+    "count_done",
     "finish",
+    "is_too_long",
     "lose_patience",
     "publish",
     "rest",
+    "settle",
+    "share",
 ]
 
 #: Most threads of a live model, a power of two.
@@ -84,8 +92,12 @@ TAKEN = LEAVING + 1
 #: Where a ``sem_t`` lies.
 SEMAPHORE = 7 * _APART
 _PROGRESS = 8 * _APART
+#: Blocks that were done since the threads began, of jobs whose blocks come to their end in any order.
+DONE = _PROGRESS + MOST_THREADS * _APART
+#: The number of the error for which a thread could not sleep, 0 if none.
+FAILED = STOP + 1
 #: How many words there are.
-WORDS = _PROGRESS + MOST_THREADS * _APART
+WORDS = DONE + _APART
 
 #: Packets of fewer blocks stay on the thread that they came to: what waking others costs is more than they do.
 _LEAST_BLOCKS = 3
@@ -142,8 +154,7 @@ def publish(words, events, size, oldest, table, computes, room):
     """
     words[PACKET], words[PACKET + 1] = address_of(events), len(events)
     words[PACKET + 2], words[PACKET + 3] = address_of(table), table.size
-    first = words[_LIMIT]
-    words[FIRST_NODE], words[FIRST_BLOCK], words[COMPUTES] = size, first, computes
+    words[FIRST_NODE], words[COMPUTES] = size, computes
     words[OLDEST] = words[LEAVING] = oldest
     words[TAKEN] = len(events)
     # As many of one size as two or four threads can share; four nodes are multiplied at a time.
@@ -152,7 +163,18 @@ def publish(words, events, size, oldest, table, computes, room):
         least = (least + 3) // 4 * 4
     block_size = max(1, min(room, ((len(events) + least - 1) // least + 3) // 4 * 4))
     words[BLOCK_SIZE] = block_size
-    blocks = (len(events) + block_size - 1) // block_size
+    return share(words, (len(events) + block_size - 1) // block_size)
+
+
+@kernel(error_model="numpy")
+def share(words, blocks):
+    """Let a job of so many blocks begin, whose other words are written, all jobs before it are at their end.
+
+    Returns:
+        As :func:`publish`.
+    """
+    first = words[_LIMIT]
+    words[FIRST_BLOCK] = first
     kept = blocks
     if words[THREADS] > 1 and blocks >= _LEAST_BLOCKS:
         if words[_ALONE] > 0:
@@ -189,7 +211,7 @@ def lose_patience(words):
 
 @kernel(error_model="numpy")
 def rest(words):
-    """Wait for a block and claim it; -1 if the thread shall end. Looks out for a while, then sleeps."""
+    """Wait for a block and claim it; -1 if the thread shall end or cannot sleep. Looks out for a while, then sleeps."""
     begin = nanoseconds()
     has_slept = False
     while True:
@@ -207,10 +229,42 @@ def rest(words):
         wanted = add(words, _NEXT, 0) < add(words, _LIMIT, 0) or add(words, STOP, 0) != 0
         # As often as somebody is woken, somebody has to wake up.
         if not wanted or not _discount(words):
-            while semaphore_wait(words, SEMAPHORE) != 0:
-                pass
+            error = semaphore_wait(words, SEMAPHORE)
+            while error == EINTR:
+                error = semaphore_wait(words, SEMAPHORE)
+            if error != 0:
+                store_release(words, FAILED, error)
+                return np.int64(-1)
             has_slept = True
         begin = nanoseconds()
+
+
+@kernel(error_model="numpy")
+def count_done(words):
+    """Say that a block is done, of a job whose blocks may come to their end in any order."""
+    add(words, DONE, 1)
+
+
+@kernel(error_model="numpy")
+def await_done(words, blocks):
+    """Wait until so many blocks were done since the threads began; how long that took [ns]."""
+    return _await_word(words, DONE, blocks)
+
+
+@kernel(error_model="numpy")
+def _await_word(words, at, least):
+    """Wait until a word is at least so much; how long that took [ns]."""
+    if load_acquire(words, at) >= least:
+        return np.int64(0)
+    begin = nanoseconds()
+    looks = 0
+    while load_acquire(words, at) < least:
+        looks += 1
+        if looks < words[SPINS]:
+            pause()
+        else:
+            yield_processor()
+    return nanoseconds() - begin
 
 
 @kernel(error_model="numpy")
@@ -223,18 +277,7 @@ def finish(words, block, stage):
 def _await(words, block, stage):
     """Wait until a block has come through a stage; how long that took [ns]."""
     at = _PROGRESS + (block & (MOST_THREADS - 1)) * _APART
-    needed = block * words[STAGES] + stage
-    if load_acquire(words, at) >= needed:
-        return np.int64(0)
-    begin = nanoseconds()
-    looks = 0
-    while load_acquire(words, at) < needed:
-        looks += 1
-        if looks < words[SPINS]:
-            pause()
-        else:
-            yield_processor()
-    return nanoseconds() - begin
+    return _await_word(words, at, block * words[STAGES] + stage)
 
 
 @kernel(error_model="numpy")
@@ -250,10 +293,29 @@ def await_older(words, block, stage, most):
 
 
 @kernel(error_model="numpy")
-def await_end(words, patient):
-    """Wait until all blocks are at their end; ``patient``: others had blocks, and the packet's thread did not wait."""
-    waited = _await(words, words[_LIMIT] - 1, words[STAGES] - 1)
-    if waited > words[PATIENCE_NS]:
+def is_too_long(words, waited, begin, own):
+    """Whether the job's thread, which has waited so long [ns] for others, would rather work alone.
+
+    That is so if it is longer than any block takes, and than a quarter of what the whole job takes one thread, as far
+    as that is known from its ``own`` blocks since ``begin``: sharing it among two saves a half.
+    """
+    alone = (nanoseconds() - begin - waited) // max(own, 1) * (words[_LIMIT] - words[FIRST_BLOCK])
+    return waited > words[PATIENCE_NS] and waited > alone // 4
+
+
+@kernel(error_model="numpy")
+def await_end(words, waited, begin, own, patient):
+    """Wait until all blocks are at their end; ``patient``: others had blocks, and the job's thread was content so far.
+
+    The others as for :func:`is_too_long`.
+    """
+    settle(words, waited + _await(words, words[_LIMIT] - 1, words[STAGES] - 1), begin, own, patient)
+
+
+@kernel(error_model="numpy")
+def settle(words, waited, begin, own, patient):
+    """Remember whether it was worth it to share a job that is over; see :func:`await_end`."""
+    if patient and is_too_long(words, waited, begin, own):
         lose_patience(words)
     elif patient and words[_ALONE] == 0:
         words[_ALONE_BEFORE] = 0

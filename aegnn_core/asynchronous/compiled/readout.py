@@ -109,6 +109,7 @@ class Readout:
         graph: the graph rule.
         dtype: of the kernels, as NumPy calls the model's.
         room: cells that go through a layer together.
+        threads: that work on the head, if it is one of images.
 
     Attributes:
         grid: the cells.
@@ -116,8 +117,8 @@ class Readout:
         layers: on cells, see ``flatten``.
     """
 
-    def __init__(self, model: GraphNetwork, graph: GraphConfig, dtype: type, room: int) -> None:
-        self._model, self._dtype = model, dtype
+    def __init__(self, model: GraphNetwork, graph: GraphConfig, dtype: type, room: int, threads: int = 1) -> None:
+        self._model, self._dtype, self._threads = model, dtype, threads
         self._log_table = log_table(dtype)
         self._kind = next(model.parameters()).dtype
         pooling = model.poolings[0] if model.reads_edges else model.grid
@@ -213,7 +214,13 @@ class Readout:
 
     def begin_update(self) -> None:
         """From here on, costs belong to a new update."""
-        self._before = self._tally.copy()
+        self._is_update_new = True
+
+    def _costs_before(self) -> np.ndarray:
+        """The tally when the last update began; since only outputs add to it, it may be copied when one does."""
+        if self._is_update_new:
+            self._before, self._is_update_new = self._tally.copy(), False
+        return self._before
 
     def output(self, oldest: int, first: int, nodes: Nodes, width: int, final: int) -> Tensor:
         """The network's output.
@@ -225,6 +232,7 @@ class Readout:
             width: of a row of the last features on events.
             final: where those begin.
         """
+        self._costs_before()
         begin = monotonic_ns()
         if self._unfinished:  # the last output was interrupted: what it had marked as read was not followed up
             self._forget_cells()
@@ -265,6 +273,7 @@ class Readout:
         if self._held is not None and self._held_for == (first, size):
             return self._held.clone()
         self._held = None
+        self._costs_before()
         begin = monotonic_ns()
         grid, counts = self._model.grid, self._model.counts
         assert grid is not None
@@ -294,7 +303,7 @@ class Readout:
 
     def flops(self) -> dict[str, Cost]:
         """FLOPs by layer."""
-        last = self._tally - self._before
+        last = self._tally - self._costs_before()
         per_edge, rows = self._splines.per_edge, self._splines.rows
         costs = {
             name: Cost(
@@ -311,7 +320,7 @@ class Readout:
 
     def runtime(self) -> dict[str, Cost]:
         """Seconds by layer."""
-        last, total = ((self._tally - self._before) * 1e-9, self._tally * 1e-9)
+        last, total = ((self._tally - self._costs_before()) * 1e-9, self._tally * 1e-9)
         return {
             name: Cost(float(last[n, _NANOSECONDS]), float(total[n, _NANOSECONDS]))
             for n, name in enumerate([*self._names, "pooling", "head"])
@@ -339,7 +348,7 @@ class Readout:
         """The head's answer to ``image [1, C, rows, columns]``, and its FLOPs."""
         if self._head is None:
             _, channels, rows, columns = image.shape
-            self._head = make_head(self._model.head, (channels, rows, columns), self._dtype)
+            self._head = make_head(self._model.head, (channels, rows, columns), self._dtype, self._threads)
         return self._head(image), self._head.flops
 
     def _behind_in_torch(self, features: np.ndarray) -> tuple[Tensor, int]:

@@ -17,7 +17,6 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     FIRST_NODE,
     LEAVING,
     OLDEST,
-    PATIENCE_NS,
     STAGES,
     TAKEN,
     THREADS,
@@ -27,6 +26,7 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     await_older,
     claim,
     finish,
+    is_too_long,
     lose_patience,
     publish,
     rest,
@@ -64,10 +64,11 @@ RULE = np.dtype(
 
 
 class Frame(NamedTuple):
-    """The ``rule [1]``, and the ``tally`` of what the work costs, see :func:`append_events`."""
+    """The ``rule [1]``; the ``tally`` of what the work costs, see :func:`append_events`, and as it was ``before``."""
 
     rule: Annotated[np.ndarray, RULE]
     tally: Annotated[np.ndarray, np.int64]
+    before: Annotated[np.ndarray, np.int64]
 
 
 class Nodes(NamedTuple):
@@ -340,20 +341,25 @@ def append_events(events, size, oldest, table, kind, computes, member):
     """
     words = parts_at(table, _WORDS, Words, kind).words
     if member == 0:
+        for n in range(words[THREADS]):
+            frame = parts_at(table, _FRAME + n * _OWN_ROWS, Frame, kind)
+            frame.before[:] = frame.tally
         room = len(parts_at(table, _BATCH, Batch, kind).counts)
         block, kept, patient = publish(words, events, size, oldest, table, computes, room)
         if block == kept:
             return 0, oldest
     else:
         block, kept, patient = rest(words), np.int64(0), True
+    begin, waited, own = nanoseconds(), np.int64(0), 0
     while block >= 0:
         packet = parts_at(words, 0, Packet, kind)
-        waited = _run_block(block, words, packet.events, packet.table, kind, member)
+        waited += _run_block(block, words, packet.events, packet.table, kind, member)
+        own += 1
         if block + 1 < kept:
             block += 1
         elif member > 0:
             block = rest(words)
-        elif waited > words[PATIENCE_NS] and patient:
+        elif patient and is_too_long(words, waited, begin, own):
             patient = False
             block, kept = lose_patience(words)
             if block == kept:
@@ -361,5 +367,5 @@ def append_events(events, size, oldest, table, kind, computes, member):
         else:
             block = claim(words)
     if member == 0:
-        await_end(words, patient)
+        await_end(words, waited, begin, own, patient)
     return words[TAKEN], words[OLDEST]

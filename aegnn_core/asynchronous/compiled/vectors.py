@@ -18,12 +18,16 @@ __all__ = [
     "REGISTER_BITS",
     "Vector",
     "broadcast",
+    "filled",
     "load",
     "maximum",
+    "minimum",
     "multiply_add",
     "multiply_rows",
+    "power_of_two",
     "prefetch",
     "register_of",
+    "round_down",
     "store",
 ]
 
@@ -107,6 +111,16 @@ def broadcast(typing, scalar, lanes):
 
 
 @intrinsic
+def filled(typing, scalar, like):
+    """``scalar`` in every lane that the vector ``like`` has."""
+
+    def generate(context, builder, signature, arguments):
+        return _splat(builder, arguments[0], context.get_value_type(like))
+
+    return like(like.dtype, like), generate
+
+
+@intrinsic
 def multiply_add(typing, scalar, values, addend):
     """``scalar · values + addend``, fused where the machine can; ``scalar`` may be a vector, too."""
     is_vector = isinstance(scalar, Vector)
@@ -132,13 +146,49 @@ def register_of(typing, array):
 
 @intrinsic
 def maximum(typing, a, b):
-    """The larger of each pair."""
+    """The larger of each pair; ``b`` where either is not a number."""
 
     def generate(context, builder, signature, arguments):
         larger = builder.fcmp_ordered(">", arguments[0], arguments[1])
         return builder.select(larger, arguments[0], arguments[1])
 
     return a(a, a), generate
+
+
+@intrinsic
+def minimum(typing, a, b):
+    """The smaller of each pair; ``b`` where either is not a number."""
+
+    def generate(context, builder, signature, arguments):
+        smaller = builder.fcmp_ordered("<", arguments[0], arguments[1])
+        return builder.select(smaller, arguments[0], arguments[1])
+
+    return a(a, a), generate
+
+
+@intrinsic
+def round_down(typing, values):
+    """The largest whole number that is not larger, of each."""
+
+    def generate(context, builder, signature, arguments):
+        return _elementwise(builder, "floor", context.get_value_type(values), arguments[0])
+
+    return values(values), generate
+
+
+@intrinsic
+def power_of_two(typing, exponents):
+    """2 to each exponent: whole numbers from -126 to 127, in float32."""
+    if exponents.dtype != types.float32:
+        return None
+
+    def generate(context, builder, signature, arguments):
+        whole = ir.VectorType(ir.IntType(32), exponents.lanes)
+        biased = builder.add(builder.fptosi(arguments[0], whole), ir.Constant(whole, [127] * exponents.lanes))
+        bits = builder.shl(biased, ir.Constant(whole, [23] * exponents.lanes))
+        return builder.bitcast(bits, context.get_value_type(exponents))
+
+    return exponents(exponents), generate
 
 
 @intrinsic

@@ -39,6 +39,7 @@ class _Nodes:
     node_t: Tensor
     pixel: Tensor
     back: Tensor
+    before_t: Tensor
     newest: Tensor
     features: list[Tensor]
 
@@ -141,19 +142,19 @@ class EdgeFinder:
             zeros(capacity, dtype=torch.int64),
             zeros(capacity),
             zeros(capacity),
+            zeros(capacity, dtype=torch.int64),
             zeros(graphs * disc.size, dtype=torch.int64) - 1,
             [zeros(capacity, dtype=torch.int16)],
         )
-        rows, tally = min(self._at_once, capacity), zeros(2, dtype=torch.int64)
+        rows = min(self._at_once, capacity)
+        head, tally = (zeros(2, dtype=torch.int64) for _ in range(2))
         distance, counts = zeros(capacity, most), zeros(capacity)
         edges = distance, counts, zeros(rows, most, dtype=torch.int16), zeros(rows, most, dtype=torch.float32)
         max_nodes = FOREVER if self._graph.max_nodes is None else self._graph.max_nodes
         for n, packet in enumerate(packets):
             size = min(self._at_once, count - n * self._at_once)
-            self._kernels.insert(packet, size, rings, tally)
-            self._kernels.search(
-                packet, size, rings, disc, self._scale, edges, tally, min(FAR - 1, max_nodes - 1), most
-            )
+            self._kernels.insert(packet, head, size, rings, tally)
+            self._kernels.search(head, size, rings, disc, self._scale, edges, tally, min(FAR - 1, max_nodes - 1), most)
         return distance, counts
 
     def _packets(self, t: Tensor, pixel: Tensor) -> Tensor:

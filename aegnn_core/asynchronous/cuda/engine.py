@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.costs import Cost, CostMeter, Costs
 from aegnn_core.asynchronous.cuda.launching import Kernels, Upload
-from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS, pack
+from aegnn_core.asynchronous.cuda.packing import pack
 from aegnn_core.asynchronous.cuda.plan import (
     LARGEST_INPUT,
     LARGEST_OUTPUT,
@@ -36,6 +36,7 @@ from aegnn_core.asynchronous.cuda.self_check import known_disagreement
 from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
+from aegnn_core.asynchronous.full_precision import full_precision
 from aegnn_core.asynchronous.metering import Metering
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.weights import WeightsVersion
@@ -55,8 +56,8 @@ _SMALLEST_CAPACITY = 1 << 12
 #: The largest capacity: distances between nodes are below it.
 _LARGEST_CAPACITY = 1 << 28
 #: Edges of a packet for which there is room; larger packets are worked through in parts.
-_EDGES_AT_ONCE = 1 << 18
-_MOST_EVENTS_AT_ONCE = 1 << 13
+_EDGES_AT_ONCE = 1 << 19
+_MOST_EVENTS_AT_ONCE = 1 << 14
 
 
 class CudaEngine:
@@ -102,7 +103,8 @@ class CudaEngine:
         self._device = device
         self._disc = Disc(graph, model.sensor, device)
         self._kernels = Kernels(len(self._disc), self._given)
-        self._replay = Replay(self._capture or (capture_on_device if device.type == "cuda" else None))
+        on_device = capture_on_device if device.type == "cuda" else None
+        self._replay, self._answers = Replay(self._capture or on_device), Replay(on_device)
         self._splines: Splines | None = None
         self._constants: list[Layer] = []
         if self._layers:
@@ -116,16 +118,45 @@ class CudaEngine:
         self._meter = CostMeter()
         self._metering = Metering(model, self._meter) if model.reads_edges else None
         self._take_weights()
+        self._make_rings()
+        self._make_buffers()
+
+    def _make_rings(self) -> None:
+        """Rings of the first size, without nodes."""
+        self._edges_kept = self._model.reads_edges
+        edges = self._graph.max_neighbors if self._edges_kept else 0
+        channels = [1, *(layer.outputs for layer in self._constants)]
+        self._forget_launches()
+        self._rings = Rings(_SMALLEST_CAPACITY, self._disc.size, channels, edges, self._like.dtype, self._device)
+
+    def _make_buffers(self) -> None:
+        """What packets, their edges and moments are written to."""
+        most, device = self._graph.max_neighbors, self._device
+        rows = self._at_once if self._layers else 0
+        self._upload, self._moment = Upload(self._at_once, device), Upload(0, device, buffers=1)
+        self._head_of_packet = torch.zeros(2, dtype=torch.int64, device=device)
+        self._distance = torch.zeros(0 if self._edges_kept else rows, most, dtype=torch.int32, device=device)
+        self._counts = torch.zeros(0 if self._edges_kept else rows, dtype=torch.int32, device=device)
+        self._kind = torch.zeros(rows, most, dtype=torch.int16, device=device)
+        self._age = torch.zeros(rows, most, dtype=self._like.dtype, device=device)
+        self._tally = torch.zeros(2, dtype=torch.int64, device=device)
 
     def _take_weights(self) -> None:
         begin: int | None = None
         self._constants = []
-        self._replay.forget()
+        self._forget_launches()
         for n, (block, mark) in enumerate(self._layers):
             begin = n if mark == "begin" else begin
             assert self._splines is not None
             self._constants.append(Layer.make(block, begin if mark == "end" else None, self._splines, self._like))
-        self._head = TorchHead(fold_norms(self._model.head))
+        # cuDNN is slow with channels last unless it may round to TF32.
+        self._head = TorchHead(fold_norms(self._model.head).to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
+        self._answer: Tensor | None = None
+
+    def _forget_launches(self) -> None:
+        """What was captured read arguments that are others now."""
+        self._replay.forget()
+        self._answers.forget()
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again, and the model's weights are read anew."""
@@ -138,22 +169,11 @@ class CudaEngine:
         elif self._version.changed() or self._is_stale:
             self._take_weights()
         self._is_stale = False
-        channels = [1, *(layer.outputs for layer in self._constants)]
-        self._replay.forget()
-        most = self._graph.max_neighbors
-        self._edges_kept = self._model.reads_edges
-        dtype, device = self._like.dtype, self._device
-        self._rings = Rings(
-            _SMALLEST_CAPACITY, self._disc.size, channels, most if self._edges_kept else 0, dtype, device
-        )
-        rows = self._at_once if self._layers else 0
-        self._upload = Upload(self._at_once, device)
-        self._distance = torch.zeros(0 if self._edges_kept else rows, most, dtype=torch.int32, device=device)
-        self._counts = torch.zeros(0 if self._edges_kept else rows, dtype=torch.int32, device=device)
-        self._kind = torch.zeros(rows, most, dtype=torch.int16, device=device)
-        self._age = torch.zeros(rows, most, dtype=dtype, device=device)
-        self._tally = torch.zeros(2, dtype=torch.int64, device=device)
-        self._moment = Upload(0, device)
+        if self._rings.capacity == _SMALLEST_CAPACITY:
+            self._rings.clear()  # what was captured stays of use
+        else:
+            self._make_rings()
+        self._tally.zero_()
         self._oldest = 0
         self._nodes = [0, 0]
         self._seconds = [0.0, 0.0]
@@ -168,7 +188,7 @@ class CudaEngine:
         if self._rings.size == 0:
             self._origin = int(events["t"][0])
         self._reserve(events["t"])
-        with torch.no_grad(), self._on_device():
+        with self._on_device():
             for start in range(0, len(events), self._at_once):
                 self._take(events[start : start + self._at_once], begins=start == 0, computes=True)
         self._seconds = [seconds + perf_counter() - begin for seconds in self._seconds]
@@ -183,16 +203,16 @@ class CudaEngine:
         words = self._upload.begin()
         pack(events, rings.size, disc.stride, disc.margin, rings.host_newest, rings.host_t, words)
         words[2] = begins
-        packet = self._upload.send(HEAD_WORDS + 2 * count)
-        size = min(size_class(count), self._at_once)
-        self._replay.run((size, computes), lambda: self._launch(packet, size, computes))
+        packet, size = self._upload.buffer, min(size_class(count), self._at_once)
+        self._replay.run((self._upload.number, size, computes), lambda: self._launch(packet, size, computes))
+        self._upload.launched()
         rings.size += count
         self._nodes = [nodes + count for nodes in self._nodes]
 
     def _launch(self, packet: Tensor, count: int, computes: bool) -> None:
         """The launches for packets of up to ``count`` events; arguments stay the same while the rings do."""
         rings, disc = self._rings, self._disc
-        self._kernels.insert(packet, count, rings, self._tally)
+        self._kernels.insert(packet, self._head_of_packet, count, rings, self._tally)
         if not self._layers or not (computes or self._edges_kept):
             return
         found = (rings.distance, rings.counts) if self._edges_kept else (self._distance, self._counts)
@@ -200,17 +220,20 @@ class CudaEngine:
         graph = self._graph
         most_back = min(_LARGEST_CAPACITY, FOREVER if graph.max_nodes is None else graph.max_nodes - 1)
         self._kernels.search(
-            packet, count, rings, disc, self._scale, edges, self._tally, most_back, graph.max_neighbors
+            self._head_of_packet, count, rings, disc, self._scale, edges, self._tally, most_back, graph.max_neighbors
         )
         if computes:
             assert self._splines is not None
             for n, layer in enumerate(self._constants):
-                self._kernels.convolve(packet, count, rings, edges, self._splines, layer, n)
+                self._kernels.convolve(self._head_of_packet, count, rings, edges, self._splines, layer, n)
 
     def _reserve(self, t: np.ndarray) -> None:
         """Grow the rings, if need be, so that they hold all nodes that are live while events at times ``t`` come."""
-        before = self._rings.size - self._first_live(int(t[0]))
-        needed = most_live(t, self._graph, before) + min(len(t), self._at_once)
+        self._oldest = self._first_live(int(t[0]))
+        before, at_once = self._rings.size - self._oldest, min(len(t), self._at_once)
+        if before + len(t) + at_once <= self._rings.capacity:
+            return
+        needed = most_live(t, self._graph, before) + at_once
         if needed <= self._rings.capacity:
             return
         capacity = power_of_two(needed)
@@ -219,7 +242,7 @@ class CudaEngine:
         try:
             with self._on_device():
                 self._rings.grow(capacity)
-                self._replay.forget()
+                self._forget_launches()
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise no_room(capacity, self._graph) from error
 
@@ -234,25 +257,31 @@ class CudaEngine:
         """Pool the live nodes, and run what lies behind."""
         self._check_weights()
         first, last = self._first_live(time), self._rings.size
-        with self._on_device():
+        with self._on_device(), full_precision(self._device):
             if self._edges_kept:
                 return self._read_out(first, last)
             begin = perf_counter()
-            image = self._pooled(first, last)
-            begin = self._spent("pooling", (last - first) * sum(self._channels()), begin)
-            output = self._head(image)
-            self._spent("head", self._head.flops, begin)
+            words, rings = self._moment.begin(), self._rings
+            words[0], words[1] = first, rings.host_t[(last - 1) & rings.mask] if last else 0
+            self._answers.run("answer", lambda: self._make_answer(self._moment.buffer))
+            self._moment.launched()
+            assert self._answer is not None
+            output = self._answer.clone()
+            # One launch is both; what it costs the host stands with the head.
+            self._meter.add("pooling", (last - first) * sum(self._channels()), 0.0)
+            self._meter.add("head", self._head.flops, perf_counter() - begin)
         return output
+
+    def _make_answer(self, moment: Tensor) -> None:
+        """Pool the nodes that are live at a moment, see :func:`.kernels.pool_cells`, and run the head."""
+        output = self._head(self._pooled(moment))
+        if self._answer is None:
+            self._answer = torch.empty_like(output)
+        self._answer.copy_(output)
 
     def _channels(self) -> list[int]:
         """Numbers that every live node brings to the pooling."""
         return [1 if isinstance(cells.pooling, CountPooling) else self._constants[-1].outputs for cells in self._maps]
-
-    def _spent(self, part: str, flops: int, begin: float) -> float:
-        """Note what a part has cost the host since ``begin``; the time now."""
-        now = perf_counter()
-        self._meter.add(part, flops, now - begin)
-        return now
 
     def _check_weights(self) -> None:
         if not self._version.changed() and not self._is_stale:
@@ -263,12 +292,9 @@ class CudaEngine:
             raise ValueError(STALE_WEIGHTS)
         self._take_weights()
 
-    def _pooled(self, first: int, last: int) -> Tensor:
-        """The image ``[1, C, rows, columns]`` that the head sees, of the nodes ``first`` to ``last - 1``."""
+    def _pooled(self, moment: Tensor) -> Tensor:
+        """The image ``[1, C, rows, columns]`` that the head sees."""
         rings = self._rings
-        words = self._moment.begin()
-        words[0], words[1] = first, rings.host_t[(last - 1) & rings.mask] if last else 0
-        moment = self._moment.send(2)
         images = []
         for cells in self._maps:
             columns, rows = cells.pooling.shape

@@ -20,14 +20,15 @@ _FAR = tl.constexpr(FAR)
 
 
 @triton.jit
-def insert(packet, node_t, pixel, back, polarity, newest, tally, mask, EVENTS: tl.constexpr):
+def insert(packet, head, node_t, pixel, back, before_t, polarity, newest, tally, mask, EVENTS: tl.constexpr):
     """Write the packet's events into the rings, and make the last one of each pixel the pixel's newest.
 
     Args:
         packet: ``[4 + 2 · N]`` its head, and two words per event: the time [µs]; and from the lowest bit on the
             distance to the node before at its pixel (32 bits, 0 for none), the polarity, whether it is its pixel's last
-            in the packet, and the pixel.
-        node_t, pixel, back: rings of times, pixels and distances to the node before at the pixel.
+            in the packet, and the pixel. It may lie in the host's memory: nothing else reads it.
+        head: out, ``[2]`` the number of the packet's first event, and how many they are.
+        node_t, pixel, back, before_t: rings of times, pixels, distances to the node before at the pixel and its time.
         polarity: ring, -1 or 1: what the first layer reads.
         newest: number of every pixel's newest node, or -1.
         tally: ``[2]`` edges since the reset, and in this update: begun anew by an update's first packet.
@@ -43,18 +44,28 @@ def insert(packet, node_t, pixel, back, polarity, newest, tally, mask, EVENTS: t
     place = (word >> 34).to(tl.int32)
     tl.store(node_t + slot, time, present)
     tl.store(pixel + slot, place, present)
-    tl.store(back + slot, (word & 0xFFFFFFFF).to(tl.int32), present)
+    distance = word & 0xFFFFFFFF
+    tl.store(back + slot, distance.to(tl.int32), present)
+    # The node before is in this packet or in the rings, which this packet's nodes may be about to enter.
+    here = present & (distance > 0) & (distance <= event)
+    there = present & (distance > event)
+    before = tl.load(packet + _HEAD + 2 * (event - distance), here, 0)
+    before += tl.load(node_t + ((first + event - distance) & mask), there, 0)
+    tl.store(before_t + slot, before, present)
     sign = ((word >> 32) & 1).to(tl.int32) * 2 - 1
     tl.store(polarity + slot, sign.to(polarity.dtype.element_ty), present)
     tl.store(newest + place, first + event, present & (((word >> 33) & 1) == 1))
-    if (tl.load(packet + 2) != 0) & (tl.program_id(0) == 0):
-        tl.store(tally + 1, tl.zeros([], tl.int64))
+    if tl.program_id(0) == 0:
+        tl.store(head, first)
+        tl.store(head + 1, count.to(tl.int64))
+        if tl.load(packet + 2) != 0:
+            tl.store(tally + 1, tl.zeros([], tl.int64))
 
 
 @triton.jit
 def search(
-    packet, node_t, pixel, back, newest, offsets, reach, scale, distance, kind, age, counts, tally, mask, row_mask,
-    most_back, most, pixels, EVENTS: tl.constexpr, LANES: tl.constexpr,
+    head, node_t, pixel, back, before_t, newest, offsets, reach, scale, distance, kind, age, counts, tally, mask,
+    row_mask, most_back, most, pixels, EVENTS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Find the neighbours of the packet's events: the most recent first, at most ``most``.
 
@@ -62,7 +73,7 @@ def search(
     event and near enough; the most recent of all lanes is the next neighbour, and its lane goes back by one node.
 
     Args:
-        packet, node_t, pixel, back, newest, mask: see :func:`insert`, which has run.
+        head, node_t, pixel, back, before_t, newest, mask: see :func:`insert`, which has run.
         offsets, reach: ``[pixels]`` steps to the pixels within the radius, and the longest time [µs] that an edge from
             there may span.
         scale: ``[2]`` float64: time_scale, and 1 / (2 radius).
@@ -72,8 +83,8 @@ def search(
         tally: edges are added.
         most_back: the largest distance of a neighbour.
     """
-    first = tl.load(packet)
-    count = tl.load(packet + 1).to(tl.int32)
+    first = tl.load(head)
+    count = tl.load(head + 1).to(tl.int32)
     begin = tl.program_id(0) * EVENTS
     if begin < count:
         event = begin + tl.arange(0, EVENTS)
@@ -98,31 +109,31 @@ def search(
         # What lies so far back has left the rings, when the whole packet is in them, or is no neighbour by the rule.
         limit = tl.minimum(most_back, mask + 1 - (count - event))[:, None]
         held = used & (away <= limit)
-        before = tl.load(node_t + ((own[:, None] - away) & mask), held, 0)
-        away = tl.where(held & (now[:, None] - before <= longest[None, :]), away, _FAR)
+        then = tl.load(node_t + ((own[:, None] - away) & mask), held, 0)
+        away = tl.where(held & (now[:, None] - then <= longest[None, :]), away, _FAR)
 
         time_scale = tl.load(scale)
         per_diameter = tl.load(scale + 1)
+        every = tl.zeros([EVENTS, LANES], tl.int64)
+        edge = event.to(tl.int64) * most
         found = tl.zeros([EVENTS], tl.int32)
         nearest = tl.min(away, 1)
         i = 0
         while (i < most) & (tl.min(nearest, 0) < _FAR):
             has = nearest < _FAR
             chosen = (away == nearest[:, None]) & has[:, None]
-            tl.store(distance + row * most + i, nearest, has)
-            lane_of = tl.sum(tl.where(chosen, lane[None, :], 0), 1)
-            tl.store(kind + event.to(tl.int64) * most + i, lane_of.to(tl.int16), has)
-            then = tl.load(node_t + ((own - nearest) & mask), has, 0)
-            part = time_scale * (then - now).to(tl.float64) * per_diameter + 0.5
+            slot = (own[:, None] - away) & mask
+            step = tl.load(back + slot, chosen, 0)
+            earlier = tl.load(before_t + slot, chosen, 0)
+            tl.store(distance + ((row * most + i)[:, None] + every), away, chosen)
+            tl.store(kind + ((edge + i)[:, None] + every), lane[None, :].to(tl.int16), chosen)
+            time = tl.load(node_t + ((own - nearest) & mask), has, 0)
+            part = time_scale * (time - now).to(tl.float64) * per_diameter + 0.5
             part = tl.minimum(tl.maximum(part, 0.0), 1.0)
-            tl.store(age + event.to(tl.int64) * most + i, part.to(age.dtype.element_ty), has)
+            tl.store(age + edge + i, part.to(age.dtype.element_ty), has)
             found += has.to(tl.int32)
-            step = tl.load(back + ((own[:, None] - away) & mask), chosen, 0)
-            away = tl.where(chosen, tl.where(step == 0, _FAR, away + step), away)
-            held = chosen & (away <= limit)
-            before = tl.load(node_t + ((own[:, None] - away) & mask), held, 0)
-            near = held & (now[:, None] - before <= longest[None, :])
-            away = tl.where(chosen & (near == 0), _FAR, away)
+            near = (step > 0) & (away + step <= limit) & (now[:, None] - earlier <= longest[None, :])
+            away = tl.where(chosen, tl.where(near, away + step, _FAR), away)
             nearest = tl.min(away, 1)
             i += 1
         tl.store(counts + row, found, present)
@@ -132,33 +143,54 @@ def search(
 
 
 @triton.jit
+def _multiplied(
+    sums, weight, slot, time, SLOTS: tl.constexpr, TIMES: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr
+):  # fmt: skip
+    """The product of sums with the weights of a slot and kernel of time; 0 past the last ones."""
+    first = (time * SLOTS + slot) * INPUTS
+    real = (slot < SLOTS) & (time < TIMES)
+    target = tl.arange(0, OUTPUTS)
+    if INPUTS == 1:
+        product = sums * tl.load(weight + first * OUTPUTS + target, real, 0)[None, :]
+    else:
+        term = first + tl.arange(0, INPUTS)
+        matrix = tl.load(weight + (term[:, None] * OUTPUTS + target[None, :]), real, 0)
+        product = tl.dot(sums, matrix, input_precision="ieee", out_dtype=sums.dtype)
+    return product
+
+
+@triton.jit
 def convolve(
-    packet, distance, kind, age, counts, splines, weight, root, bias, norm, features, skip, out, mask, row_mask, most,
-    rows, slots, time_intervals, inputs, outputs, EVENTS: tl.constexpr, ROWS: tl.constexpr, INPUTS: tl.constexpr,
-    OUTPUTS: tl.constexpr, ROOT: tl.constexpr, MEAN: tl.constexpr, TIMED: tl.constexpr, HAS_ROOT: tl.constexpr,
-    HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr,
+    head, distance, kind, age, counts, splines, weight, root, bias, norm, features, skip, out, mask, row_mask, most,
+    SLOTS: tl.constexpr, TIMES: tl.constexpr, TIME_INTERVALS: tl.constexpr, CHANNELS: tl.constexpr,
+    FEATURES: tl.constexpr, EVENTS: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, ROOT: tl.constexpr,
+    MEAN: tl.constexpr, HAS_ROOT: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr,
+    AT_ONCE: tl.constexpr,
 ):  # fmt: skip
     """One block for the packet's events: spline convolution, ELU, norm, and the residual.
 
-    The neighbours' features are summed per row of weights, in the order in which the search found them, a few rows at a
-    time, and multiplied by these.
+    The neighbours' features are summed per row of weights, four slots and two kernels of time side by side, in the
+    order in which the search found them, and multiplied by these. Some neighbours' features are on their way at the
+    same time: a program waits for memory most of its life.
 
     Args:
-        packet, mask: see :func:`insert`.
+        head, mask: see :func:`insert`.
         distance, kind, age, counts, row_mask, most: see :func:`search`, which has run.
-        splines: ``[lanes, slots]`` how much an edge from each pixel acts on each slot.
-        weight: ``[rows padded · INPUTS, OUTPUTS]``, a row per slot and kernel of time, slots running fastest.
+        splines: ``[lanes, SLOTS]`` how much an edge from each pixel acts on each slot.
+        weight: ``[TIMES · SLOTS · INPUTS, OUTPUTS]``, a row per slot and kernel of time, slots running fastest.
         root: ``[ROOT, OUTPUTS]``, used if ``HAS_ROOT``.
         bias: ``[OUTPUTS]``, used if ``HAS_BIAS``.
         norm: ``[2, OUTPUTS]`` factor and summand.
-        features: ring ``[capacity, inputs]``.
-        skip: ring ``[capacity, outputs]`` to which the result is added, used if ``HAS_SKIP``.
-        out: ring ``[capacity, outputs]``.
-        rows: of weights.
-        time_intervals: kernels of time less one, used if ``TIMED``.
+        features: ring ``[capacity, CHANNELS]``.
+        skip: ring ``[capacity, FEATURES]`` to which the result is added, used if ``HAS_SKIP``.
+        out: ring ``[capacity, FEATURES]``.
+        SLOTS, TIMES: rows of weights; with one kernel of time an edge's age makes no difference.
+        TIME_INTERVALS: kernels of the whole time axis less one.
+        CHANNELS, FEATURES: read and written; ``INPUTS``, 1 or at least 16, and ``OUTPUTS`` are powers of two.
+        AT_ONCE: neighbours whose features are loaded together.
     """
-    first = tl.load(packet)
-    count = tl.load(packet + 1).to(tl.int32)
+    first = tl.load(head)
+    count = tl.load(head + 1).to(tl.int32)
     begin = tl.program_id(0) * EVENTS
     if begin < count:
         number = out.dtype.element_ty
@@ -172,36 +204,68 @@ def convolve(
         channel = tl.arange(0, INPUTS)
         target = tl.arange(0, OUTPUTS)
         result = tl.zeros([EVENTS, OUTPUTS], number)
-        for chunk in range(0, rows, ROWS):
-            row = chunk + tl.arange(0, ROWS)
-            slot = row % slots
-            sums = tl.zeros([EVENTS, ROWS, INPUTS], number)
-            for i in range(0, longest):
-                has = i < found
-                source = (own - tl.load(distance + place + i, has, 0)) & mask
-                lane = tl.load(kind + edge + i, has, 0).to(tl.int32)
-                share = tl.load(splines + (lane[:, None] * slots + slot[None, :]), has[:, None], 0)
-                if TIMED:
-                    time = tl.load(age + edge + i, has, 0) * time_intervals
-                    apart = tl.abs(time[:, None] - (row // slots).to(number)[None, :])
-                    share = share * tl.maximum(1 - apart, 0)
-                x = tl.load(
-                    features + (source.to(tl.int64)[:, None] * inputs + channel[None, :]),
-                    has[:, None] & (channel < inputs)[None, :],
-                    0,
-                )
-                sums += share[:, :, None] * x[:, None, :]
-            term = chunk * INPUTS + tl.arange(0, ROWS * INPUTS)
-            matrix = tl.load(weight + (term[:, None] * OUTPUTS + target[None, :]))
-            flat = tl.reshape(sums, [EVENTS, ROWS * INPUTS])
-            result += tl.dot(flat, matrix, input_precision="ieee", out_dtype=number)
+        for slot in range(0, SLOTS, 4):
+            for time in range(0, TIMES, 2):
+                sums_0 = tl.zeros([EVENTS, INPUTS], number)
+                sums_1, sums_2, sums_3 = sums_0, sums_0, sums_0
+                later_0, later_1, later_2, later_3 = sums_0, sums_0, sums_0, sums_0
+                for begin_at in range(0, longest, AT_ONCE):
+                    for step in tl.static_range(AT_ONCE):
+                        i = begin_at + step
+                        has = i < found
+                        source = (own - tl.load(distance + place + i, has, 0)) & mask
+                        lane = splines + tl.load(kind + edge + i, has, 0).to(tl.int32) * SLOTS + slot
+                        share_0 = tl.load(lane, has, 0)
+                        share_1 = tl.load(lane + 1, has & (slot + 1 < SLOTS), 0)
+                        share_2 = tl.load(lane + 2, has & (slot + 2 < SLOTS), 0)
+                        share_3 = tl.load(lane + 3, has & (slot + 3 < SLOTS), 0)
+                        acts = has
+                        if SLOTS > 4:  # most edges act on few slots: the others' features need not be read
+                            acts = (share_0 != 0) | (share_1 != 0) | (share_2 != 0) | (share_3 != 0)
+                        if TIMES > 1:
+                            after = tl.load(age + edge + i, has, 0) * TIME_INTERVALS - time
+                            at_first = tl.maximum(1 - tl.abs(after), 0)[:, None]
+                            at_second = tl.maximum(1 - tl.abs(after - 1), 0)[:, None]
+                            if TIMES > 2:
+                                acts = acts & (after > -1) & (after < 2)
+                        x = tl.load(
+                            features + (source.to(tl.int64)[:, None] * CHANNELS + channel[None, :]),
+                            acts[:, None] & (channel < CHANNELS)[None, :],
+                            0,
+                        )
+                        if TIMES > 1:
+                            later = x * at_second
+                            x = x * at_first
+                            later_0 += share_0[:, None] * later
+                            later_1 += share_1[:, None] * later
+                            later_2 += share_2[:, None] * later
+                            later_3 += share_3[:, None] * later
+                        sums_0 += share_0[:, None] * x
+                        sums_1 += share_1[:, None] * x
+                        sums_2 += share_2[:, None] * x
+                        sums_3 += share_3[:, None] * x
+                result += _multiplied(sums_0, weight, slot, time, SLOTS, TIMES, INPUTS, OUTPUTS)
+                if SLOTS > 1:
+                    result += _multiplied(sums_1, weight, slot + 1, time, SLOTS, TIMES, INPUTS, OUTPUTS)
+                if SLOTS > 2:
+                    result += _multiplied(sums_2, weight, slot + 2, time, SLOTS, TIMES, INPUTS, OUTPUTS)
+                if SLOTS > 3:
+                    result += _multiplied(sums_3, weight, slot + 3, time, SLOTS, TIMES, INPUTS, OUTPUTS)
+                if TIMES > 1:
+                    result += _multiplied(later_0, weight, slot, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS)
+                if TIMES > 1 and SLOTS > 1:
+                    result += _multiplied(later_1, weight, slot + 1, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS)
+                if TIMES > 1 and SLOTS > 2:
+                    result += _multiplied(later_2, weight, slot + 2, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS)
+                if TIMES > 1 and SLOTS > 3:
+                    result += _multiplied(later_3, weight, slot + 3, time + 1, SLOTS, TIMES, INPUTS, OUTPUTS)
         if MEAN:
             result = result / tl.maximum(found, 1).to(number)[:, None]
         if HAS_ROOT:
             term = tl.arange(0, ROOT)
             x = tl.load(
-                features + (own.to(tl.int64)[:, None] * inputs + term[None, :]),
-                present[:, None] & (term < inputs)[None, :],
+                features + (own.to(tl.int64)[:, None] * CHANNELS + term[None, :]),
+                present[:, None] & (term < CHANNELS)[None, :],
                 0,
             )
             matrix = tl.load(root + (term[:, None] * OUTPUTS + target[None, :]))
@@ -210,8 +274,8 @@ def convolve(
             result += tl.load(bias + target)[None, :]
         result = tl.where(result > 0, result, tl.exp(tl.minimum(result, 0)) - 1)
         result = result * tl.load(norm + target)[None, :] + tl.load(norm + OUTPUTS + target)[None, :]
-        at = own.to(tl.int64)[:, None] * outputs + target[None, :]
-        kept = present[:, None] & (target < outputs)[None, :]
+        at = own.to(tl.int64)[:, None] * FEATURES + target[None, :]
+        kept = present[:, None] & (target < FEATURES)[None, :]
         if HAS_SKIP:
             result += tl.load(skip + at, kept, 0)
         tl.store(out + at, result, kept)

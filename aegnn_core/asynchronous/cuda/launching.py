@@ -17,8 +17,10 @@ from aegnn_core.triton_support import interpreted
 __all__ = ["Blocks", "Kernels", "Upload"]
 
 #: Elements that a program of the search, and of the pooling, works on side by side.
-_LANES_AT_ONCE = 512
+_LANES_AT_ONCE = 128
 _POOLED_AT_ONCE = 1024
+#: Packets up to here do not fill a device with programs of that size.
+_FEW_EVENTS = 2048
 #: The interpreter has a price per operation, however large.
 _INTERPRETED_EVENTS = 128
 
@@ -36,9 +38,14 @@ class Blocks:
         self.lanes = power_of_two(lanes)
         least = 1 if on_device else _INTERPRETED_EVENTS
         self.insert = max(256, least)
-        self.search = max(_LANES_AT_ONCE // self.lanes, 1, least)
         self.convolve = max(16, least)
         self.count = max(256, least)
+
+    def search(self, count: int) -> int:
+        """Events per program of the search, of ``count`` in all."""
+        if not self.on_device:
+            return _INTERPRETED_EVENTS
+        return max((_LANES_AT_ONCE // 2 if count <= _FEW_EVENTS else _LANES_AT_ONCE) // self.lanes, 1)
 
     def pool(self, channels: int) -> int:
         """Cells per program of the pooling of so many features."""
@@ -46,44 +53,46 @@ class Blocks:
 
 
 class Upload:
-    """A buffer in the host's memory that goes to the device in one copy, which nobody waits for.
-
-    There are several behind one another, so that one can be filled while others are on their way.
+    """Buffers in the host's memory that a device reads by itself, one after the other, so that some can wait for it.
 
     Args:
-        events: for which there is room.
-        device: to which it goes.
+        events: for which there is room in each.
+        device: that reads them.
+        buffers: how many.
+
+    Attributes:
+        number: of the buffer in use. A launch that is made again reads the same one.
     """
 
-    _BUFFERS = 4
-
-    def __init__(self, events: int, device: torch.device) -> None:
-        self._pinned = device.type == "cuda"
+    def __init__(self, events: int, device: torch.device, buffers: int = 3) -> None:
+        pinned = device.type == "cuda"
         size = HEAD_WORDS + 2 * events
-        self._host = [torch.zeros(size, dtype=torch.int64, pin_memory=self._pinned) for _ in range(self._BUFFERS)]
-        # One is enough on the device: copies and kernels follow each other in its queue.
-        self._device = self._host[0].to(device) if self._pinned else torch.zeros(size, dtype=torch.int64)
-        self._sent = [torch.cuda.Event() for _ in self._host] if self._pinned else []
-        self._current = 0
+        self._host = [torch.zeros(size, dtype=torch.int64, pin_memory=pinned) for _ in range(buffers)]
+        self._words = [buffer.numpy() for buffer in self._host]
+        self._read = [torch.cuda.Event() for _ in self._host] if pinned else []
+        self.number = 0
 
     def begin(self) -> np.ndarray:
-        """A buffer to write to; waits until it has gone, if it was sent before."""
-        self._current = (self._current + 1) % self._BUFFERS
-        if self._pinned:
-            self._sent[self._current].synchronize()
-        return self._host[self._current].numpy()
+        """The next buffer to write to; waits until it has been read, if it was written before."""
+        self.number = (self.number + 1) % len(self._host)
+        if self._read:
+            self._read[self.number].synchronize()
+        return self._words[self.number]
 
-    def send(self, words: int) -> Tensor:
-        """Send the first ``words`` of the buffer; what they are on the device."""
-        self._device[:words].copy_(self._host[self._current][:words], non_blocking=self._pinned)
-        if self._pinned:
-            self._sent[self._current].record()
-        return self._device
+    @property
+    def buffer(self) -> Tensor:
+        """What was written."""
+        return self._host[self.number]
+
+    def launched(self) -> None:
+        """All that reads the buffer is in the device's queue."""
+        if self._read:
+            self._read[self.number].record()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the buffers, on both sides."""
-        return sum(buffer.numel() * buffer.element_size() for buffer in (*self._host, self._device))
+        """Bytes of the buffers."""
+        return sum(words.nbytes for words in self._words)
 
 
 class Kernels:
@@ -100,27 +109,29 @@ class Kernels:
         self._all: Any = kernels
         self.blocks = Blocks(lanes, on_device=not interpreted())
 
-    def insert(self, packet: Tensor, count: int, rings: NodeRings, tally: Tensor) -> None:
-        """Enter a packet into the rings."""
+    def insert(self, packet: Tensor, head: Tensor, count: int, rings: NodeRings, tally: Tensor) -> None:
+        """Enter a packet into the rings, and tell the others of it by ``head``."""
         self._all.insert[_programs(count, self.blocks.insert)](
-            packet, rings.node_t, rings.pixel, rings.back, rings.features[0], rings.newest, tally, rings.mask,
+            packet, head, rings.node_t, rings.pixel, rings.back, rings.before_t, rings.features[0], rings.newest, tally,
+            rings.mask,
             EVENTS=self.blocks.insert,
         )  # fmt: skip
 
     def search(
-        self, packet: Tensor, count: int, rings: NodeRings, disc: Disc, scale: Tensor, edges: tuple[Tensor, ...],
+        self, head: Tensor, count: int, rings: NodeRings, disc: Disc, scale: Tensor, edges: tuple[Tensor, ...],
         tally: Tensor, most_back: int, most: int,
     ) -> None:  # fmt: skip
         """Find the packet's neighbours: ``edges`` are the distances, counts, lanes and ages to write."""
         distance, counts, kind, age = edges
-        self._all.search[_programs(count, self.blocks.search)](
-            packet, rings.node_t, rings.pixel, rings.back, rings.newest, disc.offsets, disc.reach, scale, distance,
-            kind, age, counts, tally, rings.mask, len(counts) - 1, most_back, most, len(disc),
-            EVENTS=self.blocks.search, LANES=self.blocks.lanes,
+        events = self.blocks.search(count)
+        self._all.search[_programs(count, events)](
+            head, rings.node_t, rings.pixel, rings.back, rings.before_t, rings.newest, disc.offsets, disc.reach,
+            scale, distance, kind, age, counts, tally, rings.mask, len(counts) - 1, most_back, most, len(disc),
+            EVENTS=events, LANES=self.blocks.lanes, num_warps=max(1, min(events * self.blocks.lanes // 256, 8)),
         )  # fmt: skip
 
     def convolve(
-        self, packet: Tensor, count: int, rings: Rings, edges: tuple[Tensor, ...], splines: Splines, layer: Layer,
+        self, head: Tensor, count: int, rings: Rings, edges: tuple[Tensor, ...], splines: Splines, layer: Layer,
         n: int,
     ) -> None:  # fmt: skip
         """Take a packet through layer ``n``."""
@@ -128,13 +139,14 @@ class Kernels:
         features = rings.features[n]
         skip = features if layer.begin is None else rings.features[layer.begin]
         self._all.convolve[_programs(count, self.blocks.convolve)](
-            packet, distance, kind, age, counts, splines.shares, layer.weight,
+            head, distance, kind, age, counts, splines.shares, layer.weight,
             layer.weight if layer.root is None else layer.root, layer.weight if layer.bias is None else layer.bias,
             layer.norm, features, skip, rings.features[n + 1], rings.mask, len(counts) - 1, distance.shape[1],
-            splines.rows, splines.table.slots, splines.time_intervals, layer.inputs, layer.outputs,
-            EVENTS=self.blocks.convolve, ROWS=layer.block_rows, INPUTS=layer.block_inputs, OUTPUTS=layer.block_outputs,
-            ROOT=layer.block_root, MEAN=layer.mean, TIMED=splines.timed, HAS_ROOT=layer.root is not None,
+            SLOTS=splines.table.slots, TIMES=splines.times, TIME_INTERVALS=splines.time_intervals,
+            CHANNELS=layer.inputs, FEATURES=layer.outputs, EVENTS=self.blocks.convolve, INPUTS=layer.block_inputs,
+            OUTPUTS=layer.block_outputs, ROOT=layer.block_root, MEAN=layer.mean, HAS_ROOT=layer.root is not None,
             HAS_BIAS=layer.bias is not None, HAS_SKIP=layer.begin is not None,
+            AT_ONCE=layer.at_once, num_warps=layer.warps,
         )  # fmt: skip
 
     def pool_cells(self, moment: Tensor, rings: Rings, cells: CellMap) -> Tensor:

@@ -23,9 +23,10 @@ __all__ = ["LARGEST_INPUT", "LARGEST_OUTPUT", "MOST_LANES", "CellMap", "Disc", "
 LARGEST_INPUT, LARGEST_OUTPUT, MOST_LANES = 64, 128, 1024
 #: Sides of the matrices in a product.
 _LEAST_SIDE = 16
-#: Numbers of a layer's weights that a program multiplies with at a time.
-_WEIGHTS_AT_ONCE = 8192
-_MOST_ROWS = 16
+#: Warps of a program of the convolution, and neighbours of an event whose features are on their way at the same time:
+#: the fastest on an H100. Where an edge acts on few of many slots, half as many neighbours are, and twice as many warps
+#: if the layer reads many features.
+_WARPS, _NEIGHBORS_AT_ONCE, _FEW_SLOTS, _WIDE = 4, 8, 4, 32
 
 
 class Disc:
@@ -99,11 +100,12 @@ class Layer:
     root: Tensor | None
     bias: Tensor | None
     norm: Tensor
-    block_rows: int
     block_inputs: int
     block_outputs: int
     block_root: int
     mean: bool
+    warps: int
+    at_once: int
 
     @classmethod
     def make(cls, block: ConvBlock, begin: int | None, splines: Splines, like: Tensor) -> Layer:
@@ -117,10 +119,11 @@ class Layer:
         """
         conv = block.conv
         inputs, outputs = conv.in_channels, conv.out_channels
-        rows, block_inputs, block_outputs = block_sizes(inputs, outputs, splines.rows)
+        block_inputs, block_outputs = block_sizes(inputs, outputs)
         mixed = splines.table.mix(weights_of(conv.weight))[: splines.rows]
-        weight = np.zeros((-(-splines.rows // rows) * rows, block_inputs, block_outputs))
-        weight[: splines.rows, :inputs, :outputs] = mixed
+        weight = np.zeros((splines.rows, block_inputs, block_outputs))
+        weight[:, :inputs, :outputs] = mixed
+        few_slots = splines.table.slots <= _FEW_SLOTS
         block_root = max(_LEAST_SIDE, block_inputs)
 
         def on_device(values: np.ndarray, *shape: int) -> Tensor:
@@ -136,19 +139,18 @@ class Layer:
             None if conv.lin is None else on_device(weights_of(conv.lin.weight).T, block_root, block_outputs),
             None if conv.bias is None else on_device(weights_of(conv.bias), block_outputs),
             on_device(np.stack(fold_norm(block.norm)), 2, block_outputs),
-            rows,
             block_inputs,
             block_outputs,
             block_root,
             conv.aggr == "mean",
+            _WARPS if few_slots or block_inputs < _WIDE else 2 * _WARPS,
+            _NEIGHBORS_AT_ONCE if few_slots else _NEIGHBORS_AT_ONCE // 2,
         )
 
 
-def block_sizes(inputs: int, outputs: int, rows: int) -> tuple[int, int, int]:
-    """Rows, features read and features written that one step of :func:`.kernels.convolve` works on."""
-    block_inputs, block_outputs = power_of_two(inputs), max(_LEAST_SIDE, power_of_two(outputs))
-    at_once = min(_MOST_ROWS, power_of_two(rows), _WEIGHTS_AT_ONCE // (block_inputs * block_outputs))
-    return max(at_once, 1, _LEAST_SIDE // block_inputs), block_inputs, block_outputs
+def block_sizes(inputs: int, outputs: int) -> tuple[int, int]:
+    """Features read and written, as :func:`.kernels.convolve` counts them."""
+    return 1 if inputs == 1 else max(_LEAST_SIDE, power_of_two(inputs)), max(_LEAST_SIDE, power_of_two(outputs))
 
 
 class CellMap:

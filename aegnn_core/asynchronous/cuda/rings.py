@@ -23,6 +23,8 @@ class NodeRings(Protocol):
     @property
     def back(self) -> Tensor: ...
     @property
+    def before_t(self) -> Tensor: ...
+    @property
     def newest(self) -> Tensor: ...
     @property
     def features(self) -> list[Tensor]: ...
@@ -42,7 +44,7 @@ class Rings:
         device: where the rings are.
 
     Attributes:
-        node_t, pixel, back: see :func:`.kernels.insert`.
+        node_t, pixel, back, before_t: see :func:`.kernels.insert`.
         features: ``[capacity, channels]`` in front of the layers (polarities) and behind each.
         distance, counts: see :func:`.kernels.search`; ``[0, …]`` where they are not kept.
         newest: number of every pixel's newest node, or -1.
@@ -57,6 +59,7 @@ class Rings:
         self.node_t = torch.zeros(capacity, dtype=torch.int64, device=device)
         self.pixel = torch.zeros(capacity, dtype=torch.int32, device=device)
         self.back = torch.zeros(capacity, dtype=torch.int32, device=device)
+        self.before_t = torch.zeros(capacity, dtype=torch.int64, device=device)
         self.features = [torch.zeros(capacity, width, dtype=dtype, device=device) for width in channels]
         kept = capacity if edges else 0
         self.distance = torch.zeros(kept, edges, dtype=torch.int32, device=device)
@@ -79,6 +82,12 @@ class Rings:
         """Slots of the nodes from ``first`` to ``last - 1``."""
         return torch.arange(first, last, device=self.node_t.device) & self.mask
 
+    def clear(self) -> None:
+        """Forget all nodes."""
+        self.newest.fill_(-1)
+        self.host_newest.fill(-1)
+        self.size = 0
+
     def grow(self, capacity: int) -> None:
         """Give the nodes more slots. Nothing has changed if there is no memory for it (``torch.OutOfMemoryError``)."""
         first = max(0, self.size - self.capacity)
@@ -93,14 +102,15 @@ class Rings:
 
         host_t = np.zeros(capacity, np.int64)
         host_t[after.cpu().numpy()] = self.host_t[before.cpu().numpy()]
-        rings = [moved(ring) for ring in (self.node_t, self.pixel, self.back, self.distance, self.counts)]
+        nodes = self.node_t, self.pixel, self.back, self.before_t
+        rings = [moved(ring) for ring in (*nodes, self.distance, self.counts)]
         features = [moved(ring) for ring in self.features]
-        self.node_t, self.pixel, self.back, self.distance, self.counts = rings
+        self.node_t, self.pixel, self.back, self.before_t, self.distance, self.counts = rings
         self.features, self.host_t = features, host_t
 
     def memory(self) -> dict[str, int]:
         """Bytes by part."""
-        search = (self.node_t, self.pixel, self.back, self.newest)
+        search = (self.node_t, self.pixel, self.back, self.before_t, self.newest)
         nodes = chain(self.features, (self.distance, self.counts))
         return {
             "neighbour search": sum(map(_bytes, search)) + self.host_t.nbytes + self.host_newest.nbytes,

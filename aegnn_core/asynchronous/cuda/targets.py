@@ -121,15 +121,17 @@ def compile_launches(
     for kernel, arguments, constants in launches:
         function = getattr(kernels, kernel)
         names = function.arg_names
+        options = {key: value for key, value in constants.items() if key not in names}  # such as num_warps
+        fixed = {(names.index(key),): value for key, value in constants.items() if key in names}
         signature = {key: _type_of(value) for key, value in zip(names, arguments, strict=False)}
-        signature |= dict.fromkeys(constants, "constexpr")
-        source = ASTSource(function, signature, {(names.index(key),): value for key, value in constants.items()})
+        signature |= {key: "constexpr" for key in constants if key in names}
+        source = ASTSource(function, signature, fixed, _divisible(arguments))
         for target in targets:
             key = (kernel, target, tuple(signature.items()), tuple(constants.items()))
             if key in seen:
                 continue
             seen.add(key)
-            compiled = triton.compile(source, target=GPUTarget("cuda", target, _THREADS_PER_WARP))
+            compiled = triton.compile(source, target=GPUTarget("cuda", target, _THREADS_PER_WARP), options=options)
             registers, local = _resources(compiled.asm["cubin"])
             metadata = compiled.metadata
             results.append(Compiled(kernel, name, target, registers, local, metadata.shared, metadata.num_warps))
@@ -140,6 +142,12 @@ def _type_of(value: Any) -> str:
     if isinstance(value, Tensor):
         return "*" + _KINDS.get(value.dtype, "i64")
     return "i32"
+
+
+def _divisible(arguments: tuple[Any, ...]) -> dict[tuple[int], list[list[Any]]]:
+    """Which arguments are multiples of 16, as a launch tells the compiler: memory from torch is, and some numbers."""
+    multiple = (number for number, value in enumerate(arguments) if isinstance(value, Tensor) or value % 16 == 0)
+    return {(number,): [["tt.divisibility", 16]] for number in multiple}
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:
@@ -186,7 +194,9 @@ def main() -> None:
 
     results = []
     for name, options in NETWORKS.items():
-        results += compile_launches(name, kernels, launches_of(network(**options), GraphConfig()), targets)
+        module = network(**options)
+        assert isinstance(module, GraphNetwork)
+        results += compile_launches(name, kernels, launches_of(module, GraphConfig()), targets)
     for name, layer in LAYERS.items():
         results += compile_launches(name, spline_triton_kernels, launches_of_training(**layer), targets)
     print(json.dumps([asdict(result) for result in results], indent=1))

@@ -44,6 +44,7 @@ from aegnn_core.asynchronous.shared_copy import Settings, constants_of, shared_c
 from aegnn_core.asynchronous.torch_internals import undispatched
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig
+from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling
 from aegnn_core.nn.spline import SplineConv
@@ -127,7 +128,7 @@ class IncrementalEngine:
 
     def reset(self) -> None:
         """Forget all events and costs."""
-        sensor = self._model.sensor if isinstance(self._model, GraphNetwork) else None
+        sensor = self._model.sensor if isinstance(self._model, EventNetwork) else None
         self._device = _device_of(self._model)
         self._store = EventStore(self._graph, sensor, self._dtype, self._device)
         readout = self._graph.resolved_expiry == "readout" and self._graph.bounded

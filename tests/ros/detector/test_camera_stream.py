@@ -31,7 +31,7 @@ from aegnn_core.events.rosbag import RecordedPacket, event_packets
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, save_model
 from aegnn_core.nn.detection import DETECTION_DTYPE
-from aegnn_core.nn.networks import network
+from aegnn_core.nn.networks import NETWORKS, network
 from aegnn_ros.conversions import packet_message
 from aegnn_ros.detector import ready_model, stream_time
 from aegnn_ros.detector.camera_filters import Region
@@ -43,6 +43,7 @@ from aegnn_ros.detector.ready_model import Bound, ReadyModel, prepare_model
 from aegnn_ros.detector.stream_results import Readout
 from tests.events.foreign_formats import make_message, make_store
 from tests.nn.random_networks import randomize
+from tests.nn.user_package import forget_user_package, install_user_package
 
 STAMP = 1_700_000_000_000_000_000
 
@@ -245,6 +246,33 @@ def test_a_fully_connected_network_is_not_made_for_the_cameras_sensor(tmp_path: 
     save_model(tmp_path / "flat.safetensors", model)
     with pytest.raises(ValueError, match=r"model flat has a fully connected head.*expected model_sensor trained"):
         prepare_model(str(tmp_path / "flat.safetensors"), "cpu", native=True)
+
+
+@pytest.mark.parametrize(("kind", "task"), [("Classifier", "recognition"), ("Detector", "detection")])
+def test_a_network_of_another_package_answers_where_its_code_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, task: str
+) -> None:
+    install_user_package(tmp_path / "site", monkeypatch)
+    architecture = {"name": f"their_package.models:{kind}", "dataset": "gen1", "task": task, "sensor": [160, 120]}
+    NETWORKS.trust(architecture["name"])
+    graph = GraphConfig(max_neighbors=8, window=30_000, expiry="graph")
+    model = TrainedModel(network(**architecture), graph, ("car", "pedestrian"), "theirs", architecture)
+    save_model(tmp_path / "theirs.safetensors", model)
+    forget_user_package()
+    with pytest.raises(ValueError, match="or set the node's parameter trust_code"):
+        prepare_model(str(tmp_path / "theirs.safetensors"), "cpu")
+    ready = prepare_model(str(tmp_path / "theirs.safetensors"), "auto", trust_code=True)
+    assert (ready.live.engine_name, ready.device) == ("incremental", "cpu")
+    stream, source = stream_of(ready), recording(3, count=800)
+    feed(stream, event_packets(source))
+    time = int(source.events["t"][-1])
+    answer = stream.read_out(time, 0.0, 0.5, 5)
+    with torch.no_grad():
+        output = model.network(build_graph(source.events, graph))
+    np.testing.assert_allclose(answer.scores, model.network.class_scores(output)[0], rtol=1e-4, atol=1e-6)
+    late = stream.read_out(time + 10**6, 0.3, 0.5, 5)  # all events have left the graph
+    assert np.isfinite(late.scores).all()
+    assert late.detections is None or not len(late.detections)
 
 
 def test_a_region_that_hangs_over_the_rim_is_the_part_on_the_sensor(detector: ReadyModel) -> None:

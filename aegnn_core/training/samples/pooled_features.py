@@ -15,8 +15,8 @@ from torch_geometric.data import Data
 
 from aegnn_core.datasets.simulated import SimulatedRecordings
 from aegnn_core.nn.networks import GraphNetwork
-from aegnn_core.training.loader_process import start_loader_process
-from aegnn_core.training.recorded_samples import ChangedRecordings
+from aegnn_core.training.samples.loader_process import start_loader_process
+from aegnn_core.training.samples.recorded_samples import ChangedRecordings
 
 __all__ = ["PooledFeatures"]
 

@@ -19,11 +19,17 @@ from aegnn_core.datasets.samples import EventSamples, GraphMaker, labelled_graph
 from aegnn_core.datasets.simulated import SimulatedRecordings, SimulatedSamples
 from aegnn_core.datasets.stored_graphs import open_graphs
 from aegnn_core.nn.checkpoint import TrainedModel
-from aegnn_core.training.loader_process import start_loader_process
-from aegnn_core.training.pooled_features import PooledFeatures
-from aegnn_core.training.recorded_samples import ChangedRecordings, ChangedStoredGraphs, CountedSamples, RecordedSamples
+from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.training.samples.loader_process import start_loader_process
+from aegnn_core.training.samples.pooled_features import PooledFeatures
+from aegnn_core.training.samples.recorded_samples import (
+    ChangedRecordings,
+    ChangedStoredGraphs,
+    CountedSamples,
+    RecordedSamples,
+)
+from aegnn_core.training.samples.validation_samples import HeldOutScenes, NumberedGraphs
 from aegnn_core.training.settings import SIMULATED, TrainSettings
-from aegnn_core.training.validation_samples import HeldOutScenes, NumberedGraphs
 
 __all__ = ["TrainingData", "learns_from_counts", "open_training"]
 
@@ -78,6 +84,7 @@ class TrainingData(lightning.LightningDataModule):
         recorded = self._recorded_samples(self._training)
         if learns_from_counts(self._settings, self._model):
             assert isinstance(recorded, RecordedSamples)
+            assert isinstance(self._model.network, GraphNetwork)
             recorded = CountedSamples(recorded, self._model.network, self._model.graph)
         return self._graph_loader(recorded, shuffle=True)
 
@@ -138,6 +145,7 @@ class TrainingData(lightning.LightningDataModule):
             assert settings.augmentation is not None
             samples = EventSamples(self._training, model.graph, settings.task, settings.in_memory)
             changed = ChangedRecordings(samples, settings.augmentation, settings.seed, recordings)
+        assert isinstance(model.network, GraphNetwork)  # as all have whose layers on events were taken over
         features = PooledFeatures(model.network, changed, settings.num_workers, _LARGEST_SHIFT)
         return DataLoader(features, settings.batch_size, shuffle=True)
 

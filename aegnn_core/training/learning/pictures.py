@@ -5,31 +5,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
-from torch_geometric.data import Data
 
 from aegnn_core.drawing import ON_COLOR, EventSurface, class_color, draw_boxes
+from aegnn_core.evaluation import Accuracy, AveragePrecision
 from aegnn_core.evaluation.plots import plot_confusion
 from aegnn_core.events.array import make_events
 from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.training.learning.validation import Seen
 
-__all__ = ["Seen", "draw_confusion", "draw_detections", "log_picture"]
+__all__ = ["draw_confusion", "draw_detections", "log_validation"]
 
 #: Small sensors are drawn larger, to so many pixels of height at least.
 _LEAST_HEIGHT = 240
 
 
-class Seen(NamedTuple):
-    """A graph, its true boxes and those that were found, both structured arrays with x, y, w, h [px] and class_id."""
-
-    graph: Data
-    truth: np.ndarray
-    found: np.ndarray
+def log_validation(
+    logger: Logger, figures: Accuracy | AveragePrecision, seen: Sequence[Seen], model: TrainedModel, step: int
+) -> None:
+    """Log the picture of a validation: the confusion of a recogniser, or some samples of a detector."""
+    if isinstance(figures, Accuracy):
+        _log_picture(logger, "validation/confusion", draw_confusion(figures.confusion, model.labels), step)
+    elif seen:
+        _log_picture(logger, "validation/detections", draw_detections(seen, model), step)
 
 
 def draw_confusion(confusion: np.ndarray, labels: Sequence[str]) -> np.ndarray:
@@ -44,7 +46,7 @@ def draw_detections(samples: Sequence[Seen], model: TrainedModel) -> np.ndarray:
     return np.concatenate([_draw(sample, model) for sample in samples], 1)
 
 
-def log_picture(logger: Logger, name: str, picture: np.ndarray, step: int) -> None:
+def _log_picture(logger: Logger, name: str, picture: np.ndarray, step: int) -> None:
     """Log an RGB picture ``[H, W, 3]``; a logger that takes none gets it beside its log as ``<name>/<step>.png``."""
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, picture, step, dataformats="HWC")

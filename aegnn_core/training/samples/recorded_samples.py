@@ -15,7 +15,7 @@ from aegnn_core.datasets.samples import EventSample, EventSamples, GraphMaker, l
 from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.build import first_live
 from aegnn_core.nn.networks import GraphNetwork
-from aegnn_core.training.augmentation import Augmentation
+from aegnn_core.training.samples.augmentation import Augmentation
 
 __all__ = ["ChangedRecordings", "ChangedStoredGraphs", "CountedSamples", "RecordedSamples"]
 

@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch_geometric.data import Data
 
+from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.datasets.samples import EventSample
 from aegnn_core.events.array import EVENT_DTYPE
 
 __all__ = ["Augmentation", "default_augmentation"]
-
-#: Data sets whose classes may be mirrored; digits, letters and gestures of one hand may not.
-_MIRRORED = ("ncars", "ncaltech101", "gen1", "1mpx", "dsec_det")
 
 #: A box is dropped when less than this share of its area is left in the picture, or a side is shorter than this [px].
 _LEAST_SHARE, _LEAST_SIDE_PX = 0.25, 2.0
@@ -157,7 +155,7 @@ class Augmentation:
 
 def default_augmentation(dataset: str, task: str) -> Augmentation:
     """The default for a task and data set: boxes are not rotated, which would make them larger than their objects."""
-    mirror = dataset in _MIRRORED
+    mirror = dataset in FORMATS and FORMATS[dataset].symmetric
     if task == "recognition":
         return Augmentation(mirror=mirror)
     return Augmentation(

@@ -8,21 +8,21 @@ from typing import Any
 
 import torch
 
-from aegnn_core.nn.checkpoint import TrainedModel, restore, save_model
+from aegnn_core.nn.checkpoint import DESCRIPTION, TrainedModel, restore, save_model
 
-__all__ = ["DESCRIPTION", "export_checkpoint", "read_checkpoint"]
-
-#: Name of what a checkpoint holds beside Lightning's own: :func:`aegnn_core.nn.checkpoint.describe` of the model.
-DESCRIPTION = "aegnn"
+__all__ = ["export_checkpoint", "read_checkpoint"]
 
 #: How the learner calls its network.
 _PREFIX = "network."
 
 
-def export_checkpoint(checkpoint: str | Path, output: str | Path, *, half: bool = False) -> TrainedModel:
+def export_checkpoint(
+    checkpoint: str | Path, output: str | Path, *, half: bool = False, trust_code: bool = False
+) -> TrainedModel:
     """Write the model of a Lightning checkpoint to ``output`` (``.safetensors``); of an average of weights, that one.
 
-    With ``half``, the file has weights of 16 bits.
+    With ``half``, the file has weights of 16 bits; with ``trust_code``, a network of another package is imported, see
+    :func:`aegnn_core.nn.checkpoint.load_model`.
 
     Raises:
         ValueError: no such file, not a checkpoint of a training of this package, or another ending of ``output``.
@@ -32,7 +32,7 @@ def export_checkpoint(checkpoint: str | Path, output: str | Path, *, half: bool 
         raise ValueError(f"output must end in .safetensors, found {output}")
     state = read_checkpoint(checkpoint)
     weights = {name.removeprefix(_PREFIX): value for name, value in state["state_dict"].items()}
-    model = restore(state[DESCRIPTION], weights, output)
+    model = restore(state[DESCRIPTION], weights, output, trust_code)
     save_model(output, model, half=half)
     return model
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recognisers that look at the same counts in different ways, as one whose scores are the mean of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.cropped_head import CroppedHead, CroppedViews
+from aegnn_core.nn.networks import network
+
+__all__ = ["join_views"]
+
+
+def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedModel:
+    """One model whose class scores are the mean of those of several, which stay as they are.
+
+    What they count is counted once.
+
+    Args:
+        models: at least two ``histogram`` networks with ``crop``, alike but for ``crop_cell`` and their weights.
+        name: of the joined model.
+
+    Raises:
+        ValueError: fewer than two, another network, or a difference that no view has.
+    """
+    if len(models) < 2:
+        raise ValueError(f"joining needs at least two models, found {len(models)}")
+    first, *others = models
+    cells: list[Any] = []
+    weights: dict[str, Tensor] = {}
+    for model in models:
+        head: Any = getattr(model.network, "head", None)
+        views = list(head.views) if isinstance(head, CroppedViews) else [head]
+        if model.architecture["name"] != "histogram" or not all(isinstance(view, CroppedHead) for view in views):
+            raise ValueError(
+                f"model {model.name} is {model.architecture['name']}, only histogram networks with crop can be joined"
+            )
+        for view in views:
+            weights |= {f"head.views.{len(cells)}.{key}": value for key, value in view.state_dict().items()}
+            cells.append(view.cell)
+    for other in others:
+        for what, value, found in (
+            ("labels", first.labels, other.labels),
+            ("graph", first.graph, other.graph),
+            ("architecture", _without_view(first.architecture), _without_view(other.architecture)),
+        ):
+            if value != found:
+                raise ValueError(
+                    f"model {other.name} has the {what} {found}, expected {value} as of {first.name}: only crop_cell"
+                    " may differ"
+                )
+    architecture = {**first.architecture, "crop_cell": cells}
+    module = network(**architecture)
+    module.load_state_dict({**_beside_head(first), **weights})
+    module.graph = first.graph
+    training = {"joined": [{"model": model.name, **model.training} for model in models]}
+    return replace(first, network=module, name=name, architecture=architecture, training=training)
+
+
+def _without_view(architecture: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in architecture.items() if key != "crop_cell"}
+
+
+def _beside_head(model: TrainedModel) -> dict[str, Any]:
+    return {key: value for key, value in model.network.state_dict().items() if not key.startswith("head.")}

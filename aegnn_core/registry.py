@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables by name that other packages can add to: networks and data sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+__all__ = ["Registry", "is_path"]
+
+Value = TypeVar("Value")
+
+_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is that of something in a module, ``package.module:Name``."""
+    return _PATH.fullmatch(name) is not None
+
+
+class Registry(Mapping[str, Value], Generic[Value]):
+    """What each name stands for: this package's own, and what others add in one of three ways.
+
+    - An installed package names it in its entry points of the ``group``; it is imported when the name is asked for.
+    - Code that runs before calls :meth:`register`.
+    - Whoever runs the program trusts a path ``package.module:Name``, see :meth:`trust`; the path is then the name.
+
+    Args:
+        kind: what is in it, for messages, such as ``"network"``.
+        group: of entry points.
+        own: this package's, which nobody can replace.
+    """
+
+    def __init__(self, kind: str, group: str, own: Mapping[str, Value]) -> None:
+        self.kind, self.group = kind, group
+        self._values = dict(own)
+
+    @cached_property
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def __getitem__(self, name: str) -> Value:
+        if name not in self._values:
+            self._values[name] = _imported(self.kind, self._entry_points[name].value)
+        return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values or name in self._entry_points
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self._values, *self._entry_points)))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def register(self, name: str) -> Callable[[Value], Value]:
+        """A decorator that adds what it stands before; called on a value, ``register("mine")(value)``, it adds that.
+
+        Raises:
+            ValueError: there is another one of that name.
+        """
+
+        def add(value: Value) -> Value:
+            if name in self and self[name] is not value:
+                raise ValueError(f"there is a {self.kind} {name} already, expected another name")
+            self._values[name] = value
+            return value
+
+        return add
+
+    def trust(self, path: str) -> Value:
+        """Import what the path ``package.module:Name`` leads to, which runs that module, and know it by this path.
+
+        Raises:
+            ValueError: it is no such path, leads to nothing, or the module raises an error.
+        """
+        if not is_path(path):
+            raise ValueError(f"{self.kind} {path[:300]!r} is not a path such as package.module:Name")
+        return self.register(path)(_imported(self.kind, path))
+
+
+def _imported(kind: str, path: str) -> Value:  # type: ignore[type-var]  # what it is, its user finds out
+    module, _, name = path.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except Exception as error:  # what a module raises as it runs can be anything
+        reason = f"{type(error).__name__}: {error}"
+        where = f"; expected {module} to be installed, or in a folder of PYTHONPATH"
+        hint = where if isinstance(error, ModuleNotFoundError) else ""
+        raise ValueError(f"{kind} {path} cannot be imported, {reason}{hint}") from error
