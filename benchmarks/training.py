@@ -30,7 +30,7 @@ from aegnn_core.events.simulation import SceneConfig, simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.networks import network
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
-from aegnn_core.training.module import GraphLearner
+from aegnn_core.training.learning.learner import GraphLearner
 
 #: N-Cars: sensor [px], duration [µs] and a usual number of events.
 SENSOR, DURATION_US, EVENTS = (120, 100), 100_000, 4000
