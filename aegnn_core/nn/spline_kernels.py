@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from aegnn_core.machine_code import kernel
-from aegnn_core.vectors import broadcast, load, multiply_add, store
+from aegnn_core.simd import broadcast, load, multiply_add, store
 
 __all__ = ["LANES", "spline_basis", "sum_by_kernel", "sum_into_8_kernels", "weights_of_8_kernels"]
 
