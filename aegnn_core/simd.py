@@ -14,7 +14,25 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["Vector", "broadcast", "load", "multiply_add", "store"]
+__all__ = [
+    "REGISTER_BITS",
+    "Vector",
+    "broadcast",
+    "filled",
+    "load",
+    "maximum",
+    "minimum",
+    "multiply_add",
+    "multiply_rows",
+    "power_of_two",
+    "prefetch",
+    "register_of",
+    "round_down",
+    "store",
+]
+
+#: Bits of the widest register of today's machines.
+REGISTER_BITS = 512
 
 
 class Vector(types.Type):
@@ -93,6 +111,16 @@ def broadcast(typing, scalar, lanes):
 
 
 @intrinsic
+def filled(typing, scalar, like):
+    """``scalar`` in every lane that the vector ``like`` has."""
+
+    def generate(context, builder, signature, arguments):
+        return _splat(builder, arguments[0], context.get_value_type(like))
+
+    return like(like.dtype, like), generate
+
+
+@intrinsic
 def multiply_add(typing, scalar, values, addend):
     """``scalar · values + addend``, fused where the machine can; ``scalar`` may be a vector, too."""
     is_vector = isinstance(scalar, Vector)
@@ -103,3 +131,163 @@ def multiply_add(typing, scalar, values, addend):
         return _elementwise(builder, "fmuladd", vector, factor, arguments[1], arguments[2])
 
     return addend(scalar if is_vector else addend.dtype, values, addend), generate
+
+
+@intrinsic
+def register_of(typing, array):
+    """A whole register of zeros, of the kind of an array's elements."""
+    result = Vector(array.dtype, REGISTER_BITS // array.dtype.bitwidth)
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(context.get_value_type(result), None)
+
+    return result(array), generate
+
+
+@intrinsic
+def maximum(typing, a, b):
+    """The larger of each pair; ``b`` where either is not a number."""
+
+    def generate(context, builder, signature, arguments):
+        larger = builder.fcmp_ordered(">", arguments[0], arguments[1])
+        return builder.select(larger, arguments[0], arguments[1])
+
+    return a(a, a), generate
+
+
+@intrinsic
+def minimum(typing, a, b):
+    """The smaller of each pair; ``b`` where either is not a number."""
+
+    def generate(context, builder, signature, arguments):
+        smaller = builder.fcmp_ordered("<", arguments[0], arguments[1])
+        return builder.select(smaller, arguments[0], arguments[1])
+
+    return a(a, a), generate
+
+
+@intrinsic
+def round_down(typing, values):
+    """The largest whole number that is not larger, of each."""
+
+    def generate(context, builder, signature, arguments):
+        return _elementwise(builder, "floor", context.get_value_type(values), arguments[0])
+
+    return values(values), generate
+
+
+@intrinsic
+def power_of_two(typing, exponents):
+    """2 to each exponent: whole numbers from -126 to 127, in float32."""
+    if exponents.dtype != types.float32:
+        return None
+
+    def generate(context, builder, signature, arguments):
+        whole = ir.VectorType(ir.IntType(32), exponents.lanes)
+        biased = builder.add(builder.fptosi(arguments[0], whole), ir.Constant(whole, [127] * exponents.lanes))
+        bits = builder.shl(biased, ir.Constant(whole, [23] * exponents.lanes))
+        return builder.bitcast(bits, context.get_value_type(exponents))
+
+    return exponents(exponents), generate
+
+
+@intrinsic
+def prefetch(typing, array, index):
+    """Begin to bring ``array[index]`` into the cache; does nothing for an index that is out of bounds."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        index = context.cast(builder, arguments[1], signature.args[1], types.intp)
+        address = builder.bitcast(builder.gep(data, [index]), ir.IntType(8).as_pointer())
+        integer = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), integer, integer, integer]),
+            "llvm.prefetch.p0",
+        )
+        # For reading, to be kept in all caches, data.
+        builder.call(function, [address, integer(0), integer(3), integer(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
+
+
+@intrinsic(prefer_literal=True)
+def multiply_rows(
+    typing, out, out_at, source, source_at, first, parts, step, weight, weight_at, bias_at, rows, outputs, pixels,
+    vectors,
+):  # fmt: skip
+    """A small matrix product of rows that lie anywhere: the innermost loops of a convolution.
+
+    For each of ``pixels`` numbers k from ``first`` on, ``out[out_at[k] + c] = weight[bias_at + c] + Σ_s Σ_r
+    source[source_at[k] + s · step + r] · weight[weight_at + (s · rows + r) · outputs + c]``, s below ``parts``, r below
+    ``rows``, c below as many lanes as ``vectors`` registers have. ``pixels`` and ``vectors`` are constants: all these
+    sums stay in registers. Two numbers may stand for the same row, which is then written twice. The caller sees to the
+    bounds.
+    """
+    if not isinstance(pixels, types.IntegerLiteral) or not isinstance(vectors, types.IntegerLiteral):
+        return None
+    many, wide = pixels.literal_value, vectors.literal_value
+    like = Vector(out.dtype, REGISTER_BITS // out.dtype.bitwidth)
+    names = ("out", "out_at", "source", "source_at", "first", "parts", "step", "weight", "weight_at", "bias_at",
+             "rows", "outputs")  # fmt: skip
+    word = ir.IntType(64)
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(like)
+        align = out.dtype.bitwidth // 8
+        values = {}
+        for name, kind, value in zip(names, signature.args, arguments, strict=False):
+            if isinstance(kind, types.Array):
+                values[name] = context.make_array(kind)(context, builder, value).data
+            else:
+                values[name] = context.cast(builder, value, kind, types.intp)
+
+        def rows_of(array, places):
+            for k in range(many):
+                place = builder.load(builder.gep(places, [builder.add(values["first"], word(k))]))
+                yield builder.gep(array, [place])
+
+        def register(row, v):
+            return builder.bitcast(builder.gep(row, [word(v * vector.count)]), vector.as_pointer())
+
+        sources = list(rows_of(values["source"], values["source_at"]))
+        targets = [register(row, v) for row in rows_of(values["out"], values["out_at"]) for v in range(wide)]
+        bias = builder.gep(values["weight"], [values["bias_at"]])
+        begun = [builder.load(register(bias, v), align=align) for v in range(wide)]
+        sums = [cgutils.alloca_once_value(builder, value) for _ in range(many) for value in begun]
+        first_weight = builder.gep(values["weight"], [values["weight_at"]])
+        with cgutils.for_range(builder, values["parts"], intp=word) as part:
+            before = builder.mul(part.index, values["rows"])
+            moved = [builder.gep(row, [builder.mul(part.index, values["step"])]) for row in sources]
+            with cgutils.for_range(builder, values["rows"], intp=word) as loop:
+                weight_row = builder.mul(builder.add(before, loop.index), values["outputs"])
+                weights = builder.gep(first_weight, [weight_row])
+                loaded = [builder.load(register(weights, v), align=align) for v in range(wide)]
+                for k, row in enumerate(moved):
+                    factor = _splat(builder, builder.load(builder.gep(row, [loop.index])), vector)
+                    for v in range(wide):
+                        total = sums[k * wide + v]
+                        value = _elementwise(builder, "fmuladd", vector, factor, loaded[v], builder.load(total))
+                        builder.store(value, total)
+        for target, total in zip(targets, sums, strict=True):
+            builder.store(builder.load(total), target, align=align)
+        return context.get_dummy_value()
+
+    kinds = (
+        out,
+        out_at,
+        source,
+        source_at,
+        first,
+        parts,
+        step,
+        weight,
+        weight_at,
+        bias_at,
+        rows,
+        outputs,
+        pixels,
+        vectors,
+    )
+    return types.void(*kinds), generate

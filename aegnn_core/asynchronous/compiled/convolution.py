@@ -20,7 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from aegnn_core.asynchronous.compiled.vectors import (
+from aegnn_core.machine_code import kernel
+from aegnn_core.vectors import (
     broadcast,
     filled,
     load,
@@ -32,7 +33,6 @@ from aegnn_core.asynchronous.compiled.vectors import (
     round_down,
     store,
 )
-from aegnn_core.machine_code import kernel
 
 __all__ = [
     "LANES",

@@ -15,8 +15,8 @@ import math
 
 import numpy as np
 
-from aegnn_core.asynchronous.compiled.vectors import prefetch
 from aegnn_core.machine_code import kernel
+from aegnn_core.vectors import prefetch
 
 __all__ = ["append_places", "count_until", "hide_expired", "log_table"]
 

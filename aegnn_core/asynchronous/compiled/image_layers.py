@@ -35,7 +35,9 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     settle,
     share,
 )
-from aegnn_core.asynchronous.compiled.vectors import (
+from aegnn_core.asynchronous.handles import KIND, address_of, first_rows, parts_at
+from aegnn_core.machine_code import kernel
+from aegnn_core.vectors import (
     REGISTER_BITS,
     load,
     multiply_add,
@@ -43,8 +45,6 @@ from aegnn_core.asynchronous.compiled.vectors import (
     register_of,
     store,
 )
-from aegnn_core.asynchronous.handles import KIND, address_of, first_rows, parts_at
-from aegnn_core.machine_code import kernel
 
 __all__ = [
     "CONVOLUTION", "IMAGE_LAYER", "IMAGE_PART", "LARGE_TILES", "MOST_AT_ONCE", "MOVE", "SMALL_TILES", "TAKE",
