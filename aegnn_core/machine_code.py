@@ -28,6 +28,9 @@ _PACKAGE = Path(__file__).parent
 #: A file is one with kernels if it has either of these in it: what kernels take from other files has to be there too.
 _MARKS = (b"numba", b"aegnn_core.machine_code")
 
+#: What pickle raises for a type that is no longer where it was.
+_GONE = ImportError, AttributeError
+
 
 def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Decorator ``@kernel`` or ``@kernel(error_model="numpy")``: compile without the interpreter's lock, keep on disk.
@@ -56,8 +59,20 @@ class _KernelFile(IndexDataCacheFile):
     def save(self, key: Any, data: Any) -> None:
         super().save(key, (self._source_stamp, key, data))
 
+    def _load_index(self) -> dict[Any, str]:
+        """The names of data files; none if the index is of other code, even if it names types that are gone."""
+        try:
+            found: dict[Any, str] = super()._load_index()
+        except _GONE:
+            return {}
+        return found
+
     def load(self, key: Any) -> Any:
-        if (found := super().load(key)) is None:
+        try:
+            found = super().load(key)
+        except _GONE:
+            return None
+        if found is None:
             return None
         *made_of, data = found
         return data if made_of == [self._source_stamp, key] else None

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numba
 import pytest
@@ -71,6 +73,19 @@ def test_a_process_that_dies_while_it_saves_leaves_no_old_code_under_a_new_index
     kernel_file(tmp_path, "old").save("float32", "old code")
     dying = kernel_file(tmp_path)
     dying._save_index({"float32": dying._data_name(1)})
+    assert kernel_file(tmp_path).load("float32") is None
+    kernel_file(tmp_path).save("float32", "new code")
+    assert kernel_file(tmp_path).load("float32") == "new code"
+
+
+def test_code_with_a_type_whose_module_is_gone_is_compiled_again(tmp_path: Path) -> None:
+    module: Any = ModuleType("module_that_goes")
+    module.Key = type("Key", (), {"__module__": module.__name__})
+    sys.modules[module.__name__] = module
+    for kept in ({module.Key: "data"}, {"float32": module.Key}):
+        for key, data in kept.items():
+            kernel_file(tmp_path).save(key, data)
+    del sys.modules[module.__name__]
     assert kernel_file(tmp_path).load("float32") is None
     kernel_file(tmp_path).save("float32", "new code")
     assert kernel_file(tmp_path).load("float32") == "new code"
