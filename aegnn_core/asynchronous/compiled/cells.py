@@ -14,7 +14,7 @@ older, in the front from older to younger.
 from __future__ import annotations
 
 from aegnn_core.machine_code import kernel
-from aegnn_core.vectors import broadcast, load, maximum, store
+from aegnn_core.simd import broadcast, load, maximum, store
 
 __all__ = ["enter_cell", "leave_cell", "read_cell"]
 

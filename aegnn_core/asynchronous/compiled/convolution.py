@@ -21,7 +21,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from aegnn_core.machine_code import kernel
-from aegnn_core.vectors import (
+from aegnn_core.simd import (
     broadcast,
     filled,
     load,

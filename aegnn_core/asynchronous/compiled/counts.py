@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from aegnn_core.machine_code import kernel
-from aegnn_core.vectors import prefetch
+from aegnn_core.simd import prefetch
 
 __all__ = ["append_places", "count_until", "hide_expired", "log_table"]
 

@@ -35,7 +35,7 @@ from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.pipeline import Words
 from aegnn_core.asynchronous.handles import addresses, handles
 from aegnn_core.asynchronous.torch_internals import stand_in
-from aegnn_core.vectors import REGISTER_BITS
+from aegnn_core.simd import REGISTER_BITS
 
 __all__ = ["ImageHead"]
 

@@ -37,7 +37,7 @@ from aegnn_core.asynchronous.compiled.pipeline import (
 )
 from aegnn_core.asynchronous.handles import KIND, address_of, first_rows, parts_at
 from aegnn_core.machine_code import kernel
-from aegnn_core.vectors import (
+from aegnn_core.simd import (
     REGISTER_BITS,
     load,
     multiply_add,

@@ -14,7 +14,7 @@ from aegnn_core.asynchronous.compiled.convolution import (
     project,
 )
 from aegnn_core.machine_code import kernel
-from aegnn_core.vectors import broadcast, load, multiply_add, store
+from aegnn_core.simd import broadcast, load, multiply_add, store
 
 __all__ = ["LAYER", "run_layer", "weigh_dense", "weigh_sparse"]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from aegnn_core.machine_code import kernel
-from aegnn_core.vectors import broadcast, load, multiply_add, store
+from aegnn_core.simd import broadcast, load, multiply_add, store
 
 __all__ = ["corner_weights", "sum_neighbors"]
 
