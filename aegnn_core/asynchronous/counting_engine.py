@@ -61,7 +61,9 @@ class CountingEngine:
         self._take_weights()
         self.reset()
         # Compile, or load what was compiled before, now, so that no event has to wait for it.
-        self.update(np.zeros(1, EVENT_DTYPE))
+        event = np.zeros(1, EVENT_DTYPE)
+        most_live(event["t"], self._moving, 0)
+        self.update(event)
         self.output(0)
         self.reset()
 

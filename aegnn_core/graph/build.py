@@ -246,7 +246,8 @@ def _columns(events: np.ndarray) -> list[np.ndarray]:
 
 def most_live(t: np.ndarray, graph: GraphConfig, before: int) -> int:
     """The most nodes that are live at once while events at ``t`` [µs, ``[N]``, ascending] join ``before`` live ones."""
-    count = before + (len(t) if graph.window is None else _most_within(t, graph.window))
+    # A column of many events is strided, one of few is not: one kind of array, so that no second one is compiled for.
+    count = before + (len(t) if graph.window is None else _most_within(np.ascontiguousarray(t), graph.window))
     return count if graph.max_nodes is None else min(count, graph.max_nodes)
 
 

@@ -96,7 +96,9 @@ class CompiledEngine:
         self._take_weights()
         self.reset()
         # Compile, or load what was compiled before, now: no event shall wait for it.
-        self.update(np.empty(0, EVENT_DTYPE))
+        nothing = np.empty(0, EVENT_DTYPE)
+        most_live(nothing["t"], graph, 0)
+        self.update(nothing)
         self.output(0)
         self.reset()
 
