@@ -214,7 +214,10 @@ def _with_ages(options: dict[str, Any], ages: int, age: float | None) -> dict[st
     """Options of the network with the parts of the past that two settings of earlier versions say."""
     if ages == 1:
         return options
-    least_ages = even_ages(ages, _AGE_US if age is None else age)
+    try:
+        least_ages = even_ages(ages, _AGE_US if age is None else age)
+    except ValueError as error:
+        raise ValueError(f"setting {error}") from error
     if "least_ages" in options:
         raise ValueError(f"ages are short for the option least_ages, found {ages} and both")
     warnings.warn(
