@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 __all__ = ["Registry", "is_path"]
@@ -45,7 +46,8 @@ class Registry(Mapping[str, Value], Generic[Value]):
 
     def __getitem__(self, name: str) -> Value:
         if name not in self._values:
-            self._values[name] = _imported(self.kind, self._entry_points[name].value)
+            point = self._entry_points[name]
+            self._values[name] = _imported(self.kind, f"{point.module}:{point.attr}")
         return self._values[name]
 
     def __contains__(self, name: object) -> bool:
@@ -60,12 +62,15 @@ class Registry(Mapping[str, Value], Generic[Value]):
     def register(self, name: str) -> Callable[[Value], Value]:
         """A decorator that adds what it stands before; called on a value, ``register("mine")(value)``, it adds that.
 
+        It imports nothing, so that it may also stand before what an entry point of that name leads to. Of a module that
+        is run again, such as a cell of a notebook, it takes the new definition.
+
         Raises:
-            ValueError: there is another one of that name.
+            ValueError: another one of that name is known already.
         """
 
         def add(value: Value) -> Value:
-            if name in self and self[name] is not value:
+            if name in self._values and _origin(self._values[name]) != _origin(value):
                 raise ValueError(f"there is a {self.kind} {name} already, expected another name")
             self._values[name] = value
             return value
@@ -85,10 +90,15 @@ class Registry(Mapping[str, Value], Generic[Value]):
         return value
 
 
+def _origin(value: object) -> tuple[Any, Any]:
+    """Where a class or function is defined; of other values, which one it is."""
+    return getattr(value, "__module__", None), getattr(value, "__qualname__", id(value))
+
+
 def _imported(kind: str, path: str) -> Any:
     module, _, name = path.partition(":")
     try:
-        return getattr(import_module(module), name)
+        return attrgetter(name)(import_module(module))
     except Exception as error:  # what a module raises as it runs can be anything
         reason = f"{type(error).__name__}: {error}"
         where = f"; expected {module} to be installed, or in a folder of PYTHONPATH"

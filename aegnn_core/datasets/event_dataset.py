@@ -35,7 +35,7 @@ from aegnn_core.events.files import read_events
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.registry import Registry, is_path
 
-__all__ = ["DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "dataset_names", "open_dataset"]
+__all__ = ["DATA_DIR_VARIABLE", "FORMATS", "EventDataset", "dataset_format", "dataset_names", "open_dataset"]
 
 #: Name of the environment variable with the folder that holds a folder per data set.
 DATA_DIR_VARIABLE = "AEGNN_DATA_DIR"
@@ -48,6 +48,18 @@ FORMATS: Registry[DatasetFormat] = Registry("data set", "aegnn_core.datasets", _
 def dataset_names() -> tuple[str, ...]:
     """Names of all that can be opened."""
     return (*FORMATS, ROSBAG)
+
+
+def dataset_format(name: str) -> DatasetFormat:
+    """The format of a name in :data:`FORMATS`.
+
+    Raises:
+        ValueError: the package that gave the name cannot be imported, or the name leads to something else.
+    """
+    form = FORMATS[name]
+    if not isinstance(form, DatasetFormat):
+        raise ValueError(f"data set {name} is {type(form).__name__}, expected a DatasetFormat")
+    return form
 
 
 class EventDataset:
@@ -210,7 +222,7 @@ def open_dataset(
         raise ValueError(f"{DATA_DIR_VARIABLE} is not set, expected the folder that holds the folder {own_name}")
     folder = Path(root).absolute() / own_name  # whose meaning other machines of a cluster know
     try:
-        form = rosbag_format(folder, split, topic) if name == ROSBAG else FORMATS[name]
+        form = rosbag_format(folder, split, topic) if name == ROSBAG else dataset_format(name)
         if task not in form.tasks:
             raise ValueError(f"data set {name} has no labels for {task}, only for {', '.join(form.tasks)}")
         dataset = EventDataset(form, split, form.find(folder, split, task), folder)
@@ -223,7 +235,5 @@ def _name_and_source(name: str) -> tuple[str, str]:
     """What a data set calls itself, and where it comes from."""
     if name == ROSBAG:
         return ROSBAG, ROSBAG_SOURCE
-    form = FORMATS[name]
-    if not isinstance(form, DatasetFormat):
-        raise ValueError(f"data set {name} is {type(form).__name__}, expected a DatasetFormat")
+    form = dataset_format(name)
     return form.name, form.source

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from aegnn_core.datasets.boxes_file import boxes_file_of, read_boxes_file
 from aegnn_core.datasets.dataset_format import AT_THE_END, NAMES_FILE, DatasetFormat, read_names
-from aegnn_core.datasets.event_dataset import FORMATS
+from aegnn_core.datasets.event_dataset import FORMATS, dataset_format
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera
@@ -62,14 +62,14 @@ def read_labelled_recording(path: str | Path, topic: str | None = None, **readin
     path = Path(path)
     if is_bag_recording(path):
         return _read_bag(path, topic, reading)
-    stream = read_events(path, **reading)
-    candidates = [(form, found) for form in FORMATS.values() if form.with_boxes and (found := form.with_boxes(path))]
+    stream = read_events(path, topic=topic, **reading)
+    candidates = [(form, found) for form in _formats() if form.with_boxes and (found := form.with_boxes(path))]
     for form, found in candidates:
         if form.read_boxes is not None and _is_sensor_of(stream, form, first=form is candidates[0][0]):
             width, height = form.sensor
             outside = (stream.events["x"] >= width) | (stream.events["y"] >= height)
             if outside.any():
-                stream = read_events(path, **{**reading, "width": width, "height": height})
+                stream = read_events(path, topic=topic, **{**reading, "width": width, "height": height})
             else:
                 stream = replace(stream, width=width, height=height)
             boxes = form.read_boxes(found)
@@ -88,6 +88,15 @@ def read_labelled_recording(path: str | Path, topic: str | None = None, **readin
     if file.exists():
         return LabelledRecording(stream, _labels(read_boxes_file(file)), names)
     return LabelledRecording(stream, (), ())
+
+
+def _formats() -> Iterator[DatasetFormat]:
+    """All data sets but those of packages that are broken, which a warning names."""
+    for name in FORMATS:
+        try:
+            yield dataset_format(name)
+        except ValueError as error:
+            warnings.warn(f"{error}; boxes of this data set are not looked for", stacklevel=3)
 
 
 def _is_sensor_of(stream: EventStream, form: DatasetFormat, first: bool) -> bool:

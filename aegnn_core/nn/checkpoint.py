@@ -18,6 +18,7 @@ from safetensors.torch import save
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, is_own, network, network_options
+from aegnn_core.nn.pooling import even_ages
 from aegnn_core.registry import is_path
 
 __all__ = [
@@ -214,8 +215,7 @@ def _with_whole_ages(architecture: dict[str, Any], graph: GraphConfig) -> dict[s
     if "age" not in architecture:
         return architecture
     rest = {name: value for name, value in architecture.items() if name not in ("ages", "age")}
-    age = architecture["age"] / graph.time_scale
-    return {**rest, "least_ages": [round(part * age) for part in range(1, architecture["ages"])]}
+    return {**rest, "least_ages": even_ages(architecture["ages"], architecture["age"] / graph.time_scale)}
 
 
 def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> None:
@@ -236,7 +236,11 @@ def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> 
     _checked_labels(model.labels, model.architecture)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
+    # Copies, since two layers may have the same weights, which a file of this kind cannot say.
+    weights = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.network.state_dict().items()
+    }
     if half:
         weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     part.write_bytes(save(weights, metadata={DESCRIPTION: json.dumps(describe(model))}))
@@ -288,7 +292,8 @@ def load_model(
         graph: if given, the graph configuration that the model has to be for.
         sensor: if given, width and height [px] of the sensor that it is to run on, see :func:`for_sensor`.
         trust_code: import the network, where the file names one of another package by its path
-            (``package.module:Name``). Importing it runs that package's code; a file cannot bring any.
+            (``package.module:Name``), and call it with the file's options. The file brings no code, but it chooses
+            which of all that can be imported runs, and with what: only for files whose origin you trust.
 
     Raises:
         ValueError: no such model or device, not a model file, a model for another graph configuration, one that cannot

@@ -14,12 +14,17 @@ from typing import Any
 
 import yaml
 
+from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.graph.options import add_graph_options, graph_from_options
+from aegnn_core.nn.networks import NETWORKS
 from aegnn_core.nn.trust_option import add_trust_option
-from aegnn_core.registry import is_path
+from aegnn_core.registry import Registry, is_path
 from aegnn_core.training.settings import TrainSettings, configurations, declared, read_settings
 
 __all__ = ["add_train_command"]
+
+#: The settings that may name code, and where it is kept.
+_REGISTRIES: dict[str, Registry[Any]] = {"network": NETWORKS, "dataset": FORMATS}
 
 
 def add_train_command(commands: Any, formatter: Any) -> None:
@@ -95,13 +100,13 @@ def _run(arguments: argparse.Namespace) -> None:
         given["options"] = {**given.get("options", {}), **_options(arguments.option)}
     if isinstance(resume, str):
         run = Path(resume)
-        settings = TrainSettings.from_dict({**read_run(run).to_dict(), **given})
-    else:
-        settings = TrainSettings.from_dict(given)
+        given = {**read_run(run).to_dict(), **given}
+    _import_code(given, arguments)  # before the settings, whose defaults it has a say in
+    settings = TrainSettings.from_dict(given)
+    if not isinstance(resume, str):
         parts = (settings.network, settings.dataset, settings.task)
         name = output.stem if output else "_".join(part.rpartition(":")[2] for part in parts)
         run = find_run(name) if resume else new_run(name)
-    _check_trust(settings, arguments)
     assert settings.graph is not None
     settings = replace(settings, graph=graph_from_options(arguments, settings.graph))
     if resume:
@@ -122,15 +127,20 @@ def _run(arguments: argparse.Namespace) -> None:
     say(f"{output or run / 'model.safetensors'}: {model.training['steps']} steps; log and checkpoints in {run}")
 
 
-def _check_trust(settings: TrainSettings, arguments: argparse.Namespace) -> None:
-    """Refuse code that only a file names; who types a path, trusts it."""
-    for name in ("network", "dataset"):
-        path = getattr(settings, name)
-        if is_path(path) and not arguments.trust_code and getattr(arguments, name, None) != path:
+def _import_code(given: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Import network and data set where the settings have their paths; refuse those that only a file names.
+
+    Who types a path, trusts it.
+    """
+    paths = {name: given[name] for name in _REGISTRIES if isinstance(given.get(name), str) and is_path(given[name])}
+    for name, path in paths.items():
+        if not arguments.trust_code and getattr(arguments, name, None) != path:
             raise ValueError(
-                f"the settings have the {name} {path} of another package, whose code is imported only if you trust it:"
-                f" pass --trust-code, or the {name} on the command line"
+                f"the settings have the {name} {path[:300]} of another package, whose code is imported only if you"
+                f" trust it: pass --trust-code, or the {name} on the command line"
             )
+    for name, path in paths.items():
+        _REGISTRIES[name].trust(path)
 
 
 def _options(given: list[str]) -> dict[str, Any]:

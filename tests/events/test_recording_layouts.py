@@ -113,6 +113,27 @@ def test_text_of_16_bits_and_a_last_line_that_is_cut_off(tmp_path):
         assert_reads(path, EVENTS[:-1])
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "t;x;y;p\n0;10;0;1\n0,001;11;1;0\n",  # the first event's line has no comma
+        "t,x,note,y,p,more\n0.0,10,,0,1,7\n0.001,11,,1,0,7\n",
+        "t [\N{GREEK SMALL LETTER MU}s],x,y,p\n0.2,10,0,1\n1000.2,11,1,0\n",
+    ],
+)
+def test_every_number_stays_in_its_column(tmp_path, content):
+    path = tmp_path / "a.csv"
+    path.write_text(content, "utf8")
+    assert read_events(path).events.tolist() == [(0, 10, 0, 1), (1000, 11, 1, 0)]
+
+
+@pytest.mark.parametrize("kind", ["u2", "u4", "u8", "i4", "f4"])
+def test_the_order_of_a_table_is_found_in_numbers_of_any_kind(tmp_path, kind):
+    events = random_events(200, step=300)
+    np.save(tmp_path / "a.npy", np.stack([events[name] for name in "xytp"], axis=1).astype(kind))
+    assert_reads(tmp_path / "a.npy", events)
+
+
 def test_columns_in_no_known_order_are_refused(tmp_path):
     """In place of the usual order, whose error would be about another column than is meant."""
     path = tmp_path / "a.txt"
@@ -385,8 +406,9 @@ def test_another_layout_is_read_where_only_one_place_has_events(tmp_path):
 
 def test_units_and_offsets_of_hdf5(tmp_path):
     path = tmp_path / "a.h5"
-    write_columns(path, "events", unit="ns", t=EVENTS["t"] * 1000)
-    assert_reads(path)
+    for unit in ("ns", "nanoseconds"):
+        write_columns(path, "events", unit=unit, t=EVENTS["t"] * 1000)
+        assert_reads(path)
     write_columns(path, "events", t=EVENTS["t"] * 1e-6)
     with h5py.File(path, "a") as file:
         file["t_offset"] = np.array([2])

@@ -11,6 +11,7 @@ import torch
 from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchronous, network, save_model
 from aegnn_core.datasets import open_dataset
 from aegnn_core.datasets.event_dataset import FORMATS
+from aegnn_core.datasets.labelled_recording import read_labelled_recording
 from aegnn_core.events import make_events
 from aegnn_core.nn import DATASETS, NETWORKS, TrainedModel
 from aegnn_core.nn.checkpoint import restore
@@ -44,6 +45,17 @@ def test_an_installed_package_adds_networks_and_data_sets_that_are_imported_when
         network("their_lost", dataset="ncars")
 
 
+def test_a_package_that_is_broken_does_not_stand_in_the_way_of_a_recording(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1 2 3 1\n2 3 4 0\n")
+    with pytest.warns(
+        UserWarning, match=r"data set their_package\.lost:LETTERS cannot be imported.* are not looked for"
+    ):
+        recording = read_labelled_recording(tmp_path / "a.txt", columns="txyp")
+    assert len(recording.stream.events) == 2
+    with pytest.raises(ValueError, match="topic='/events' is not for this format"):
+        read_labelled_recording(tmp_path / "a.txt", "/events")
+
+
 def test_a_decorator_adds_what_it_stands_before_unless_the_name_is_taken() -> None:
     registry: Registry[object] = Registry("network", "nobody.s_group", {"own": 1})
 
@@ -54,6 +66,11 @@ def test_a_decorator_adds_what_it_stands_before_unless_the_name_is_taken() -> No
     assert registry["mine"] is mine
     with pytest.raises(ValueError, match="there is a network own already, expected another name"):
         registry.register("own")(2)
+
+    def again() -> None: ...
+
+    again.__qualname__ = mine.__qualname__  # as where a cell of a notebook is run once more
+    assert registry.register("mine")(again) is registry["mine"]
 
 
 @pytest.mark.parametrize(

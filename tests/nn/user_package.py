@@ -16,16 +16,19 @@ from torch import nn
 
 from aegnn_core.datasets.class_folders import find_in_class_folders
 from aegnn_core.datasets.dataset_format import DatasetFormat
+from aegnn_core.nn import NETWORKS
 from aegnn_core.nn.pooling import GridPooling
 
 NUMBER = 7
 
 
+@NETWORKS.register("their_classifier")
 class Classifier(nn.Module):
     def __init__(self, num_classes, hidden=8):
         super().__init__()
         self.first = pyg.GCNConv(1, hidden)
         self.second = pyg.GATv2Conv(hidden, hidden, edge_dim=3)
+        self.second.lin_r.weight = self.second.lin_l.weight
         self.head = nn.Linear(hidden, num_classes)
 
     def forward(self, data):
@@ -61,6 +64,7 @@ LETTERS = DatasetFormat(
     labels=("a", "b"),
     sensor=(34, 34),
     tasks=("recognition",),
+    symmetric=True,
     source="a letter to us",
     find=lambda folder, split, task: find_in_class_folders(folder / split, ("a", "b")),
 )
@@ -73,6 +77,7 @@ their_lost = their_package.lost:Network
 
 [aegnn_core.datasets]
 letters = their_package.models:LETTERS
+their_lost = their_package.lost:LETTERS
 """
 
 

@@ -291,14 +291,15 @@ def test_a_network_of_another_package_is_trained_by_its_path_and_exported_where_
             rows = random_rows(number, 60, 90_000, 34, 34)
             write(tmp_path / "letters" / split / letter / f"{number}.bin", aer_bytes(*rows))
     size = ["--steps", "2", "--batch-size", "2", "--num-workers", "0", "--validate-every", "2", "--option", "hidden=4"]
-    path = "their_package.models:Classifier"
-    assert main(["train", path, "--task", "recognition", "--dataset", "letters", "--ema", "0.5", *size]) == 0
-    run = tmp_path / "logs" / "Classifier_letters_recognition" / "version_0"
+    path, dataset = "their_package.models:Classifier", "their_package.models:LETTERS"
+    assert main(["train", path, "--task", "recognition", "--dataset", dataset, "--ema", "0.5", *size]) == 0
+    run = tmp_path / "logs" / "Classifier_LETTERS_recognition" / "version_0"
     forget_user_package()
     model = load_model(run / "model.safetensors", trust_code=True)
     assert (model.labels, model.width, model.graph.expiry) == (("a", "b"), 34, "graph")
     assert model.architecture["hidden"] == model.network.module.head.in_features == 4
     assert "validation/accuracy" in model.training
+    assert model.training["augmentation"]["mirror"]  # as the data set says
     forget_user_package()
     capsys.readouterr()
     exported = ["export", str(run / "best.ckpt"), "--output", str(tmp_path / "best.safetensors")]

@@ -94,7 +94,7 @@ def unit_in(name: str) -> str | None:
     found = _UNIT.fullmatch(str(name).strip())
     if found is None:
         return None
-    unit = found[2].lower()
+    unit = found[2].lower().replace("\N{GREEK SMALL LETTER MU}", "µ")
     return next((known for start, known in _UNITS_BY_START.items() if unit.startswith(start)), None)
 
 
@@ -144,7 +144,8 @@ def _fitting_rarely(table: np.ndarray) -> list[str]:
 
 def _fits(columns: Mapping[str, np.ndarray]) -> bool:
     t = columns["t"]
-    if not np.isfinite(t).all() or np.count_nonzero(np.diff(t) < 0) > _MOST_STEPS_BACK * max(len(t) - 1, 1):
+    # Compared, since differences of unsigned numbers are never negative.
+    if not np.isfinite(t).all() or np.count_nonzero(t[1:] < t[:-1]) > _MOST_STEPS_BACK * max(len(t) - 1, 1):
         return False
     return _is_polarity(columns["p"]) and all(_are_pixels(columns[name]) for name in "xy")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream
-from aegnn_core.events.files.columns import TIME_UNITS, events_from_columns, fields_by_name, unit_in
+from aegnn_core.events.files.columns import events_from_columns, fields_by_name, unit_in
 from aegnn_core.events.files.ecf import ECF_FILTER, decode_ecf
 from aegnn_core.events.files.header import parse_geometry, resolution
 from aegnn_core.events.files.numpy_arrays import array_columns, is_table
@@ -115,9 +115,9 @@ def _unit_of(times: h5py.Dataset) -> str | None:
     """The unit of time that a data set's attributes state."""
     for name in ("unit", "units"):
         stated = times.attrs.get(name)
-        text = stated.decode() if isinstance(stated, bytes) else str(stated)
-        if text in TIME_UNITS:
-            return text
+        unit = unit_in(f"t_{stated.decode() if isinstance(stated, bytes) else stated}")
+        if unit is not None:
+            return unit
     return None
 
 

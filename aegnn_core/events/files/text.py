@@ -26,7 +26,7 @@ __all__ = ["EVENTS_TEXT", "read_text"]
 EVENTS_TEXT = "events.txt"
 
 _COMMENTS = ("#", "%", "//")
-#: Between columns, besides spaces; where a line has more of another kind, its commas are those of decimal numbers.
+#: Between columns, besides spaces; where the first event's line has more of another kind, commas are those of decimals.
 _SEPARATORS = ",;\t|"
 _QUOTES = "\"'"
 _LONGEST_LINE = 4096
@@ -195,8 +195,18 @@ def _table(
     """The numbers of the lines ``[N, 4]``: all, or those of the columns that are named, in the order of ``places``."""
     first = preface.first or ""
     named = any(word.lower() in _POLARITIES for word in _words(first))
-    spaces = _spaces(first)
-    width = len(first.translate(spaces).split())
+    # Of columns with names, some may be empty: there the separators count.
+    delimiter = _separator(first) if places is not None else None
+    spaces = _spaces(first, delimiter)
+
+    def cleaned(line: str) -> str:
+        line = line.translate(spaces).rstrip(f" {delimiter or ''}")
+        if named:
+            words = (_POLARITIES.get(word.strip().lower(), word) for word in line.split(delimiter))
+            return (delimiter or " ").join(words)
+        return line
+
+    width = len(cleaned(first).split(delimiter))
 
     def counted() -> Iterator[str]:
         waiting = None  # the last line is looked at, since it may be cut off
@@ -204,10 +214,8 @@ def _table(
             options.check_count(path, number)
             if waiting is not None:
                 yield waiting
-            waiting = line.translate(spaces)
-            if named:
-                waiting = " ".join(_POLARITIES.get(word.lower(), word) for word in waiting.split())
-        if waiting is not None and number > 1 and not preface.whole and len(waiting.split()) < width:
+            waiting = cleaned(line)
+        if waiting is not None and number > 1 and not preface.whole and len(waiting.split(delimiter)) < width:
             flaws.append(f"cut off, its last line {waiting!r} is left out")
         elif waiting is not None:
             yield waiting
@@ -216,7 +224,7 @@ def _table(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # NumPy's on an empty file, which is an error later
-            table = np.loadtxt(counted(), ndmin=2, comments=None, usecols=used)
+            table = np.loadtxt(counted(), ndmin=2, comments=None, delimiter=delimiter, usecols=used)
     except EventFormatError:
         raise
     except ValueError as error:
@@ -228,7 +236,7 @@ def _table(
     return table.reshape(-1, _NUMBERS)
 
 
-def _spaces(line: str) -> dict[int, str]:
-    """What to put in place of separators and quotes, so that spaces stand between the columns of lines like this."""
-    decimal_comma = "," in line and _separator(line) != ","
-    return str.maketrans({**dict.fromkeys(_SEPARATORS + _QUOTES, " "), **({",": "."} if decimal_comma else {})})
+def _spaces(line: str, kept: str | None) -> dict[int, str]:
+    """What to put in place of quotes and separators but the one that is kept, in lines like this."""
+    places = {**dict.fromkeys(_SEPARATORS + _QUOTES, " "), **({} if _separator(line) == "," else {",": "."})}
+    return str.maketrans({mark: place for mark, place in places.items() if mark != kept})

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch_geometric.data import Data
 
-from aegnn_core.datasets.event_dataset import FORMATS
+from aegnn_core.datasets.event_dataset import FORMATS, dataset_format
 from aegnn_core.datasets.samples import EventSample
 from aegnn_core.events.array import EVENT_DTYPE
 
@@ -155,7 +155,7 @@ class Augmentation:
 
 def default_augmentation(dataset: str, task: str) -> Augmentation:
     """The default for a task and data set: boxes are not rotated, which would make them larger than their objects."""
-    mirror = dataset in FORMATS and FORMATS[dataset].symmetric
+    mirror = dataset in FORMATS and dataset_format(dataset).symmetric
     if task == "recognition":
         return Augmentation(mirror=mirror)
     return Augmentation(
