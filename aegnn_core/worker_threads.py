@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 
 import numpy as np
@@ -42,8 +42,9 @@ def in_parts(loop: Callable[[int, int], object], first: int, last: int, work: np
     try:
         loop(*ranges[0])
     finally:
-        for other in others:
-            other.result()
+        wait(others)
+    for other in others:
+        other.result()
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

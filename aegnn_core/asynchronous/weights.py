@@ -71,6 +71,8 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 def _mixed(word, number):
     """A number for the word of that number, another for every other word."""
     product = (word ^ (number * _PRIME)) * _PRIME
+    # Once more: a sign turned round is a change of the highest bit alone, and two such changes would often cancel.
+    product = (product ^ (product >> np.uint64(32))) * _PRIME
     return product ^ (product >> np.uint64(32))
 
 

@@ -30,8 +30,20 @@ LONGEST_STREAM_US = 1 << 53
 _ANY_SIZE = 1 << 16
 
 
+#: Characters of an error's message.
+_LONGEST_MESSAGE = 1_600
+
+
 class EventFormatError(ValueError):
-    """A recording or packet does not follow its format; the message names the input, what was found and expected."""
+    """A recording or packet does not follow its format; the message names the input, what was found and expected.
+
+    What was found can be the text of a damaged file, of any length: the middle of a long message is left out.
+    """
+
+    def __init__(self, message: str) -> None:
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[: _LONGEST_MESSAGE // 2]} … {message[-_LONGEST_MESSAGE // 4 :]}"
+        super().__init__(message)
 
 
 @dataclass(frozen=True)

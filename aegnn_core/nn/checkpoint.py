@@ -18,6 +18,7 @@ from safetensors.torch import save
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, is_own, network, network_options
+from aegnn_core.nn.pooling import even_ages
 from aegnn_core.registry import is_path
 
 __all__ = [
@@ -214,8 +215,7 @@ def _with_whole_ages(architecture: dict[str, Any], graph: GraphConfig) -> dict[s
     if "age" not in architecture:
         return architecture
     rest = {name: value for name, value in architecture.items() if name not in ("ages", "age")}
-    age = architecture["age"] / graph.time_scale
-    return {**rest, "least_ages": [round(part * age) for part in range(1, architecture["ages"])]}
+    return {**rest, "least_ages": even_ages(architecture["ages"], architecture["age"] / graph.time_scale)}
 
 
 def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "VoxelPooling",
     "age_parts",
     "cells_of",
+    "even_ages",
     "grid_shape",
     "segment_max",
 ]
@@ -242,6 +243,25 @@ def age_parts(t: Tensor, batch: Tensor, batch_size: int, least_ages: Sequence[in
         return torch.zeros_like(batch)
     youngest = t.new_zeros(batch_size).scatter_reduce(0, batch, t, "amax", include_self=False)
     return torch.bucketize(youngest[batch] - t, t.new_tensor(list(least_ages)), right=True)
+
+
+#: Parts of the past that settings and files may ask for.
+_MOST_PARTS = 1_000
+
+
+def even_ages(parts: int, length: float) -> list[int]:
+    """Where the second of so many equally long parts of the past and those behind it begin [µs].
+
+    Args:
+        parts: 1 to 1000.
+        length: of a part [µs].
+
+    Raises:
+        ValueError: another number of parts.
+    """
+    if not 1 <= parts <= _MOST_PARTS:
+        raise ValueError(f"ages must be 1 to {_MOST_PARTS} parts of the past, found {parts}")
+    return [round(part * length) for part in range(1, parts)]
 
 
 def check_least_ages(least_ages: Sequence[int]) -> tuple[int, ...]:

@@ -24,8 +24,9 @@ from aegnn_core.worker_threads import in_parts
 
 __all__ = ["EdgeSplines", "SplineConv"]
 
-#: Most bytes of neighbour sums held at once, so that they are still in the cache when they are multiplied.
-_BYTES_AT_ONCE = 2**20
+#: Most bytes of neighbour sums held at once, for each thread, so that they are still in the cache when they are
+#: multiplied.
+_BYTES_AT_ONCE = 2**21
 #: Matrices with fewer columns are multiplied transposed.
 _FEW_COLUMNS = 16
 #: So many edges at least are worth a thread.
@@ -311,7 +312,8 @@ def _sums(x, edges, kernels, *, by_source, nodes):
     """
     channels, corners = x.shape[1], edges.basis.shape[1]
     by_node = edges.by_node(by_source=by_source, nodes=nodes)
-    step = max(1, min(nodes, _BYTES_AT_ONCE // (kernels * channels * x.element_size())))
+    at_once = _BYTES_AT_ONCE * torch.get_num_threads()
+    step = max(1, min(nodes, at_once // (kernels * channels * x.element_size())))
     sums = x.new_empty(step, kernels * channels)
     basis, features, out = (a.contiguous().numpy().ravel() for a in (edges.basis.to(x.dtype), x.detach(), sums))
     if kernels == corners == 8:

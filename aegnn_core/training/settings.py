@@ -21,6 +21,7 @@ from aegnn_core.events.letterbox import read_size
 from aegnn_core.events.simulation import RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import NETWORKS, reads_edges
+from aegnn_core.nn.pooling import even_ages
 from aegnn_core.training.samples.augmentation import Augmentation, default_augmentation
 
 __all__ = ["LOGGERS", "SIMULATED", "TrainSettings", "configurations", "declared", "default_graph", "read_settings"]
@@ -213,7 +214,10 @@ def _with_ages(options: dict[str, Any], ages: int, age: float | None) -> dict[st
     """Options of the network with the parts of the past that two settings of earlier versions say."""
     if ages == 1:
         return options
-    least_ages = [round(part * (_AGE_US if age is None else age)) for part in range(1, ages)]
+    try:
+        least_ages = even_ages(ages, _AGE_US if age is None else age)
+    except ValueError as error:
+        raise ValueError(f"setting {error}") from error
     if "least_ages" in options:
         raise ValueError(f"ages are short for the option least_ages, found {ages} and both")
     warnings.warn(

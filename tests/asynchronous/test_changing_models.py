@@ -13,6 +13,7 @@ from torch_geometric.nn import GCNConv, global_mean_pool
 
 from aegnn_core import GraphConfig, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
+from aegnn_core.asynchronous.weights import WeightsVersion
 from tests.asynchronous.engines import FOR_ANY_MODEL
 from tests.asynchronous.foreign import assert_same, crowd, randomized, reference
 from tests.nn.random_networks import randomize, taken_by
@@ -109,6 +110,15 @@ def test_engines_that_keep_features_refuse_weights_written_through_data(engine: 
     module.head.layers = nn.Linear(512, 10, bias=False).double()
     with pytest.raises(ValueError, match="layers of GraphNetwork have been replaced"):
         live.output()
+
+
+def test_the_signs_of_two_weights_turned_round_are_a_change() -> None:
+    module = nn.Linear(8, 8).double()
+    version = WeightsVersion(module)
+    with torch.no_grad():
+        for n in range(0, 64, 2):
+            module.weight.view(-1)[n : n + 2] *= -1
+            assert version.changed()
 
 
 class Remembers(Net):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ import torch
 from aegnn_core import GraphConfig, make_model_asynchronous
 from aegnn_core.asynchronous.cuda import CudaEngine, interpreted, self_check
 from aegnn_core.asynchronous.cuda import engine as cuda_engine
+from aegnn_core.asynchronous.cuda.launching import Upload
 from aegnn_core.asynchronous.cuda.replay import capture_on_device
 from aegnn_core.asynchronous.cuda.self_check import disagreement
 from aegnn_core.nn import load_model
@@ -124,6 +126,15 @@ def test_only_one_thread_captures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "graph", capturing)
     with ThreadPoolExecutor(3) as threads:
         assert len(list(threads.map(capture_on_device, [lambda: None] * 3))) == 3
+
+
+def test_buffers_are_not_given_away_while_a_device_may_read_them() -> None:
+    upload, waited_for = Upload(1, torch.device("cpu")), []
+    words = weakref.ref(upload.buffer)
+    upload._read.append(SimpleNamespace(synchronize=lambda: waited_for.append(words() is not None)))
+    del upload
+    assert waited_for == [True]
+    assert words() is None
 
 
 @needs_interpreter

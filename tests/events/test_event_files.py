@@ -546,3 +546,13 @@ def test_real_nmnist_recordings(shared_data):
         stream = read_events(path, width=34, height=34)
         assert len(stream) == path.stat().st_size // 5
         assert 200_000 < stream.duration < 400_000
+
+
+def test_a_message_has_an_end_however_much_text_a_damaged_header_has(tmp_path: Path) -> None:
+    path = tmp_path / "long.aedat"
+    path.write_bytes(b"#!AER-DAT3.1\r\n#Format: " + 5_000 * b"[" + b"\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n")
+    with pytest.raises(
+        EventFormatError, match=r"long\.aedat: is packed as \[+ … \[+, expected RAW or SerializedTS$"
+    ) as error:
+        read_events(path)
+    assert len(str(error.value)) < 1_600

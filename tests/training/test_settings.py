@@ -59,6 +59,7 @@ def test_parts_that_are_not_said_are_those_of_the_data_set(tmp_path: Path) -> No
         ({"steps": 1.5}, "setting steps is 1.5, expected a whole number of at least 1"),
         ({"steps": True}, "setting steps is True, expected a whole number of at least 1"),
         ({"steps": None}, "setting steps is None, expected a whole number of at least 1"),
+        ({"ages": 10**12}, "setting ages must be 1 to 1000 parts of the past, found 1000000000000"),
         ({"ema": 1}, "setting ema is 1, expected a number between 0 and 1"),
         ({"learning_rate": 0}, "setting learning_rate is 0, expected a positive number"),
         ({"preprocessed": 1}, "setting preprocessed is 1, expected true or false"),

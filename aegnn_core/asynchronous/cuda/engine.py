@@ -148,7 +148,7 @@ class CudaEngine:
             begin = n if mark == "begin" else begin
             assert self._splines is not None
             self._constants.append(Layer.make(block, begin if mark == "end" else None, self._splines, self._like))
-        # cuDNN is slow with channels last unless it may round to TF32.
+        # Channels last bring cuDNN nothing unless it may round to TF32.
         self._head = TorchHead(fold_norms(self._model.head).to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
         self._answer: Tensor | None = None
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,8 @@ class Upload:
         self._words = [buffer.numpy() for buffer in self._host]
         self._read = [torch.cuda.Event() for _ in self._host] if pinned else []
         self.number = 0
+        # Torch knows nothing of a device that reads them by itself, and would give them away at once.
+        weakref.finalize(self, _keep_until_read, self._host, self._read)
 
     def begin(self) -> np.ndarray:
         """The next buffer to write to; waits until it has been read, if it was written before."""
@@ -169,6 +172,12 @@ class Kernels:
             rings.mask, cells.cells, cells.pixels.shape[1], CELLS=self.blocks.count,
         )  # fmt: skip
         return image
+
+
+def _keep_until_read(buffers: list[Tensor], read: list[torch.cuda.Event]) -> None:
+    """Wait until the device has read all buffers, which are held by this call."""
+    for event in read:
+        event.synchronize()
 
 
 def _programs(count: int, block: int) -> tuple[int]:
