@@ -40,9 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     except rclpy_implementation.RCLError as error:
         print(f"play_events: ROS cannot start: {error}", file=sys.stderr)
         return 2
-    node = Node("bag_player")
     try:
-        _play(node, parsed)
+        node = Node("bag_player")
+        try:
+            _play(node, parsed)
+        finally:
+            node.destroy_node()  # left to the interpreter's end, it takes seconds
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except rclpy_implementation.RCLError:
@@ -52,7 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"play_events: {error}", file=sys.stderr)
         return 2
     finally:
-        node.destroy_node()  # left to the interpreter's end, it takes seconds
         rclpy.try_shutdown()
     return 0
 

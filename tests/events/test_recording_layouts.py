@@ -118,6 +118,7 @@ def test_text_of_16_bits_and_a_last_line_that_is_cut_off(tmp_path):
     [
         "t;x;y;p\n0;10;0;1\n0,001;11;1;0\n",  # the first event's line has no comma
         "t,x,note,y,p,more\n0.0,10,,0,1,7\n0.001,11,,1,0,7\n",
+        "t,y,x,p,note\n0.0,0,10,1,\n0.001,1,11,0,\n",
         "t [\N{GREEK SMALL LETTER MU}s],x,y,p\n0.2,10,0,1\n1000.2,11,1,0\n",
     ],
 )

@@ -60,9 +60,10 @@ class _Preface:
 
     def places(self) -> dict[str, int] | None:
         """The column of each of t, x, y and p; None where no names say it, or are not as many as the columns."""
-        names, width = self.names, len(_words(self.first or ""))
+        names, first = self.names, self.first or ""
         fields = fields_by_name(names) if names else None
-        if names is None or fields is None or len(names) != width:
+        with_empty_ones = len(first.split(_separator(first)))
+        if names is None or fields is None or len(names) not in (len(_words(first)), with_empty_ones):
             return None
         return {field: names.index(name) for field, name in fields.items()}
 
