@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aegnn_core.machine_code import kernel
 from aegnn_core.nn.groups import grouped
-from aegnn_core.worker_threads import in_parts
 
 __all__ = [
     "POOLINGS",
@@ -29,10 +26,6 @@ __all__ = [
     "grid_shape",
     "segment_max",
 ]
-
-
-#: So many nodes at least are worth a thread.
-_NODES_PER_THREAD = 5000
 
 
 class PooledGraph(NamedTuple):
@@ -51,9 +44,9 @@ def grid_shape(sensor: tuple[int, int], size: tuple[float, float]) -> tuple[int,
 
 
 @kernel(error_model="numpy")
-def _segment_max(start, item, x, out, winner, first, last):
-    """Of the segments from ``first`` to ``last``; ``winner`` is the first item with the maximum, or -1."""
-    for s in range(first, last):
+def _segment_max(start, item, x, out, winner):
+    """``winner`` is the first item of a segment with the maximum, or -1."""
+    for s in range(len(out)):
         if start[s] == start[s + 1]:
             out[s], winner[s] = 0, -1
             continue
@@ -66,8 +59,8 @@ def _segment_max(start, item, x, out, winner, first, last):
 
 
 @kernel(error_model="numpy")
-def _segment_max_backward(segment, winner, grad_out, grad, first, last):
-    for i in range(first, last):
+def _segment_max_backward(segment, winner, grad_out, grad):
+    for i in range(len(grad)):
         s = segment[i]
         for c in range(grad.shape[1]):
             grad[i, c] = grad_out[s, c] if winner[s, c] == i else 0
@@ -79,8 +72,7 @@ class _CompiledSegmentMax(torch.autograd.Function):
         groups = grouped(segment.contiguous().numpy(), segments)
         out = x.new_empty(segments, x.shape[1])
         winner = torch.empty(out.shape, dtype=torch.int32)
-        loop = partial(_segment_max, *groups, x.detach().contiguous().numpy(), out.numpy(), winner.numpy())
-        in_parts(loop, 0, segments, groups.start, _NODES_PER_THREAD)
+        _segment_max(*groups, x.detach().contiguous().numpy(), out.numpy(), winner.numpy())
         ctx.save_for_backward(segment, winner)
         return out
 
@@ -88,10 +80,8 @@ class _CompiledSegmentMax(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
         segment, winner = ctx.saved_tensors
-        nodes = len(segment)
-        grad = grad_out.new_empty(nodes, grad_out.shape[1])
-        arrays = (a.contiguous().numpy() for a in (segment, winner, grad_out, grad))
-        in_parts(partial(_segment_max_backward, *arrays), 0, nodes, np.arange(nodes + 1), _NODES_PER_THREAD)
+        grad = grad_out.new_empty(len(segment), grad_out.shape[1])
+        _segment_max_backward(*(a.contiguous().numpy() for a in (segment, winner, grad_out, grad)))
         return grad, None, None
 
 

@@ -20,17 +20,13 @@ from aegnn_core.nn import spline_triton
 from aegnn_core.nn.groups import grouped
 from aegnn_core.nn.spline_kernels import LANES, spline_basis, sum_by_kernel, sum_into_8_kernels, weights_of_8_kernels
 from aegnn_core.nn.spline_triton import OrderedEdges
-from aegnn_core.worker_threads import in_parts
 
 __all__ = ["EdgeSplines", "SplineConv"]
 
-#: Most bytes of neighbour sums held at once, for each thread, so that they are still in the cache when they are
-#: multiplied.
+#: Most bytes of neighbour sums held at once, so that they are still in the cache when they are multiplied.
 _BYTES_AT_ONCE = 2**21
 #: Matrices with fewer columns are multiplied transposed.
 _FEW_COLUMNS = 16
-#: So many edges at least are worth a thread.
-_EDGES_PER_THREAD = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,8 +308,7 @@ def _sums(x, edges, kernels, *, by_source, nodes):
     """
     channels, corners = x.shape[1], edges.basis.shape[1]
     by_node = edges.by_node(by_source=by_source, nodes=nodes)
-    at_once = _BYTES_AT_ONCE * torch.get_num_threads()
-    step = max(1, min(nodes, at_once // (kernels * channels * x.element_size())))
+    step = max(1, min(nodes, _BYTES_AT_ONCE // (kernels * channels * x.element_size())))
     sums = x.new_empty(step, kernels * channels)
     basis, features, out = (a.contiguous().numpy().ravel() for a in (edges.basis.to(x.dtype), x.detach(), sums))
     if kernels == corners == 8:
@@ -323,5 +318,5 @@ def _sums(x, edges, kernels, *, by_source, nodes):
         loop = partial(sum_by_kernel, *by_node, index, corners, basis, kernels, features, channels, out)
     for first in range(0, nodes, step):
         last = min(nodes, first + step)
-        in_parts(partial(loop, first), first, last, by_node[0], _EDGES_PER_THREAD)
+        loop(first, first, last)
         yield first, last, sums[: last - first]
