@@ -7,19 +7,12 @@ import fcntl
 import json
 import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -128,12 +121,24 @@ def store_recording(dataset: EventDataset, graph: GraphConfig, task: str, path: 
 
 
 def _completed(executor: Executor, tasks: Iterator[tuple[Any, ...]]) -> Iterator[Future[int]]:
-    """The futures of :func:`store_recording` for all tasks, as they end; not all of them are handed out at once."""
-    running = {executor.submit(store_recording, *task) for task in islice(tasks, _AT_ONCE)}
+    """The futures of :func:`store_recording` for all tasks, as they end; not all of them are handed out at once.
+
+    ``concurrent.futures.wait`` locks all futures every time: Ctrl-C in between would leave some of them locked, and the
+    executor would wait for these forever.
+    """
+    ended: SimpleQueue[Future[int]] = SimpleQueue()
+
+    def hand_out(most: int) -> int:
+        count = 0
+        for task in islice(tasks, most):
+            executor.submit(store_recording, *task).add_done_callback(ended.put)
+            count += 1
+        return count
+
+    running = hand_out(_AT_ONCE)
     while running:
-        ended, running = wait(running, return_when=FIRST_COMPLETED)
-        running |= {executor.submit(store_recording, *task) for task in islice(tasks, len(ended))}
-        yield from ended
+        yield ended.get()
+        running += hand_out(1) - 1
 
 
 @contextmanager
