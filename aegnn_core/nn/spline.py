@@ -318,5 +318,5 @@ def _sums(x, edges, kernels, *, by_source, nodes):
         loop = partial(sum_by_kernel, *by_node, index, corners, basis, kernels, features, channels, out)
     for first in range(0, nodes, step):
         last = min(nodes, first + step)
-        loop(first, first, last)
+        loop(first, last)
         yield first, last, sums[: last - first]

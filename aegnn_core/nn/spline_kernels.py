@@ -80,7 +80,7 @@ def _sum_lanes_into_8(zero, first, last, number, others, basis, x, channels, sum
 
 
 @kernel(error_model="numpy")
-def sum_into_8_kernels(start, number, others, basis, x, channels, sums, origin, first, last):
+def sum_into_8_kernels(start, number, others, basis, x, channels, sums, first, last):
     """The sums of the nodes from ``first`` to ``last`` where every edge has weights for all of 8 kernels.
 
     Args:
@@ -89,15 +89,14 @@ def sum_into_8_kernels(start, number, others, basis, x, channels, sums, origin, 
         basis: ``[E · 8]`` weights of the edges by their number.
         x: ``[M · channels]`` features, a row for every ``other``.
         channels: 1, or a multiple of :data:`LANES`.
-        sums: ``[* · 8 · channels]`` out; the first row belongs to the node ``origin``.
-        origin: no node after ``first``.
+        sums: ``[* · 8 · channels]`` out; the first row belongs to the node ``first``.
         first, last: the nodes.
     """
     wide = broadcast(x.dtype.type(0), 16)
     narrow = broadcast(x.dtype.type(0), 8)
     for i in range(first, last):
         begin, end = start[i], start[i + 1]
-        to = (i - origin) * 8 * channels
+        to = (i - first) * 8 * channels
         if channels == 1:
             total = narrow
             for n in range(begin, end):
@@ -116,7 +115,7 @@ def sum_into_8_kernels(start, number, others, basis, x, channels, sums, origin, 
 
 
 @kernel(error_model="numpy")
-def sum_by_kernel(start, number, others, index, corners, basis, kernels, x, channels, sums, origin, first, last):
+def sum_by_kernel(start, number, others, index, corners, basis, kernels, x, channels, sums, first, last):
     """As :func:`sum_into_8_kernels` for any number of kernels.
 
     Args:
@@ -125,7 +124,7 @@ def sum_by_kernel(start, number, others, index, corners, basis, kernels, x, chan
     """
     narrow = broadcast(x.dtype.type(0), 8)
     for i in range(first, last):
-        to = (i - origin) * kernels * channels
+        to = (i - first) * kernels * channels
         sums[to : to + kernels * channels] = 0
         for n in range(start[i], start[i + 1]):
             row = np.intp(others[np.uintp(n)]) * channels

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine for CUDA devices: everything stays on the device, a packet is one copy and a launch per layer.
+"""The engine for CUDA devices: everything stays on the device, a packet is a launch per layer and two more.
 
 The host links the events of one pixel, which takes it nanoseconds each, and knows their times, so that it can say which
 nodes are live. All else is in :mod:`.kernels`. Work is put in the device's queue and not waited for, until somebody

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packet of events as it goes to the device: one array of words, the links between events of one pixel made."""
+"""A packet of events as the device reads it: one array of words, the links between events of one pixel made."""
 
 from __future__ import annotations
 

@@ -81,11 +81,6 @@ class Splines:
         self.shares = torch.from_numpy(shares).to(device)
 
     @property
-    def timed(self) -> bool:
-        """Whether an edge's age matters."""
-        return self.table.times > 1
-
-    @property
     def rows(self) -> int:
         """Rows of a node's sums."""
         return self.times * self.table.slots
