@@ -16,7 +16,7 @@ from aegnn_core.nn.networks import GraphNetwork
 
 __all__ = ["LEAST_FLOPS", "DeviceChoice", "choose_device", "most_flops_per_event"]
 
-#: FLOPs per event from which on a GPU is taken: those of the smallest networks with which one was measured, and was nine
+#: FLOPs per event from which on a GPU is taken: those of the smallest networks with which one was measured. It was nine
 #: times faster than all cores of its CPU with packets of a thousand events. Counts alone are faster on one core.
 LEAST_FLOPS = 30_000
 
