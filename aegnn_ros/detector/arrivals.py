@@ -29,9 +29,9 @@ class ArrivalCounts:
         """A packet with this sequence number and so many bytes of events has come."""
         self.packets += 1
         self.largest = max(self.largest, size)
-        if self._last_seq is not None:
-            self.packets_lost += max(0, seq - self._last_seq - 1)  # a smaller number begins a new sequence
-        self._last_seq = seq
+        last, self._last_seq = self._last_seq, seq
+        if last is not None:
+            self.packets_lost += max(0, seq - last - 1)  # a smaller number begins a new sequence
 
     def resume(self) -> None:
         """Continue after a pause: packets that came meanwhile were not lost."""

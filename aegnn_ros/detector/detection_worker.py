@@ -57,7 +57,7 @@ def of_classes(readout: Readout, labels: Sequence[str], names: frozenset[str]) -
 
 
 class DetectionWorker:
-    """Everything that takes time happens in this thread; the executor's threads only hand over.
+    """Everything that takes time happens in this thread; those of the receiver and the executor only hand over.
 
     It decodes all packets that are waiting. Then it updates the network once with all their events, thinned if there
     are more than the latency budget allows, and makes a result if one is due.

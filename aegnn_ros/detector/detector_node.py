@@ -131,9 +131,11 @@ class EventDetector(LifecycleNode):
         self._stream.resume()
         self._outputs.publish_labels(self._settings.score_threshold)
         self._worker = DetectionWorker(
-            self._stream, self._outputs, self._settings, self.get_clock(), self._on_worker_failure
+            self._stream, self._outputs, self._settings, self.get_clock(), self._on_thread_failure
         )
-        self._input.listen(self._settings.events_type, self._settings.queue_depth, self._worker.queue)
+        self._input.listen(
+            self._settings.events_type, self._settings.queue_depth, self._worker.queue, self._on_thread_failure
+        )
         self._result_timer = None
         self._active = True
         self._set_result_timer()
@@ -187,10 +189,11 @@ class EventDetector(LifecycleNode):
         """End the worker, where the process ends without a transition."""
         if self._active:
             self._active = False
+            self._input.stop()
             self._worker.stop(_PATIENCE_S)
 
-    def _on_worker_failure(self, error: Exception) -> None:
-        """The worker has ended, and says so in its own thread: leave active through the error state."""
+    def _on_thread_failure(self, error: Exception) -> None:
+        """The receiver or the worker has ended, and says so in its own thread: leave active through the error state."""
         if not self.context.ok():  # a signal has shut ROS down under it
             return
         self._failure = f"{type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from event_camera_msgs.msg import EventPacket
@@ -15,13 +16,14 @@ from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_ros.detector import topics
 from aegnn_ros.detector.arrivals import ArrivalCounts
 from aegnn_ros.detector.event_arrays import SerializedArray, array_type
+from aegnn_ros.detector.message_receiver import BesideExecutors, MessageReceiver
 from aegnn_ros.detector.packet_queue import PacketQueue
 
 __all__ = ["EventInput"]
 
 
 class EventInput:
-    """Listens while the node is active.
+    """Listens while the node is active, in a thread of its own.
 
     Args:
         node: owns the subscription.
@@ -46,13 +48,14 @@ class EventInput:
         """The topic, with all names resolved, while the node listens."""
         return self._subscription.topic_name
 
-    def listen(self, events_type: str, depth: int, queue: PacketQueue) -> None:
+    def listen(self, events_type: str, depth: int, queue: PacketQueue, on_failure: Callable[[Exception], None]) -> None:
         """Subscribe, best effort.
 
         Args:
             events_type: of the messages, such as ``event_camera_msgs/msg/EventPacket``.
             depth: how many messages ROS keeps.
             queue: where they go.
+            on_failure: called in the thread with the error that has ended it.
         """
         self._queue = queue
         self.counts.resume()
@@ -64,16 +67,19 @@ class EventInput:
             QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             raw=arrays,
+            callback_group=BesideExecutors(),
         )
+        self._receiver = MessageReceiver(self._subscription, self._node.context, on_failure)
 
     def stop(self) -> None:
         """End the subscription."""
+        self._receiver.stop()
         self._node.destroy_subscription(self._subscription)
 
     def enable(self, enabled: bool) -> None:
         """Look at messages, or let them pass; those that passed do not count as lost."""
-        self.enabled = enabled
         self.counts.resume()
+        self.enabled = enabled
 
     def _take_packet(self, packet: EventPacket) -> None:
         if self.enabled:

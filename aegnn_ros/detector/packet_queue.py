@@ -16,6 +16,8 @@ __all__ = ["Arrival", "PacketQueue", "Work"]
 
 #: Bytes of encoded events that are taken at once: they may become 80 times as many when they are decoded.
 _BYTES_AT_ONCE = 1 << 19
+#: A request waits for a packet that is expected within this time [s] of it: the result is that much fresher.
+_PATIENCE_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Work:
 
 
 class PacketQueue:
-    """First in, first out, between the executor's thread and the worker's.
+    """First in, first out, between the receiver's thread and the worker's.
 
     Args:
         capacity: bytes of encoded events that may wait; when more come, the oldest packets are thrown away, and so is
@@ -47,6 +49,8 @@ class PacketQueue:
         self._ready = threading.Condition()
         self._arrivals: deque[Arrival] = deque()
         self._readout_behind: int | None = None  # so many packets
+        self._patient_until = 0.0  # the request waits until then for one more packet, monotonic clock [s]
+        self._last_arrival = self._gap = 0.0  # and the time from the packet before it [s]
         self._closed = False
         self._bytes = 0
 
@@ -64,34 +68,48 @@ class PacketQueue:
         with self._ready:
             self._arrivals.append(arrival)
             self._bytes += len(packet.events)
+            self._gap, self._last_arrival = arrival.time - self._last_arrival, arrival.time
             while self._bytes > self._capacity:
                 self._bytes -= len(self._arrivals.popleft().packet.events)
                 dropped += 1
             if self._readout_behind is not None:
                 self._readout_behind = max(0, self._readout_behind - dropped)
+                if self._patient_until:
+                    self._readout_behind, self._patient_until = len(self._arrivals), 0.0
             self._ready.notify()
         return dropped
 
     def request_readout(self) -> None:
-        """Request a result with all packets so far; a request that is still waiting is enough."""
+        """Request a result with all packets so far; a request that is still waiting is enough.
+
+        Where nothing waits and the next packet is expected soon, the result is one with that packet.
+        """
         with self._ready:
             if self._readout_behind is None:
                 self._readout_behind = len(self._arrivals)
+                self._patient_until = 0.0 if self._arrivals else self._end_of_patience()
                 self._ready.notify()
+
+    def _end_of_patience(self) -> float:
+        """Until when a request waits for the next packet; 0 if it does not."""
+        latest = time.monotonic() + _PATIENCE_S
+        return min(self._last_arrival + 1.5 * self._gap, latest) if self._last_arrival + self._gap < latest else 0.0
 
     def take(self, pause: float) -> Work | None:
         """The packets up to the next request, as soon as there is anything; None once the queue is closed.
 
         A pause of this length [s] counts as a request.
         """
+        end = time.monotonic() + pause
         with self._ready:
-            anything = self._ready.wait_for(
-                lambda: self._closed or self._arrivals or self._readout_behind is not None, pause
-            )
+            while not (self._closed or self._arrivals):
+                until = end if self._readout_behind is None else self._patient_until
+                if (left := until - time.monotonic()) <= 0:
+                    self._readout_behind, self._patient_until = None, 0.0
+                    return Work([], readout=True)
+                self._ready.wait(left)
             if self._closed:
                 return None
-            if not anything:
-                return Work([], readout=True)
             most = len(self._arrivals) if self._readout_behind is None else self._readout_behind
             arrivals: list[Arrival] = []
             size = 0

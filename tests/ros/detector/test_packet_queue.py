@@ -40,6 +40,32 @@ def test_a_request_is_answered_with_the_packets_before_it() -> None:
     assert queue.bytes == 0
 
 
+def test_a_request_waits_for_a_packet_that_is_expected_soon() -> None:
+    queue = PacketQueue(1000)
+    for seq in (1, 2):
+        queue.put(packet(seq))
+        time.sleep(0.003)
+        queue.take(1.0)
+    queue.request_readout()
+    threading.Timer(0.001, queue.put, [packet(3)]).start()
+    work = queue.take(1.0)
+    assert numbers(work) == [3]
+    assert work == Work(work.arrivals, readout=True)
+    queue.request_readout()
+    begin = time.monotonic()
+    assert queue.take(1.0) == Work([], readout=True)  # none has come
+    assert time.monotonic() - begin < 0.5
+
+
+def test_a_request_does_not_wait_for_packets_that_come_seldom() -> None:
+    queue = PacketQueue(1000)
+    queue.put(packet(1))
+    queue.take(1.0)
+    queue.request_readout()
+    threading.Timer(0.001, queue.put, [packet(2)]).start()
+    assert queue.take(1.0) == Work([], readout=True)
+
+
 def test_the_oldest_packets_make_room() -> None:
     queue = PacketQueue(100)
     assert [queue.put(packet(seq, 40)) for seq in range(4)] == [0, 0, 1, 1]
