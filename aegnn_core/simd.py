@@ -70,6 +70,18 @@ def _elementwise(builder, name, vector, *values):
     return builder.call(function, values)
 
 
+def _begin_to_bring(builder, pointer):
+    """Begin to bring what a pointer points at into the cache."""
+    integer = ir.IntType(32)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), integer, integer, integer]),
+        "llvm.prefetch.p0",
+    )
+    # For reading, to be kept in all caches, data.
+    builder.call(function, [builder.bitcast(pointer, ir.IntType(8).as_pointer()), integer(0), integer(3), integer(1)])
+
+
 @intrinsic
 def load(typing, array, index, like):
     """As many floats from ``array[index]`` on as the vector ``like`` has. The caller sees to the bounds."""
@@ -198,15 +210,7 @@ def prefetch(typing, array, index):
     def generate(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         index = context.cast(builder, arguments[1], signature.args[1], types.intp)
-        address = builder.bitcast(builder.gep(data, [index]), ir.IntType(8).as_pointer())
-        integer = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), integer, integer, integer]),
-            "llvm.prefetch.p0",
-        )
-        # For reading, to be kept in all caches, data.
-        builder.call(function, [address, integer(0), integer(3), integer(1)])
+        _begin_to_bring(builder, builder.gep(data, [index]))
         return context.get_dummy_value()
 
     return types.void(array, index), generate
@@ -214,23 +218,23 @@ def prefetch(typing, array, index):
 
 @intrinsic(prefer_literal=True)
 def multiply_rows(
-    typing, out, out_at, source, source_at, first, parts, step, weight, weight_at, bias_at, rows, outputs, pixels,
-    vectors,
+    typing, out, out_at, source, source_at, first, parts, step, weight, weight_at, bias_at, rows, outputs, soon,
+    soon_step, pixels, vectors,
 ):  # fmt: skip
     """A small matrix product of rows that lie anywhere: the innermost loops of a convolution.
 
     For each of ``pixels`` numbers k from ``first`` on, ``out[out_at[k] + c] = weight[bias_at + c] + Σ_s Σ_r
     source[source_at[k] + s · step + r] · weight[weight_at + (s · rows + r) · outputs + c]``, s below ``parts``, r below
     ``rows``, c below as many lanes as ``vectors`` registers have. ``pixels`` and ``vectors`` are constants: all these
-    sums stay in registers. Two numbers may stand for the same row, which is then written twice. The caller sees to the
-    bounds.
+    sums stay in registers. Meanwhile, ``weight[soon + (s · rows + r) · soon_step]`` are brought into the cache. Two
+    numbers may stand for the same row, which is then written twice. The caller sees to the bounds.
     """
     if not isinstance(pixels, types.IntegerLiteral) or not isinstance(vectors, types.IntegerLiteral):
         return None
     many, wide = pixels.literal_value, vectors.literal_value
     like = Vector(out.dtype, REGISTER_BITS // out.dtype.bitwidth)
     names = ("out", "out_at", "source", "source_at", "first", "parts", "step", "weight", "weight_at", "bias_at",
-             "rows", "outputs")  # fmt: skip
+             "rows", "outputs", "soon", "soon_step")  # fmt: skip
     word = ir.IntType(64)
 
     def generate(context, builder, signature, arguments):
@@ -257,13 +261,16 @@ def multiply_rows(
         begun = [builder.load(register(bias, v), align=align) for v in range(wide)]
         sums = [cgutils.alloca_once_value(builder, value) for _ in range(many) for value in begun]
         first_weight = builder.gep(values["weight"], [values["weight_at"]])
+        soon = builder.gep(values["weight"], [values["soon"]])
         with cgutils.for_range(builder, values["parts"], intp=word) as part:
-            before = builder.mul(part.index, values["rows"])
+            numbered = before = builder.mul(part.index, values["rows"])
             moved = [builder.gep(row, [builder.mul(part.index, values["step"])]) for row in sources]
             with cgutils.for_range(builder, values["rows"], intp=word) as loop:
                 weight_row = builder.mul(builder.add(before, loop.index), values["outputs"])
                 weights = builder.gep(first_weight, [weight_row])
                 loaded = [builder.load(register(weights, v), align=align) for v in range(wide)]
+                place = builder.mul(builder.add(numbered, loop.index), values["soon_step"])
+                _begin_to_bring(builder, builder.gep(soon, [place]))
                 for k, row in enumerate(moved):
                     factor = _splat(builder, builder.load(builder.gep(row, [loop.index])), vector)
                     for v in range(wide):
@@ -287,6 +294,8 @@ def multiply_rows(
         bias_at,
         rows,
         outputs,
+        soon,
+        soon_step,
         pixels,
         vectors,
     )

@@ -464,7 +464,7 @@ class ImageHead:
         self._shared = ImageParts(
             layers=records,
             parts=np.array(parts, IMAGE_PART),
-            features=np.zeros(plan.size, dtype),
+            features=np.zeros(plan.size + plan.size % 2, dtype),  # whole words of eight bytes
             constants=np.concatenate(constants),
             marks=np.zeros(plan.marks, np.bool_),
             read_at=np.concatenate([layer.source.begin + layer.needs * layer.source.width for layer in layers]),

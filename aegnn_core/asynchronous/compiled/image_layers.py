@@ -159,20 +159,29 @@ def _take_rows(layer, part, image, is_new, features, marks):
         is_new: there is no image before, or nobody knows what has become of it.
         features, marks: of all images.
     """
-    size = layer.outputs * features.itemsize // image.itemsize
+    if layer.outputs * features.itemsize % 8 == 0:
+        _take_words(layer, part, image.view(np.uint64), is_new, features.view(np.uint64), marks)
+    else:
+        _take_words(layer, part, image, is_new, features.view(np.uint32), marks)
+
+
+@kernel(error_model="numpy")
+def _take_words(layer, part, image, is_new, held, marks):
+    """The same with words of a pixel's size or a part of it; ``held`` are the features as such words."""
+    size = len(image) // (layer.lines * layer.columns)
     length = layer.columns * size
-    bits = features.view(np.uint32)
     begin, pitch = layer.corner * size // layer.outputs, layer.pitch * size // layer.outputs
     for row in range(part.first, part.first + part.count):
-        first = layer.corner_mark + row * layer.line
-        mark = marks[first : first + layer.columns]
-        new, held = image[row * length : (row + 1) * length], bits[begin + row * pitch : begin + row * pitch + length]
+        new, old = image[row * length : (row + 1) * length], held[begin + row * pitch : begin + row * pitch + length]
+        first, at = layer.corner_mark + row * layer.line, np.uintp(0)
         for column in range(layer.columns):
-            difference = is_new
-            for n in range(column * size, (column + 1) * size):
-                difference |= new[np.uintp(n)] != held[np.uintp(n)]
-            mark[column] = difference
-        held[:] = new
+            difference = np.uint64(is_new)
+            for _ in range(size):
+                difference |= new[at] ^ old[at]
+                at += np.uintp(1)
+            marks[first + column] = difference != 0
+        for n in range(length):
+            old[np.uintp(n)] = new[np.uintp(n)]
 
 
 @kernel(error_model="numpy")
@@ -224,34 +233,56 @@ def _multiply(
     Of the ``outputs``, those from ``lane`` to ``until - 1``.
     """
     lanes = REGISTER_BITS // 8 // out.itemsize
+    # Every product brings some of the weights that come next into the cache, as many in all as there are: those of the
+    # next list where there is one part, which lie behind these, or else those of the next registers.
+    behind = weight_at + rows * outputs
     while lane < until:
         left = (until - lane) // lanes
         to, at, bias = out[lane:], weight_at + lane, bias_at + lane
         # As few more than there are as possible are multiplied.
         if left >= 4 and left != 6:
-            if _even_share(last - first, 6) == 6:
-                for k in range(first, last, 6):
-                    multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 6, 4)
-            else:
-                for k in range(first, last, 5):
-                    multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 5, 4)
-            lane += 4 * lanes
+            wide, many = 4, 6 if _even_share(last - first, 6) == 6 else 5
         elif left >= 3:
-            if _even_share(last - first, 8) == 8:
-                for k in range(first, last, 8):
-                    multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 8, 3)
-            else:
-                for k in range(first, last, 7):
-                    multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 7, 3)
-            lane += 3 * lanes
-        elif left == 2:
-            for k in range(first, last, 8):
-                multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 8, 2)
-            lane += 2 * lanes
+            wide, many = 3, 8 if _even_share(last - first, 8) == 8 else 7
         else:
-            for k in range(first, last, 8):
-                multiply_rows(to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, 8, 1)
-            lane += lanes
+            wide, many = left, 8
+        for k in range(first, last, many):
+            if parts == 1:
+                soon, soon_step = min(behind, weight_at + 2 * rows * outputs), lanes
+                behind += rows * lanes
+            else:
+                soon, soon_step = at + (wide + (k - first) // many) * lanes, outputs
+            if wide == 4 and many == 6:
+                multiply_rows(
+                    to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, soon, soon_step,
+                    6, 4,
+                )  # fmt: skip
+            elif wide == 4:
+                multiply_rows(
+                    to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, soon, soon_step,
+                    5, 4,
+                )  # fmt: skip
+            elif wide == 3 and many == 8:
+                multiply_rows(
+                    to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, soon, soon_step,
+                    8, 3,
+                )  # fmt: skip
+            elif wide == 3:
+                multiply_rows(
+                    to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, soon, soon_step,
+                    7, 3,
+                )  # fmt: skip
+            elif wide == 2:
+                multiply_rows(
+                    to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, soon, soon_step,
+                    8, 2,
+                )  # fmt: skip
+            else:
+                multiply_rows(
+                    to, out_at, source, source_at, k, parts, step, weight, at, bias, rows, outputs, soon, soon_step,
+                    8, 1,
+                )  # fmt: skip
+        lane += wide * lanes
 
 
 @kernel(error_model="numpy")
