@@ -30,17 +30,20 @@ __all__ = ["CountingEngine"]
 _SMALLEST_CAPACITY = 1 << 12
 #: Larger packets are stored in parts, so that memory depends on what is live and not on the packet.
 _EVENTS_AT_ONCE = 1 << 16
+#: Events that are left to be counted at an output, at most: from so many on, an update counts them.
+_UNCOUNTED = 32
 _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class CountingEngine:
     """State of a :class:`GraphNetwork` without layers on events: their times and places, and the counts.
 
-    An event is stored when it arrives. Counts are brought up to date when an output is requested; every event is then
-    added and taken away once per part of the past. Where nothing leaves, those in the last part need no memory.
+    An event is stored when it arrives. Counts are brought up to date by every update of some events, so that an output
+    need not wait for that; every event is added and taken away once per part of the past. Where nothing leaves, those
+    in the last part need no memory.
     """
 
-    def __init__(self, model: GraphNetwork, graph: GraphConfig, threads: int = 1) -> None:
+    def __init__(self, model: GraphNetwork, graph: GraphConfig, threads: int = 1, frozen: bool = False) -> None:
         self._model, self._graph, self._wanted = model, graph, threads
         self._kind = next(model.parameters()).dtype
         self._dtype = _DTYPES[self._kind]
@@ -56,7 +59,7 @@ class CountingEngine:
         self._table = log_table(self._dtype)
         #: The rule by which events leave the rings: where none ever leaves the counts, when they reach the last part.
         self._moving = graph if graph.bounded else replace(graph, window=max((1, *self._pooling.least_ages)))
-        self._version = WeightsVersion(model)
+        self._version = WeightsVersion(model, frozen)
         self._costs = CostMeter()
         self._take_weights()
         self.reset()
@@ -114,6 +117,8 @@ class CountingEngine:
             )  # fmt: skip
             self._size += len(part)
         self._costs.add("counts", 0, perf_counter() - started)
+        if self._size - self._counted >= _UNCOUNTED:
+            self._count()
 
     @property
     def _oldest(self) -> int:

@@ -55,14 +55,15 @@ ENGINES: dict[str, EngineClass] = {
 _STATE_VERSION = 2
 #: Engines that go on from one another's states: the live nodes, and their features behind every layer.
 _SAME_STATES = {"compiled", "cuda", "packet"}
-#: Engines that are made from ``(model, graph, threads)``. The others have nothing for a second thread to do.
-_THREADED = {"compiled", "counting"}
+#: Engines that are made from ``(model, graph, threads, frozen)``. The others have nothing for a second thread to do,
+#: and look at the weights all the same.
+_COMPILED = {"compiled", "counting"}
 #: What a state has besides its version and what it belongs to.
 _PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "digest")
 
 
-def _make_engine(name: str, model: nn.Module, graph: GraphConfig, threads: int) -> Engine:
-    options = {"threads": threads} if name in _THREADED else {}
+def _make_engine(name: str, model: nn.Module, graph: GraphConfig, threads: int, frozen: bool) -> Engine:
+    options = {"threads": threads, "frozen": frozen} if name in _COMPILED else {}
     return ENGINES[name](model, graph, **options)
 
 
@@ -85,9 +86,9 @@ class LiveModel:
         engine: what keeps the state.
     """
 
-    def __init__(self, engine: Engine, name: str, model: nn.Module, graph: GraphConfig) -> None:
+    def __init__(self, engine: Engine, name: str, model: nn.Module, graph: GraphConfig, frozen: bool = False) -> None:
         self.engine, self.graph = engine, graph
-        self._name, self._model = name, model
+        self._name, self._model, self._frozen = name, model, frozen
         self._sensor = model.sensor if isinstance(model, EventNetwork) else (None, None)
         self._layers = Layers(model)
         self._lock = threading.RLock()
@@ -167,7 +168,8 @@ class LiveModel:
             if self._unfinished:
                 raise ValueError(UNFINISHED)
             time = self._last_time if time is None else self._checked(time)
-            self._layers.check()
+            if not self._frozen:
+                self._layers.check()
             with _plain_tensors(), torch.no_grad():
                 return self.engine.output(time)
 
@@ -263,7 +265,7 @@ class LiveModel:
             last = check_number("last_time", state["last_time"], first, first + LONGEST_STREAM_US)
             if (count > 0) != (len(events) > 0) or last != (events["t"][-1] if count else 0):
                 raise ValueError(f"state: the last of {count} events at {last} µs is not among those held")
-            engine = _make_engine(self._name, self._model, self.graph, self.threads)
+            engine = _make_engine(self._name, self._model, self.graph, self.threads, self._frozen)
             engine.restore(events, state["features"], first)
             digest = digest_of({name: value for name, value in state.items() if name != "digest"})
             if repr(state["digest"]) != repr(digest):
@@ -275,7 +277,7 @@ class LiveModel:
             self._unfinished = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _go_on, (self._model, self.graph, self._name, self.state_dict(), self.threads)
+        return _go_on, (self._model, self.graph, self._name, self.state_dict(), self.threads, self._frozen)
 
     def _identity(self) -> dict[str, Any]:
         """What a live state belongs to."""
@@ -297,7 +299,12 @@ class LiveModel:
 
 
 def make_model_asynchronous(
-    model: nn.Module, graph: GraphConfig | None = None, *, engine: str = "auto", threads: int | None = None
+    model: nn.Module,
+    graph: GraphConfig | None = None,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    frozen: bool = False,
 ) -> LiveModel:
     """Make a graph network follow a stream of events. The model is left as it was; its parameters are shared.
 
@@ -317,6 +324,8 @@ def make_model_asynchronous(
             ``compiled`` and ``counting`` the outputs of a head of images, with the same bits as one thread; where
             nobody has a use for more than one, ``live.threads`` is 1. They begin with the first of these, no more of
             them than there are cores that the process may use, sleep in between, and end with the live model.
+        frozen: nobody will write to the model's weights, or replace its layers. Otherwise the engines read all of them
+            at every output, so that it is that of the model as it is then.
 
     Raises:
         ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the
@@ -346,7 +355,7 @@ def make_model_asynchronous(
         if engine == "auto" and kind is DenseEngine:
             warnings.warn(f"the whole model runs at every output, because {'; '.join(reasons)}", stacklevel=2)
         with _plain_tensors():
-            return LiveModel(_make_engine(name, model, graph, threads), name, model, graph)
+            return LiveModel(_make_engine(name, model, graph, threads, frozen), name, model, graph, frozen)
     raise ValueError(f"no engine can run this model exactly ({'; '.join(reasons)})")
 
 
@@ -374,8 +383,10 @@ def _drops(module: nn.Module) -> bool:
     return bool(getattr(module, "p", None) or getattr(module, "dropout", None))
 
 
-def _go_on(model: nn.Module, graph: GraphConfig, engine: str, state: dict[str, Any], threads: int = 1) -> LiveModel:
+def _go_on(
+    model: nn.Module, graph: GraphConfig, engine: str, state: dict[str, Any], threads: int = 1, frozen: bool = False
+) -> LiveModel:
     """A live model in the state of another: what copies and pickles are made by."""
-    live = make_model_asynchronous(model, graph, engine=engine, threads=threads)
+    live = make_model_asynchronous(model, graph, engine=engine, threads=threads, frozen=frozen)
     live.load_state_dict(state)
     return live

@@ -24,9 +24,14 @@ class WeightsVersion:
 
     The content of contiguous tensors on the CPU is read, so that it does not matter how they were written. For others
     torch's count of changes is used, which misses what is written through ``.data``.
+
+    Args:
+        model: whose weights they are.
+        frozen: nobody writes to them, so there is nothing to look for.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, frozen: bool = False) -> None:
+        self._frozen = frozen
         held = (tensors for module in model.modules() for tensors in weight_tables(module))
         # The dictionaries, not the tensors in them: load_state_dict(assign=True) puts others there.
         self._tensors: list[dict[str, Any]] = [tensors for tensors in held if len(tensors)]
@@ -37,6 +42,8 @@ class WeightsVersion:
 
     def changed(self) -> bool:
         """Whether anything changed since the last call, or since this was made."""
+        if self._frozen:
+            return False
         places = [one.data_ptr() for tensors in self._tensors for one in tensors.values() if one is not None]
         moved = places != self._places
         if moved:

@@ -210,14 +210,20 @@ def best_scores(output: Tensor) -> np.ndarray:
 def _best_scores(cells, best):
     """Write the score of the best cell for every class; not a number if any is."""
     best[:] = 0
+    least = 0.0
     for n in range(len(cells)):
         logits = cells[n]
+        inverse = 1 + math.exp(-logits[4])
+        # No score of the cell is larger than one in so much, but for rounding.
+        if inverse * least > 1.001 and math.isfinite(logits[5:].sum()):
+            continue
         largest = logits[5:].max()
-        shared = (1 + math.exp(-logits[4])) * _exponentials(logits, largest)
+        shared = inverse * _exponentials(logits, largest)
         for c in range(len(best)):
             score = math.exp(logits[5 + c] - largest) / shared
             if score > best[c] or math.isnan(score):
                 best[c] = score
+        least = best.min()
 
 
 @kernel(error_model="numpy")

@@ -88,13 +88,13 @@ class DetectorOutputs:
         With ``undistort``, the boxes of detections are those of the rectified image, as soon as the camera is known.
         """
         header = Header(stamp=conversions.time_message(readout.stamp), frame_id=frame_id)
-        self._classification.publish(conversions.classification(header, readout.scores))
         if self._detections is not None and readout.detections is not None:
             boxes, camera = readout.detections, self._camera_of(readout)
             if undistort and camera is not None:
                 boxes = camera.rectified(boxes)
             message = self._detection_messages.message(header, boxes, readout.tracks)
             self._detections.publish(message)
+        self._classification.publish(conversions.classification(header, readout.scores))
         if self._markers.get_subscription_count():
             self._markers.publish(MarkerArray(markers=self._marker_list(header, readout)))
         if self._surface is not None:

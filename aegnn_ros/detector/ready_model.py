@@ -95,7 +95,7 @@ def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
         ValueError: the network cannot run on another sensor.
     """
     trained = for_sensor(model.trained, sensor)
-    live = make_model_asynchronous(trained.network, graph=trained.graph, threads=model.live.threads)
+    live = make_model_asynchronous(trained.network, graph=trained.graph, threads=model.live.threads, frozen=True)
     live.output()
     live.reset()
     return replace(model, trained=trained, live=live)
@@ -139,7 +139,7 @@ def prepare_model(
         device, device_choice = choose_device(trained.network, trained.graph)
         trained.network.to(device)
     threads = chosen_threads(threads or None, default=spare_cores())
-    live = make_model_asynchronous(trained.network, graph=trained.graph, threads=threads)
+    live = make_model_asynchronous(trained.network, graph=trained.graph, threads=threads, frozen=True)
     few, many = (_busy_events(trained, count) for count in (_FEW, _MANY))
     seconds = {}
     for events in (few, many):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model that changes after it was made asynchronous is followed, or refused; it is never answered for as it was."""
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -110,6 +111,20 @@ def test_engines_that_keep_features_refuse_weights_written_through_data(engine: 
     module.head.layers = nn.Linear(512, 10, bias=False).double()
     with pytest.raises(ValueError, match="layers of GraphNetwork have been replaced"):
         live.output()
+
+
+def test_weights_that_are_said_to_be_frozen_are_not_looked_at() -> None:
+    module = randomize(network("histogram", dataset="nmnist", sensor=(12, 9)).double(), 0)
+    live = make_model_asynchronous(module, GRAPH, frozen=True)
+    assert live.engine_name == "counting"
+    live.update(EVENTS[:50])
+    before = live.output()
+    copied = copy.deepcopy(live)
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.mul_(2)
+    assert torch.equal(live.output(), before)
+    assert torch.equal(copied.output(), before)
 
 
 def test_the_signs_of_two_weights_turned_round_are_a_change() -> None:

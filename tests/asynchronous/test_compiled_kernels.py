@@ -264,6 +264,7 @@ def test_a_head_as_it_runs_fastest_gives_the_same(
     shape = (pooling.channels if name == "histogram" else 32, *pooling.shape[::-1])
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, *shape, dtype=dtype, generator=generator)
+    image *= torch.rand(1, 1, *shape[1:], generator=generator) < 0.2  # many pixels are empty, as counts are
     kernels = np.float32 if dtype == torch.float32 else np.float64
     heads = [make_head(module.head, shape, kernels, threads=3)]
     tolerance = 1e-9 if dtype == torch.float64 else 1e-4
@@ -271,6 +272,8 @@ def test_a_head_as_it_runs_fastest_gives_the_same(
         for _ in range(changed):
             place = [int(torch.randint(size, (1,), generator=generator)) for size in shape]
             image[0, place[0], place[1], place[2]] += 1
+        if changed > 1:
+            image[0, :, : shape[1] // 2] = 0
         heads[1:] = [make_head(module.head, shape, kernels)]
         with torch.no_grad():
             answer, anew, reference = heads[0](image), heads[1](image), module.head(image)
@@ -287,6 +290,18 @@ class OneConvolution(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return nn.functional.elu(self.conv(image)).permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(("dtype", "kernels"), [(torch.float32, np.float32), (torch.float64, np.float64)])
+def test_images_with_pixels_of_any_size(dtype: torch.dtype, kernels: type) -> None:
+    """Pixels of words of eight bytes and others are compared in different ways; empty ones are not multiplied."""
+    module = OneConvolution(3, 16).to(dtype)
+    head = make_head(module, (3, 7, 9), kernels)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        image = torch.randn(1, 3, 7, 9, dtype=dtype, generator=generator)
+        image *= torch.rand(1, 1, 7, 9, generator=generator) < 0.1
+        torch.testing.assert_close(head(image), module(image).detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_fault_in_the_compiled_head_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def test_detections_of_an_output_are_those_of_its_decoded_grid(
 ) -> None:
     output = 3 * torch.randn(2, 6, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     output[0, 0, 0], output[0, 1, 1, 4], output[0, 1, 2, :4] = torch.nan, -1_000, 1_000
+    output[1, 5, 7, 4], output[1, 5, 7, 5] = -1_000, torch.nan  # a class alone, where nobody looks for boxes
     best = cell_scores(output[..., 4], output[..., 5:]).flatten(1, 2).amax(1).numpy()
     np.testing.assert_allclose(best_scores(output), best, rtol=1e-12)
     options = (score_threshold, iou_threshold, most)

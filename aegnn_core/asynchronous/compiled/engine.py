@@ -61,11 +61,12 @@ class CompiledEngine:
         model: the network.
         graph: the rule.
         threads: that work on a packet.
+        frozen: nobody writes to the model's weights.
     """
 
-    def __init__(self, model: GraphNetwork, graph: GraphConfig, threads: int = 1) -> None:
+    def __init__(self, model: GraphNetwork, graph: GraphConfig, threads: int = 1, frozen: bool = False) -> None:
         self._model, self._graph, self.threads = model, graph, threads
-        self._version = WeightsVersion(model)
+        self._version = WeightsVersion(model, frozen)
         self._is_stale = False
         self._dtype = _DTYPES[next(model.parameters()).dtype]
         self._layers = flatten(model.event_blocks)

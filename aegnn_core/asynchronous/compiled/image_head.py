@@ -457,6 +457,8 @@ class ImageHead:
             record["corner"] = result.begin + result.first * result.width
             record["corner_mark"] = result.first_mark + result.first
             record["columns"], record["lines"] = result.columns, result.rows
+            # Counts of events are zeros in many places; what comes behind an activation seldom is.
+            record["sparse"] = layer.kind == CONVOLUTION and source is layers[0].result and skip is None
         parts = self._parts(layers, first.tolist(), plan.lanes)
         self._flops_of_place = np.array(
             [layers[n].flops() * (until - lane) // layers[n].outputs for n, _, _, lane, until, _ in parts], np.int64
@@ -467,6 +469,7 @@ class ImageHead:
             features=np.zeros(plan.size + plan.size % 2, dtype),  # whole words of eight bytes
             constants=np.concatenate(constants),
             marks=np.zeros(plan.marks, np.bool_),
+            occupied=np.zeros(layers[0].result.pixels, np.bool_),
             read_at=np.concatenate([layer.source.begin + layer.needs * layer.source.width for layer in layers]),
             write_at=np.concatenate(
                 [layer.result.begin + layer.gives * layer.result.width + layer.offset for layer in layers]

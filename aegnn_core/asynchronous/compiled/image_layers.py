@@ -95,6 +95,7 @@ IMAGE_LAYER = np.dtype(
             "corner_mark",  # and that pixel's mark
             "columns",  # of the result
             "lines",  # rows of pixels of the result
+            "sparse",  # whether its source is the image that is taken in, many of whose pixels may be zeros
         )
     ]
 )
@@ -110,8 +111,9 @@ class ImageParts(NamedTuple):
 
     ``layers`` in the order in which they are to be run, and their ``parts``; ``features`` of all images; ``constants``:
     weights and biases, behind as many zeros as the widest layer has outputs; ``marks`` of the pixels of all images,
-    whether they have changed. The places of all layers: where they are computed from, where their results begin, and
-    the marks of both. ``computed [parts]``: how many places were.
+    whether they have changed; ``occupied``: which pixels of the first image, with its margin, are not zeros. The places
+    of all layers: where they are computed from, where their results begin, and the marks of both. ``computed [parts]``:
+    how many places were.
     """
 
     layers: Annotated[np.ndarray, IMAGE_LAYER]
@@ -119,6 +121,7 @@ class ImageParts(NamedTuple):
     features: Annotated[np.ndarray, KIND]
     constants: Annotated[np.ndarray, KIND]
     marks: Annotated[np.ndarray, np.bool_]
+    occupied: Annotated[np.ndarray, np.bool_]
     read_at: Annotated[np.ndarray, np.int64]
     write_at: Annotated[np.ndarray, np.int64]
     seen_at: Annotated[np.ndarray, np.int64]
@@ -149,7 +152,7 @@ _ROWS_OF_WORKSPACE = len(Workspace._fields)
 
 
 @kernel(error_model="numpy")
-def _take_rows(layer, part, image, is_new, features, marks):
+def _take_rows(layer, part, image, is_new, features, marks, occupied):
     """Bring rows of an image in, and mark the pixels in which they differ from those of the image before.
 
     Args:
@@ -158,15 +161,16 @@ def _take_rows(layer, part, image, is_new, features, marks):
         image: the bits of its floats, pixels one behind the other.
         is_new: there is no image before, or nobody knows what has become of it.
         features, marks: of all images.
+        occupied: which of the pixels are not zeros.
     """
     if layer.outputs * features.itemsize % 8 == 0:
-        _take_words(layer, part, image.view(np.uint64), is_new, features.view(np.uint64), marks)
+        _take_words(layer, part, image.view(np.uint64), is_new, features.view(np.uint64), marks, occupied)
     else:
-        _take_words(layer, part, image, is_new, features.view(np.uint32), marks)
+        _take_words(layer, part, image, is_new, features.view(np.uint32), marks, occupied)
 
 
 @kernel(error_model="numpy")
-def _take_words(layer, part, image, is_new, held, marks):
+def _take_words(layer, part, image, is_new, held, marks, occupied):
     """The same with words of a pixel's size or a part of it; ``held`` are the features as such words."""
     size = len(image) // (layer.lines * layer.columns)
     length = layer.columns * size
@@ -175,11 +179,12 @@ def _take_words(layer, part, image, is_new, held, marks):
         new, old = image[row * length : (row + 1) * length], held[begin + row * pitch : begin + row * pitch + length]
         first, at = layer.corner_mark + row * layer.line, np.uintp(0)
         for column in range(layer.columns):
-            difference = np.uint64(is_new)
+            difference, bits = np.uint64(is_new), np.uint64(0)
             for _ in range(size):
+                bits |= new[at]
                 difference |= new[at] ^ old[at]
                 at += np.uintp(1)
-            marks[first + column] = difference != 0
+            marks[first + column], occupied[first + column] = difference != 0, bits != 0
         for n in range(length):
             old[np.uintp(n)] = new[np.uintp(n)]
 
@@ -212,9 +217,15 @@ def _select(layer, part, shared, workspace):
         if changes:
             read_at[count], write_at[count] = shared.read_at[k], shared.write_at[k]
             count += 1
+    _fill_up(read_at, write_at, count)
+    return count
+
+
+@kernel(error_model="numpy")
+def _fill_up(read_at, write_at, count):
+    """Lengthen lists of so many places by their last one."""
     for k in range(count, count + MOST_AT_ONCE if count else 0):
         read_at[k], write_at[k] = read_at[count - 1], write_at[count - 1]
-    return count
 
 
 @kernel(error_model="numpy")
@@ -512,15 +523,38 @@ def _finish_by_type(features, at, length, skip, active):
 
 
 @kernel(error_model="numpy")
-def _copy(features, at, to, length):
+def _copy(source, at, features, to, length):
     """Copy so many floats."""
     like = register_of(features)
     lanes = REGISTER_BITS // 8 // features.itemsize
     whole = length // lanes * lanes
     for c in range(0, whole, lanes):
-        store(features, to + c, load(features, at + c, like))
+        store(features, to + c, load(source, at + c, like))
     for c in range(whole, length):
-        features[to + c] = features[at + c]
+        features[to + c] = source[at + c]
+
+
+@kernel(error_model="numpy")
+def _fill_empty(layer, part, features, constants, occupied, count, workspace):
+    """Write the results of the listed pixels that see zeros alone, which are all the same; how many others are left.
+
+    A product with zero adds nothing, so nobody can tell from a pixel's bits how it was computed.
+    """
+    read_at, write_at = workspace.read_at, workspace.write_at
+    length, left, first = part.until - part.lane, 0, -1
+    for k in range(count):
+        at, to = read_at[k], write_at[k] + part.lane
+        if _is_marked(occupied, np.uintp(at) // np.uintp(layer.inputs), layer.side, layer.source_line):
+            read_at[left], write_at[left] = at, write_at[k]
+            left += 1
+        elif first < 0:
+            _copy(constants, layer.bias + part.lane, features, to, length)
+            _finish(features, to, length, 0, layer.active)
+            first = to
+        else:
+            _copy(features, first, features, to, length)
+    _fill_up(read_at, write_at, left)
+    return left
 
 
 @kernel(error_model="numpy")
@@ -579,7 +613,7 @@ def _run_part(number, image, is_new, shared, workspace):
     part, features, constants = shared.parts[number], shared.features, shared.constants
     layer = shared.layers[part.layer]
     if layer.kind == TAKE:
-        _take_rows(layer, part, image, is_new, features, shared.marks)
+        _take_rows(layer, part, image, is_new, features, shared.marks, shared.occupied)
         return
     count = _select(layer, part, shared, workspace)
     shared.computed[number] = count
@@ -587,11 +621,13 @@ def _run_part(number, image, is_new, shared, workspace):
         _convolve_tiles(layer, part, features, constants, count, workspace)
         _finish_tiles(layer, part, features, count, workspace.write_at)
     elif layer.kind == CONVOLUTION:
+        if layer.sparse:
+            count = _fill_empty(layer, part, features, constants, shared.occupied, count, workspace)
         _convolve_pixels(layer, part, features, constants, count, workspace)
     else:
         for k in range(count):
             at, to = workspace.read_at[k], workspace.write_at[k]
-            _copy(features, at, to, layer.outputs)
+            _copy(features, at, features, to, layer.outputs)
             if layer.skip != 0 or layer.active:
                 _finish(features, to, layer.outputs, layer.skip, layer.active)
 
