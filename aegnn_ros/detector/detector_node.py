@@ -338,5 +338,5 @@ class EventDetector(LifecycleNode):
 def _prepare(settings: DetectorParameters) -> ReadyModel:
     """The model that the parameters name, on the device that they name."""
     return prepare_model(
-        settings.model, settings.device, settings.native, settings.bound, settings.threads, settings.trust_code
+        settings.model, settings.device, settings.model_sensor, settings.bound, settings.threads, settings.trust_code
     )

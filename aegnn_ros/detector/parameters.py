@@ -16,6 +16,7 @@ from aegnn_core.asynchronous.threads import MOST_THREADS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.rosbag import EVENT_PACKET_TYPE
+from aegnn_core.nn.model_sensor import MODEL_SENSORS
 from aegnn_ros.detector.camera_filters import Region
 from aegnn_ros.detector.ready_model import MAX_NODES, Bound
 
@@ -74,10 +75,11 @@ class DetectorParameters:
         change=Change.MODEL,
     )
     model_sensor: str = _parameter(
-        "trained",
-        "Resolution at which the network runs: that of its training, to which the camera's events are downsampled, or"
-        " the camera's own, for networks whose layers are the same in every place",
-        choices=("trained", "camera"),
+        MODEL_SENSORS[0],
+        "Sensor that the network runs on: that of its training, to which the camera's events are downsampled, made"
+        " longer where the camera's picture is; just that of its training; or the camera's own. Another one than that"
+        " of its training is for networks whose layers are the same in every place; filled leaves others on theirs",
+        choices=MODEL_SENSORS,
         change=Change.MODEL,
     )
     max_nodes: int = _parameter(
@@ -188,11 +190,6 @@ class DetectorParameters:
     def class_names(self) -> frozenset[str]:
         """The classes whose boxes are published, none for all."""
         return frozenset(name.strip() for name in self.classes.split(",") if name.strip())
-
-    @property
-    def native(self) -> bool:
-        """Whether the network runs on the camera's own sensor."""
-        return self.model_sensor == "camera"
 
     @property
     def bound(self) -> Bound:
