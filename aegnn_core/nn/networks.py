@@ -176,7 +176,8 @@ class GraphNetwork(EventNetwork):
             x = blocks(x, edge_index, graph.edge_attr)
         if self.grid is not None:
             images.insert(0, self.grid(x, pos, batch, batch_size, t))
-        return self.head(images[0] if len(images) == 1 else torch.cat(images, 1))
+        output: Tensor = self.head(images[0] if len(images) == 1 else torch.cat(images, 1))
+        return output
 
     @property
     def reads_edges(self) -> bool:
@@ -225,7 +226,7 @@ class _FlatHead(nn.Module):
         self.layers, self.detection_grid = layers, detection_grid
 
     def forward(self, grid: Tensor) -> Tensor:
-        out = self.layers(grid.permute(0, 2, 3, 1).flatten(1))
+        out: Tensor = self.layers(grid.permute(0, 2, 3, 1).flatten(1))
         if self.detection_grid is None:
             return out
         columns, rows = self.detection_grid
@@ -253,7 +254,8 @@ class _ConvolutionalHead(nn.Module):
     def forward(self, grid: Tensor) -> Tensor:
         fine = self.fine(grid)
         coarse = nn.functional.interpolate(self.coarse(fine), size=fine.shape[2:], mode="nearest")
-        return self.predict(self.merge(torch.cat([fine, coarse], 1))).permute(0, 2, 3, 1)
+        boxes: Tensor = self.predict(self.merge(torch.cat([fine, coarse], 1)))
+        return boxes.permute(0, 2, 3, 1)
 
 
 class _PyramidHead(nn.Module):
@@ -294,7 +296,8 @@ class _PyramidHead(nn.Module):
         sixteenth = self.sixteenth(eighth)
         sixteenth = self.from_sixteenth(sixteenth + _as_large(self.from_last(self.last(sixteenth)), sixteenth))
         merged = self.merge(torch.cat([eighth, _as_large(sixteenth, eighth)], 1))
-        return self.predict(merged).permute(0, 2, 3, 1)
+        boxes: Tensor = self.predict(merged)
+        return boxes.permute(0, 2, 3, 1)
 
 
 class _ImageResidual(nn.Module):
@@ -346,7 +349,8 @@ class _ClassHead(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         features = self.layers(grid).flatten(1)
-        return self.linear(nn.functional.dropout(features, self.dropout, self.training))
+        scores: Tensor = self.linear(nn.functional.dropout(features, self.dropout, self.training))
+        return scores
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

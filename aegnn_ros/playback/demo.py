@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
@@ -143,7 +144,8 @@ def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> np.n
 def _truth_at(time: int, truth: np.ndarray) -> np.ndarray:
     """The true boxes at the labelled time that is nearest to a sensor time [µs]."""
     times = np.unique(truth["t"])
-    return truth[truth["t"] == times[np.abs(times - time).argmin()]]
+    nearest: NDArray[np.bool_] = truth["t"] == times[np.abs(times - time).argmin()]
+    return truth[nearest]
 
 
 def _figures(run: BagRun, answers: Sequence[Answer], truth: np.ndarray | None, model: TrainedModel) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # the unpickler raises errors of a dozen kinds on a damaged file
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ValueError(f"{path} is not a readable checkpoint: {reason}") from error
-    weights = state.get("state_dict") if isinstance(state, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights) or DESCRIPTION not in state:
-        raise ValueError(f"{path} does not describe a model: it was not written by aegnn train")
-    return state
+    if isinstance(state, dict) and DESCRIPTION in state:
+        weights = state.get("state_dict")
+        if isinstance(weights, dict) and all(isinstance(name, str) for name in weights):
+            return state
+    raise ValueError(f"{path} does not describe a model: it was not written by aegnn train")
