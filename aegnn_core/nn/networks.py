@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from aegnn_core.known_datasets import GEN1, NCALTECH101, NCARS, NMNIST, KnownDataset
 from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
 from aegnn_core.nn.cropped_head import CroppedHead, CroppedViews
 from aegnn_core.nn.event_network import EventNetwork
@@ -57,11 +58,16 @@ class DatasetSize:
 _SMALL = (8, 16, 16, 16, 32, 32, 32)
 _LARGE = (16, 32, 32, 32, 128, 128, 128)
 
+
+def _sized(known: KnownDataset, tasks: Sequence[str], kernel_size: int, channels: tuple[int, ...]) -> DatasetSize:
+    return DatasetSize(known.sensor, dict.fromkeys(tasks, len(known.labels)), kernel_size, channels)
+
+
 DATASETS = {
-    "ncars": DatasetSize((120, 100), {"recognition": 2}, 2, _SMALL),
-    "ncaltech101": DatasetSize((240, 180), {"recognition": 101, "detection": 101}, 8, _LARGE),
-    "gen1": DatasetSize((304, 240), {"recognition": 2, "detection": 2}, 8, _LARGE),
-    "nmnist": DatasetSize((34, 34), {"recognition": 10}, 2, _SMALL, voxel=(4, 4)),
+    "ncars": _sized(NCARS, ["recognition"], 2, _SMALL),
+    "ncaltech101": _sized(NCALTECH101, TASKS, 8, _LARGE),
+    "gen1": _sized(GEN1, TASKS, 8, _LARGE),
+    "nmnist": replace(_sized(NMNIST, ["recognition"], 2, _SMALL), voxel=(4, 4)),
     "simulated": DatasetSize((160, 120), {"recognition": 3, "detection": 2}, 2, _SMALL, voxel=(8, 8)),
 }
 

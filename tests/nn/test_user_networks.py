@@ -124,8 +124,5 @@ def test_a_file_names_the_code_which_is_imported_only_if_trusted_and_its_network
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS.keys() & FORMATS.keys()))
-def test_sizes_for_networks_are_those_of_the_recordings(name: str) -> None:
-    form, size = FORMATS[name], DATASETS[name]
-    assert form.sensor == size.sensor
-    assert set(form.tasks) <= size.classes.keys()
-    assert set(size.classes.values()) == {len(form.labels)}
+def test_there_are_networks_for_all_tasks_that_a_data_set_has_labels_for(name: str) -> None:
+    assert set(FORMATS[name].tasks) <= DATASETS[name].classes.keys()
