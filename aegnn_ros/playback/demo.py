@@ -7,7 +7,6 @@ import argparse
 import json
 import math
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.trust_option import add_trust_option
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.playback.demo_picture import Moment, draw_moments
-from aegnn_ros.playback.node_process import NodeProcessError
+from aegnn_ros.playback.exit_status import exit_status
 from aegnn_ros.playback.timed_answers import Answer, answers_of
 
 __all__ = ["main"]
@@ -46,24 +45,15 @@ _BUSY_SCENE = HELD_OUT_SEED + 16
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; returns 0, 1 where the node failed, 2 where an argument or the bag is wrong, 130 when ended."""
+    """Run the demo; its :func:`.exit_status`."""
     parsed = _parser().parse_args(arguments)
-    # Whoever ends the demo ends the node with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console(stderr=parsed.json)
-    try:
-        figures = _run(parsed, console)
-    except NodeProcessError as error:
-        print(f"aegnn_demo: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"aegnn_demo: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    if parsed.json:
-        print(json.dumps(figures, indent=2))
-    return 0
+
+    def run() -> None:
+        figures = _run(parsed, Console(stderr=parsed.json))
+        if parsed.json:
+            print(json.dumps(figures, indent=2))
+
+    return exit_status("aegnn_demo", run)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,7 +92,7 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
     parameters = {
         "model": parsed.model,
         "device": parsed.device,
-        "trust_code": parsed.trust_code,
+        "trust_code": bool(parsed.trust_code),  # as far as the model file needs it, which has been read
         "score_threshold": _PUBLISHED_SCORE,
     }
     with BagRunner() as runner, Progress(console=console, transient=True) as progress:

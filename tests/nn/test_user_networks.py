@@ -102,8 +102,12 @@ def test_a_file_names_the_code_which_is_imported_only_if_trusted_and_its_network
     forget_user_package()
     with pytest.raises(ValueError, match=f"theirs.safetensors has the network {PATH}{kind} of another package, whose"):
         load_model(file)
+    with pytest.raises(
+        ValueError, match=f"{PATH}{kind} .* pass trust_code='their_package', --trust-code their_package"
+    ):
+        load_model(file, trust_code=["their_pack", "their_package.models.more"])
     assert "their_package.models" not in sys.modules
-    model = load_model(file, trust_code=True)
+    model = load_model(file, trust_code="their_package")
     with pytest.raises(ValueError, match=r"model theirs does not say .* than its 64 x 48 px"):
         load_model(file, sensor=(80, 60))
 

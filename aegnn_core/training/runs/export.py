@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from aegnn_core.nn.checkpoint import DESCRIPTION, TrainedModel, restore, save_model
+from aegnn_core.registry import Trust
 
 __all__ = ["export_checkpoint", "read_checkpoint"]
 
@@ -17,11 +18,11 @@ _PREFIX = "network."
 
 
 def export_checkpoint(
-    checkpoint: str | Path, output: str | Path, *, half: bool = False, trust_code: bool = False
+    checkpoint: str | Path, output: str | Path, *, half: bool = False, trust_code: Trust = False
 ) -> TrainedModel:
     """Write the model of a Lightning checkpoint to ``output`` (``.safetensors``); of an average of weights, that one.
 
-    With ``half``, the file has weights of 16 bits; with ``trust_code``, a network of another package is imported, see
+    With ``half``, the file has weights of 16 bits; a network of another package is imported by ``trust_code``, see
     :func:`aegnn_core.nn.checkpoint.load_model`.
 
     Raises:
