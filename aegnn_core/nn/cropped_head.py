@@ -83,7 +83,8 @@ class CroppedHead(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             picture = self.picture(image)
         features = self.layers(picture)
-        return self.linear(self.dropout(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)))
+        logits: Tensor = self.linear(self.dropout(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)))
+        return logits
 
     def picture(self, image: Tensor) -> Tensor:
         """What the layers see: ``[B, C, self.rows, self.columns]``."""

@@ -180,7 +180,7 @@ class EventDetector(LifecycleNode):
             self._outputs.destroy()
             del self._stream, self._outputs, self._diagnostics
             gc.collect()
-            if torch.cuda.is_initialized():
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
 
     def end(self) -> None:
