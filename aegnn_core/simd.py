@@ -9,6 +9,8 @@ wider than the machine's registers.
 
 from __future__ import annotations
 
+from functools import partial
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -26,6 +28,7 @@ __all__ = [
     "multiply_rows",
     "power_of_two",
     "prefetch",
+    "prefetch_early",
     "register_of",
     "round_down",
     "store",
@@ -191,25 +194,34 @@ def power_of_two(typing, exponents):
     return exponents(exponents), generate
 
 
+def _prefetch(locality, context, builder, signature, arguments):
+    data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+    index = context.cast(builder, arguments[1], signature.args[1], types.intp)
+    address = builder.bitcast(builder.gep(data, [index]), ir.IntType(8).as_pointer())
+    integer = ir.IntType(32)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), integer, integer, integer]),
+        "llvm.prefetch.p0",
+    )
+    # For reading, data.
+    builder.call(function, [address, integer(0), integer(locality), integer(1)])
+    return context.get_dummy_value()
+
+
 @intrinsic
 def prefetch(typing, array, index):
-    """Begin to bring ``array[index]`` into the cache; does nothing for an index that is out of bounds."""
+    """Begin to bring ``array[index]`` into the nearest cache; does nothing for an index that is out of bounds."""
+    return types.void(array, index), partial(_prefetch, 3)
 
-    def generate(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        index = context.cast(builder, arguments[1], signature.args[1], types.intp)
-        address = builder.bitcast(builder.gep(data, [index]), ir.IntType(8).as_pointer())
-        integer = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), integer, integer, integer]),
-            "llvm.prefetch.p0",
-        )
-        # For reading, to be kept in all caches, data.
-        builder.call(function, [address, integer(0), integer(3), integer(1)])
-        return context.get_dummy_value()
 
-    return types.void(array, index), generate
+@intrinsic
+def prefetch_early(typing, array, index):
+    """As :func:`prefetch`, but into the second cache only, for what is read some hundred ns later or more.
+
+    Far more of these can be under way at a time, for they do not hold the few places in which the nearest cache waits.
+    """
+    return types.void(array, index), partial(_prefetch, 2)
 
 
 @intrinsic(prefer_literal=True)
