@@ -14,10 +14,15 @@ name = manifest.findtext("name")
 maintainer = manifest.find("maintainer")
 
 
-def requirements(purpose: str) -> list[str]:
-    """The lines of `requirements/<purpose>.txt` that are not comments."""
-    lines = (ROOT / "requirements" / f"{purpose}.txt").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+def requirements(file: str) -> list[str]:
+    """The requirements in a file in `requirements/`, and in those that it names."""
+    found: list[str] = []
+    for line in (ROOT / "requirements" / file).read_text().splitlines():
+        if line.startswith("-r "):
+            found += requirements(line.removeprefix("-r "))
+        elif line and not line.startswith("#"):
+            found.append(line)
+    return found
 
 
 def files(pattern: str) -> list[str]:
@@ -36,9 +41,10 @@ setup(
     long_description=(ROOT / "README.md").read_text("utf8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11",  # colcon cannot read what setuptools makes of this line in setup.cfg
-    install_requires=requirements("runtime"),
+    install_requires=requirements("node.txt"),
     extras_require={
-        purpose: requirements(purpose) for purpose in ("train", "wandb", "view", "cluster", "cuda", "test")
+        extra: requirements(f"{extra}.txt")
+        for extra in ("recordings", "evaluation", "tracking", "train", "wandb", "view", "cluster", "cuda", "test")
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{name}"]),

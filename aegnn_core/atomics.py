@@ -8,6 +8,7 @@ always an int64 array; the caller sees to the bounds.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -31,7 +32,9 @@ _WORD = ir.IntType(64)
 _PAUSES = {"x86_64": ("llvm.x86.sse2.pause", ()), "aarch64": ("llvm.aarch64.hint", (1,))}
 
 
-def _address(context, builder, array_type, array, index_type, index):
+def _address(
+    context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value, index_type: Any, index: ir.Value
+) -> ir.Value:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.gep(data, [context.cast(builder, index, index_type, types.intp)])
 
@@ -59,9 +62,10 @@ def store_release(typing, words, index, value):
     return types.void(words, index, value), generate
 
 
-def _read_and_write(operation):
+def _read_and_write(operation: str) -> Any:
     """An intrinsic that changes a word in one step, in one order for all threads, and returns what it was."""
 
+    @intrinsic
     def make(typing, words, index, value):
         def generate(context, builder, signature, arguments):
             address = _address(context, builder, words, arguments[0], signature.args[1], arguments[1])
@@ -73,8 +77,8 @@ def _read_and_write(operation):
     return make
 
 
-exchange = intrinsic(_read_and_write("xchg"))
-add = intrinsic(_read_and_write("add"))
+exchange = _read_and_write("xchg")
+add = _read_and_write("add")
 
 
 @intrinsic
@@ -104,7 +108,7 @@ def pause(typing):
     return types.void(), generate
 
 
-def _call(builder, name, *arguments):
+def _call(builder: ir.IRBuilder, name: str, *arguments: ir.Value) -> ir.Value:
     """Call a function of the C library that returns an int."""
     kind = ir.FunctionType(ir.IntType(32), [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
@@ -125,12 +129,13 @@ def yield_processor(typing):
 _ERROR_NUMBER = "__error" if sys.platform == "darwin" else "__errno_location"
 
 
-def _on_semaphore(function):
+def _on_semaphore(function: str) -> Any:
     """An intrinsic that calls a function of the C library for the semaphore (``sem_t``) that begins at a word.
 
     It returns 0, or else the number of the error; that is EINTR if a signal came instead.
     """
 
+    @intrinsic
     def make(typing, words, index):
         def generate(context, builder, signature, arguments):
             address = _address(context, builder, words, arguments[0], signature.args[1], arguments[1])
@@ -148,5 +153,5 @@ def _on_semaphore(function):
     return make
 
 
-semaphore_wait = intrinsic(_on_semaphore("sem_wait"))
-semaphore_post = intrinsic(_on_semaphore("sem_post"))
+semaphore_wait = _on_semaphore("sem_wait")
+semaphore_post = _on_semaphore("sem_post")

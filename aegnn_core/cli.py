@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aegnn_core.doctor_command import add_doctor_command
+from aegnn_core.extras import missing_package
 from aegnn_core.version import __version__
 
 __all__ = ["main"]
@@ -80,17 +81,6 @@ def _add_commands(commands: Any, formatter: Any) -> None:
     add_benchmark_command(commands, formatter)
 
 
-#: The extra (and file in requirements/) of each optional package; runtime.txt has all others.
-_PURPOSES = {
-    "lightning": "train",
-    "tensorboard": "train",
-    "wandb": "wandb",
-    "distributed": "cluster",
-    "rerun": "view",
-    "av": "view",
-}
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; errors in the input, and a missing package, are one sentence and exit status 2."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -100,12 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("aegnn_"):
             raise
-        package = str(error.name).partition(".")[0]
-        file = f"requirements/{_PURPOSES.get(package, 'runtime')}.txt"
-        print(
-            f"aegnn: the Python package {package} is missing: pip install -r {file}; aegnn doctor says what to do",
-            file=sys.stderr,
-        )
+        print(f"aegnn: {missing_package(str(error.name))}; aegnn doctor looks at all of them", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
         print(f"aegnn: {error}", file=sys.stderr)

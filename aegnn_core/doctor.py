@@ -23,8 +23,11 @@ from aegnn_core.version import __version__
 __all__ = ["Finding", "diagnose", "processor", "report"]
 
 _DISTRIBUTION = "aegnn_ros"
-#: Packages beyond those that everything needs, by what wants them.
+#: What the packages of an extra are for; where one needs those of another, that stands before it.
 _EXTRAS = {
+    "recordings": "bags, AEDAT4 and HDF5 files",
+    "evaluation": "figures, pictures and reports",
+    "tracking": "the node's parameter tracking",
     "train": "aegnn train",
     "view": "the window and mp4 videos of aegnn view",
     "cluster": "aegnn preprocess --cluster",
@@ -138,13 +141,15 @@ def _packages() -> Iterator[Finding]:
         yield Finding("packages", _DISTRIBUTION, "ok", f"{__version__}, not installed, run from {folder}")
         lines = _source_requirements(folder)
     absent: dict[str, list[str]] = {}
+    known: set[str] = set()
     for line in lines:
         needed = _REQUIREMENT.match(line)
         if needed is None or (needed["before"] and _numbers(needed["before"]) <= sys.version_info[:2]):
             continue
         extra, name, least = needed["extra"], needed["name"], needed["least"] or "0"
-        if extra and extra not in _EXTRAS:
+        if name in known or (extra and extra not in _EXTRAS):
             continue
+        known.add(name)
         found = _installed(name)
         if extra is None:
             yield _package(name, found, least)
@@ -160,11 +165,11 @@ def _packages() -> Iterator[Finding]:
 def _source_requirements(folder: Path) -> list[str]:
     """The requirements of a source tree that is not installed, written as an installation has them."""
     lines = []
-    for purpose in ("runtime", *_EXTRAS):
+    for purpose in ("core", "node", *_EXTRAS):
         file = folder / "requirements" / f"{purpose}.txt"
         for line in file.read_text("utf8").splitlines() if file.is_file() else ():
-            if line and not line.startswith("#"):
-                lines.append(line if purpose == "runtime" else f'{line}; extra == "{purpose}"')
+            if line and not line.startswith(("#", "-r ")):
+                lines.append(f'{line}; extra == "{purpose}"' if purpose in _EXTRAS else line)
     return lines
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from aegnn_core.extras import naming_extras
+
 __all__ = ["lazy_names"]
 
 
@@ -30,7 +32,8 @@ def lazy_names(
             return getattr(sys.modules[package], renamed[name])
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        names[name] = getattr(import_module(f"{package}.{homes[name]}"), name)
+        with naming_extras():
+            names[name] = getattr(import_module(f"{package}.{homes[name]}"), name)
         return names[name]
 
     def listed() -> list[str]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, overload
 
 import numba
 from numba.core.caching import IndexDataCacheFile
@@ -28,8 +28,19 @@ _PACKAGE = Path(__file__).parent
 #: A file is one with kernels if it has either of these in it: what kernels take from other files has to be there too.
 _MARKS = (b"numba", b"aegnn_core.machine_code")
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 #: What pickle raises for a type that is no longer where it was.
 _GONE = ImportError, AttributeError
+
+
+@overload
+def kernel(function: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+@overload
+def kernel(**options: Any) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
 
 
 def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -49,7 +60,7 @@ def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     return compiled
 
 
-class _KernelFile(IndexDataCacheFile):
+class _KernelFile(IndexDataCacheFile):  # type: ignore[misc]  # Numba has no types
     """Where the code of one kernel is kept: an index that names a data file for each signature.
 
     Numba writes the index first and reuses the names of data files. So the data of a name may be older than the index,

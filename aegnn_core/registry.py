@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Registry", "is_path"]
+__all__ = ["Registry", "Trust", "is_path", "trusts"]
 
 Value = TypeVar("Value")
 
@@ -21,6 +21,19 @@ _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 def is_path(name: str) -> bool:
     """Whether a name is that of something in a module, ``package.module:Name``."""
     return _PATH.fullmatch(name) is not None
+
+
+#: Whose code may be imported: of nobody else (False), of all (True), or of these packages.
+Trust = bool | str | Collection[str]
+
+
+def trusts(trust: Trust, path: str) -> bool:
+    """Whether the code may be imported that the path ``package.module:Name`` leads to."""
+    if isinstance(trust, bool):
+        return trust
+    module = path.partition(":")[0]
+    packages = [trust] if isinstance(trust, str) else trust
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 class Registry(Mapping[str, Value], Generic[Value]):

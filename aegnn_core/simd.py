@@ -9,7 +9,9 @@ wider than the machine's registers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -38,7 +40,7 @@ __all__ = [
 REGISTER_BITS = 512
 
 
-class Vector(types.Type):
+class Vector(types.Type):  # type: ignore[misc]  # Numba has no types
     """``lanes`` floats of one type."""
 
     def __init__(self, dtype: types.Float, lanes: int) -> None:
@@ -47,24 +49,26 @@ class Vector(types.Type):
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe_type):
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
         element = ir.FloatType() if fe_type.dtype == types.float32 else ir.DoubleType()
         super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
 
 
-def _address(context, builder, array_type, array, index, vector):
+def _address(
+    context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value, index: ir.Value, vector: ir.VectorType
+) -> ir.Value:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-def _splat(builder, scalar, vector):
+def _splat(builder: ir.IRBuilder, scalar: ir.Value, vector: ir.VectorType) -> ir.Value:
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))
 
 
-def _elementwise(builder, name, vector, *values):
+def _elementwise(builder: ir.IRBuilder, name: str, vector: ir.VectorType, *values: ir.Value) -> ir.Value:
     """Call LLVM's function ``name`` on vectors."""
     bits = 32 if isinstance(vector.element, ir.FloatType) else 64
     function = cgutils.get_or_insert_function(
@@ -194,7 +198,7 @@ def power_of_two(typing, exponents):
     return exponents(exponents), generate
 
 
-def _prefetch(locality, context, builder, signature, arguments):
+def _prefetch(locality: int, context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
     data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
     index = context.cast(builder, arguments[1], signature.args[1], types.intp)
     address = builder.bitcast(builder.gep(data, [index]), ir.IntType(8).as_pointer())
@@ -255,12 +259,12 @@ def multiply_rows(
             else:
                 values[name] = context.cast(builder, value, kind, types.intp)
 
-        def rows_of(array, places):
+        def rows_of(array: ir.Value, places: ir.Value) -> Iterator[ir.Value]:
             for k in range(many):
                 place = builder.load(builder.gep(places, [builder.add(values["first"], word(k))]))
                 yield builder.gep(array, [place])
 
-        def register(row, v):
+        def register(row: ir.Value, v: int) -> ir.Value:
             return builder.bitcast(builder.gep(row, [word(v * vector.count)]), vector.as_pointer())
 
         sources = list(rows_of(values["source"], values["source_at"]))

@@ -8,6 +8,8 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from aegnn_core.extras import missing_package
+
 __all__ = ["aegnn_demo", "evaluate_bag", "event_detector", "play_events"]
 
 
@@ -41,8 +43,9 @@ def _run(command: str, module: str) -> Any:
         missing = str(error.name).partition(".")[0]
         if missing in ("aegnn_core", "aegnn_ros"):
             raise
-        help_ = "pip install -r requirements/runtime.txt"
+        sentence = missing_package(missing)
         if missing.startswith(("rcl", "ament_")) or missing.endswith(("_msgs", "_interfaces", "_srvs")):
             help_ = "source ROS 2's setup.bash, or take the environment that `make setup` makes"
-        print(f"{command}: the Python package {missing} is missing here: {help_}", file=sys.stderr)
+            sentence = f"the Python package {missing} is missing here: {help_}"
+        print(f"{command}: {sentence}", file=sys.stderr)
         return 1

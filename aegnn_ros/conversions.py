@@ -17,7 +17,7 @@ from vision_msgs.msg import Classification, Detection2DArray, LabelInfo, ObjectH
 from visualization_msgs.msg import Marker
 
 from aegnn_core.drawing import class_color
-from aegnn_core.events.rosbag import RecordedPacket
+from aegnn_core.events.recorded_packet import RecordedPacket
 from aegnn_core.nn.detection import DETECTION_DTYPE
 
 __all__ = [

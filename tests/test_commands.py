@@ -42,4 +42,4 @@ def test_lightning_is_missing(remove: Callable, capsys: pytest.CaptureFixture[st
 
     assert main(["train", "--config", "nmnist"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("aegnn: the Python package lightning is missing: pip install -r requirements/train.txt")
+    assert line.startswith("aegnn: the Python package lightning is missing: pip install 'aegnn_ros[train]'")

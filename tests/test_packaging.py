@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -17,20 +18,9 @@ from catkin_pkg.package import Package, parse_package
 
 import aegnn_core
 from aegnn_core.cli import main
+from aegnn_core.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
-
-BLOCK_IMPORTS = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {absent}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Absent())
-from aegnn_core import *
-"""
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +52,6 @@ def test_importing_the_core_pulls_in_neither_ros_nor_lightning() -> None:
     assert {"rclpy", "lightning", "pytorch_lightning"}.isdisjoint(loaded)
 
 
-def test_core_imports_where_ros_and_lightning_are_not_installed() -> None:
-    absent = {"rclpy", "event_camera_msgs", "vision_msgs", "ament_index_python", "lightning", "pytorch_lightning"}
-
-    run(sys.executable, "-c", BLOCK_IMPORTS.format(absent=absent), cwd=ROOT)
-
-
 def imported(folder: Path) -> set[str]:
     """Names of the foreign top-level packages that Python files below a folder import, wherever in the file."""
     names: set[str] = set()
@@ -84,12 +68,16 @@ def imported(folder: Path) -> set[str]:
 NEWER_STDLIB = {"compression"}
 
 
-def required(*purposes: str) -> set[str]:
-    """Names of the distributions that `requirements/<purpose>.txt` asks for."""
-    lines = [
-        line for purpose in purposes for line in (ROOT / "requirements" / f"{purpose}.txt").read_text().split("\n")
-    ]
-    return {canonical(re.split(r"[<>=\[;]", line)[0]) for line in lines if line and not line.startswith("#")}
+def required(*purposes: str, alone: bool = False) -> set[str]:
+    """Names of the distributions that `requirements/<purpose>.txt` and the files in it ask for, or it ``alone``."""
+    names: set[str] = set()
+    for purpose in purposes:
+        for line in (ROOT / "requirements" / f"{purpose}.txt").read_text().splitlines():
+            if line.startswith("-r "):
+                names |= set() if alone else required(line.removeprefix("-r ").removesuffix(".txt"))
+            elif line and not line.startswith("#"):
+                names.add(canonical(re.split(r"[<>=\[;]", line)[0]))
+    return names
 
 
 def canonical(distribution: str) -> str:
@@ -97,20 +85,23 @@ def canonical(distribution: str) -> str:
 
 
 #: Packages of extras that no set-up installs, by the distribution that would bring them under another name.
-NOT_INSTALLED = {"rerun": ["rerun-sdk"]}
+NOT_INSTALLED = {"rerun": ["rerun-sdk"], "backports": ["backports.zstd"]}
 
 
 def undeclared(imports: Iterable[str], declared: set[str]) -> set[str]:
     """The imported packages that no declared distribution or ROS package provides."""
-    providers = {**NOT_INSTALLED, **packages_distributions()}
-    return {name for name in imports if declared.isdisjoint({name, *map(canonical, providers.get(name, []))})}
+    known = providers()
+    return {name for name in imports if declared.isdisjoint({name, *map(canonical, known.get(name, []))})}
+
+
+@cache
+def providers() -> Mapping[str, list[str]]:
+    """The distributions that bring each top-level package."""
+    return {**NOT_INSTALLED, **packages_distributions()}
 
 
 def test_core_imports_only_what_its_requirements_declare() -> None:
-    assert (
-        undeclared(imported(ROOT / "aegnn_core"), required("runtime", "train", "wandb", "view", "cluster", "cuda"))
-        == set()
-    )
+    assert undeclared(imported(ROOT / "aegnn_core"), required("runtime", "wandb", "view", "cluster", "cuda")) == set()
 
 
 def test_node_and_launch_files_import_only_what_manifest_and_requirements_declare(manifest: Package) -> None:
@@ -221,22 +212,65 @@ def test_executables_run_from_a_sourced_workspace(installed: Path) -> None:
     assert "absent.yaml" in node.stderr
 
 
-def test_a_live_model_needs_no_packages_for_recordings() -> None:
-    """As on a machine that has torch, PyTorch Geometric, Numba and safetensors, and little else."""
-    program = """
+def test_every_optional_package_is_in_the_file_of_its_extra() -> None:
+    assert [package for package, extra in EXTRAS.items() if undeclared([package], required(extra, alone=True))] == []
+    assert required("recordings", "evaluation", "tracking", "train", "wandb", "view", "cluster", "cuda") == {
+        *required("core"),
+        *(name for package in EXTRAS for name in map(canonical, providers().get(package, [package]))),
+    }
+
+
+CORE_ALONE = """
 import sys
-for name in ("aedat", "rosbags", "h5py", "hdf5plugin", "lightning", "torchmetrics", "matplotlib", "rich"):
-    sys.modules[name] = None  # importing it fails
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+from aegnn_core.extras import EXTRAS
+
+has_ros = find_spec("rclpy") is not None
+hidden, find = {*EXTRAS, "rclpy", "event_camera_msgs", "ament_index_python"}, PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name in hidden else find(name, *rest)
+
 import numpy as np
-from aegnn_core import EventStream, load_model, make_model_asynchronous
+from aegnn_core import *
+from aegnn_core.events import make_events
+
+folder = Path(sys.argv[1])
 model = load_model("scenes_detector")
 live = make_model_asynchronous(model.network, model.graph)
-live.output()
-try:
-    from aegnn_core import read_events
-except ModuleNotFoundError as error:
-    print(error.name)
+np.save(folder / "a.npy", make_events(range(100), range(100), range(100), [1] * 100))
+live.update(read_events(folder / "a.npy").events)
+print(live.output().ndim)
+
+def read(name):
+    (folder / name).write_bytes(b"nothing")
+    read_events(folder / name)
+
+for attempt in (
+    lambda: read("a.h5"),
+    lambda: read("a.aedat4"),
+    lambda: read("a.mcap"),
+    lambda: __import__("aegnn_core.datasets"),
+    lambda: __import__("aegnn_core.evaluation"),
+    lambda: __import__("aegnn_core.viewing"),
+    lambda: __import__("aegnn_core.training.train"),
+):
+    try:
+        attempt()
+    except ModuleNotFoundError as error:
+        print(error)
+
+if has_ros:
+    hidden = {*EXTRAS} - {"PIL"}
+    import aegnn_ros.detector.event_detector
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stderr[-2_000:]
-    assert done.stdout.strip() in ("aedat", "rosbags")
+
+
+def test_a_live_model_runs_with_the_core_alone_and_the_rest_says_which_extra_it_needs(tmp_path: Path) -> None:
+    """And the node with its own requirements, on a machine with ROS."""
+    output, *sentences = run(sys.executable, "-c", CORE_ALONE, str(tmp_path), cwd=ROOT).splitlines()
+
+    assert output == "4"
+    said = re.compile(r"the Python package \w+ is missing: pip install 'aegnn_ros\[(\w+)]', .*")
+    extras = [said.fullmatch(sentence) for sentence in sentences]
+    assert [found and found[1] for found in extras] == [*["recordings"] * 4, *["evaluation"] * 2, "train"]

@@ -70,7 +70,7 @@ class DenseEngine:
         self._settings.follow()
         self._weights.changed()
         with self._metering:
-            output = call_on_graph(self._metering.model, data.to(parameter.device))
+            output: Tensor = call_on_graph(self._metering.model, data.to(parameter.device))
         if self._weights.changed():
             raise ValueError(writes_weights(self._model))
         return output

@@ -12,6 +12,7 @@ from torch import nn
 
 from aegnn_core.asynchronous.folding import fold_norm
 from aegnn_core.nn.blocks import ConvBlock, Residual
+from aegnn_core.nn.spline import SplineConv
 
 __all__ = ["LAYER_KINDS", "LayerKind", "block_flops", "flatten", "folded", "unknown_layer"]
 
@@ -95,10 +96,11 @@ def block_flops(block: Any, nodes: int, edges: int, per_edge: int, rows: int, ma
         rows: of the sums of all the nodes.
         mark: ``"end"`` if a residual is added behind the layer.
     """
-    inputs, outputs = block.conv.in_channels, block.conv.out_channels
+    conv: SplineConv = block.conv
+    inputs, outputs = conv.in_channels, conv.out_channels
     flops = 2 * edges * per_edge * inputs + 2 * rows * inputs * outputs
-    if block.conv.lin is not None:
+    if conv.lin is not None:
         flops += 2 * nodes * inputs * outputs
     # What follows row by row, then the bias and the residual.
     behind = LAYER_KINDS[type(block)].flops_per_value
-    return flops + nodes * outputs * (behind + (block.conv.bias is not None) + (mark == "end"))
+    return flops + nodes * outputs * (behind + (conv.bias is not None) + (mark == "end"))

@@ -36,7 +36,8 @@ class TorchHead:
         """The answer to ``image [1, channels, rows, columns]``."""
         if not self.flops:
             self.flops = forward_flops(self._head, image)
-        return self._head(image).clone()  # a head that passes the image on must not pass its memory on
+        answer: Tensor = self._head(image)
+        return answer.clone()  # a head that passes the image on must not pass its memory on
 
 
 def fold_norms(head: nn.Module) -> nn.Module:
@@ -48,4 +49,4 @@ def fold_norms(head: nn.Module) -> nn.Module:
         for n, (first, second) in enumerate(pairwise(list(module))):
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                 module[n], module[n + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
-    return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -20,6 +20,7 @@ from itertools import accumulate
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
+from llvmlite import ir
 from numba import from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -81,7 +82,7 @@ def addresses(arrays: Iterable[np.ndarray]) -> np.ndarray:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def _read_array(context, builder, entries, row, array_type):
+def _read_array(context: Any, builder: ir.IRBuilder, entries: ir.Value, row: ir.Value, array_type: types.Array) -> Any:
     """Code for the array in a row of a table whose data begin at ``entries``."""
     first = builder.mul(row, context.get_constant(types.intp, 2))
     address = builder.load(builder.gep(entries, [first]))

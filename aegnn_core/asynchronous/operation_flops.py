@@ -166,11 +166,13 @@ def operation_flops(func: Callable[..., Any], args: Any, result: Any, first: Ten
         return 0
     if name in ("linear", "conv1d", "conv2d", "conv3d"):
         bias = len(args) > 2 and args[2] is not None
-        return 2 * out.numel() * args[1][0].numel() + (out.numel() if bias else 0)
+        weight: Tensor = args[1]
+        return 2 * out.numel() * weight[0].numel() + (out.numel() if bias else 0)
     if name in ("matmul", "mm", "bmm", "mv", "__matmul__", "__rmatmul__"):
         return 2 * out.numel() * first.shape[-1]
     if name in ("addmm", "baddbmm"):
-        return 2 * out.numel() * args[1].shape[-1] + out.numel()
+        factor: Tensor = args[1]
+        return 2 * out.numel() * factor.shape[-1] + out.numel()
     if name in ("batch_norm", "layer_norm", "group_norm", "instance_norm"):
         return 2 * out.numel()
     if name in _REDUCTIONS:
@@ -184,7 +186,7 @@ def operation_flops(func: Callable[..., Any], args: Any, result: Any, first: Ten
 def spline_flops(conv: SplineConv, rows: int, edges: int) -> int:
     """FLOPs of one of our spline convolutions for ``rows`` nodes with ``edges`` edges into them, splines apart."""
     kernels, channels, outputs = conv.weight.shape
-    corners = 2**conv.dim
+    corners: int = 2**conv.dim
     scaling = edges * corners if conv.aggr == "mean" else 0
     flops = scaling + 2 * edges * corners * channels + 2 * rows * kernels * channels * outputs
     if conv.lin is not None:
@@ -196,7 +198,7 @@ def spline_flops(conv: SplineConv, rows: int, edges: int) -> int:
 
 def basis_flops(conv: SplineConv, edges: int) -> int:
     """FLOPs of the splines on so many edges: per component a product, a difference and two products per kernel."""
-    return edges * (2 * conv.dim + sum(3 * 2**d for d in range(conv.dim)))
+    return edges * (2 * conv.dim + int(sum(3 * 2**d for d in range(conv.dim))))
 
 
 def _leaves(value: Any) -> Iterator[Any]:

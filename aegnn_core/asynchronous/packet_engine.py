@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aegnn_core.asynchronous.costs import CostMeter, Costs
@@ -43,7 +44,20 @@ _RINGS = ("_x", "_y", "_neighbors", "_counts")
 
 
 @kernel
-def _edges_into(x, y, t, neighbors, counts, first, mask, radius, time_scale, source, target, edge_attr):
+def _edges_into(
+    x: np.ndarray,
+    y: np.ndarray,
+    t: NDArray[np.int64],
+    neighbors: np.ndarray,
+    counts: np.ndarray,
+    first: int,
+    mask: int,
+    radius: float,
+    time_scale: float,
+    source: NDArray[np.int64],
+    target: NDArray[np.int64],
+    edge_attr: np.ndarray,
+) -> int:
     """Write the edges into nodes ``first, first + 1, …``, as many as ``counts`` has, and return how many edges.
 
     Out: ``source [E]`` slots, ``target [E]`` rows counted from ``first``, ``edge_attr [E, 3]``.
@@ -63,7 +77,9 @@ def _edges_into(x, y, t, neighbors, counts, first, mask, radius, time_scale, sou
 
 
 @kernel
-def _live_edges(neighbors, counts, first, last, mask, edge_index):
+def _live_edges(
+    neighbors: np.ndarray, counts: np.ndarray, first: int, last: int, mask: int, edge_index: NDArray[np.int64]
+) -> int:
     """Write the edges between nodes ``first .. last - 1``, numbered from 0, and return how many."""
     e = 0
     for number in range(first, last):
@@ -77,7 +93,7 @@ def _live_edges(neighbors, counts, first, last, mask, edge_index):
 
 
 @kernel
-def _skip_old(node_t, mask, first, last, time, window):
+def _skip_old(node_t: NDArray[np.int64], mask: int, first: int, last: int, time: int, window: int) -> int:
     """The first of the nodes ``first .. last - 1`` that is younger than ``window`` at ``time``, or ``last``."""
     while first < last and time - node_t[first & mask] >= window:
         first += 1
@@ -290,7 +306,7 @@ class PacketEngine:
         if self._flops_of_head is None:
             self._flops_of_head = forward_flops(self._model.head, image)
         with full_precision(image.device):
-            output = self._model.head(image)
+            output: Tensor = self._model.head(image)
         self._spent("head", self._flops_of_head, begin)
         return output
 
@@ -343,7 +359,7 @@ class PacketEngine:
         first = max(self._first, 0 if graph.max_nodes is None else size - graph.max_nodes)
         if graph.window is None:
             return first
-        return _skip_old(self._search.node_t, self._search.capacity - 1, first, size, time, graph.window)
+        return int(_skip_old(self._search.node_t, self._search.capacity - 1, first, size, time, graph.window))
 
     def _reserve(self, nodes: int) -> None:
         """Make the rings hold at least that many nodes. Nothing has changed if there is no memory for it."""

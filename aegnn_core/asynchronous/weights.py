@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aegnn_core.asynchronous.handles import array_at
@@ -32,7 +33,7 @@ class WeightsVersion:
         self._tensors: list[dict[str, Any]] = [tensors for tensors in held if len(tensors)]
         self._places: list[int] = []
         self._table, self._counted = _read_apart([])
-        self._seen: tuple[int, list[int]] = 0, []
+        self._seen: tuple[np.uint64, list[int]] = np.uint64(0), []
         self.changed()
 
     def changed(self) -> bool:
@@ -68,7 +69,7 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
 @kernel
-def _mixed(word, number):
+def _mixed(word: np.uint64, number: np.uint64) -> np.uint64:
     """A number for the word of that number, another for every other word."""
     product = (word ^ (number * _PRIME)) * _PRIME
     # Once more: a sign turned round is a change of the highest bit alone, and two such changes would often cancel.
@@ -77,7 +78,7 @@ def _mixed(word, number):
 
 
 @kernel
-def _content(table):
+def _content(table: NDArray[np.int64]) -> np.uint64:
     """A number that is another for another content, but for one in 2^64; a sum, so that it is found in vectors."""
     total, number = np.uint64(0), np.uint64(0)
     for row in range(0, len(table), 2):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 
+from aegnn_core.extras import missing_package
+
 __all__ = ["LOCAL_CLUSTER", "open_cluster"]
 
 #: The name of a cluster that is started on this machine.
@@ -33,10 +35,10 @@ def open_cluster(address: str, workers: int) -> Iterator[Executor]:
     try:
         from distributed import Client, KilledWorker, LocalCluster
     except ModuleNotFoundError as error:
-        raise ValueError(f"a cluster needs the extra cluster (pip install 'aegnn_ros[cluster]'): {error}") from error
+        raise ValueError(f"a cluster needs Dask, but {missing_package('distributed')}") from error
     with ExitStack() as stack:
         if address == LOCAL_CLUSTER:
-            local = LocalCluster(
+            local = LocalCluster(  # type: ignore[no-untyped-call]
                 n_workers=max(1, workers),
                 threads_per_worker=1,
                 dashboard_address=None,
@@ -44,7 +46,8 @@ def open_cluster(address: str, workers: int) -> Iterator[Executor]:
                 preload=_LEAVE_INTERRUPTS,
             )
             address = stack.enter_context(local).scheduler_address
-        executor = stack.enter_context(Client(address, set_as_default=False)).get_executor(pure=False)
+        client = stack.enter_context(Client(address, set_as_default=False))  # type: ignore[no-untyped-call]
+        executor = client.get_executor(pure=False)
         try:
             yield executor
         except KilledWorker as error:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aegnn_core.events.array import EventStream
+from aegnn_core.events.boxes import BOX_DTYPE
 
 __all__ = [
     "AT_THE_END",
@@ -29,19 +30,6 @@ SPLITS = ("training", "validation", "test")
 
 #: Holds the names of the classes of your own recordings, one per line in the order of their numbers.
 NAMES_FILE = "labels.txt"
-
-#: A box: time [µs], upper left corner and size [px], class as index of the data set's labels, number of its object.
-BOX_DTYPE = np.dtype(
-    [
-        ("t", np.int64),
-        ("x", np.float32),
-        ("y", np.float32),
-        ("w", np.float32),
-        ("h", np.float32),
-        ("class_id", np.uint8),
-        ("track_id", np.int32),
-    ]
-)
 
 #: Stands for the time of a recording's last event in boxes that have been read without the events.
 AT_THE_END = int(np.iinfo(np.int64).max)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from aegnn_core import known_datasets
 from aegnn_core.datasets.prophesee import large_enough, prophesee_format
 
 __all__ = ["GEN1"]
@@ -15,8 +16,8 @@ _LEAST_DIAGONAL_PX, _LEAST_SIDE_PX = 30, 10
 
 GEN1 = prophesee_format(
     name="gen1",
-    labels=("car", "pedestrian"),
-    sensor=(304, 240),
+    labels=known_datasets.GEN1.labels,
+    sensor=known_datasets.GEN1.sensor,
     source="the archives of https://www.prophesee.ai/2020/01/24/prophesee-gen1-automotive-detection-dataset",
     counts=partial(large_enough, _LEAST_DIAGONAL_PX, _LEAST_SIDE_PX),
 )

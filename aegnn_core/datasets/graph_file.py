@@ -135,7 +135,7 @@ def _read(file: Any, number: int, graph: GraphConfig) -> Data:
     def section(name: str, begin: int, end: int, kind: str = "u") -> np.ndarray:
         if begin == end:
             return np.empty((0, 4) if name == "corners" else 0, np.uint8)
-        values = file.get_slice(name)[begin:end]
+        values: np.ndarray = file.get_slice(name)[begin:end]
         shape = (end - begin, 4) if name == "corners" else (end - begin,)
         if values.shape != shape or values.dtype.kind != kind:
             raise ValueError(f"{name} is {values.dtype} {list(values.shape)} where {list(shape)} numbers should be")

@@ -10,27 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
+from aegnn_core import known_datasets
 from aegnn_core.datasets.class_folders import find_in_class_folders
 from aegnn_core.datasets.dataset_format import AT_THE_END, BOX_DTYPE, SPLITS, DatasetFormat, Recording, require_files
 from aegnn_core.events.array import EventFormatError
+from aegnn_core.known_datasets import split_letters
 
 __all__ = ["NCALTECH101", "split_letters"]
 
 #: The class without an object, hence without boxes.
 _BACKGROUND = "BACKGROUND_Google"
-
-
-@cache
-def split_letters() -> dict[str, str]:
-    """For each class the split of each of its pictures: T training, v validation, x test."""
-    text = (resources.files("aegnn_core.datasets") / "ncaltech101_split.txt").read_text("utf8")
-    return dict(line.split() for line in text.splitlines() if not line.startswith("#"))
 
 
 def _find(folder: Path, split: str, task: str) -> Sequence[Recording]:
@@ -87,8 +80,8 @@ def _read_boxes(recording: Recording) -> np.ndarray:
 
 NCALTECH101 = DatasetFormat(
     name="ncaltech101",
-    labels=tuple(split_letters()),
-    sensor=(240, 180),
+    labels=known_datasets.NCALTECH101.labels,
+    sensor=known_datasets.NCALTECH101.sensor,
     tasks=("recognition", "detection"),
     symmetric=True,
     source="Caltech101.zip and Caltech101_annotations.zip from https://www.garrickorchard.com/datasets/n-caltech101",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from aegnn_core import known_datasets
 from aegnn_core.datasets.dataset_format import DatasetFormat, MissingFilesError, Recording, require_files
 from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.files.text import EVENTS_TEXT
@@ -62,8 +63,8 @@ def _label(path: Path) -> int:
 
 NCARS = DatasetFormat(
     name="ncars",
-    labels=("car", "background"),
-    sensor=(120, 100),
+    labels=known_datasets.NCARS.labels,
+    sensor=known_datasets.NCARS.sensor,
     tasks=("recognition",),
     symmetric=True,
     source="Prophesee_Dataset_n_cars.zip and the two archives in it, from https://www.prophesee.ai/dataset-n-cars-download",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 from torch_geometric.data import Data
 
@@ -201,7 +202,8 @@ def _boxes(corners: np.ndarray, classes: np.ndarray, t: int) -> np.ndarray:
     boxes["t"], boxes["class_id"], boxes["track_id"] = t, classes, np.arange(len(corners))
     boxes["x"], boxes["y"] = corners[:, :2].T
     boxes["w"], boxes["h"] = (corners[:, 2:] - corners[:, :2]).T
-    return boxes[np.minimum(boxes["w"], boxes["h"]) >= _LEAST_SIDE_PX]
+    large: NDArray[np.bool_] = np.minimum(boxes["w"], boxes["h"]) >= _LEAST_SIDE_PX
+    return boxes[large]
 
 
 def _area(corners: np.ndarray) -> float:
@@ -214,6 +216,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return shared / max(1e-9, min(_area(a), _area(b)))
 
 
-def _within(events: np.ndarray, corners: np.ndarray) -> np.ndarray:
+def _within(events: np.ndarray, corners: np.ndarray) -> NDArray[np.bool_]:
     x, y = events["x"], events["y"]
-    return (x >= corners[0]) & (y >= corners[1]) & (x < corners[2]) & (y < corners[3])
+    inside: NDArray[np.bool_] = (x >= corners[0]) & (y >= corners[1]) & (x < corners[2]) & (y < corners[3])
+    return inside

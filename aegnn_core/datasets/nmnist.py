@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from aegnn_core import known_datasets
 from aegnn_core.datasets.class_folders import find_in_class_folders
 from aegnn_core.datasets.dataset_format import DatasetFormat, MissingFilesError, Recording
 
 __all__ = ["NMNIST"]
 
-_LABELS = tuple(str(digit) for digit in range(10))
 #: Folder and numbers of the recordings of each split in the original download.
 _PARTS = {
     "training": ("Train", range(1, 50_001)),
@@ -27,9 +27,10 @@ _PARTS = {
 
 def _find(folder: Path, split: str, task: str) -> Sequence[Recording]:
     if (folder / split).is_dir():
-        return find_in_class_folders(folder / split, _LABELS)
+        return find_in_class_folders(folder / split, known_datasets.NMNIST.labels)
     part, numbers = _PARTS[split]
-    recordings = {int(item.events.stem): item for item in find_in_class_folders(folder / part, _LABELS)}
+    items = find_in_class_folders(folder / part, known_datasets.NMNIST.labels)
+    recordings = {int(item.events.stem): item for item in items}
     missing = [number for number in numbers if number not in recordings]
     if missing:
         raise MissingFilesError(
@@ -41,8 +42,8 @@ def _find(folder: Path, split: str, task: str) -> Sequence[Recording]:
 
 NMNIST = DatasetFormat(
     name="nmnist",
-    labels=_LABELS,
-    sensor=(34, 34),
+    labels=known_datasets.NMNIST.labels,
+    sensor=known_datasets.NMNIST.sensor,
     tasks=("recognition",),
     source="Train.zip and Test.zip from https://www.garrickorchard.com/datasets/n-mnist",
     find=_find,

@@ -53,8 +53,9 @@ def prophesee_format(
 
 def large_enough(diagonal: float, side: float, w: np.ndarray, h: np.ndarray) -> NDArray[np.bool_]:
     """Which boxes ``[M]`` have at least this diagonal, and at least this width and height [px]."""
-    w, h = w.astype(float), h.astype(float)
-    return (w * w + h * h >= diagonal**2) & (w >= side) & (h >= side)
+    width: NDArray[np.float64] = w.astype(float)
+    height: NDArray[np.float64] = h.astype(float)
+    return (width * width + height * height >= diagonal**2) & (width >= side) & (height >= side)
 
 
 def _find(folder: Path, split: str, task: str) -> Sequence[Recording]:

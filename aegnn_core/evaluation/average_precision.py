@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,7 +107,7 @@ def _mean(values: np.ndarray) -> float:
     return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 
-def _boxes(images: Sequence[np.ndarray], labels: Sequence[str]):
+def _boxes(images: Sequence[np.ndarray], labels: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The boxes of all images in COCO's form."""
     for image, boxes in enumerate(images):
         for box in boxes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import argparse
 
-from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS
 from aegnn_core.events.downsampling import DOWNSAMPLING
+from aegnn_core.nn.model_sensor import MODEL_SENSORS
 
 __all__ = ["add_camera_options"]
 
@@ -23,5 +23,6 @@ def add_camera_options(parser: argparse.ArgumentParser) -> None:
         "--model-sensor",
         choices=MODEL_SENSORS,
         default=MODEL_SENSORS[0],
-        help="run the network on the sensor that it was trained for, or on the camera's own",
+        help="run the network on the sensor that it was trained for, made longer where the camera's picture is (if"
+        " its layers allow that); on just that one; or on the camera's own",
     )

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
 from aegnn_core.evaluation.model_answers import ANSWERS, LiveAnswers, LiveCosts
-from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.evaluation.moments import LabelledRecordings
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.model_sensor import MODEL_SENSORS
 
 __all__ = ["Accuracy", "Agreement", "Evaluation", "EventRates", "evaluate", "figures_of", "fit"]
 
@@ -105,7 +106,7 @@ def evaluate(
         through: ``"dense"``, ``"asynchronous"`` or both: what answers.
         downsampling: how events of a larger sensor come to the model's, see
             :class:`aegnn_core.events.downsampling.Downsampler`.
-        model_sensor: ``"trained"``, or ``"camera"`` for a network that runs on the recordings' own sensor.
+        model_sensor: the sensor that the network runs on, one of :data:`aegnn_core.nn.MODEL_SENSORS`.
 
     Raises:
         ValueError: the model is for another task, other classes or a larger sensor than the recordings, or cannot run

@@ -9,11 +9,9 @@ from torch import Tensor
 from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor
+from aegnn_core.nn.model_sensor import MODEL_SENSORS, sensor_behind
 
-__all__ = ["MODEL_SENSORS", "ModelOnCamera"]
-
-#: The sensor that a model runs on: the one that it was trained for, to which events are taken, or the camera's own.
-MODEL_SENSORS = ("trained", "camera")
+__all__ = ["ModelOnCamera"]
 
 
 class ModelOnCamera:
@@ -23,7 +21,7 @@ class ModelOnCamera:
         model: what was trained.
         camera: width and height of the recordings' sensor [px].
         downsampling: how events come to a smaller sensor, one of :data:`aegnn_core.events.DOWNSAMPLING`.
-        model_sensor: one of :data:`MODEL_SENSORS`.
+        model_sensor: one of :data:`aegnn_core.nn.MODEL_SENSORS`, see :func:`aegnn_core.nn.sensor_behind`.
 
     Attributes:
         model: on the sensor that it runs on.
@@ -40,9 +38,8 @@ class ModelOnCamera:
         downsampling: str = DOWNSAMPLING[0],
         model_sensor: str = MODEL_SENSORS[0],
     ) -> None:
-        if model_sensor not in MODEL_SENSORS:
-            raise ValueError(f"unknown sensor for the model, {model_sensor!r}, known are {', '.join(MODEL_SENSORS)}")
-        self.model = for_sensor(model, camera) if model_sensor == "camera" else model
+        trained = (model.width, model.height)
+        self.model = for_sensor(model, sensor_behind(model, trained, camera, model_sensor))
         self.letterbox = Letterbox(camera, (self.model.width, self.model.height))
         self._downsampler = Downsampler(self.letterbox, downsampling)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aegnn_core.evaluation.average_precision import RECALLS, AveragePrecision
@@ -56,7 +57,7 @@ def plot_over_events(steps: Sequence[SeenAccuracy], title: str) -> Figure:
     return figure
 
 
-def _figure(title: str):
+def _figure(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize="medium", wrap=True)

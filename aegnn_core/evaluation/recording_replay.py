@@ -16,7 +16,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from aegnn_core.evaluation.average_precision import AveragePrecision
 from aegnn_core.evaluation.evaluate import Accuracy, figures_of
 from aegnn_core.evaluation.model_answers import LiveAnswers
-from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag import read_bag_camera
@@ -32,6 +32,7 @@ from aegnn_core.events.label_topics import (
 )
 from aegnn_core.events.rosbag import LATCHED_QOS, is_bag_recording, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.model_sensor import MODEL_SENSORS
 
 __all__ = ["Replay", "replay"]
 
@@ -87,7 +88,7 @@ def replay(
         period_us: time between answers [µs].
         score_threshold: least score of the boxes in the bag.
         downsampling: how events of a larger sensor come to the model's: ``"integrate"`` or ``"coordinates"``.
-        model_sensor: ``"trained"``, or ``"camera"`` for a network that runs on the recording's own sensor.
+        model_sensor: the sensor that the network runs on, one of :data:`aegnn_core.nn.MODEL_SENSORS`.
         topic: the event topic of a recording that is a bag with several.
         reading: other options of :func:`aegnn_core.events.read_events`, such as ``time_unit``.
 

@@ -10,10 +10,10 @@ from rich.progress import track
 
 from aegnn_core.evaluation.evaluate import fit
 from aegnn_core.evaluation.model_answers import LiveAnswers
-from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS
 from aegnn_core.evaluation.moments import LabelledRecordings
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.model_sensor import MODEL_SENSORS
 
 __all__ = ["SHARES", "SeenAccuracy", "accuracy_over_events"]
 

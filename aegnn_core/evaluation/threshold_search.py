@@ -14,10 +14,11 @@ from torch import Tensor
 from aegnn_core.evaluation.average_precision import AveragePrecision, average_precision
 from aegnn_core.evaluation.evaluate import fit
 from aegnn_core.evaluation.model_answers import ANSWERS
-from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.evaluation.moments import LabelledRecordings
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.model_sensor import MODEL_SENSORS
 
 __all__ = ["IOU_THRESHOLDS", "SCORE_THRESHOLDS", "ThresholdResult", "search_thresholds"]
 

@@ -24,7 +24,8 @@ from aegnn_core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from aegnn_core.events.files import read_events
-    from aegnn_core.events.rosbag import RecordedPacket, event_packets, read_event_packets, write_event_bag
+    from aegnn_core.events.recorded_packet import RecordedPacket
+    from aegnn_core.events.rosbag import event_packets, read_event_packets, write_event_bag
 
 __all__ = [
     "DOWNSAMPLING",
@@ -64,7 +65,7 @@ __all__ = [
 #: Where the names are defined that need packages for recordings and bags, which a live model does without.
 _HOMES = {
     "read_events": "files",
-    "RecordedPacket": "rosbag",
+    "RecordedPacket": "recorded_packet",
     "event_packets": "rosbag",
     "read_event_packets": "rosbag",
     "write_event_bag": "rosbag",

@@ -98,7 +98,7 @@ def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, *, s
 
 
 @kernel
-def _is_faultless(events, width, height):
+def _is_faultless(events: np.ndarray, width: int, height: int) -> bool:
     """Whether events of :data:`EVENT_DTYPE` are in time order, not too long, on the sensor and of polarity 0 or 1."""
     if len(events) == 0:
         return True

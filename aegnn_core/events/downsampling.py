@@ -9,6 +9,7 @@ about as much as there are pixels in it makes the events that a camera with such
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aegnn_core.events.array import EVENT_DTYPE, check_events, make_events
 from aegnn_core.events.letterbox import Letterbox
@@ -57,7 +58,7 @@ def project(events: np.ndarray, letterbox: Letterbox) -> np.ndarray:
 
 
 @kernel
-def _project(events, column, row, projected):
+def _project(events: np.ndarray, column: np.ndarray, row: np.ndarray, projected: np.ndarray) -> None:
     """Write all events to ``projected``, with the columns and rows of the model."""
     for i in range(len(events)):
         event = events[i]
@@ -90,7 +91,14 @@ def integration_thresholds(letterbox: Letterbox, threshold: float = INTEGRATION_
 
 
 @kernel
-def _integrate(events, column, row, threshold, sums, fired):
+def _integrate(
+    events: np.ndarray,
+    column: np.ndarray,
+    row: np.ndarray,
+    threshold: NDArray[np.int64],
+    sums: NDArray[np.int64],
+    fired: np.ndarray,
+) -> int:
     """Write the events that the sums' passing of ± ``threshold`` makes to ``fired``; returns their number."""
     count = 0
     for i in range(len(events)):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aegnn_core.events.array import check_events
 from aegnn_core.machine_code import kernel
@@ -74,7 +75,8 @@ def _marked(
     check_events(events, width, height)
     last = refractory_state(width, height) if state is None else state
     t, x, y = (events[name].astype(np.int64) for name in "txy")
-    return events[mask(t, x, y, period_us, last)]
+    kept: NDArray[np.bool_] = mask(t, x, y, period_us, last)
+    return events[kept]
 
 
 def refractory_period(
@@ -168,7 +170,8 @@ class PixelRateLimit:
         """The events ``[N]`` of the next packet without those that are too many."""
         check_events(events, self._counts.shape[1], self._counts.shape[0])
         t, x, y = (events[name].astype(np.int64) for name in "txy")
-        return events[_cool_mask(t, x, y, self.max_rate_hz, self._began, self._counts)]
+        kept: NDArray[np.bool_] = _cool_mask(t, x, y, self.max_rate_hz, self._began, self._counts)
+        return events[kept]
 
 
 def region_of_interest(events: np.ndarray, x: int, y: int, width: int, height: int) -> np.ndarray:
@@ -228,7 +231,8 @@ def hot_pixels(events: np.ndarray, width: int, height: int, max_rate_hz: float) 
 def remove_pixels(events: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Drop the events of the pixels where ``mask`` (bool ``[height, width]``) is true."""
     check_events(events, mask.shape[1], mask.shape[0])
-    return events[~mask[events["y"], events["x"]]]
+    dropped: NDArray[np.bool_] = mask[events["y"], events["x"]]
+    return events[~dropped]
 
 
 def rescale(events: np.ndarray, from_size: tuple[int, int], to_size: tuple[int, int]) -> np.ndarray:

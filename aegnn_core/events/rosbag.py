@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 from os import PathLike
@@ -23,6 +22,15 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from aegnn_core.events.array import EventFormatError, EventStream
+from aegnn_core.events.bag_paths import (
+    BAG_SUFFIXES,
+    COMPRESSED_SUFFIX,
+    METADATA,
+    ROS1_SUFFIX,
+    is_bag,
+    is_bag_recording,
+    storage_files,
+)
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES, decode_event_array
 from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
 from aegnn_core.events.file_kind import check_regular
@@ -38,6 +46,12 @@ from aegnn_core.events.label_topics import (
     label_typestore,
     serialize_label,
     serialize_label_info,
+)
+from aegnn_core.events.recorded_packet import (
+    EVENT_PACKET_DEFINITION,
+    EVENT_PACKET_TYPE,
+    EVENT_PACKET_TYPES,
+    RecordedPacket,
 )
 
 if sys.version_info >= (3, 14):
@@ -64,22 +78,7 @@ __all__ = [
     "write_event_bag",
 ]
 
-EVENT_PACKET_TYPE = "event_camera_msgs/msg/EventPacket"
-#: The same message under the name that it had until 2023, too.
-EVENT_PACKET_TYPES = (EVENT_PACKET_TYPE, "event_array_msgs/msg/EventArray")
 EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
-
-#: Fields of the message, in the order that its type hash demands.
-EVENT_PACKET_DEFINITION = """\
-std_msgs/Header header
-uint32 height
-uint32 width
-uint64 seq
-uint64 time_base
-string encoding
-bool is_bigendian
-uint8[] events
-"""
 
 #: Largest packet [bytes] that Fast DDS's default shared memory passes on reliably.
 MAX_PACKET_BYTES = 400_000
@@ -87,13 +86,8 @@ MAX_PACKET_BYTES = 400_000
 #: An event alone takes at most four EVT3 words: two of the time, the row, the column.
 _MAX_EVENT_BYTES = 8
 
-#: A ROS 1 bag is one file.
-ROS1_SUFFIX = ".bag"
-
 _ROS1_FIRST_LINE = b"#ROSBAG V2.0\n"
 
-_METADATA = "metadata.yaml"
-_COMPRESSED_SUFFIX = ".zstd"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 #: A higher ratio of compression than this is an attempt to fill the disk.
 _LARGEST_RATIO = 200
@@ -101,9 +95,6 @@ _SMALL_BYTES = 1 << 26
 _BLOCK_BYTES = 1 << 20
 #: Of the largest metadata: of thousands of parts or topics.
 _METADATA_BYTES = 1 << 24
-_STORAGE_SUFFIXES = (".db3", ".mcap")
-#: Of bags that are files.
-BAG_SUFFIXES = (ROS1_SUFFIX, *_STORAGE_SUFFIXES)
 _STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
 _FOREVER = QosTime(9223372036, 854775807)
@@ -128,50 +119,11 @@ LATCHED_QOS = _DRIVER_QOS._replace(
 _Content = TypeVar("_Content")
 
 
-@dataclass(frozen=True, eq=False)
-class RecordedPacket:
-    """One ``event_camera_msgs/EventPacket`` with the time at which the bag received it.
-
-    Attributes:
-        events: encoded events, uint8 ``[bytes]``.
-        encoding: name of the encoding.
-        width: sensor width [px].
-        height: sensor height [px].
-        seq: counts packets; a gap means that packets were lost.
-        time_base: added to the encoded times [ns]; not used by evt3.
-        is_bigendian: byte order of the encoding's words.
-        stamp: host time at the arrival of the packet's first event [ns].
-        frame_id: the camera's frame.
-        received: when the bag's recorder received the packet [ns].
-    """
-
-    events: np.ndarray
-    encoding: str
-    width: int
-    height: int
-    seq: int
-    time_base: int
-    is_bigendian: bool
-    stamp: int
-    frame_id: str
-    received: int
-
-
 @cache
 def _typestore(release: Stores = Stores.ROS2_KILTED) -> Typestore:
     store = get_typestore(release)
     store.register(get_types_from_msg(EVENT_PACKET_DEFINITION, EVENT_PACKET_TYPE))
     return store
-
-
-def is_bag(path: Path) -> bool:
-    """Whether ``path`` is the folder of a rosbag2 recording, with or without its metadata."""
-    return path.is_dir() and ((path / _METADATA).exists() or bool(_storage_files(path)))
-
-
-def is_bag_recording(path: Path) -> bool:
-    """Whether ``path`` is a rosbag2 folder, or by its name one of rosbag2's files or a ROS 1 bag."""
-    return path.suffix.lower() in BAG_SUFFIXES or is_bag(path)
 
 
 def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> Iterator[RecordedPacket]:
@@ -385,7 +337,7 @@ def _open(path: Path, stack: ExitStack) -> list[Reader | Ros1Reader]:
 
 def _unpacked(part: Path, stack: ExitStack) -> Path:
     """A storage file as it is, or a copy without its compression that lives as long as the stack."""
-    if part.suffix != _COMPRESSED_SUFFIX:
+    if part.suffix != COMPRESSED_SUFFIX:
         return part
     plain = Path(stack.enter_context(TemporaryDirectory()), part.stem)
     most = _SMALL_BYTES + _LARGEST_RATIO * part.stat().st_size
@@ -450,9 +402,9 @@ def _parts(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    if not (path / _METADATA).exists():
-        return _storage_files(path)
-    metadata = _read_metadata(path / _METADATA)
+    if not (path / METADATA).exists():
+        return storage_files(path)
+    metadata = _read_metadata(path / METADATA)
     if metadata["storage_identifier"]:
         return [path]
     return [path / PurePath(name).name for name in metadata["relative_file_paths"]]
@@ -468,15 +420,6 @@ def _read_metadata(file: Path) -> Any:
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
         raise EventFormatError(f"{file}: has references (*), expected plain metadata of a rosbag2 recording")
     return yaml.load(text, loader)["rosbag2_bagfile_information"]
-
-
-def _storage_files(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if _storage_suffix(file) in _STORAGE_SUFFIXES)
-
-
-def _storage_suffix(path: Path) -> str:
-    """The ending of a storage file's name, without that of its compression."""
-    return Path(path.stem).suffix if path.suffix == _COMPRESSED_SUFFIX else path.suffix
 
 
 def event_packets(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from aegnn_core.events.array import check_events
@@ -40,7 +41,7 @@ def edge_attributes(dx: float, dy: float, dt: float, radius: float, time_scale: 
 
 
 @kernel
-def _close_up(rows, counts, sources):
+def _close_up(rows: np.ndarray, counts: np.ndarray, sources: np.ndarray) -> None:
     """Write the first ``counts[k]`` values of each of the ``rows`` one after the other into ``sources``."""
     e = 0
     for k in range(len(counts)):
@@ -50,7 +51,19 @@ def _close_up(rows, counts, sources):
 
 
 @kernel
-def _fill_edges(t, x, y, sources, counts, first, radius, time_scale, directed, edge_index, edge_attr):
+def _fill_edges(
+    t: NDArray[np.int64],
+    x: np.ndarray,
+    y: np.ndarray,
+    sources: np.ndarray,
+    counts: np.ndarray,
+    first: int,
+    radius: float,
+    time_scale: float,
+    directed: bool,
+    edge_index: NDArray[np.int64],
+    edge_attr: np.ndarray,
+) -> int:
     """Write the edges with both ends at or after node ``first`` in the order of their younger node; return how many."""
     e = n = 0
     for k in range(len(t)):
@@ -152,7 +165,17 @@ def find_neighbors(events: np.ndarray, graph: GraphConfig) -> Neighbors:
 
 
 @kernel
-def _first_foreign(t, x, y, counts, sources, reach2, time_scale, longest, max_nodes):
+def _first_foreign(
+    t: NDArray[np.int64],
+    x: np.ndarray,
+    y: np.ndarray,
+    counts: np.ndarray,
+    sources: np.ndarray,
+    reach2: float,
+    time_scale: float,
+    longest: int,
+    max_nodes: int,
+) -> int:
     """The first node with a neighbour that the rule does not give it, or one twice; -1 if there is none."""
     n = 0
     for k in range(len(t)):
@@ -252,7 +275,7 @@ def most_live(t: np.ndarray, graph: GraphConfig, before: int) -> int:
 
 
 @kernel
-def _most_within(t, window):
+def _most_within(t: np.ndarray, window: int) -> int:
     """The most of the events at ``t`` [µs, ascending] that lie within a window [µs]."""
     most = first = 0
     for k in range(len(t)):

@@ -310,7 +310,8 @@ class NeighborSearch:
     @property
     def node_t(self) -> np.ndarray:
         """Ring of the nodes' times [µs]."""
-        return self.nodes["t"]
+        times: np.ndarray = self.nodes["t"]
+        return times
 
     @property
     def arrays(self) -> SearchArrays:

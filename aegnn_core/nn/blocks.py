@@ -38,7 +38,8 @@ class ConvBlock(nn.Module):
 
     def finish(self, convolved: Tensor) -> Tensor:
         """Activation and norm, row by row."""
-        return self.norm(elu(convolved))
+        finished: Tensor = self.norm(elu(convolved))
+        return finished
 
 
 class Residual(nn.Module):

@@ -19,7 +19,7 @@ from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, is_own, network, network_options
 from aegnn_core.nn.pooling import even_ages
-from aegnn_core.registry import is_path
+from aegnn_core.registry import Trust, is_path, trusts
 
 __all__ = [
     "DESCRIPTION", "TrainedModel", "describe", "for_sensor", "load_model", "packaged_models", "restore", "save_model",
@@ -89,7 +89,7 @@ def describe(model: TrainedModel) -> dict[str, Any]:
 
 
 def restore(
-    description: dict[str, Any], weights: dict[str, torch.Tensor], path: Path, trust_code: bool = False
+    description: dict[str, Any], weights: dict[str, torch.Tensor], path: Path, trust_code: Trust = False
 ) -> TrainedModel:
     """The model that :func:`describe` describes.
 
@@ -97,7 +97,7 @@ def restore(
         description: from :func:`describe`.
         weights: of its network.
         path: of the file that they come from, whose stem is the model's name.
-        trust_code: whether to import the network, where that is the path of other code.
+        trust_code: whether to import the network, where that is the path of other code; or of which packages.
 
     Raises:
         ValueError: a description of no model, of another format version, of a model that the weights do not fit, or of
@@ -129,7 +129,7 @@ def restore(
     return TrainedModel(module, trained_for, labels, path.stem, architecture, training)
 
 
-def _admit_code(description: Any, path: Path, trust_code: bool) -> None:
+def _admit_code(description: Any, path: Path, trust_code: Trust) -> None:
     """Import the network that a description names by a path, if that is trusted.
 
     Raises:
@@ -139,10 +139,11 @@ def _admit_code(description: Any, path: Path, trust_code: bool) -> None:
     name = architecture.get("name") if isinstance(architecture, dict) else None
     if not isinstance(name, str) or not is_path(name) or name in NETWORKS:
         return
-    if not trust_code:
+    if not trusts(trust_code, name):
+        package = name.partition(":")[0].partition(".")[0][:100]
         raise ValueError(
             f"{path} has the network {name[:300]} of another package, whose code is imported only if you trust it: pass"
-            " trust_code=True, --trust-code on a command line, or set the node's parameter trust_code"
+            f" trust_code={package!r}, --trust-code {package} on a command line, or set the node's parameter trust_code"
         )
     NETWORKS.trust(name)
 
@@ -282,7 +283,7 @@ def load_model(
     device: str | torch.device = "cpu",
     graph: GraphConfig | None = None,
     sensor: Sequence[int] | None = None,
-    trust_code: bool = False,
+    trust_code: Trust = False,
 ) -> TrainedModel:
     """Load a packaged model by name, or a ``.safetensors`` file by path.
 
@@ -291,9 +292,9 @@ def load_model(
         device: where the network goes, such as ``"cpu"`` or ``"cuda:0"``.
         graph: if given, the graph configuration that the model has to be for.
         sensor: if given, width and height [px] of the sensor that it is to run on, see :func:`for_sensor`.
-        trust_code: import the network, where the file names one of another package by its path
-            (``package.module:Name``), and call it with the file's options. The file brings no code, but it chooses
-            which of all that can be imported runs, and with what: only for files whose origin you trust.
+        trust_code: the package, or packages, of which the file may name a network by its path
+            (``package.module:Name``), to be imported and called with the file's options. With True it chooses from all
+            that can be imported: only for files whose origin you trust.
 
     Raises:
         ValueError: no such model or device, not a model file, a model for another graph configuration, one that cannot
@@ -303,7 +304,7 @@ def load_model(
     return model if sensor is None else for_sensor(model, sensor)
 
 
-def _find(source: str | Path, device: str | torch.device, graph: GraphConfig | None, trust_code: bool) -> TrainedModel:
+def _find(source: str | Path, device: str | torch.device, graph: GraphConfig | None, trust_code: Trust) -> TrainedModel:
     path = Path(source)
     if path.suffix != ".safetensors":
         if str(source) not in packaged_models():
@@ -318,7 +319,7 @@ def _find(source: str | Path, device: str | torch.device, graph: GraphConfig | N
     return _load(path, device, graph, trust_code)
 
 
-def _load(path: Path, device: str | torch.device, graph: GraphConfig | None, trust_code: bool) -> TrainedModel:
+def _load(path: Path, device: str | torch.device, graph: GraphConfig | None, trust_code: Trust) -> TrainedModel:
     target = _check_device(device)
     try:
         with safe_open(path, framework="pt") as file:

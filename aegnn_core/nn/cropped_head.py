@@ -16,6 +16,10 @@ __all__ = ["CroppedHead", "CroppedViews"]
 #: and its shift (as a share of half a side of what has events) at most so far from 0.
 _SCALE, _ASPECT, _SHIFT = (-0.22, 0.26), 0.15, 0.15
 
+#: In training, pictures are raised to a power whose logarithm is at most so far from 0, so that cameras and drives of
+#: another contrast are seen.
+_CONTRAST = 0.3
+
 #: In training, this share of pictures loses a rectangle with sides of so much of theirs.
 _ERASED, _ERASED_SIDES = 0.3, (0.2, 0.5)
 
@@ -29,20 +33,21 @@ class CroppedHead(nn.Module):
     The rectangle is stretched to the picture, so that neither place, nor size, nor shape of what is seen can be learned
     by heart. Or, with ``cell``, the picture shows its surroundings at one scale, with the rectangle in the middle: then
     the place makes no difference, but the size does. Nor does it matter how many events there are, as the picture is
-    divided by its own mean. Behind it are residual blocks at a half, a fourth and an eighth of its resolution, then
-    mean and maximum over the picture. In training the picture shows somewhat more, less or what is beside, parts
-    of pictures are erased, and a share of what the scores are made from is left out.
+    divided by its own mean. Behind it are residual blocks at a half, a fourth and an eighth of its resolution, with a
+    fourth width also at its own, then mean and maximum over the picture. In training the picture shows somewhat more,
+    less or what is beside, with more or less contrast, parts of pictures are erased, and a share of what the scores
+    are made from is left out.
 
     Args:
         channels: of the image.
         size: columns and rows of the picture.
-        widths: features at the three resolutions.
+        widths: features at the three resolutions, or at the four.
         outputs: classes.
         dropout: the share that is left out.
         cell: pixels that the side of a cell of the picture takes; None stretches.
 
     Raises:
-        ValueError: a size that isn't two numbers of at least 8, other than three widths, or a cell of no size.
+        ValueError: a size that isn't two numbers of at least 8, neither three nor four widths, or a cell of no size.
     """
 
     def __init__(
@@ -57,16 +62,17 @@ class CroppedHead(nn.Module):
         super().__init__()
         if len(size) != 2 or min(size) < 8:
             raise ValueError(f"crop must be columns and rows of a picture, at least 8 of each, found {list(size)}")
-        if len(widths) != 3:
-            raise ValueError(f"widths must be three numbers of features behind a crop, found {list(widths)}")
+        if len(widths) not in (3, 4):
+            raise ValueError(f"widths must be three or four numbers of features behind a crop, found {list(widths)}")
         if cell is not None and not 0 < cell < math.inf:
             raise ValueError(f"crop_cell must be a positive number of pixels, found {cell}")
         self.columns, self.rows = size
         self.cell = cell
+        strides = (1, 2, 2, 2)[-len(widths) :]
         self.layers = nn.Sequential(
             *(
-                nn.Sequential(_convolution(inputs, width, stride=2), nn.ReLU(inplace=True), _Residual(width))
-                for inputs, width in pairwise((channels, *widths))
+                nn.Sequential(_convolution(inputs, width, stride), nn.ReLU(inplace=True), _Residual(width))
+                for (inputs, width), stride in zip(pairwise((channels, *widths)), strides, strict=True)
             )
         )
         self.dropout = nn.Dropout(dropout)
@@ -77,7 +83,8 @@ class CroppedHead(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             picture = self.picture(image)
         features = self.layers(picture)
-        return self.linear(self.dropout(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)))
+        logits: Tensor = self.linear(self.dropout(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)))
+        return logits
 
     def picture(self, image: Tensor) -> Tensor:
         """What the layers see: ``[B, C, self.rows, self.columns]``."""
@@ -85,6 +92,8 @@ class CroppedHead(nn.Module):
         rows = _resampling(y, height, self.rows, image.shape[2])
         columns = _resampling(x, width, self.columns, image.shape[3])
         picture = rows[:, None] @ image @ columns.transpose(1, 2)[:, None]
+        if self.training:
+            picture = _with_other_contrast(picture)
         picture = picture / (5 * picture.mean((1, 2, 3), keepdim=True) + 1e-3)
         return self._erased(picture) if self.training else picture
 
@@ -150,6 +159,12 @@ class _Residual(nn.Module):
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs))
+
+
+def _with_other_contrast(picture: Tensor) -> Tensor:
+    """The pictures raised to powers near 1, with the signs kept and slopes that stay finite at 0."""
+    power = picture.new_empty(len(picture), 1, 1, 1).uniform_(-_CONTRAST, _CONTRAST).exp()
+    return picture * (picture.abs() + 1e-3) ** (power - 1)
 
 
 def _extent(seen: Tensor, dtype: torch.dtype) -> _Span:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
@@ -179,7 +180,17 @@ def detect(
 
 
 @kernel(error_model="numpy")
-def _detect(cells, columns, cell_width, cell_height, width, height, score_threshold, iou_threshold, found):
+def _detect(
+    cells: NDArray[np.float64],
+    columns: int,
+    cell_width: float,
+    cell_height: float,
+    width: float,
+    height: float,
+    score_threshold: float,
+    iou_threshold: float,
+    found: np.ndarray,
+) -> int:
     """Write the detections of one output's cells, as many as have room, and count them."""
     boxes, scores = np.empty((len(cells), 4)), np.empty(len(cells))
     classes = np.empty(len(cells), np.int64)
@@ -207,7 +218,7 @@ def best_scores(output: Tensor) -> np.ndarray:
 
 
 @kernel(error_model="numpy")
-def _best_scores(cells, best):
+def _best_scores(cells: NDArray[np.float64], best: NDArray[np.float64]) -> None:
     """Write the score of the best cell for every class; not a number if any is."""
     best[:] = 0
     for n in range(len(cells)):
@@ -221,7 +232,7 @@ def _best_scores(cells, best):
 
 
 @kernel(error_model="numpy")
-def _exponentials(logits, largest):
+def _exponentials(logits: NDArray[np.float64], largest: float) -> float:
     """Sum of the exponentials of a cell's class logits, of the largest of them 1."""
     total = 0.0
     for c in range(5, len(logits)):
@@ -230,7 +241,18 @@ def _exponentials(logits, largest):
 
 
 @kernel(error_model="numpy")
-def _decode_above(cells, columns, cell_width, cell_height, width, height, threshold, boxes, scores, classes):
+def _decode_above(
+    cells: NDArray[np.float64],
+    columns: int,
+    cell_width: float,
+    cell_height: float,
+    width: float,
+    height: float,
+    threshold: float,
+    boxes: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    classes: NDArray[np.int64],
+) -> int:
     """Write boxes clipped to the sensor, scores and classes of the cells with at least that score, and count them."""
     count = 0
     for n in range(len(cells)):
@@ -256,7 +278,13 @@ def _decode_above(cells, columns, cell_width, cell_height, width, height, thresh
 
 
 @kernel(error_model="numpy")
-def _suppress(boxes, classes, order, iou_threshold, kept):
+def _suppress(
+    boxes: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    order: NDArray[np.int64],
+    iou_threshold: float,
+    kept: NDArray[np.int64],
+) -> int:
     """Write the numbers of the boxes that no better one of their class covers, as many as have room, and count them."""
     count = 0
     for n in order:

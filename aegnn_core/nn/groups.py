@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aegnn_core.machine_code import kernel
 
@@ -27,7 +28,7 @@ def grouped(group: np.ndarray, groups: int) -> Groups:
 
 
 @kernel(error_model="numpy")
-def _sort_by_counting(group, start, item):
+def _sort_by_counting(group: np.ndarray, start: NDArray[np.int64], item: NDArray[np.int32]) -> None:
     groups = len(start) - 1
     for n in range(len(group)):
         start[group[n] + 1] += 1

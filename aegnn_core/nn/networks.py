@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from aegnn_core.known_datasets import GEN1, NCALTECH101, NCARS, NMNIST, KnownDataset
 from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
 from aegnn_core.nn.cropped_head import CroppedHead, CroppedViews
 from aegnn_core.nn.event_network import EventNetwork
@@ -57,11 +58,16 @@ class DatasetSize:
 _SMALL = (8, 16, 16, 16, 32, 32, 32)
 _LARGE = (16, 32, 32, 32, 128, 128, 128)
 
+
+def _sized(known: KnownDataset, tasks: Sequence[str], kernel_size: int, channels: tuple[int, ...]) -> DatasetSize:
+    return DatasetSize(known.sensor, dict.fromkeys(tasks, len(known.labels)), kernel_size, channels)
+
+
 DATASETS = {
-    "ncars": DatasetSize((120, 100), {"recognition": 2}, 2, _SMALL),
-    "ncaltech101": DatasetSize((240, 180), {"recognition": 101, "detection": 101}, 8, _LARGE),
-    "gen1": DatasetSize((304, 240), {"recognition": 2, "detection": 2}, 8, _LARGE),
-    "nmnist": DatasetSize((34, 34), {"recognition": 10}, 2, _SMALL, voxel=(4, 4)),
+    "ncars": _sized(NCARS, ["recognition"], 2, _SMALL),
+    "ncaltech101": _sized(NCALTECH101, TASKS, 8, _LARGE),
+    "gen1": _sized(GEN1, TASKS, 8, _LARGE),
+    "nmnist": replace(_sized(NMNIST, ["recognition"], 2, _SMALL), voxel=(4, 4)),
     "simulated": DatasetSize((160, 120), {"recognition": 3, "detection": 2}, 2, _SMALL, voxel=(8, 8)),
 }
 
@@ -176,7 +182,8 @@ class GraphNetwork(EventNetwork):
             x = blocks(x, edge_index, graph.edge_attr)
         if self.grid is not None:
             images.insert(0, self.grid(x, pos, batch, batch_size, t))
-        return self.head(images[0] if len(images) == 1 else torch.cat(images, 1))
+        output: Tensor = self.head(images[0] if len(images) == 1 else torch.cat(images, 1))
+        return output
 
     @property
     def reads_edges(self) -> bool:
@@ -225,7 +232,7 @@ class _FlatHead(nn.Module):
         self.layers, self.detection_grid = layers, detection_grid
 
     def forward(self, grid: Tensor) -> Tensor:
-        out = self.layers(grid.permute(0, 2, 3, 1).flatten(1))
+        out: Tensor = self.layers(grid.permute(0, 2, 3, 1).flatten(1))
         if self.detection_grid is None:
             return out
         columns, rows = self.detection_grid
@@ -253,7 +260,8 @@ class _ConvolutionalHead(nn.Module):
     def forward(self, grid: Tensor) -> Tensor:
         fine = self.fine(grid)
         coarse = nn.functional.interpolate(self.coarse(fine), size=fine.shape[2:], mode="nearest")
-        return self.predict(self.merge(torch.cat([fine, coarse], 1))).permute(0, 2, 3, 1)
+        boxes: Tensor = self.predict(self.merge(torch.cat([fine, coarse], 1)))
+        return boxes.permute(0, 2, 3, 1)
 
 
 class _PyramidHead(nn.Module):
@@ -294,7 +302,8 @@ class _PyramidHead(nn.Module):
         sixteenth = self.sixteenth(eighth)
         sixteenth = self.from_sixteenth(sixteenth + _as_large(self.from_last(self.last(sixteenth)), sixteenth))
         merged = self.merge(torch.cat([eighth, _as_large(sixteenth, eighth)], 1))
-        return self.predict(merged).permute(0, 2, 3, 1)
+        boxes: Tensor = self.predict(merged)
+        return boxes.permute(0, 2, 3, 1)
 
 
 class _ImageResidual(nn.Module):
@@ -346,7 +355,8 @@ class _ClassHead(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         features = self.layers(grid).flatten(1)
-        return self.linear(nn.functional.dropout(features, self.dropout, self.training))
+        scores: Tensor = self.linear(nn.functional.dropout(features, self.dropout, self.training))
+        return scores
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

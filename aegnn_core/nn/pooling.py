@@ -6,9 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aegnn_core.machine_code import kernel
@@ -44,7 +46,9 @@ def grid_shape(sensor: tuple[int, int], size: tuple[float, float]) -> tuple[int,
 
 
 @kernel(error_model="numpy")
-def _segment_max(start, item, x, out, winner):
+def _segment_max(
+    start: NDArray[np.int64], item: NDArray[np.int32], x: np.ndarray, out: np.ndarray, winner: NDArray[np.int32]
+) -> None:
     """``winner`` is the first item of a segment with the maximum, or -1."""
     for s in range(len(out)):
         if start[s] == start[s + 1]:
@@ -59,7 +63,9 @@ def _segment_max(start, item, x, out, winner):
 
 
 @kernel(error_model="numpy")
-def _segment_max_backward(segment, winner, grad_out, grad):
+def _segment_max_backward(
+    segment: NDArray[np.int64], winner: NDArray[np.int32], grad_out: np.ndarray, grad: np.ndarray
+) -> None:
     for i in range(len(grad)):
         s = segment[i]
         for c in range(grad.shape[1]):
@@ -68,7 +74,7 @@ def _segment_max_backward(segment, winner, grad_out, grad):
 
 class _CompiledSegmentMax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, segment, segments):
+    def forward(ctx: Any, x: Tensor, segment: Tensor, segments: int) -> Tensor:
         groups = grouped(segment.contiguous().numpy(), segments)
         out = x.new_empty(segments, x.shape[1])
         winner = torch.empty(out.shape, dtype=torch.int32)
@@ -78,7 +84,7 @@ class _CompiledSegmentMax(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_out):
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None, None]:
         segment, winner = ctx.saved_tensors
         grad = grad_out.new_empty(len(segment), grad_out.shape[1])
         _segment_max_backward(*(a.contiguous().numpy() for a in (segment, winner, grad_out, grad)))
@@ -92,7 +98,8 @@ def segment_max(x: Tensor, segment: Tensor, segments: int) -> Tensor:
     share it (other devices).
     """
     if x.device.type == "cpu":
-        return _CompiledSegmentMax.apply(x, segment, segments)
+        maximum: Tensor = _CompiledSegmentMax.apply(x, segment, segments)  # type: ignore[no-untyped-call]
+        return maximum
     out = x.new_zeros(segments, x.shape[1])
     return out.scatter_reduce(0, segment[:, None].expand_as(x), x, "amax", include_self=False)
 
@@ -112,7 +119,7 @@ def cells_of(pos: Tensor, size: tuple[float, float], shape: tuple[int, int]) -> 
 
 
 @kernel(error_model="numpy")
-def _farthest_offset(edge_index, column, row):
+def _farthest_offset(edge_index: NDArray[np.int64], column: NDArray[np.int64], row: NDArray[np.int64]) -> int:
     """The largest distance between the ends of an edge along either axis, in voxels."""
     reach = 0
     for e in range(edge_index.shape[1]):
@@ -122,7 +129,14 @@ def _farthest_offset(edge_index, column, row):
 
 
 @kernel(error_model="numpy")
-def _mark_offsets(edge_index, column, row, voxel, reach, present):
+def _mark_offsets(
+    edge_index: NDArray[np.int64],
+    column: NDArray[np.int64],
+    row: NDArray[np.int64],
+    voxel: NDArray[np.int64],
+    reach: int,
+    present: NDArray[np.bool_],
+) -> None:
     """Set ``present [voxels, rows, columns]`` where an edge has that offset, plus ``reach``, from its target."""
     for e in range(edge_index.shape[1]):
         j, i = edge_index[0, e], edge_index[1, e]
@@ -199,7 +213,7 @@ class VoxelPooling(nn.Module):
         if not edge_index.shape[1]:
             return edge_index[0], edge_index[1]
         if voxel.device.type == "cpu":
-            ends = [a.contiguous().numpy() for a in (edge_index, column, row)]
+            ends = edge_index.contiguous().numpy(), column.contiguous().numpy(), row.contiguous().numpy()
             reach = _farthest_offset(*ends)
             present = torch.zeros(voxels, 2 * reach + 1, 2 * reach + 1, dtype=torch.bool)
             _mark_offsets(*ends, voxel.numpy(), reach, present.numpy())

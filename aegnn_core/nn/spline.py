@@ -8,9 +8,10 @@ It runs in compiled loops on the CPU, in Triton kernels on CUDA devices that hav
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,9 +43,11 @@ class EdgeSplines:
     scale: Tensor
     kernel: Tensor
     basis: Tensor
-    _by_node: dict[tuple[bool, int], tuple[np.ndarray, ...]] = field(default_factory=dict, repr=False)
+    _by_node: dict[tuple[bool, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = field(
+        default_factory=dict, repr=False
+    )
 
-    def by_node(self, *, by_source: bool, nodes: int) -> tuple[np.ndarray, ...]:
+    def by_node(self, *, by_source: bool, nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The edges of each of ``nodes`` nodes together, made once for all layers on the CPU.
 
         Returns:
@@ -154,10 +157,11 @@ class SplineConv(nn.Module):
         Returns:
             ``[N, out]``.
         """
+        out: Tensor
         if isinstance(edges, OrderedEdges):
             out = self._convolve_in_triton(features, edges)
         elif own.device.type == "cpu":
-            out = _CompiledConvolution.apply(features, self.weight, edges)
+            out = _CompiledConvolution.apply(features, self.weight, edges)  # type: ignore[no-untyped-call]
         else:
             out = _convolve_in_torch(features, self.weight, edges)
         if self.lin is not None:
@@ -171,7 +175,8 @@ class SplineConv(nn.Module):
         if spline_triton.is_right(features.device, features.dtype, *layer):
             return spline_triton.convolve(features, self.weight, edges)
         in_torch = EdgeSplines(edges.source, edges.target, edges.scale, *self.basis(edges.attr))
-        return _convolve_in_torch(features, self.weight, in_torch)
+        out: Tensor = _convolve_in_torch(features, self.weight, in_torch)
+        return out
 
     def basis(self, edge_attr: Tensor) -> tuple[Tensor, Tensor]:
         """The ``2^dim`` kernels around every edge's attribute and their weights, both ``[E, 2^dim]``."""
@@ -197,7 +202,16 @@ class SplineConv(nn.Module):
             weight[:, corner] = torch.where(upper, fraction, 1 - fraction).prod(1)
         return index, weight
 
-    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        metadata: dict[str, Any],
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
         """Also take the state of PyG's layer, which stores its kind of spline beside the weights."""
         sizes = state_dict.pop(f"{prefix}kernel_size", None)
         if sizes is not None and sizes.tolist() != self.kernel_size.tolist():
@@ -216,7 +230,7 @@ def _runs_in_triton(device: torch.device, dim: int) -> bool:
     return device.type == "cuda" and spline_triton.refusal(device, dim) is None
 
 
-@torch.autocast("cuda", enabled=False)
+@torch.autocast("cuda", enabled=False)  # type: ignore[untyped-decorator]
 def _convolve_in_torch(x: Tensor, weight: Tensor, edges: EdgeSplines) -> Tensor:
     """The convolution as torch operations, for devices without compiled loops; as ``_CompiledConvolution``."""
     kernels, channels, _ = weight.shape
@@ -236,8 +250,8 @@ class _CompiledConvolution(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.autocast("cpu", enabled=False)
-    def forward(ctx, x, weight, edges):
+    @torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, edges: EdgeSplines) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.edges = edges
         padded, flat = _in_lanes(x), _in_lanes(weight.detach(), 1).flatten(0, 1)
@@ -248,7 +262,7 @@ class _CompiledConvolution(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_out):
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         grad_out = grad_out * ctx.edges.scale[:, None]
         if not ctx.needs_input_grad[0]:
@@ -256,7 +270,7 @@ class _CompiledConvolution(torch.autograd.Function):
         return *_gradients(x, weight, grad_out, ctx.edges, ctx.needs_input_grad[1]), None
 
 
-def _gradient_of_weights(x, weight, grad_out, edges):
+def _gradient_of_weights(x: Tensor, weight: Tensor, grad_out: Tensor, edges: EdgeSplines) -> Tensor:
     """The sums of the forward pass once more, times the gradient behind them; of a layer whose input needs none."""
     x = _in_lanes(x)
     kernels, channels, outputs = weight.shape
@@ -266,7 +280,9 @@ def _gradient_of_weights(x, weight, grad_out, edges):
     return grad.view(outputs, kernels, -1)[:, :, :channels].permute(1, 2, 0)
 
 
-def _gradients(x, weight, grad_out, edges, of_weights):
+def _gradients(
+    x: Tensor, weight: Tensor, grad_out: Tensor, edges: EdgeSplines, of_weights: bool
+) -> tuple[Tensor, Tensor | None]:
     """Both gradients from what comes back along the edges that leave each node, summed per spline kernel."""
     kernels, channels, outputs = weight.shape
     grad_out = _in_lanes(grad_out)
@@ -282,7 +298,7 @@ def _gradients(x, weight, grad_out, edges, of_weights):
     return grad_x, grad_weight
 
 
-def _multiply(sums, flat, out):
+def _multiply(sums: Tensor, flat: Tensor, out: Tensor) -> None:
     """``out [N, O] = sums · flat``, transposed where that is several times as fast: where there are few columns."""
     if out.shape[1] < _FEW_COLUMNS:
         out.copy_(torch.mm(flat.t(), sums.t()).t())
@@ -290,7 +306,7 @@ def _multiply(sums, flat, out):
         torch.mm(sums, flat, out=out)
 
 
-def _in_lanes(values, dim=-1):
+def _in_lanes(values: Tensor, dim: int = -1) -> Tensor:
     """Zeros behind the values along a dimension, so that there are as many as :func:`sum_by_kernel` takes."""
     size = values.shape[dim]
     if size == 1 or size % LANES == 0:
@@ -300,7 +316,9 @@ def _in_lanes(values, dim=-1):
     return torch.cat([values, values.new_zeros(shape)], dim)
 
 
-def _sums(x, edges, kernels, *, by_source, nodes):
+def _sums(
+    x: Tensor, edges: EdgeSplines, kernels: int, *, by_source: bool, nodes: int
+) -> Iterator[tuple[int, int, Tensor]]:
     """Yield (first node, last node, their neighbours' features summed per spline kernel ``[last - first, K · C]``).
 
     The sums are those of a slice of the nodes at a time, in one buffer. ``by_source``, the neighbours are the targets

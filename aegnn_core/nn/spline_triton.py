@@ -93,12 +93,13 @@ def convolve(features: Tensor, weight: Tensor, edges: OrderedEdges, kernels: Any
     Returns:
         ``[N, O]``; gradients flow to features and weights.
     """
-    return _Convolution.apply(features, weight, edges, kernels)
+    out: Tensor = _Convolution.apply(features, weight, edges, kernels)  # type: ignore[no-untyped-call]
+    return out
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features, weight, edges, kernels):
+    def forward(ctx: Any, features: Tensor, weight: Tensor, edges: OrderedEdges, kernels: Any) -> Tensor:
         launches = _Launches(edges.sizes, kernels)
         features, weight = features.contiguous(), weight.contiguous()
         order = edges.ordered(by_source=False, nodes=len(edges.scale))
@@ -109,7 +110,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_out):
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (features, weight), edges = ctx.saved_tensors, ctx.edges
         grad = (grad_out.to(_sum_type(grad_out.dtype)) * edges.scale[:, None]).contiguous()
         precision = _precision(features)

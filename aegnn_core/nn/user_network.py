@@ -52,7 +52,8 @@ class UserNetwork(EventNetwork):
     def forward(self, data: Data) -> Tensor:
         """The module's output for a graph or a batch of graphs."""
         if data.x.size(0):
-            return self.module(data)
+            output: Tensor = self.module(data)
+            return output
         return self.nothing.expand(data.num_graphs if isinstance(data, Batch) else 1, *self.nothing.shape)
 
     @property

@@ -8,25 +8,29 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
-from lightning.pytorch.loggers import Logger
 
-from aegnn_core.datasets import EventDataset
+from aegnn_core.extras import naming_extras
 from aegnn_core.nn.checkpoint import TrainedModel
-from aegnn_core.training.learning.learner import GraphLearner, HeadLearner
-from aegnn_core.training.learning.new_model import new_model
-from aegnn_core.training.learning.validation import FIGURES
-from aegnn_core.training.runs.checkpoint_files import WholeCheckpoints
-from aegnn_core.training.runs.export import export_checkpoint, read_checkpoint
-from aegnn_core.training.runs.interruption import StopOnInterrupt
-from aegnn_core.training.runs.loggers import make_logger
-from aegnn_core.training.runs.progress_lines import ProgressLines
-from aegnn_core.training.runs.run_folder import BEST, LAST, write_settings
-from aegnn_core.training.samples.data_module import TrainingData, learns_from_counts, open_training
-from aegnn_core.training.settings import SIMULATED, TrainSettings
+
+with naming_extras("train"):
+    import lightning
+    from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+    from lightning.pytorch.callbacks.weight_averaging import EMAWeightAveraging
+    from lightning.pytorch.loggers import Logger
+
+    from aegnn_core.datasets import EventDataset
+    from aegnn_core.training.learning.learner import GraphLearner, HeadLearner
+    from aegnn_core.training.learning.new_model import new_model
+    from aegnn_core.training.learning.validation import FIGURES
+    from aegnn_core.training.runs.checkpoint_files import WholeCheckpoints
+    from aegnn_core.training.runs.export import export_checkpoint, read_checkpoint
+    from aegnn_core.training.runs.interruption import StopOnInterrupt
+    from aegnn_core.training.runs.loggers import make_logger
+    from aegnn_core.training.runs.progress_lines import ProgressLines
+    from aegnn_core.training.runs.run_folder import BEST, LAST, write_settings
+    from aegnn_core.training.samples.data_module import TrainingData, learns_from_counts, open_training
+    from aegnn_core.training.settings import SIMULATED, TrainSettings
 
 __all__ = ["train"]
 

@@ -18,7 +18,7 @@ from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.graph.options import add_graph_options, graph_from_options
 from aegnn_core.nn.networks import NETWORKS
 from aegnn_core.nn.trust_option import add_trust_option
-from aegnn_core.registry import Registry, is_path
+from aegnn_core.registry import Registry, is_path, trusts
 from aegnn_core.training.settings import TrainSettings, configurations, declared, read_settings
 
 __all__ = ["add_train_command"]
@@ -120,8 +120,8 @@ def _run(arguments: argparse.Namespace) -> None:
         model = train(settings, run, output)
     except TrainingStopped as stopped:
         again = ["aegnn", "train", "--resume", str(run), *(["--output", str(output)] if output else [])]
-        if is_path(settings.network) or is_path(settings.dataset):
-            again.append("--trust-code")
+        for path in filter(is_path, (settings.network, settings.dataset)):
+            again += ["--trust-code", path.partition(":")[0]]
         say(f"aegnn: {stopped} of {settings.steps}; go on with: {shlex.join(again)}", file=sys.stderr)
         raise KeyboardInterrupt from None
     say(f"{output or run / 'model.safetensors'}: {model.training['steps']} steps; log and checkpoints in {run}")
@@ -134,10 +134,10 @@ def _import_code(given: dict[str, Any], arguments: argparse.Namespace) -> None:
     """
     paths = {name: given[name] for name in _REGISTRIES if isinstance(given.get(name), str) and is_path(given[name])}
     for name, path in paths.items():
-        if not arguments.trust_code and getattr(arguments, name, None) != path:
+        if not trusts(arguments.trust_code, path) and getattr(arguments, name, None) != path:
             raise ValueError(
                 f"the settings have the {name} {path[:300]} of another package, whose code is imported only if you"
-                f" trust it: pass --trust-code, or the {name} on the command line"
+                f" trust it: pass --trust-code {path.partition('.')[0][:100]}, or the {name} on the command line"
             )
     for name, path in paths.items():
         _REGISTRIES[name].trust(path)

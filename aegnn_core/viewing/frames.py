@@ -12,10 +12,11 @@ import numpy as np
 from aegnn_core.datasets.labelled_recording import LabelledRecording
 from aegnn_core.drawing import EventSurface, class_name, draw_moment
 from aegnn_core.evaluation.model_answers import LiveAnswers
-from aegnn_core.evaluation.model_on_camera import MODEL_SENSORS, ModelOnCamera
+from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.model_sensor import MODEL_SENSORS
 
 __all__ = ["Frame", "Shown", "draw_frame", "recording_frames"]
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from aegnn_core.drawing import box_captions, class_color, class_name
+from aegnn_core.extras import missing_package
 from aegnn_core.viewing.frames import Frame
 
 __all__ = ["free_port", "show_in_rerun"]
@@ -49,7 +50,7 @@ def show_in_rerun(
         import rerun.blueprint
     except ModuleNotFoundError as error:
         raise ValueError(
-            "the viewer needs the package rerun-sdk: pip install rerun-sdk, or write a video with --video"
+            f"the viewer needs Rerun, but {missing_package('rerun')}; or write a video with --video"
         ) from error
     rerun.init("aegnn view")
     if save is not None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from aegnn_core.extras import missing_package
+
 __all__ = ["VIDEO_ENDINGS", "write_video"]
 
 #: Events have few colours.
@@ -26,7 +28,7 @@ def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
     try:
         import av
     except ModuleNotFoundError as error:
-        raise ValueError("videos of the kind .mp4 need PyAV: pip install av, or write a .gif") from error
+        raise ValueError(f"videos of the kind .mp4 need PyAV, but {missing_package('av')}; or write a .gif") from error
     first = next(pictures)
     # The encoder's colours are of 2 x 2 px.
     height, width = (side + side % 2 for side in first.shape[:2])

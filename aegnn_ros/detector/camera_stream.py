@@ -258,9 +258,10 @@ class CameraStream:
             self.counts.events_downsampled += self._input.add(selected, (width, height))
 
     def _follow_camera(self, view: tuple[int, int]) -> None:
-        """Bring a model that runs on the camera's own sensor to a view of this width and height [px]."""
-        if self._model.native and view != self._model.sensor:
-            self._model = on_sensor(self._model, view)
+        """Bring the model to the sensor that it runs on behind a view of this width and height [px]."""
+        sensor = self._model.sensor_behind(view)
+        if sensor != self._model.sensor:
+            self._model = on_sensor(self._model, sensor)
             self._empty_graph()
 
     def _keep_triggers(self, stamp: int) -> None:

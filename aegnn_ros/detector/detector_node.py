@@ -180,7 +180,7 @@ class EventDetector(LifecycleNode):
             self._outputs.destroy()
             del self._stream, self._outputs, self._diagnostics
             gc.collect()
-            if torch.cuda.is_initialized():
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
 
     def end(self) -> None:
@@ -338,5 +338,5 @@ class EventDetector(LifecycleNode):
 def _prepare(settings: DetectorParameters) -> ReadyModel:
     """The model that the parameters name, on the device that they name."""
     return prepare_model(
-        settings.model, settings.device, settings.native, settings.bound, settings.threads, settings.trust_code
+        settings.model, settings.device, settings.model_sensor, settings.bound, settings.threads, settings.trust_code
     )

@@ -44,7 +44,8 @@ class EventInput:
     @property
     def topic_name(self) -> str:
         """The topic, with all names resolved, while the node listens."""
-        return self._subscription.topic_name
+        name: str = self._subscription.topic_name
+        return name
 
     def listen(self, events_type: str, depth: int, queue: PacketQueue) -> None:
         """Subscribe, best effort.

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from enum import Enum
+from importlib.util import find_spec
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -15,7 +16,9 @@ from rclpy.parameter import Parameter
 from aegnn_core.asynchronous.threads import MOST_THREADS
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
-from aegnn_core.events.rosbag import EVENT_PACKET_TYPE
+from aegnn_core.events.recorded_packet import EVENT_PACKET_TYPE
+from aegnn_core.extras import missing_package
+from aegnn_core.nn.model_sensor import MODEL_SENSORS
 from aegnn_ros.detector.camera_filters import Region
 from aegnn_ros.detector.ready_model import MAX_NODES, Bound
 
@@ -74,10 +77,11 @@ class DetectorParameters:
         change=Change.MODEL,
     )
     model_sensor: str = _parameter(
-        "trained",
-        "Resolution at which the network runs: that of its training, to which the camera's events are downsampled, or"
-        " the camera's own, for networks whose layers are the same in every place",
-        choices=("trained", "camera"),
+        MODEL_SENSORS[0],
+        "Sensor that the network runs on: that of its training, to which the camera's events are downsampled, made"
+        " longer where the camera's picture is; just that of its training; or the camera's own. Another one than that"
+        " of its training is for networks whose layers are the same in every place; filled leaves others on theirs",
+        choices=MODEL_SENSORS,
         change=Change.MODEL,
     )
     max_nodes: int = _parameter(
@@ -190,11 +194,6 @@ class DetectorParameters:
         return frozenset(name.strip() for name in self.classes.split(",") if name.strip())
 
     @property
-    def native(self) -> bool:
-        """Whether the network runs on the camera's own sensor."""
-        return self.model_sensor == "camera"
-
-    @property
     def bound(self) -> Bound:
         """What bounds the graph of a model that has no bound of its own."""
         return Bound(self.max_nodes, round(1000 * self.window_ms) or None)
@@ -242,6 +241,9 @@ def check_changes(changes: Iterable[Parameter[Any]], configured: bool) -> SetPar
             return SetParametersResult(successful=False, reason=reason)
         if not _is_right(parameter, change.value):
             reason = f"{change.name} is {_shown(change.value)}, expected {_expectation(parameter)}"
+            return SetParametersResult(successful=False, reason=reason)
+        if change.name == "tracking" and change.value and find_spec("edgefirst") is None:
+            reason = f"tracking is true, but {missing_package('edgefirst')}"
             return SetParametersResult(successful=False, reason=reason)
     return SetParametersResult(successful=True)
 

@@ -19,6 +19,7 @@ from aegnn_core.events.filters import PixelRateLimit, background_activity, refra
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model
+from aegnn_core.nn.model_sensor import MODEL_SENSORS, sensor_behind
 from aegnn_ros.detector.thinning import UpdateCost
 
 __all__ = ["MAX_NODES", "MOST_PIXELS", "Bound", "ReadyModel", "on_sensor", "prepare_model", "wait_for_device"]
@@ -69,7 +70,8 @@ class ReadyModel:
         live: follows the stream.
         cost: of an update.
         device: where it runs.
-        native: whether it runs on the sensor of the camera that it follows, see :func:`on_sensor`.
+        model_sensor: the sensor that it runs on behind a camera, one of :data:`aegnn_core.nn.MODEL_SENSORS`.
+        trained_sensor: width and height [px] of the sensor that it was trained for.
         warning: what its user has to know; empty for nothing.
         device_choice: why it runs there; empty where that was told.
     """
@@ -78,7 +80,8 @@ class ReadyModel:
     live: LiveModel
     cost: UpdateCost
     device: str
-    native: bool = False
+    model_sensor: str
+    trained_sensor: tuple[int, int]
     warning: str = ""
     device_choice: str = ""
 
@@ -86,6 +89,15 @@ class ReadyModel:
     def sensor(self) -> tuple[int, int]:
         """Width and height [px] of the sensor that the network runs on."""
         return self.trained.width, self.trained.height
+
+    @property
+    def native(self) -> bool:
+        """Whether it runs on the camera's own sensor."""
+        return self.model_sensor == "camera"
+
+    def sensor_behind(self, camera: tuple[int, int]) -> tuple[int, int]:
+        """Width and height [px] of the sensor that it has to run on behind a camera of a width and a height [px]."""
+        return sensor_behind(self.trained, self.trained_sensor, camera, self.model_sensor)
 
 
 def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
@@ -104,7 +116,7 @@ def on_sensor(model: ReadyModel, sensor: tuple[int, int]) -> ReadyModel:
 def prepare_model(
     source: str,
     device: str,
-    native: bool = False,
+    model_sensor: str = MODEL_SENSORS[0],
     bound: Bound | None = None,
     threads: int = 0,
     trust_code: bool = False,
@@ -114,7 +126,7 @@ def prepare_model(
     Args:
         source: name of a packaged model, or path of a .safetensors file.
         device: such as ``cpu`` or ``cuda:0``; ``auto`` for what :func:`choose_device` says.
-        native: whether it is to run on the sensor of the camera that it will follow.
+        model_sensor: the sensor that it is to run on behind a camera, one of :data:`aegnn_core.nn.MODEL_SENSORS`.
         bound: of its graph, where the model has neither a window nor max_nodes.
         threads: that work on a packet; 0: what ``AEGNN_THREADS`` says, or all cores but one.
         trust_code: import the network, where the file names one of another package.
@@ -125,10 +137,10 @@ def prepare_model(
         RuntimeError: the device cannot run it, for want of memory for one.
     """
     trained = load_model(source, device="cpu" if device == "auto" else device, trust_code=trust_code)
-    if native and not trained.network.fits_any_sensor:
+    if model_sensor == "camera" and not trained.network.fits_any_sensor:
         raise ValueError(
             f"model {trained.name} {trained.network.place_bound} px: it cannot run on the camera's sensor, expected"
-            " model_sensor trained"
+            " model_sensor trained or filled"
         )
     warning = ""
     if not trained.graph.bounded:
@@ -167,7 +179,8 @@ def prepare_model(
         make_decoder(encoding, trained.width, trained.height).decode(bytes(8))
     per_event = max(seconds[_MANY] - seconds[_FEW], 1e-9) / (_MANY - _FEW)
     cost = UpdateCost(max(0.0, seconds[_FEW] - _FEW * per_event), per_event)
-    return ReadyModel(trained, live, cost, device, native, warning, device_choice)
+    sensor = (trained.width, trained.height)
+    return ReadyModel(trained, live, cost, device, model_sensor, sensor, warning, device_choice)
 
 
 def wait_for_device(device: str) -> None:

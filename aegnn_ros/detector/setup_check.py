@@ -61,7 +61,7 @@ def _shape_fault(settings: DetectorParameters, model: ReadyModel, camera: tuple[
     if model.native:
         return ""
     width, height = camera if settings.region is None else settings.region[2:]
-    model_width, model_height = model.sensor
+    model_width, model_height = model.sensor_behind((width, height))
     ratio = width * model_height / (height * model_width)
     filled = min(ratio, 1 / ratio)
     if filled >= _LEAST_FILL:

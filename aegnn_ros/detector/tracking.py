@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aegnn_core.extras import missing_package
 from aegnn_ros.detector.stream_results import Readout
 
 __all__ = ["CONTINUING_SCORE", "DetectionTracker"]
@@ -72,6 +73,6 @@ class DetectionTracker:
         try:
             from edgefirst.tracker import ByteTrack
         except ImportError as error:
-            raise RuntimeError("tracking needs the package edgefirst-tracker: pip install edgefirst-tracker") from error
+            raise RuntimeError(f"tracking: {missing_package('edgefirst')}") from error
         self._tracker = ByteTrack(high_conf=beginning_score, iou=_OVERLAP, lifespan_ns=_LIFESPAN_NS)
         self._beginning_score = beginning_score

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from aegnn_core.events.rosbag import read_event_packets, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.trust_option import add_trust_option
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
-from aegnn_ros.playback.node_process import NodeProcessError
+from aegnn_ros.playback.exit_status import exit_status
 from aegnn_ros.playback.timed_answers import Answer, answers_of, packet_latencies_ms
 
 __all__ = ["Figures", "main"]
@@ -74,21 +73,10 @@ class Figures:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Evaluate a bag; returns 0, 1 where the node failed, 2 where an argument or the bag is wrong, 130 when ended."""
+    """Evaluate a bag; its :func:`.exit_status`."""
     arguments = sys.argv if arguments is None else arguments
     parsed = _parser().parse_args(remove_ros_args(arguments)[1:])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends this ends the node with it
-    try:
-        _evaluate(parsed, Console())
-    except NodeProcessError as error:
-        print(f"evaluate_bag: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"evaluate_bag: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_status("evaluate_bag", lambda: _evaluate(parsed, Console()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,7 +110,7 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
     parameters = {
         "model": parsed.model,
         "device": parsed.device,
-        "trust_code": parsed.trust_code,
+        "trust_code": bool(parsed.trust_code),  # as far as the model file needs it, which has been read
         "downsampling": parsed.downsampling,
         "model_sensor": parsed.model_sensor,
         "score_threshold": _PUBLISHED_SCORE,

@@ -23,7 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from vision_msgs.msg import Classification, Detection2DArray
 
-from aegnn_core.events.rosbag import RecordedPacket
+from aegnn_core.events.recorded_packet import RecordedPacket
 from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_ros.conversions import detections_of, nanoseconds, scores_of
 from aegnn_ros.installed_files import large_packet_profile

@@ -7,13 +7,13 @@ import argparse
 import json
 import math
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
@@ -30,7 +30,7 @@ from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.trust_option import add_trust_option
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.playback.demo_picture import Moment, draw_moments
-from aegnn_ros.playback.node_process import NodeProcessError
+from aegnn_ros.playback.exit_status import exit_status
 from aegnn_ros.playback.timed_answers import Answer, answers_of
 
 __all__ = ["main"]
@@ -45,24 +45,15 @@ _BUSY_SCENE = HELD_OUT_SEED + 16
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; returns 0, 1 where the node failed, 2 where an argument or the bag is wrong, 130 when ended."""
+    """Run the demo; its :func:`.exit_status`."""
     parsed = _parser().parse_args(arguments)
-    # Whoever ends the demo ends the node with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console(stderr=parsed.json)
-    try:
-        figures = _run(parsed, console)
-    except NodeProcessError as error:
-        print(f"aegnn_demo: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"aegnn_demo: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    if parsed.json:
-        print(json.dumps(figures, indent=2))
-    return 0
+
+    def run() -> None:
+        figures = _run(parsed, Console(stderr=parsed.json))
+        if parsed.json:
+            print(json.dumps(figures, indent=2))
+
+    return exit_status("aegnn_demo", run)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,7 +92,7 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
     parameters = {
         "model": parsed.model,
         "device": parsed.device,
-        "trust_code": parsed.trust_code,
+        "trust_code": bool(parsed.trust_code),  # as far as the model file needs it, which has been read
         "score_threshold": _PUBLISHED_SCORE,
     }
     with BagRunner() as runner, Progress(console=console, transient=True) as progress:
@@ -143,7 +134,8 @@ def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> np.n
 def _truth_at(time: int, truth: np.ndarray) -> np.ndarray:
     """The true boxes at the labelled time that is nearest to a sensor time [µs]."""
     times = np.unique(truth["t"])
-    return truth[truth["t"] == times[np.abs(times - time).argmin()]]
+    nearest: NDArray[np.bool_] = truth["t"] == times[np.abs(times - time).argmin()]
+    return truth[nearest]
 
 
 def _figures(run: BagRun, answers: Sequence[Answer], truth: np.ndarray | None, model: TrainedModel) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from event_camera_msgs.msg import EventPacket
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from aegnn_core.events.rosbag import RecordedPacket
+from aegnn_core.events.recorded_packet import RecordedPacket
 from aegnn_ros.conversions import packet_message
 
 __all__ = ["DRIVER_QOS", "PublishedPacket", "replay"]

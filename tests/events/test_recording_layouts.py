@@ -155,6 +155,32 @@ def test_names_that_are_not_known_want_an_option(tmp_path):
     assert_reads(path, columns="xypt")
 
 
+@pytest.mark.parametrize(
+    ("names", "finer"),
+    [("ts_sec, ts_nsec", 1000), ("secs, nsecs", 1000), ("stamp.sec, stamp.nanosec", 1000), ("t_s, t_us", 1)],
+)
+def test_seconds_and_what_is_beyond_them_are_one_time(tmp_path, names, finer):
+    events = EVENTS.copy()
+    events["t"] += 1_700_000_000_950_000  # since 1970, over the end of a second
+    seconds, beyond = np.divmod(events["t"], 10**6)
+    columns = [seconds, beyond * finer, events["x"], events["y"], events["p"]]
+    lines = [", ".join(map(str, row)) for row in zip(*columns, strict=True)]
+    (tmp_path / "a.csv").write_text("\n".join([f"{names}, x, y, p", *lines]))
+    named = dict(zip([*names.split(", "), *"xyp"], columns, strict=True))
+    np.savez(tmp_path / "a.npz", **named)
+    for file in ("a.csv", "a.npz"):
+        assert_reads(tmp_path / file, events)
+        with pytest.raises(EventFormatError, match=f"{file}: has columns of seconds and of .*, expected no time_unit="):
+            read_events(tmp_path / file, time_unit="ns")
+
+    beyond_them = names.split(", ")[1]
+    np.savez(tmp_path / "a.npz", **named | {beyond_them: events["t"] * finer})  # all of the time
+    assert_reads(tmp_path / "a.npz", events)
+    np.savez(tmp_path / "a.npz", **named | {beyond_them: (beyond + 10**7) * finer})
+    with pytest.raises(EventFormatError, match=r"a\.npz: its columns of seconds and of .* do not go together"):
+        read_events(tmp_path / "a.npz")
+
+
 def test_order_and_unit_of_text_can_be_told(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("3 4 5 1\n5 6 7 0\n")

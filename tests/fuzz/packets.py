@@ -57,7 +57,7 @@ class Packets:
     def __init__(self, folder: Path) -> None:
         path = folder / "fuzzed.safetensors"
         save_model(path, small_detector())
-        self._models = [prepare_model(str(path), "cpu"), prepare_model(str(path), "cpu", native=True)]
+        self._models = [prepare_model(str(path), "cpu"), prepare_model(str(path), "cpu", "camera")]
         self._huge = array.array("B", bytes(_HUGE_BYTES))
         self._messages = DetectionMessages()
 

@@ -86,12 +86,36 @@ def test_training_sees_other_rectangles_each_time_and_gaps_in_some() -> None:
     assert 4 <= int((middle == 0).any(1).sum()) <= 25
 
 
+def test_training_sees_other_contrasts_each_time() -> None:
+    """Where three values lie far apart, their ratios differ from picture to picture and their order does not."""
+    thing = torch.ones(2, 24, 32, dtype=torch.float64)
+    thing[:, :, 8:16], thing[:, :, 16:] = 3, 9
+    torch.manual_seed(3)
+    pictures = head().train().picture(image_with(thing, 7, 5).expand(40, -1, -1, -1))
+    largest = pictures.flatten(1).amax(1)
+    ratios = largest / pictures.masked_fill(pictures <= 0.01 * largest[:, None, None, None], torch.inf).flatten(1).amin(
+        1
+    )
+    assert ratios.std() > 0.5
+    assert bool((pictures >= 0).all())
+
+
+@pytest.mark.parametrize("widths", [[4, 6, 8], [4, 6, 8, 10]])
+def test_slopes_stay_finite_where_features_are_negative_or_nothing(widths: list[int]) -> None:
+    image = torch.cat([-image_with(a_thing(), 3, 2), torch.zeros(1, 2, 60, 80, dtype=torch.float64)]).requires_grad_()
+    torch.manual_seed(0)
+    CroppedHead(2, (16, 12), widths, 3, 0.5).double().train()(image).square().sum().backward()
+    assert image.grad is not None
+    assert bool(image.grad.isfinite().all())
+
+
 @pytest.mark.parametrize("name", ["histogram", "graph_histogram"])
 @pytest.mark.parametrize("count", [0, 1, 400])
 @pytest.mark.parametrize("cell", [None, 2, [None, 2]])
 def test_live_answers_are_the_networks_own(name: str, count: int, cell: Any) -> None:
     rng = np.random.default_rng(count)
-    module = network(name, dataset="ncars", crop=[16, 12], crop_cell=cell, least_ages=[10_000])
+    widths = [8, 8, 16] if cell is None else [4, 8, 8, 16]
+    module = network(name, dataset="ncars", crop=[16, 12], crop_cell=cell, least_ages=[10_000], widths=widths)
     module = randomize(module.double(), 1)
     t = np.sort(rng.integers(0, 60_000, count))
     events = make_events(t, rng.integers(10, 50, count), rng.integers(5, 40, count), rng.integers(0, 2, count))
@@ -110,7 +134,7 @@ def test_live_answers_are_the_networks_own(name: str, count: int, cell: Any) -> 
     [
         ({"crop": [64]}, "crop must be columns and rows"),
         ({"crop": [64, 4]}, "at least 8 of each"),
-        ({"crop": [64, 48], "widths": [8, 16]}, "three numbers"),
+        ({"crop": [64, 48], "widths": [8, 16]}, "three or four numbers"),
         ({"crop": [64, 48], "crop_cell": 0}, "crop_cell must be a positive number"),
         ({"crop": [64, 48], "crop_cell": []}, "crop_cell has 0 views, expected 1 to 16"),
         ({"crop": [64, 48], "crop_cell": [2, -1]}, "crop_cell must be a positive number"),

@@ -93,7 +93,7 @@ def test_wandb_works_offline(nmnist: Path, logs: Path, monkeypatch: pytest.Monke
 def test_a_logger_that_is_not_installed_is_named(nmnist: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["graph_grid", "--task", "recognition", "--dataset", "nmnist", "--logger", "wandb", *SIZE]
     assert main(["train", *options]) == 2
-    assert "aegnn: logger wandb needs a package that is not installed" in capsys.readouterr().err
+    assert "aegnn: logger wandb: the Python package wandb is missing" in capsys.readouterr().err
 
 
 def test_pictures_show_true_boxes_in_white_and_found_ones_in_their_colour() -> None:

@@ -307,7 +307,10 @@ def test_a_network_of_another_package_is_trained_by_its_path_and_exported_where_
         assert main(command) == 2
         assert f"the network {path} of another package, whose code is imported only if" in capsys.readouterr().err
     assert "their_package.models" not in sys.modules
-    assert main([*exported, "--trust-code"]) == 0
+    with pytest.raises(SystemExit):
+        main(["export", "--trust-code", *exported[1:]])
+    assert "best.ckpt' is no name of a package; without one, --trust-code has to be the last" in capsys.readouterr().err
+    assert main([*exported, "--trust-code", "others", "--trust-code", "their_package"]) == 0
     assert main(["train", "--resume", str(run), "--trust-code"]) == 0
     with pytest.raises(ValueError, match="does not know which nodes are live: expected the graph's expiry to be graph"):
         train_(

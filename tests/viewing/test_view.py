@@ -103,12 +103,12 @@ def test_mp4_and_the_viewer_work_or_say_which_package_they_need(
 ) -> None:
     np.savez(tmp_path / "a.npz", events=recording.stream.events, width=160, height=120)
     view = ["view", str(tmp_path / "a.npz"), "--fps", "20"]
-    for module, package, target in (("av", "av", ["--video", "b.mp4"]), ("rerun", "rerun-sdk", ["--save", "b.rrd"])):
+    for module, target in (("av", ["--video", "b.mp4"]), ("rerun", ["--save", "b.rrd"])):
         file = tmp_path / target[1]
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, module, None)
             assert main([*view, target[0], str(file)]) == 2
-        assert f"pip install {package}" in capsys.readouterr().err
+        assert f"package {module} is missing: pip install 'aegnn_ros[view]'" in capsys.readouterr().err
         assert not file.exists()
     pytest.importorskip("av", reason="PyAV is not installed (extra view)")
     assert main([*view, "--video", str(tmp_path / "b.mp4")]) == 0

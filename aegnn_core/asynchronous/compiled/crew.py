@@ -24,6 +24,7 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     STAGES,
     STOP,
     THREADS,
+    TOLD,
     WORDS,
 )
 from aegnn_core.cores import usable_cores
@@ -81,7 +82,7 @@ class Crew:
     def _make_semaphore(self) -> None:
         """A new semaphore, on which nobody waits."""
         self.words[SEMAPHORE : SEMAPHORE + 16] = 0
-        self.words[ASLEEP] = 0
+        self.words[ASLEEP] = self.words[FAILED] = self.words[TOLD] = 0
         library = ctypes.CDLL(None, use_errno=True)
         if library.sem_init(ctypes.c_void_p(self.words[SEMAPHORE:].ctypes.data), 0, 0):
             reason = os.strerror(ctypes.get_errno())
@@ -89,8 +90,9 @@ class Crew:
 
 
 def check_rest(words: np.ndarray) -> None:
-    """Raise ``OSError`` in a thread that ends because it could not sleep; others do its work from then on."""
-    if error := int(words[FAILED]):
+    """Raise ``OSError`` in the first thread that ends after one could not sleep; others do its work from then on."""
+    if (error := int(words[FAILED])) and not words[TOLD]:
+        words[TOLD] = 1
         text = f"threads: one of them ends, because it cannot wait on its semaphore ({os.strerror(error)})"
         raise OSError(error, text)
 

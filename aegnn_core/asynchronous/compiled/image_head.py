@@ -102,7 +102,8 @@ class _Image:
 
     def numbers(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Of the pixels at all combinations of rows and columns, by rows; the margins included."""
-        return ((rows[:, None] + _BEFORE) * self.line + columns + _BEFORE).ravel()
+        numbers: np.ndarray = (rows[:, None] + _BEFORE) * self.line + columns + _BEFORE
+        return numbers.ravel()
 
     def grid(self, step: int = 1) -> np.ndarray:
         """Numbers of all its own pixels, or of those so far apart."""

@@ -463,7 +463,7 @@ def _finish_vectors(features, at, end, skip, active):
     return at
 
 
-def _finish(features, at, length, skip, active):
+def _finish(features: np.ndarray, at: int, length: int, skip: int, active: bool) -> None:
     """What follows a convolution, for so many of its results: an image is added, ELU."""
     raise NotImplementedError("compiled code only")
 

@@ -52,6 +52,7 @@ __all__ = [
     "STOP",
     "TAKEN",
     "THREADS",
+    "TOLD",
     "WORDS",
     "Packet",
     "Words",
@@ -94,8 +95,8 @@ SEMAPHORE = 7 * _APART
 _PROGRESS = 8 * _APART
 #: Blocks that were done since the threads began, of jobs whose blocks come to their end in any order.
 DONE = _PROGRESS + MOST_THREADS * _APART
-#: The number of the error for which a thread could not sleep, 0 if none.
-FAILED = STOP + 1
+#: The number of the error for which a thread could not sleep, 0 if none, and whether somebody has been told.
+FAILED, TOLD = STOP + 1, STOP + 2
 #: How many words there are.
 WORDS = DONE + _APART
 

@@ -93,7 +93,8 @@ class SplineTable:
     def mix(self, weight: np.ndarray) -> np.ndarray:
         """A layer's weights ``[kernels, in, out]`` for the rows: ``[rows, in, out]``."""
         by_time = weight.reshape(self.times, -1, *weight.shape[1:])
-        return np.einsum("sk,tkio->tsio", self.spatial, by_time, optimize=True).reshape(self.rows, *weight.shape[1:])
+        mixed: np.ndarray = np.einsum("sk,tkio->tsio", self.spatial, by_time, optimize=True)
+        return mixed.reshape(self.rows, *weight.shape[1:])
 
 
 class LayerTable:

@@ -79,7 +79,8 @@ class CellGrid:
         self.step = np.delete(step, len(step) // 2)
 
     def _number(self, column: np.ndarray, row: np.ndarray) -> np.ndarray:
-        return (row + self.margin) * self.stride + column + self.margin
+        number: np.ndarray = (row + self.margin) * self.stride + column + self.margin
+        return number
 
 
 def make_batch(room: int, reach: int, splines: SplineTable, widths: list[int], dtype: type, ahead: int = 1) -> Batch:
@@ -283,7 +284,7 @@ class Readout:
         columns, rows = grid.shape
         least_ages: np.ndarray = np.array(grid.least_ages, np.int64)
         pool_ages(first, size, least_ages, node_t, nodes.cell, nodes.features, final, width, self._by_age)
-        image = torch.from_numpy(self._by_age[..., : self._channels]).unflatten(1, (rows, columns))
+        image = torch.from_numpy(self._by_age[..., : self._channels]).unflatten(1, (rows, columns))  # type: ignore[no-untyped-call]
         images = [image.permute(0, 3, 1, 2).flatten(0, 1)]
         work = (size - first) * self._channels
         if counts is not None:
@@ -343,7 +344,7 @@ class Readout:
             pooled = np.zeros((rows * columns, self._channels_out), features.dtype)
             pool_cells(grid.inside, self._parent, voxels.occupied, features, pooled)
             flops = int(voxels.occupied.sum()) * self._channels_out
-        image = torch.from_numpy(pooled).unflatten(0, (rows, columns)).permute(2, 0, 1)[None]
+        image = torch.from_numpy(pooled).unflatten(0, (rows, columns)).permute(2, 0, 1)[None]  # type: ignore[no-untyped-call]
         output, flops_of_head = self._head_of(image)
         return output, flops + flops_of_head
 
@@ -377,7 +378,7 @@ class Readout:
 
     @property
     def _channels_out(self) -> int:
-        return self.layers[-1][0].conv.out_channels if self.layers else self._channels
+        return int(self.layers[-1][0].conv.out_channels) if self.layers else self._channels
 
     def memory(self) -> int:
         """Bytes of the cells and of what lies behind."""

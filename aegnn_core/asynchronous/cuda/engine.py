@@ -320,9 +320,10 @@ class CudaEngine:
         assert self._metering is not None
         metered: Any = self._metering.model
         with self._metering:
-            return metered.readout(
+            output: Tensor = metered.readout(
                 rings.features[-1][slots], pos, edge_index, batch, 1, polarity=rings.features[0][slots], t=t
             )
+        return output
 
     def describe(self) -> list[str]:
         """One line per layer."""

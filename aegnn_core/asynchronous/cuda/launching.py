@@ -70,7 +70,7 @@ class Upload:
         size = HEAD_WORDS + 2 * events
         self._host = [torch.zeros(size, dtype=torch.int64, pin_memory=pinned) for _ in range(buffers)]
         self._words = [buffer.numpy() for buffer in self._host]
-        self._read = [torch.cuda.Event() for _ in self._host] if pinned else []
+        self._read = [torch.cuda.Event() for _ in self._host] if pinned else []  # type: ignore[no-untyped-call]
         self.number = 0
         # Torch knows nothing of a device that reads them by itself, and would give them away at once.
         weakref.finalize(self, _keep_until_read, self._host, self._read)

@@ -98,7 +98,7 @@ def launches_of_training(
     weight = torch.zeros(math.prod(sizes), inputs, outputs, dtype=dtype, requires_grad=True)
     nowhere = torch.zeros(0, dtype=torch.long)
     edges = spline_triton.OrderedEdges(nowhere, nowhere, torch.ones(1), torch.zeros(0, len(sizes)), sizes)
-    spline_triton.convolve(features, weight, edges, recording).sum().backward()
+    spline_triton.convolve(features, weight, edges, recording).sum().backward()  # type: ignore[no-untyped-call]
     return recording.launches
 
 

@@ -78,7 +78,8 @@ def _either(step: Any, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _max_pool_anew(cluster: Tensor, x: Tensor) -> Tensor:
-    return _ORIGINALS["_max_pool_x"](_ORIGINALS["consecutive_cluster"](cluster)[0], x)
+    out: Tensor = _ORIGINALS["_max_pool_x"](_ORIGINALS["consecutive_cluster"](cluster)[0], x)
+    return out
 
 
 def _pool_edge_anew(cluster: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -86,11 +87,13 @@ def _pool_edge_anew(cluster: Tensor, *args: Any, **kwargs: Any) -> Any:
 
 
 def _pool_pos_anew(cluster: Tensor, pos: Tensor) -> Tensor:
-    return _ORIGINALS["pool_pos"](_ORIGINALS["consecutive_cluster"](cluster)[0], pos)
+    out: Tensor = _ORIGINALS["pool_pos"](_ORIGINALS["consecutive_cluster"](cluster)[0], pos)
+    return out
 
 
 def _pool_batch_anew(cluster: Tensor, batch: Tensor) -> Tensor:
-    return _ORIGINALS["pool_batch"](_ORIGINALS["consecutive_cluster"](cluster)[1], batch)
+    out: Tensor = _ORIGINALS["pool_batch"](_ORIGINALS["consecutive_cluster"](cluster)[1], batch)
+    return out
 
 
 def _consecutive_cluster(run: Forward, original: Callable[..., Any], cluster: Any) -> Any:

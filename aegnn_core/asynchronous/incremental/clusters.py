@@ -341,7 +341,14 @@ class ClusterGraph(Graph):
         self.attribute_table = torch.empty(0, 3)
         self.attributes_of: Callable[[Tensor], Tensor] = torch.nn.Identity()
 
-    def begin(self, members: Members, fresh: bool, lost: tuple, new: tuple, keys_before: np.ndarray) -> None:
+    def begin(
+        self,
+        members: Members,
+        fresh: bool,
+        lost: tuple[np.ndarray, np.ndarray],
+        new: tuple[np.ndarray, np.ndarray],
+        keys_before: np.ndarray,
+    ) -> None:
         """Begin an update: edges between nodes were ``lost`` and are ``new``, pairs of clusters."""
         nodes = self.nodes
         self._cache.clear()

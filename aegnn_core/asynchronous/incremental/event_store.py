@@ -254,7 +254,8 @@ class EventStore:
         if self.graph.window is None:
             return first
         window = min(lives * self.graph.window, FOREVER)
-        return self.base + _first_younger(self.t, first - self.base, self.size - self.base, time, window)
+        younger = _first_younger(self.t, first - self.base, self.size - self.base, time, window)
+        return self.base + int(younger)
 
     def drop(self, first: int) -> None:
         """Nodes before number ``first`` will not be asked for again."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -96,7 +96,13 @@ class Forward(TorchFunctionMode):
             self._constant_rows.know(value.space)
         return Tracked(value, self)
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         if self.meter.executing:
             return self.meter.count(func, args, kwargs or {})
         return self.call(func, args, kwargs or {})
@@ -296,9 +302,10 @@ class Forward(TorchFunctionMode):
 
 def _keeps(call: Call) -> bool:
     """Whether a function that may give another type or place does not: it is tried on nothing."""
-    nothing = lambda leaf: (  # noqa: E731
-        torch.empty(0, dtype=leaf.dtype, device=leaf.device) if isinstance(leaf, Value) else leaf
-    )
+
+    def nothing(leaf: Any) -> Any:
+        return torch.empty(0, dtype=leaf.dtype, device=leaf.device) if isinstance(leaf, Value) else leaf
+
     with undispatched():
         before = nothing(call.args[0])
         after = call.func(*replaced(call.args, nothing), **replaced(call.kwargs, nothing))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from aegnn_core.asynchronous.incremental.event_store import EventStore
 from aegnn_core.asynchronous.incremental.rows import NO_ROWS, Rows, RowSet
 
 __all__ = ["EdgeBatch", "EventGraph", "Graph", "Space"]
+
+_Kept = TypeVar("_Kept")
 
 
 class Space:
@@ -66,7 +68,7 @@ class EdgeBatch:
 
     def __init__(self, graph: Graph, source: np.ndarray, target: np.ndarray) -> None:
         self.graph, self.source, self.target = graph, source, target
-        self.values: dict[Any, Any] = {}
+        self.values: dict[Any, Tensor] = {}
         self._rows: dict[str, Rows] = {}
 
     def end(self, which: str) -> Rows:
@@ -265,11 +267,12 @@ class Graph:
             parts = [(source, target)]
         return Subgraph(self, rows, parts)
 
-    def _once(self, key: Any, keep: Any, compute: Callable[[], Any]) -> Any:
+    def _once(self, key: Any, keep: Any, compute: Callable[[], _Kept]) -> _Kept:
         """What ``compute`` returns, computed once per update; ``keep`` lives as long, so that its id stays its own."""
         if key not in self._cache:
             self._cache[key] = (keep, compute())
-        return self._cache[key][1]
+        kept: _Kept = self._cache[key][1]
+        return kept
 
 
 class EventGraph(Graph):

@@ -180,7 +180,7 @@ class IncrementalEngine:
             last = int(store.t[store.size - 1 - store.base]) if store.size else time
             kept = self._nodes.first if not changed_weights else store.held
         if self._nodes.unchanged(kept) and self._live.unchanged(live):
-            return _copied(self._last)
+            return self._copied_output()
         useful = self._nodes.begin(kept)
         if self._live is not self._nodes:
             useful &= self._live.begin(live)
@@ -199,7 +199,11 @@ class IncrementalEngine:
             # A node reads others that were live when it came, and these read older ones.
             self._nodes.retire(store.first_live(last, store.held, lives=self._hops + 1))
             store.drop(self._nodes.first)
-        return _copied(self._last)
+        return self._copied_output()
+
+    def _copied_output(self) -> Tensor:
+        output: Tensor = _copied(self._last)
+        return output
 
     def _drop(self) -> None:
         """Nothing computed is of use any more."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.clusters import ClusterMaximum, Grouping, means
@@ -57,8 +58,9 @@ def _voxels_of(module: VoxelPooling | GridPooling) -> Callable[[Tensor], np.ndar
     columns, rows = module.shape
     size = np.asarray(module.size)
 
-    def voxels_of(positions: Tensor) -> np.ndarray:
-        cells = np.floor(positions.numpy()[:, :2] / size.astype(positions.numpy().dtype)).astype(np.int64)
+    def voxels_of(positions: Tensor) -> NDArray[np.int64]:
+        places = positions.numpy()[:, :2]
+        cells: NDArray[np.int64] = np.floor(places / size.astype(places.dtype)).astype(np.int64)
         if len(cells) and (cells.min() < 0 or (cells >= (columns, rows)).any()):
             cells_of(positions, module.size, module.shape)  # says which node it is
         return cells[:, 1] * columns + cells[:, 0]

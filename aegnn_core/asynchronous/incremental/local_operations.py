@@ -212,7 +212,8 @@ def _permute(call: Call, dim: int) -> bool:
 
 
 def _unsqueeze(call: Call, dim: int) -> bool:
-    return call.argument(1, ("dim",)) % (dim + 1) != 0
+    at: int = call.argument(1, ("dim",))
+    return at % (dim + 1) != 0
 
 
 def _squeeze(call: Call, dim: int) -> bool:
@@ -221,7 +222,8 @@ def _squeeze(call: Call, dim: int) -> bool:
 
 
 def _one_hot(call: Call, dim: int) -> bool:
-    return call.argument(1, ("num_classes",), -1) > 0
+    classes: int = call.argument(1, ("num_classes",), -1)
+    return classes > 0
 
 
 def _embedding(call: Call, dim: int) -> bool:

@@ -37,7 +37,7 @@ Reduction = Callable[[OperationState], tuple[Any, bool, int]]
 
 
 @kernel
-def _reduce_blocks(table, start, stop, blocks, kind, out):
+def _reduce_blocks(table: np.ndarray, start: int, stop: int, blocks: np.ndarray, kind: int, out: np.ndarray) -> int:
     """Reduce the rows in ``start .. stop - 1`` of every block in ``blocks [B]``: ``table [*, C]`` → ``out``."""
     work = 0
     for block in blocks:
@@ -174,7 +174,7 @@ def _scatter(call: Call) -> Reduction | None:
         and (kind == "sum" or not include)
     ):
         return None
-    rows = index.row.unique()
+    rows: Tensor = index.row.unique()  # type: ignore[no-untyped-call]
     if len(rows) != 1:
         return None
     row = int(rows[0])

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aegnn_core.machine_code import kernel
@@ -132,7 +133,7 @@ class RowSet:
 
 
 @kernel
-def _collect(slots, mark, seen, out, size):
+def _collect(slots: np.ndarray, mark: int, seen: NDArray[np.int64], out: np.ndarray, size: int) -> int:
     """Append to ``out[:size]`` those slots that are not marked yet, and return the new size."""
     for slot in slots:
         if seen[slot] != mark:
@@ -143,7 +144,15 @@ def _collect(slots, mark, seen, out, size):
 
 
 @kernel
-def _localize(rows, slots, mark, seen, position, nodes, local):
+def _localize(
+    rows: np.ndarray,
+    slots: np.ndarray,
+    mark: int,
+    seen: NDArray[np.int64],
+    position: NDArray[np.int64],
+    nodes: NDArray[np.int64],
+    local: NDArray[np.int64],
+) -> int:
     size = 0
     for slot in rows:
         seen[slot] = mark

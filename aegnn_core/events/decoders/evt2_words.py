@@ -29,6 +29,9 @@ UNKNOWN = 0
 KNOWN = 1
 IN_DOUBT = 2
 
+#: A word, or bits of one.
+Word = int | np.int64
+
 _BITS = 28
 HIGH_MASK = (1 << _BITS) - 1
 
@@ -42,7 +45,7 @@ def new_clock() -> np.ndarray:
 
 
 @kernel
-def follow_clock(clock: np.ndarray, stated: int) -> int:
+def follow_clock(clock: np.ndarray, stated: Word) -> int:
     """Take a TIME_HIGH; the time is in doubt after one that steps back by more than jitter, until the next one.
 
     Which of the two was wrong is open then, so that the next one counts as it is. Returns the number of wrong words.
@@ -61,14 +64,14 @@ def follow_clock(clock: np.ndarray, stated: int) -> int:
 
 
 @kernel
-def time_of(clock: np.ndarray, word: int) -> int:
+def time_of(clock: np.ndarray, word: Word) -> int:
     """Time [µs] of a word of pixels or of a trigger, which has the low six bits."""
-    return (clock[0].high << 6) | ((word >> 22) & 0x3F)
+    return int((clock[0].high << 6) | ((word >> 22) & 0x3F))
 
 
 @kernel
 def emit_run(
-    clock: np.ndarray, word: int, bits: int, width: int, height: int, events: np.ndarray, n: int
+    clock: np.ndarray, word: Word, bits: Word, width: int, height: int, events: np.ndarray, n: int
 ) -> tuple[int, int]:
     """Write an event at x + i of a word of pixels for every bit i that is set, from ``events[n]`` on.
 
@@ -94,7 +97,7 @@ def emit_run(
 
 
 @kernel
-def emit_trigger(clock: np.ndarray, word: int, triggers: np.ndarray, n: int) -> int:
+def emit_trigger(clock: np.ndarray, word: Word, triggers: np.ndarray, n: int) -> int:
     """Write the edge of a trigger's word to ``triggers[n]`` where the time is known; returns the number of edges."""
     if clock[0].known != KNOWN:
         return n
@@ -105,7 +108,7 @@ def emit_trigger(clock: np.ndarray, word: int, triggers: np.ndarray, n: int) -> 
 
 
 @kernel
-def count_bits(bits: int) -> int:
+def count_bits(bits: Word) -> int:
     """Number of bits that are set."""
     count = 0
     while bits:

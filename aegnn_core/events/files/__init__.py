@@ -7,11 +7,11 @@ from os import PathLike
 from pathlib import Path
 
 from aegnn_core.events.array import EventFormatError, EventStream
+from aegnn_core.events.bag_paths import is_bag
 from aegnn_core.events.file_kind import check_regular
 from aegnn_core.events.files.aedat import read_aedat
 from aegnn_core.events.files.aedat4 import read_aedat4
 from aegnn_core.events.files.aer40 import read_aer40
-from aegnn_core.events.files.bag import read_bag
 from aegnn_core.events.files.columns import TIME_UNITS
 from aegnn_core.events.files.dat import read_dat
 from aegnn_core.events.files.hdf5 import read_hdf5
@@ -19,9 +19,16 @@ from aegnn_core.events.files.numpy_arrays import read_npy, read_npz
 from aegnn_core.events.files.raw import read_raw
 from aegnn_core.events.files.stream_checks import LARGEST_SIDE, MAX_EVENTS, Reader, ReadOptions
 from aegnn_core.events.files.text import EVENTS_TEXT, read_text
-from aegnn_core.events.rosbag import is_bag
+from aegnn_core.extras import naming_extras
 
 __all__ = ["MAX_EVENTS", "READERS", "read_events"]
+
+
+def _read_bag(path: Path, options: ReadOptions) -> EventStream:
+    from aegnn_core.events.files.bag import read_bag  # needs a library that other recordings do without
+
+    return read_bag(path, options)
+
 
 #: Readers by the file name's ending.
 READERS: dict[str, Reader] = {
@@ -37,9 +44,9 @@ READERS: dict[str, Reader] = {
     ".txt": read_text,
     ".csv": read_text,
     ".tsv": read_text,
-    ".mcap": read_bag,
-    ".db3": read_bag,
-    ".bag": read_bag,
+    ".mcap": _read_bag,
+    ".db3": _read_bag,
+    ".bag": _read_bag,
 }
 
 #: Endings of what recordings are packed into for the way; they are not read.
@@ -47,7 +54,7 @@ _ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".zst", ".rar"
 
 #: Options that not every format has, by the readers that have them.
 _OPTIONS: dict[str, tuple[Reader, ...]] = {
-    "topic": (read_bag,),
+    "topic": (_read_bag,),
     "stream": (read_aedat, read_aedat4, read_hdf5),
     "columns": (read_text, read_npy, read_npz, read_hdf5),
     "time_unit": (read_text, read_npy, read_npz, read_hdf5),
@@ -94,6 +101,7 @@ def read_events(
         EventFormatError: a foreign, damaged, too large or empty recording, or something else than a file or a folder;
             the message names the path, what was found and what was expected.
         FileNotFoundError: nothing is there.
+        ModuleNotFoundError: the format needs a library that is not installed.
         ValueError: an option that makes no sense, or none for this format.
     """
     path = Path(path)
@@ -108,7 +116,8 @@ def read_events(
             known = ", ".join(ending for ending, other in READERS.items() if other in readers)
             raise ValueError(f"{path}: {name}={getattr(options, name)!r} is not for this format, only for {known}")
     try:
-        return reader(path, options)
+        with naming_extras():
+            return reader(path, options)
     except EventFormatError:
         raise
     except ValueError as error:  # numbers that no event can have
@@ -138,7 +147,7 @@ def _reader_of(path: Path) -> Reader:
         if (path / EVENTS_TEXT).exists():
             return read_text
         if is_bag(path):
-            return read_bag
+            return _read_bag
         raise EventFormatError(f"{path}: expected a rosbag2 folder or one with {EVENTS_TEXT}, found neither")
     reader = READERS.get(path.suffix.lower())
     if reader is None:

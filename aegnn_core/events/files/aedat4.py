@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
-import aedat
 import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream, make_events
@@ -30,6 +30,8 @@ def read_aedat4(path: Path, options: ReadOptions) -> EventStream:
     Raises:
         EventFormatError: not AEDAT4, damaged, with several event streams and none chosen, or without events.
     """
+    import aedat
+
     whole, cut = _whole_packets(path, *_check_header(path))
     flaws = [f"cut off, {cut} bytes of the last packet are left out"] if cut else []
     chunks = EventChunks(path, options)
@@ -54,7 +56,7 @@ def read_aedat4(path: Path, options: ReadOptions) -> EventStream:
     return checked_stream(path, chunks.together(), size, flaws)
 
 
-def _chosen_stream(path: Path, sensors: dict[int, dict], asked: str | None) -> int:
+def _chosen_stream(path: Path, sensors: dict[int, dict[str, Any]], asked: str | None) -> int:
     """The number of the stream asked for, or of the only one."""
     if not sensors:
         raise EventFormatError(f"{path}: holds no event stream, expected one")

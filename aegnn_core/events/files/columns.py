@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aegnn_core.events.array import EventFormatError, make_events
 from aegnn_core.events.files.stream_checks import ReadOptions, warn_reader
@@ -41,6 +42,13 @@ _UNIT = re.compile(
 #: By the first letters of a unit, longest first.
 _UNITS_BY_START = {"milli": "ms", "micro": "us", "nano": "ns", "ms": "ms", "us": "us", "µs": "us", "ns": "ns", "s": "s"}
 
+#: One of the two columns of a time as ROS and C have it, of seconds and of what is beyond them: ``ts_sec``, ``secs``.
+_PART_OF_TIME = re.compile(
+    r"(?:(.+?)[\s_.\[(]+)?(s|ms|us|µs|ns|(?:milli|micro|nano)?sec(?:ond)?s?|[mun]secs?)[\])]?", re.IGNORECASE
+)
+#: What may stand before the unit there, besides the names of times.
+_STAMPS = ("", "stamp", "header.stamp", "header_stamp")
+
 #: Orders of columns that tables without names have: Event Camera Dataset, v2e and E2VID; N-Cars; Metavision.
 ORDERS = ("txyp", "xytp", "xypt")
 #: Those with x before y that no source of ours has; they count where none of the others fits.
@@ -73,13 +81,37 @@ _MOST_STEPS_BACK = 0.1
 
 
 def fields_by_name(names: Iterable[str]) -> dict[str, str] | None:
-    """Which of the names is t, x, y and p, with or without a unit; None unless all four are there."""
+    """Which of the names is t, x, y and p, with or without a unit; None unless all four are there.
+
+    Where times are in two columns, of seconds and of what is beyond them, t are the seconds, and ``t_ms``, ``t_us`` or
+    ``t_ns`` is the name of the other.
+    """
+    names = list(names)
     by_lower = {_bare(name): name for name in names}
     found = {
         field: next((by_lower[alias] for alias in aliases if alias in by_lower), None)
         for field, aliases in FIELD_NAMES.items()
     }
-    return {field: name for field, name in found.items() if name is not None} if all(found.values()) else None
+    fields = {field: name for field, name in found.items() if name is not None} | _times_in_two(names)
+    return fields if fields.keys() >= FIELD_NAMES.keys() else None
+
+
+def _times_in_two(names: Iterable[str]) -> dict[str, str]:
+    """The names of a column of seconds and of one of the same name in a finer unit; none unless both are there."""
+    by_unit: dict[tuple[str, str], str] = {}
+    for name in names:
+        part = _PART_OF_TIME.fullmatch(str(name).strip().lower())
+        if part is None:
+            continue
+        stem = _PREFIX.sub("", part[1] or "", count=1)
+        unit = _known_unit(part[2])
+        if unit is not None and (stem in _STAMPS or stem in FIELD_NAMES["t"]):
+            by_unit.setdefault((stem, unit), name)
+    for (stem, unit), name in by_unit.items():
+        seconds = by_unit.get((stem, "s"))
+        if unit != "s" and seconds is not None:
+            return {"t": seconds, f"t_{unit}": name}
+    return {}
 
 
 def _bare(name: str) -> str:
@@ -94,7 +126,11 @@ def unit_in(name: str) -> str | None:
     found = _UNIT.fullmatch(str(name).strip())
     if found is None:
         return None
-    unit = found[2].lower().replace("\N{GREEK SMALL LETTER MU}", "µ")
+    return _known_unit(found[2])
+
+
+def _known_unit(text: str) -> str | None:
+    unit = text.lower().replace("\N{GREEK SMALL LETTER MU}", "µ")
     return next((known for start, known in _UNITS_BY_START.items() if unit.startswith(start)), None)
 
 
@@ -167,7 +203,7 @@ def _is_polarity(values: np.ndarray) -> bool:
 def events_from_columns(
     path: Path, columns: Mapping[str, np.ndarray], options: ReadOptions, unit: str | None = None
 ) -> np.ndarray:
-    """Make the event array of four columns t, x, y [px] and p (0 and 1, or −1 and 1).
+    """Make the event array of the columns t, x, y [px] and p (0 and 1, or −1 and 1); t may be two.
 
     Times are in the unit asked for, or stated. Otherwise those with fractions are seconds, and whole numbers
     microseconds; after 1973 in nanoseconds since 1970 they are nanoseconds. Where another unit is likely, a warning
@@ -175,7 +211,7 @@ def events_from_columns(
 
     Args:
         path: the recording, for messages.
-        columns: the numbers of each ``[N]``, also as ``[N, 1]`` or ``[1, N]``.
+        columns: the numbers of each ``[N]``, also as ``[N, 1]`` or ``[1, N]``, by the fields of :func:`fields_by_name`.
         options: with ``time_unit`` if the caller knows it.
         unit: of the times as the recording states it.
 
@@ -183,13 +219,13 @@ def events_from_columns(
         EventFormatError: columns of unequal length or other than one-dimensional, not numbers, or values that an event
             cannot have.
     """
-    columns = {name: _one_dimensional(columns[name]) for name in "txyp"}
-    shapes = {name: columns[name].shape for name in "txyp"}
+    columns = {name: _one_dimensional(column) for name, column in columns.items()}
+    shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) > 1 or columns["t"].ndim != 1:
         raise EventFormatError(f"{path}: columns have the shapes {shapes}, expected one length")
-    for name in "txyp":
-        if columns[name].dtype.kind not in "iubf":
-            raise EventFormatError(f"{path}: column {name} is of {columns[name].dtype}, expected numbers")
+    for name, column in columns.items():
+        if column.dtype.kind not in "iubf":
+            raise EventFormatError(f"{path}: column {name} is of {column.dtype}, expected numbers")
     if len(columns["t"]):
         for name in "xy":
             values = columns[name]
@@ -201,8 +237,30 @@ def events_from_columns(
         if not _is_polarity(columns["p"]):
             found = np.unique(columns["p"]).tolist()[:5]
             raise EventFormatError(f"{path}: column p has the values {found}, expected 0 and 1, or -1 and 1")
-    t = _microseconds(path, columns["t"], options.time_unit or unit)
+    finer = next((name for name in columns if name.startswith("t_")), None)
+    if finer is None:
+        t = _microseconds(path, columns["t"], options.time_unit or unit)
+    else:
+        t = _joined_times(path, columns["t"], columns[finer], finer.removeprefix("t_"), options)
     return make_events(t, columns["x"], columns["y"], columns["p"] > 0)
+
+
+def _joined_times(
+    path: Path, seconds: np.ndarray, finer: np.ndarray, unit: str, options: ReadOptions
+) -> NDArray[np.int64]:
+    """Times [µs] of a column of seconds and one of what is beyond them, or of all of the time, in a finer unit."""
+    if options.time_unit is not None:
+        raise EventFormatError(f"{path}: has columns of seconds and of {_UNIT_NAMES[unit]}, expected no time_unit=")
+    whole = _microseconds(path, seconds, "s")
+    beyond = _microseconds(path, finer, unit)
+    if _are_whole(seconds) and bool(((beyond >= 0) & (beyond < 1_000_000)).all()):
+        return whole + beyond
+    if bool((np.abs(beyond - whole) <= 1_000_000).all()):
+        return beyond
+    raise EventFormatError(
+        f"{path}: its columns of seconds and of {_UNIT_NAMES[unit]} do not go together, expected whole seconds and what"
+        " is beyond them, or twice the same times"
+    )
 
 
 def _one_dimensional(column: np.ndarray) -> np.ndarray:
@@ -210,7 +268,7 @@ def _one_dimensional(column: np.ndarray) -> np.ndarray:
     return column.reshape(-1) if column.ndim == 2 and 1 in column.shape else column
 
 
-def _microseconds(path: Path, t: np.ndarray, unit: str | None) -> np.ndarray:
+def _microseconds(path: Path, t: np.ndarray, unit: str | None) -> NDArray[np.int64]:
     """Times as int64 [µs]; a warning where nobody has said their unit and another one is likely."""
     is_float = t.dtype.kind == "f"
     if is_float and not np.isfinite(t).all():
@@ -227,7 +285,7 @@ def _microseconds(path: Path, t: np.ndarray, unit: str | None) -> np.ndarray:
         scaled = np.rint(t.astype(np.float64) * TIME_UNITS[unit])
         if len(t) and (scaled.max() >= 2.0**63 or scaled.min() < -(2.0**63)):
             raise EventFormatError(f"{path}: column t goes from {t.min()} to {t.max()} {unit}, expected 64 bits of µs")
-        times = scaled.astype(np.int64)
+        times: NDArray[np.int64] = scaled.astype(np.int64)
     elif unit == "ns":
         times = t.astype(np.int64) // 1000
     else:

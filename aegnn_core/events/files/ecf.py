@@ -53,17 +53,25 @@ def _fill_runs(data, at, column, size, count_bits):
             return -1
         word = _number(data, at, size)
         at += size
-        count = word & longest
-        if count == longest:
-            if at + 2 > len(data):
-                return -1
-            count = _number(data, at, 2)
-            at += 2
+        count, at = _run_length(data, at, word & longest, longest)
         if count == 0 or i + count > n:
             return -1
         column[i : i + count] = word >> count_bits
         i += count
     return at
+
+
+@kernel
+def _run_length(data, at, count, longest):
+    """The length of a run, which stands in two bytes of its own where ``count`` is the longest, and what is behind it.
+
+    The length is 0 when the data do not suffice.
+    """
+    if count != longest:
+        return count, at
+    if at + 2 > len(data):
+        return 0, at
+    return _number(data, at, 2), at + 2
 
 
 @kernel
@@ -89,11 +97,7 @@ def _fill_times(data, at, t):
             now += long_step
             continue
         now += step
-        if count == 15:
-            if at + 2 > len(data):
-                return -1
-            count = _number(data, at, 2)
-            at += 2
+        count, at = _run_length(data, at, count, 15)
         if count == 0 or i + count > n:
             return -1
         t[i : i + count] = now

@@ -245,7 +245,7 @@ def _check_chunks(path: Path, dataset: h5py.Dataset) -> None:
 
 def _is_ecf(dataset: h5py.Dataset) -> bool:
     plan = dataset.id.get_create_plist()
-    return plan.get_nfilters() == 1 and plan.get_filter(0)[0] == ECF_FILTER
+    return bool(plan.get_nfilters() == 1 and plan.get_filter(0)[0] == ECF_FILTER)
 
 
 def _ecf_events(path: Path, dataset: h5py.Dataset, options: ReadOptions) -> np.ndarray:

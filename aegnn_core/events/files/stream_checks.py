@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aegnn_core.events.array import EVENT_DTYPE, EventFormatError, EventStream, check_events
 from aegnn_core.events.decoders import DecoderCounts
@@ -130,9 +131,9 @@ def unwrapped(t: np.ndarray, bits: int) -> np.ndarray:
 
     A step back by more than half the counter's range is a wrap.
     """
-    t = t.astype(np.int64)
-    wraps = np.cumsum(np.diff(t, prepend=t[:1]) < -(1 << (bits - 1)))
-    return t + (wraps << bits)
+    counted: NDArray[np.int64] = t.astype(np.int64)
+    wraps = np.cumsum(np.diff(counted, prepend=counted[:1]) < -(1 << (bits - 1)))
+    return counted + (wraps << bits)
 
 
 def checked_stream(path: Path, events: np.ndarray, size: Size, flaws: list[str] | None = None) -> EventStream:

@@ -79,7 +79,7 @@ def read_text(path: Path, options: ReadOptions) -> EventStream:
     The order of the columns is that of a line of names, or found from the numbers of four: ``t x y p`` (Event Camera
     Dataset, v2e, E2VID), ``x y t p`` (N-Cars), ``x,y,p,t`` (Metavision), or another with x before y. A comment may hold
     the names. Times are microseconds; where any of them has a fraction, all are seconds; the name of their column may
-    say it, as ``t_ns``.
+    say it, as ``t_ns``. Two such columns, ``ts_sec`` and ``ts_nsec``, are one time.
 
     The sensor's size is that of a line ``width height`` in front, as E2VID has it, or of a comment such as
     ``%geometry:640,480``, otherwise it is found from the events. A last line that is cut off is left out.
@@ -232,9 +232,10 @@ def _table(
         raise EventFormatError(
             f"{path}: {str(error)[:300]}, expected four numbers a line, x y t p or another order"
         ) from error
-    if table.size and table.shape[1] != _NUMBERS:
+    expected = _NUMBERS if used is None else len(used)
+    if table.size and table.shape[1] != expected:
         raise EventFormatError(f"{path}: {table.shape[1]} numbers a line, expected four, such as x y t p")
-    return table.reshape(-1, _NUMBERS)
+    return table.reshape(-1, expected)
 
 
 def _spaces(line: str, kept: str | None) -> dict[int, str]:

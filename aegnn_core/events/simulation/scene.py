@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from aegnn_core.events.array import EVENT_DTYPE, EventStream
+from aegnn_core.events.boxes import BOX_DTYPE as LABEL
 from aegnn_core.events.simulation.motion import Actor, Camera, crossing_times
 from aegnn_core.events.simulation.raster import SOLID, fill_backdrop, paint_polygons
 from aegnn_core.events.simulation.sensor import EventSensor, SensorModel
@@ -34,20 +35,8 @@ CLASSES = ("car", "pedestrian")
 #: Labels of :func:`simulate_recognition`.
 RECOGNITION_CLASSES = ("car", "pedestrian", "clutter")
 
-#: One box: t [µs], x, y of the upper left corner and w, h [px] on the sensor (pixel k spans k to k + 1), class,
-#: number of the object in its scene, and the fraction of the whole object that is neither occluded nor out of view.
-BOX_DTYPE = np.dtype(
-    [
-        ("t", np.int64),
-        ("x", np.float32),
-        ("y", np.float32),
-        ("w", np.float32),
-        ("h", np.float32),
-        ("class_id", np.uint8),
-        ("track_id", np.int32),
-        ("visible", np.float32),
-    ]
-)
+#: One box on the sensor, and the fraction of the whole object that is neither occluded nor out of view.
+BOX_DTYPE = np.dtype([*LABEL.descr, ("visible", np.float32)])
 
 _CLUTTER_ID = -1
 _DRAW = {0: draw_car, 1: draw_pedestrian, _CLUTTER_ID: draw_clutter}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aegnn_core.events.array import make_events
 from aegnn_core.events.filters import refractory_mask
@@ -103,11 +104,23 @@ class EventSensor:
         events = make_events(t[order], x[order], y[order], p[order])
         self._image[...] = log_intensity
         self._t_us = t_us
-        return events[refractory_mask(events["t"], events["x"], events["y"], model.refractory_us, self._last)]
+        kept: NDArray[np.bool_] = refractory_mask(
+            events["t"], events["x"], events["y"], model.refractory_us, self._last
+        )
+        return events[kept]
 
 
 @kernel
-def threshold_crossings(before, after, start_us, stop_us, reference, on, off, leak_hz):
+def threshold_crossings(
+    before: np.ndarray,
+    after: np.ndarray,
+    start_us: int,
+    stop_us: int,
+    reference: NDArray[np.float64],
+    on: np.ndarray,
+    off: np.ndarray,
+    leak_hz: float,
+) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
     """Find when each pixel's log intensity leaves the band around its reference level, which then moves to the edge.
 
     Args:

@@ -220,7 +220,7 @@ def _side_windows(
         belt = roof - 0.05
 
     def slope(base: float, base_height: float, top: float, at: float) -> float:
-        return base + (top - base) * np.clip((at - base_height) / max(height - base_height, 1e-3), 0, 1)
+        return base + (top - base) * min(max((at - base_height) / max(height - base_height, 1e-3), 0), 1)
 
     frame = rng.uniform(0.015, 0.035)
     corners = [

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aegnn_core.events.simulation.raster import paint_polygons
 
@@ -28,8 +29,9 @@ def fractal_noise(rng: np.random.Generator, height: int, width: int, slope: floa
     # Nothing larger than 64 texels: slower changes of brightness are left to the layout of the scene.
     gain = np.maximum(frequency, 1 / 64) ** -slope * np.exp(-((frequency / cutoff) ** 2)) * np.isfinite(frequency)
     spectrum = gain * (rng.standard_normal(frequency.shape) + 1j * rng.standard_normal(frequency.shape))
-    noise = np.fft.irfft2(spectrum, s=(height, width))
-    return (noise / noise.std()).astype(np.float32)
+    noise: NDArray[np.float64] = np.fft.irfft2(spectrum, s=(height, width))
+    noise /= noise.std()
+    return noise.astype(np.float32)
 
 
 def surface_tiles(rng: np.random.Generator) -> np.ndarray:
@@ -49,9 +51,10 @@ def surface_tiles(rng: np.random.Generator) -> np.ndarray:
         np.tanh(4 * (waves[3] + crossing[3] - 0.8)),
         np.cos(v + rng.uniform(0, 6.28)) + 0.5 * np.cos(u + rng.uniform(0, 6.28)),
     ]
-    stack = np.stack(tiles)
+    stack: NDArray[np.float64] = np.stack(tiles)
     stack -= stack.mean(axis=(1, 2), keepdims=True)
-    return (stack / stack.std(axis=(1, 2), keepdims=True)).astype(np.float32)
+    stack /= stack.std(axis=(1, 2), keepdims=True)
+    return stack.astype(np.float32)
 
 
 def backdrop_tile(rng: np.random.Generator, width: int, height: int, textures: np.ndarray) -> np.ndarray:

@@ -37,8 +37,8 @@ def log_validation(
 def draw_confusion(confusion: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     """Samples by true class (row) and answer (column) as an RGB picture ``[H, W, 3]``."""
     canvas = FigureCanvasAgg(plot_confusion(confusion, labels, "validation"))
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def draw_detections(samples: Sequence[Seen], model: TrainedModel) -> np.ndarray:

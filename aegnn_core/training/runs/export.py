@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from aegnn_core.nn.checkpoint import DESCRIPTION, TrainedModel, restore, save_model
+from aegnn_core.registry import Trust
 
 __all__ = ["export_checkpoint", "read_checkpoint"]
 
@@ -17,11 +18,11 @@ _PREFIX = "network."
 
 
 def export_checkpoint(
-    checkpoint: str | Path, output: str | Path, *, half: bool = False, trust_code: bool = False
+    checkpoint: str | Path, output: str | Path, *, half: bool = False, trust_code: Trust = False
 ) -> TrainedModel:
     """Write the model of a Lightning checkpoint to ``output`` (``.safetensors``); of an average of weights, that one.
 
-    With ``half``, the file has weights of 16 bits; with ``trust_code``, a network of another package is imported, see
+    With ``half``, the file has weights of 16 bits; a network of another package is imported by ``trust_code``, see
     :func:`aegnn_core.nn.checkpoint.load_model`.
 
     Raises:
@@ -50,7 +51,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # the unpickler raises errors of a dozen kinds on a damaged file
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ValueError(f"{path} is not a readable checkpoint: {reason}") from error
-    weights = state.get("state_dict") if isinstance(state, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights) or DESCRIPTION not in state:
-        raise ValueError(f"{path} does not describe a model: it was not written by aegnn train")
-    return state
+    if isinstance(state, dict) and DESCRIPTION in state:
+        weights = state.get("state_dict")
+        if isinstance(weights, dict) and all(isinstance(name, str) for name in weights):
+            return state
+    raise ValueError(f"{path} does not describe a model: it was not written by aegnn train")

@@ -8,6 +8,8 @@ from pathlib import Path
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from aegnn_core.extras import missing_package
+
 __all__ = ["make_logger"]
 
 
@@ -31,7 +33,7 @@ def make_logger(kind: str, run: Path) -> Logger:
             return TensorBoardLogger(run.parent.parent, name=run.parent.name, version=version)
         return _make_wandb_logger(run)
     except ModuleNotFoundError as error:
-        raise ValueError(f"logger {kind} needs a package that is not installed: {error}") from error
+        raise ValueError(f"logger {kind}: {missing_package(str(error.name))}") from error
 
 
 @rank_zero_only

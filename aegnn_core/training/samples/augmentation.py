@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from aegnn_core.datasets.event_dataset import FORMATS, dataset_format
@@ -141,8 +142,9 @@ class Augmentation:
             raise ValueError(f"augmentation: cut is for recognition, found {self.cut} with boxes")
         if not self.cut or not len(events) or rng.random() < 0.5:
             return events
-        t = events["t"].astype(np.int64)
-        return events[t <= t[-1] - rng.uniform(0, self.cut) * (t[-1] - t[0])]
+        t: NDArray[np.int64] = events["t"].astype(np.int64)
+        begun: NDArray[np.bool_] = t <= t[-1] - rng.uniform(0, self.cut) * (t[-1] - t[0])
+        return events[begun]
 
     def _draw_crop(self, side: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The first pixel ``[2]`` of the part of the picture that stays, and the one behind its last."""
@@ -173,8 +175,8 @@ def _map_boxes(boxes: np.ndarray, change: _Map, side: np.ndarray, lower: np.ndar
     whole = (last - first).prod(1)
     first, last = np.maximum(first, lower), np.minimum(last, upper)
     size = last - first
-    left = (size >= _LEAST_SIDE_PX).all(1) & (size.clip(0).prod(1) >= _LEAST_SHARE * whole)
-    changed = boxes[left].copy()
+    left: NDArray[np.bool_] = (size >= _LEAST_SIDE_PX).all(1) & (size.clip(0).prod(1) >= _LEAST_SHARE * whole)
+    changed: np.ndarray = boxes[left].copy()
     changed["x"], changed["y"] = first[left].T
     changed["w"], changed["h"] = size[left].T
     return changed

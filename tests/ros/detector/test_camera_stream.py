@@ -126,7 +126,7 @@ def test_a_readout_is_the_networks_answer_for_the_events(
     decoded = feed(stream, event_packets(source, packet_us))
     np.testing.assert_array_equal(decoded, source.events)
 
-    sensor = (detector.trained.width, detector.trained.height)
+    sensor, network = stream.model.sensor, stream.model.trained.network
     letterbox = Letterbox((width, height), sensor)
     seen = every_nth(source.events, every)
     fired = integrate(seen, letterbox) if downsampling == "integrate" else project(seen, letterbox)
@@ -144,11 +144,9 @@ def test_a_readout_is_the_networks_answer_for_the_events(
     assert time == source.events["t"][-1]
     readout = stream.read_out(time, 0.0, 0.5, 10)
     with torch.no_grad():
-        output = detector.trained.network(build_graph(kept, detector.trained.graph, time=time))
-    torch.testing.assert_close(
-        torch.from_numpy(readout.scores), detector.trained.network.class_scores(output)[0], rtol=1e-4, atol=1e-6
-    )
-    (expected,) = detector.trained.network.detections(output, 0.0, 0.5, 10)
+        output = network(build_graph(kept, detector.trained.graph, time=time))
+    torch.testing.assert_close(torch.from_numpy(readout.scores), network.class_scores(output)[0], rtol=1e-4, atol=1e-6)
+    (expected,) = network.detections(output, 0.0, 0.5, 10)
     assert readout.detections is not None
     assert len(readout.detections) == len(expected) > 0
     for name in "xywh":
@@ -203,7 +201,7 @@ def test_the_way_of_downsampling_changes_with_an_empty_graph(detector: ReadyMode
 @pytest.mark.parametrize("region", [None, (37, 21, 203, 150)])
 def test_a_network_runs_on_the_cameras_own_sensor_where_it_is_to(detector: ReadyModel, region: Region | None) -> None:
     source = recording(22, 346, 260, count=6000)
-    stream = stream_of(replace(detector, native=True), region=region)
+    stream = stream_of(replace(detector, model_sensor="camera"), region=region)
     feed(stream, event_packets(source, 10_000))
     view, size = source.events, (346, 260)
     if region is not None:
@@ -230,9 +228,30 @@ def test_a_network_runs_on_the_cameras_own_sensor_where_it_is_to(detector: Ready
     assert (stream.model.trained.width, stream.model.trained.height) == (160, 120)
 
 
+def test_a_network_is_made_longer_for_a_longer_picture_and_as_it_was_for_the_next(detector: ReadyModel) -> None:
+    source = recording(24, 640, 360, count=6000)
+    stream = stream_of(detector)
+    feed(stream, event_packets(source, 10_000))
+    assert stream.model.sensor == (216, 120)
+    time = int(source.events["t"][-1])
+    found = stream.read_out(time, 0.0, 0.5, 5).detections
+    network = for_sensor(detector.trained, (216, 120)).network
+    letterbox = Letterbox((640, 360), (216, 120))
+    with torch.no_grad():
+        graph = build_graph(integrate(source.events, letterbox), stream.model.trained.graph, time=time)
+        (expected,) = network.detections(network(graph), 0.0, 0.5, 5)
+    assert found is not None
+    expected = letterbox.to_camera(expected)
+    for name in ("x", "y", "w", "h"):
+        np.testing.assert_allclose(found[name], expected[name], atol=0.05)
+    smaller = [replace(packet, seq=packet.seq + 100) for packet in event_packets(recording(25, 320, 240), 10_000)]
+    feed(stream, smaller)
+    assert (stream.counts.resets, stream.model.sensor) == (1, (160, 120))
+
+
 def test_a_network_is_not_made_for_a_sensor_that_no_camera_has(detector: ReadyModel) -> None:
     log = Log()
-    stream = stream_of(replace(detector, native=True), log)
+    stream = stream_of(replace(detector, model_sensor="camera"), log)
     feed(stream, [replace(libcaer([10], 0), width=4_000, height=4_000)])
     assert stream.counts.packets_malformed == 1
     assert "its sensor of 4000 x 4000 px is too large for a network of that size" in log.malformed[0]
@@ -244,8 +263,10 @@ def test_a_fully_connected_network_is_not_made_for_the_cameras_sensor(tmp_path: 
     architecture = {"name": "graph_res", "dataset": "simulated", "task": "recognition"}
     model = TrainedModel(network(**architecture), GraphConfig(), ("a", "b", "c"), "flat", architecture)
     save_model(tmp_path / "flat.safetensors", model)
-    with pytest.raises(ValueError, match=r"model flat has a fully connected head.*expected model_sensor trained"):
-        prepare_model(str(tmp_path / "flat.safetensors"), "cpu", native=True)
+    with pytest.raises(
+        ValueError, match=r"model flat has a fully connected head.*expected model_sensor trained or filled"
+    ):
+        prepare_model(str(tmp_path / "flat.safetensors"), "cpu", "camera")
 
 
 @pytest.mark.parametrize(("kind", "task"), [("Classifier", "recognition"), ("Detector", "detection")])

@@ -26,7 +26,9 @@ from aegnn_ros.detector.setup_check import what_does_not_fit
 def test_what_does_not_fit_is_said(
     settings: dict[str, Any], camera: tuple[int, int] | None, calibration: tuple[int, int] | None, expected: str
 ) -> None:
-    model: Any = SimpleNamespace(trained=SimpleNamespace(labels=("car", "pedestrian")), sensor=(160, 120), native=False)
+    model: Any = SimpleNamespace(
+        trained=SimpleNamespace(labels=("car", "pedestrian")), sensor_behind=lambda camera: (160, 120), native=False
+    )
     lens: Any = None if calibration is None else SimpleNamespace(width=calibration[0], height=calibration[1])
 
     fault = what_does_not_fit(DetectorParameters(**settings), model, camera, lens)

@@ -41,7 +41,7 @@ def test_boxes_in_a_bag_give_precision_latency_and_share_per_rate(
     assert run.returncode == 0, run.stderr
     report = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert [row["rate"] for row in report["rates"]] == [2.0, 4.0]
-    assert (report["downsampling"], report["model_sensor"]) == ("coordinates", "trained")
+    assert (report["downsampling"], report["model_sensor"]) == ("coordinates", "filled")
     for row in report["rates"]:
         assert (row["packets"], row["packets_lost"]) == (len(packets), 0)
         assert row["events"] == 20_000
