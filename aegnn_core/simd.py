@@ -81,7 +81,7 @@ def _elementwise(builder: ir.IRBuilder, name: str, vector: ir.VectorType, *value
 _ALL_CACHES, _FROM_THE_SECOND = 3, 2
 
 
-def _begin_to_bring(builder, pointer, caches=_ALL_CACHES):
+def _begin_to_bring(builder: ir.IRBuilder, pointer: ir.Value, caches: int = _ALL_CACHES) -> None:
     """Begin to bring what a pointer points at into caches."""
     integer = ir.IntType(32)
     function = cgutils.get_or_insert_function(
