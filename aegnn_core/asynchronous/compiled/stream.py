@@ -197,11 +197,14 @@ def _note_edges(first, batch, ring, nodes, cells, neighbors, counts):
 
 
 @kernel(error_model="numpy")
-def first_live(oldest, size, time, window, max_nodes, ring):
-    """Number of the oldest node that is live at ``time`` [µs], if ``size`` nodes have come; at least ``oldest``."""
-    mask = len(ring) - 1
+def first_live(oldest, size, time, window, max_nodes, node_t):
+    """Number of the oldest node that is live at ``time`` [µs], if ``size`` nodes have come; at least ``oldest``.
+
+    ``node_t`` is the ring of their times [µs].
+    """
+    mask = len(node_t) - 1
     first = max(oldest, size - max_nodes)
-    while first < size and time - ring[first & mask].t >= window:
+    while first < size and time - node_t[first & mask] >= window:
         first += 1
     return first
 
@@ -266,7 +269,7 @@ def _run_block(block, words, events, table, kind, member):
 
     waited = await_older(words, block, _INSERTED, 1)
     clock = nanoseconds()
-    leaving = first_live(words[LEAVING], first, t[0], rule.window, rule.max_nodes, search.nodes)
+    leaving = first_live(words[LEAVING], first, t[0], rule.window, rule.max_nodes, search.nodes["t"])
     # An arriving node is among the last max_nodes itself.
     leaving = max(leaving, min(first, first + 1 - rule.max_nodes))
     words[LEAVING] = leaving
