@@ -10,6 +10,7 @@ wider than the machine's registers.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -29,6 +30,7 @@ __all__ = [
     "multiply_rows",
     "power_of_two",
     "prefetch",
+    "prefetch_early",
     "register_of",
     "round_down",
     "store",
@@ -75,16 +77,21 @@ def _elementwise(builder: ir.IRBuilder, name: str, vector: ir.VectorType, *value
     return builder.call(function, values)
 
 
-def _begin_to_bring(builder, pointer):
-    """Begin to bring what a pointer points at into the cache."""
+#: Into which caches something is brought: all of them, or all but the nearest.
+_ALL_CACHES, _FROM_THE_SECOND = 3, 2
+
+
+def _begin_to_bring(builder: ir.IRBuilder, pointer: ir.Value, caches: int = _ALL_CACHES) -> None:
+    """Begin to bring what a pointer points at into caches."""
     integer = ir.IntType(32)
     function = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), integer, integer, integer]),
         "llvm.prefetch.p0",
     )
-    # For reading, to be kept in all caches, data.
-    builder.call(function, [builder.bitcast(pointer, ir.IntType(8).as_pointer()), integer(0), integer(3), integer(1)])
+    # For reading, data.
+    address = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    builder.call(function, [address, integer(0), integer(caches), integer(1)])
 
 
 @intrinsic
@@ -208,17 +215,26 @@ def power_of_two(typing, exponents):
     return exponents(exponents), generate
 
 
+def _prefetch(caches: int, context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+    data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+    index = context.cast(builder, arguments[1], signature.args[1], types.intp)
+    _begin_to_bring(builder, builder.gep(data, [index]), caches)
+    return context.get_dummy_value()
+
+
 @intrinsic
 def prefetch(typing, array, index):
-    """Begin to bring ``array[index]`` into the cache; does nothing for an index that is out of bounds."""
+    """Begin to bring ``array[index]`` into the nearest cache; does nothing for an index that is out of bounds."""
+    return types.void(array, index), partial(_prefetch, _ALL_CACHES)
 
-    def generate(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        index = context.cast(builder, arguments[1], signature.args[1], types.intp)
-        _begin_to_bring(builder, builder.gep(data, [index]))
-        return context.get_dummy_value()
 
-    return types.void(array, index), generate
+@intrinsic
+def prefetch_early(typing, array, index):
+    """As :func:`prefetch`, but into the second cache only, for what is read some hundred ns later or more.
+
+    Far more of these can be under way at a time, for they do not hold the few places in which the nearest cache waits.
+    """
+    return types.void(array, index), partial(_prefetch, _FROM_THE_SECOND)
 
 
 @intrinsic(prefer_literal=True)

@@ -166,7 +166,7 @@ class PacketEngine:
                 except torch.OutOfMemoryError as error:
                     # Intermediate results did not fit. Nothing older has changed: forget the part, and take less of it.
                     if self._search.size > size:
-                        self._search.remove_last(part["x"], part["y"])
+                        self._search.remove_last(len(part))
                     if at_once == 1:
                         raise (MemoryError if start else NoRoomError)(
                             f"no memory on {self._device} for event {start} of the packet's {len(events)}; those before"

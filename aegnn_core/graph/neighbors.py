@@ -15,10 +15,12 @@ import numpy as np
 from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.machine_code import kernel
+from aegnn_core.simd import prefetch_early
 
 __all__ = [
     "FOREVER",
     "MAX_PIXELS",
+    "NODE",
     "NeighborSearch",
     "SearchArrays",
     "check_extent",
@@ -32,6 +34,17 @@ MAX_PIXELS = 1 << 25
 
 #: Stands for "no limit" where the kernels take a duration [µs].
 FOREVER = 2**62
+
+#: What the search keeps of a node: so little that one line of the cache holds all of it, and that of three others.
+NODE = np.dtype(
+    [
+        ("t", np.int64),  # [µs]
+        ("pixel", np.int32),  # in the image of the last nodes
+        ("back", np.uint32),  # how many nodes before it the one before it at its pixel came
+    ]
+)
+#: Where there is none, or not within as many nodes.
+_NEVER = np.int64(2**32 - 1)
 
 
 @kernel
@@ -65,8 +78,8 @@ def _keep_largest(values, length, keep):
 
 @kernel
 def _collect(
-    number, center, now, oldest, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node,
-    chain_reach, candidates,
+    number, center, now, oldest, head, nodes, mask, offsets, reach_us, max_neighbors, chain_node, chain_reach,
+    candidates,
 ):  # fmt: skip
     """Put the at most ``max_neighbors`` most recent neighbours from ``oldest`` to ``number - 1`` into ``candidates``.
 
@@ -79,7 +92,7 @@ def _collect(
     for d in range(len(offsets)):
         node = load_acquire(head, center + offsets[d])
         while node >= number:  # it is there already, but later than this one
-            node = previous[np.uintp(node & mask)]
+            node -= np.int64(nodes[np.uintp(node & mask)].back)
         chain_node[np.uintp(active)] = node
         chain_reach[np.uintp(active)] = reach_us[d]
         active += np.int64(node >= oldest)
@@ -94,11 +107,11 @@ def _collect(
         for i in range(active):
             node = chain_node[np.uintp(i)]
             reach = chain_reach[np.uintp(i)]
-            slot = np.uintp(node & mask)
-            near = np.int64(now - node_t[slot] <= reach) & np.int64(node >= oldest)
+            of = nodes[np.uintp(node & mask)]
+            near = np.int64(now - of.t <= reach) & np.int64(node >= oldest)
             candidates[np.uintp(found)] = node
             found += near
-            before = previous[slot]
+            before = node - np.int64(of.back)
             chain_node[np.uintp(still_active)] = before
             chain_reach[np.uintp(still_active)] = reach
             still_active += near & np.int64(before >= oldest)
@@ -111,21 +124,21 @@ def _collect(
 
 @kernel
 def _search(
-    number, now, center, oldest, head, span, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node,
-    chain_reach, candidates, row,
+    number, now, center, oldest, head, span, nodes, mask, offsets, reach_us, max_neighbors, chain_node, chain_reach,
+    candidates, row,
 ):  # fmt: skip
     """Write the numbers of the neighbours of a node, none of them before ``oldest``, to ``row``; how many there are."""
     limit = span[np.uintp(center)]
     found = np.int64(0)
     if limit > 0 and number - limit > oldest:
         found = _collect(
-            number, center, now, number - limit, head, previous, node_t, mask, offsets, reach_us, max_neighbors,
-            chain_node, chain_reach, candidates,
+            number, center, now, number - limit, head, nodes, mask, offsets, reach_us, max_neighbors, chain_node,
+            chain_reach, candidates,
         )  # fmt: skip
     if found < max_neighbors:
         found = _collect(
-            number, center, now, oldest, head, previous, node_t, mask, offsets, reach_us, max_neighbors, chain_node,
-            chain_reach, candidates,
+            number, center, now, oldest, head, nodes, mask, offsets, reach_us, max_neighbors, chain_node, chain_reach,
+            candidates,
         )  # fmt: skip
     earliest = number
     for i in range(found):
@@ -137,26 +150,32 @@ def _search(
 
 
 @kernel
-def _insert(number, now, center, head, previous, node_t, mask):
-    slot = np.uintp(number & mask)
-    previous[slot] = head[np.uintp(center)]
-    node_t[slot] = now
+def _pixel(x, y, k, stride, margin):
+    """Where pixel ``x[k]``, ``y[k]`` is in the image."""
+    return (np.int64(y[k]) + margin) * stride + np.int64(x[k]) + margin
+
+
+@kernel
+def _insert(number, now, center, head, nodes, mask):
+    node = nodes[np.uintp(number & mask)]
+    node.t = now
+    node.pixel = center
+    node.back = min(number - head[np.uintp(center)], _NEVER)
     # Whoever meets the node at its pixel meets what has been written of it.
     store_release(head, center, number)
 
 
 @kernel
 def insert_and_search(
-    t, x, y, first, held, head, span, stride, margin, previous, node_t, mask, offsets, reach_us, max_nodes,
-    max_neighbors, chain_node, chain_reach, candidates, neighbors, counts,
+    t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes, max_neighbors,
+    chain_node, chain_reach, candidates, neighbors, counts,
 ):  # fmt: skip
     """Insert nodes ``first, first + 1, …`` and write the numbers of their neighbours.
 
-    Nodes before ``held`` are not in their slots any more. One with number n lies in slot ``n & mask`` of ``previous``
-    (the number of the node before it at its pixel, -1 for none) and ``node_t``. ``head`` holds the last node's number
-    per pixel, or -1: a flat image of ``stride`` columns with an empty ``margin`` all around, so that no pixel needs a
-    bounds check. ``offsets`` [D] are the pixels within the radius as steps in it, nearest first, and ``reach_us`` [D]
-    the longest time that an edge from there may span.
+    Nodes before ``held`` are not in their slots any more. One with number n lies in slot ``n & mask`` of ``nodes``, a
+    ring of :data:`NODE`. ``head`` holds the last node's number per pixel, or -1: a flat image of ``stride`` columns
+    with an empty ``margin`` all around, so that no pixel needs a bounds check. ``offsets`` [D] are the pixels within
+    the radius as steps in it, nearest first, and ``reach_us`` [D] the longest time that an edge from there may span.
 
     ``span``, shaped like ``head``, remembers how many nodes back the last search at a pixel had to look (0: unknown).
     Looking only a little further than that usually suffices; where it does not, the search is made again without the
@@ -165,38 +184,64 @@ def insert_and_search(
     for k in range(len(t)):
         number = first + k
         now = np.int64(t[k])
-        center = (np.int64(y[k]) + margin) * stride + np.int64(x[k]) + margin
+        center = _pixel(x, y, k, stride, margin)
         counts[k] = _search(
-            number, now, center, max(held, number - max_nodes + 1), head, span, previous, node_t, mask, offsets,
-            reach_us, max_neighbors, chain_node, chain_reach, candidates, neighbors[k],
+            number, now, center, max(held, number - max_nodes + 1), head, span, nodes, mask, offsets, reach_us,
+            max_neighbors, chain_node, chain_reach, candidates, neighbors[k],
         )  # fmt: skip
-        _insert(number, now, center, head, previous, node_t, mask)
+        _insert(number, now, center, head, nodes, mask)
 
 
 @kernel
-def insert_nodes(t, x, y, first, head, stride, margin, previous, node_t, mask):
+def insert_nodes(t, x, y, first, head, stride, margin, nodes, mask):
     """The first half of :func:`insert_and_search`; others may search for the neighbours of earlier nodes meanwhile."""
     for k in range(len(t)):
-        center = (np.int64(y[k]) + margin) * stride + np.int64(x[k]) + margin
-        _insert(first + k, np.int64(t[k]), center, head, previous, node_t, mask)
+        center = _pixel(x, y, k, stride, margin)
+        _insert(first + k, np.int64(t[k]), center, head, nodes, mask)
+
+
+@kernel
+def _request_pixels(center, head, span, stride, margin):
+    """Begin to bring what is kept of the pixels around one into the cache."""
+    for row in range(center - margin * stride, center + (margin + 1) * stride, stride):
+        prefetch_early(head, row - margin)
+        prefetch_early(head, row + margin)
+    prefetch_early(span, center)
+
+
+@kernel
+def _request_nodes(center, head, nodes, mask, offsets):
+    """Begin to bring the last nodes of the pixels within the radius into the cache."""
+    for d in range(len(offsets)):
+        prefetch_early(nodes, head[np.uintp(center + offsets[d])] & mask)
 
 
 @kernel
 def search_neighbors(
-    t, x, y, first, held, head, span, stride, margin, previous, node_t, mask, offsets, reach_us, max_nodes,
-    max_neighbors, chain_node, chain_reach, candidates, neighbors, counts,
+    t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes, max_neighbors,
+    chain_node, chain_reach, candidates, neighbors, counts, ahead,
 ):  # fmt: skip
     """The second half of :func:`insert_and_search`, with the same result; others may insert later nodes meanwhile.
 
     They need as many slots that are not those of nodes from ``held`` on. What is remembered in ``span`` is whatever
     thread wrote there last.
+
+    What a search begins with is requested from memory so many nodes ``ahead`` of it, its pixels twice as many; 0: is
+    not.
     """
-    for k in range(len(t)):
+    for k in range(-min(2 * ahead, len(t) - 1) if ahead > 0 else 0, len(t)):
+        if 0 < ahead < len(t) - k:
+            if 2 * ahead < len(t) - k:
+                _request_pixels(_pixel(x, y, k + 2 * ahead, stride, margin), head, span, stride, margin)
+            if k + ahead >= 0:
+                _request_nodes(_pixel(x, y, k + ahead, stride, margin), head, nodes, mask, offsets)
+        if k < 0:
+            continue
         number = first + k
-        center = (np.int64(y[k]) + margin) * stride + np.int64(x[k]) + margin
+        center = _pixel(x, y, k, stride, margin)
         counts[k] = _search(
-            number, np.int64(t[k]), center, max(held, number - max_nodes + 1), head, span, previous, node_t, mask,
-            offsets, reach_us, max_neighbors, chain_node, chain_reach, candidates, neighbors[k],
+            number, np.int64(t[k]), center, max(held, number - max_nodes + 1), head, span, nodes, mask, offsets,
+            reach_us, max_neighbors, chain_node, chain_reach, candidates, neighbors[k],
         )  # fmt: skip
 
 
@@ -205,8 +250,7 @@ class SearchArrays(NamedTuple):
 
     head: Annotated[np.ndarray, np.int64]
     span: Annotated[np.ndarray, np.int64]
-    previous: Annotated[np.ndarray, np.int64]
-    node_t: Annotated[np.ndarray, np.int64]
+    nodes: Annotated[np.ndarray, NODE]
     offsets: Annotated[np.ndarray, np.int64]
     reach_us: Annotated[np.ndarray, np.int64]
     chain_node: Annotated[np.ndarray, np.int64]
@@ -242,8 +286,7 @@ class NeighborSearch:
         self.stride = width + 2 * self.margin
         self._head = np.full(self.stride * (height + 2 * self.margin), -1, np.int64)
         self._span = np.zeros_like(self._head)
-        self._previous = np.empty(capacity, np.int64)
-        self.node_t = np.empty(capacity, np.int64)
+        self.nodes = np.empty(capacity, NODE)
         self.size = 0
         self.held = 0
         dy, dx = np.mgrid[-self.margin : self.margin + 1, -self.margin : self.margin + 1]
@@ -262,7 +305,13 @@ class NeighborSearch:
     @property
     def capacity(self) -> int:
         """Slots for nodes."""
-        return len(self.node_t)
+        return len(self.nodes)
+
+    @property
+    def node_t(self) -> np.ndarray:
+        """Ring of the nodes' times [µs]."""
+        times: np.ndarray = self.nodes["t"]
+        return times
 
     @property
     def arrays(self) -> SearchArrays:
@@ -270,8 +319,7 @@ class NeighborSearch:
         return SearchArrays(
             self._head,
             self._span,
-            self._previous,
-            self.node_t,
+            self.nodes,
             self._offsets,
             self._reach_us,
             self._chain_node,
@@ -308,8 +356,7 @@ class NeighborSearch:
             self._span,
             self.stride,
             self.margin,
-            self._previous,
-            self.node_t,
+            self.nodes,
             self.capacity - 1,
             self._offsets,
             self._reach_us,
@@ -329,11 +376,9 @@ class NeighborSearch:
         if capacity < old or capacity & (capacity - 1):
             raise ValueError(f"capacity must be a power of two of at least {old}, found {capacity}")
         numbers = np.arange(self.size - count, self.size)
-        grown = []
-        for ring in (self._previous, self.node_t):
-            grown.append(np.empty(capacity, np.int64))
-            grown[-1][numbers & (capacity - 1)] = ring[numbers & (old - 1)]
-        self._previous, self.node_t = grown
+        grown = np.empty(capacity, NODE)
+        grown[numbers & (capacity - 1)] = self.nodes[numbers & (old - 1)]
+        self.nodes = grown
         self.held = max(self.held, self.size - count)
 
     def cover(self, width: int, height: int) -> None:
@@ -347,14 +392,14 @@ class NeighborSearch:
             setattr(self, name, extended.ravel())
         dy = (self._offsets + self.margin) // old
         self._offsets += dy * (self.stride - old)
+        self.nodes["pixel"] += self.nodes["pixel"] // old * (self.stride - old)
 
-    def remove_last(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Take back the last :meth:`insert`, of nodes at the pixels ``x``, ``y`` ``[N]``."""
-        slots = np.arange(self.size - len(x), self.size) & (self.capacity - 1)
-        pixels = (y.astype(np.int64) + self.margin) * self.stride + x.astype(np.int64) + self.margin
-        for slot, pixel in zip(slots[::-1], pixels[::-1], strict=True):
-            self._head[pixel] = self._previous[slot]
-        self.size -= len(x)
+    def remove_last(self, count: int) -> None:
+        """Take back the last :meth:`insert`, of so many nodes."""
+        for number in range(self.size - 1, self.size - 1 - count, -1):
+            node = self.nodes[number & (self.capacity - 1)]
+            self._head[node["pixel"]] = max(-1, number - int(node["back"]))
+        self.size -= count
 
 
 @lru_cache(4096)

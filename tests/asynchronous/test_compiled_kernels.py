@@ -54,7 +54,7 @@ def test_neighbours_are_summed_per_kernel(dtype: type, kernels: int, channels: i
     if channels == 1:
         aggregate_input_kernels(batch, REACH, counts, source, weight.ravel(), kernels, features, base, sums)
     else:
-        aggregate_kernels(batch, REACH, counts, source, weight.ravel(), kernels, features, base, channels, sums)
+        aggregate_kernels(batch, REACH, counts, source, weight.ravel(), kernels, features, base, channels, sums, REACH)
     x = features[base:].reshape(NODES, channels)
     for k in range(batch):
         own = slice(k * REACH, k * REACH + counts[k])

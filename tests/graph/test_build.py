@@ -75,8 +75,8 @@ def test_rings_that_grow_forget_what_they_had_dropped_before() -> None:
         if number == 20:
             search.resize(64)
             dropped = np.setdiff1d(np.arange(64), np.arange(16, 20))
-            search.node_t[dropped] = 10 * number
-            search._previous[dropped] = -1
+            search.nodes["t"][dropped] = 10 * number
+            search.nodes["back"][dropped] = 2**32 - 1
         x = rare if number in (3, 19, 20) else crowd
         search.insert(np.array([10 * number]), x, np.array([0]), neighbors, counts)
         if number == 20:

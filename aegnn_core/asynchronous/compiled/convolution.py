@@ -3,8 +3,8 @@
 
 All arrays are flat. Features lie in rows of ``channels`` floats, a multiple of :data:`LANES`; missing channels are
 zeros, and so are their weights. ``reach`` is the most edges that a node can have: those of node k of the batch have
-the numbers ``k · reach … k · reach + counts[k] - 1``. ``source`` has ``reach`` more elements than edges, of any value:
-while a node's neighbours are summed, the next node's are brought into the cache.
+the numbers ``k · reach … k · reach + counts[k] - 1``. ``source`` has ``ahead`` more elements than edges, of any value:
+while an edge is summed, the features for the one so many behind it are requested from memory.
 
 An edge adds to ``J`` rows of its node's sums, each with a weight. Where every axis has two kernels the rows are simply
 all the kernels (*dense*), and the sums stay in registers while the edges pass. Otherwise an edge names its rows
@@ -29,7 +29,7 @@ from aegnn_core.simd import (
     minimum,
     multiply_add,
     power_of_two,
-    prefetch,
+    prefetch_early,
     round_down,
     store,
 )
@@ -51,12 +51,12 @@ LANES = 8
 
 
 @kernel(error_model="numpy")
-def _sum_into_8_kernels(zero, first, last, reach, source, weight, features, base, channels, sums, to):
+def _sum_into_8_kernels(zero, first, last, ahead, source, weight, features, base, channels, sums, to):
     """As many channels as ``zero`` has lanes: ``sums[to + j · channels …] = Σ_e weight[e, j] · features[source_e]``."""
     a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
     for e in range(first, last):
         x = load(features, base + np.intp(source[np.uintp(e)]) * channels, zero)
-        prefetch(features, base + np.intp(source[np.uintp(e + reach)]) * channels)
+        prefetch_early(features, base + np.intp(source[np.uintp(e + ahead)]) * channels)
         w = np.uintp(e * 8)
         a0 = multiply_add(weight[w], x, a0)
         a1 = multiply_add(weight[w + np.uintp(1)], x, a1)
@@ -77,12 +77,12 @@ def _sum_into_8_kernels(zero, first, last, reach, source, weight, features, base
 
 
 @kernel(error_model="numpy")
-def _sum_into_4_kernels(zero, first, last, reach, source, weight, features, base, channels, sums, to):
+def _sum_into_4_kernels(zero, first, last, ahead, source, weight, features, base, channels, sums, to):
     """As :func:`_sum_into_8_kernels`."""
     a0, a1, a2, a3 = zero, zero, zero, zero
     for e in range(first, last):
         x = load(features, base + np.intp(source[np.uintp(e)]) * channels, zero)
-        prefetch(features, base + np.intp(source[np.uintp(e + reach)]) * channels)
+        prefetch_early(features, base + np.intp(source[np.uintp(e + ahead)]) * channels)
         w = np.uintp(e * 4)
         a0 = multiply_add(weight[w], x, a0)
         a1 = multiply_add(weight[w + np.uintp(1)], x, a1)
@@ -95,7 +95,7 @@ def _sum_into_4_kernels(zero, first, last, reach, source, weight, features, base
 
 
 @kernel(error_model="numpy")
-def aggregate_kernels(batch, reach, counts, source, weight, kernels, features, base, channels, sums):
+def aggregate_kernels(batch, reach, counts, source, weight, kernels, features, base, channels, sums, ahead):
     """Sums over the neighbours for 4 or 8 kernels, ``sums [batch, kernels, channels]``.
 
     ``counts [batch]`` edges per node, ``source`` rows of the features ``[rows, channels]`` that begin at
@@ -113,21 +113,21 @@ def aggregate_kernels(batch, reach, counts, source, weight, kernels, features, b
             if channels - lane >= 16:
                 if kernels == 8:
                     _sum_into_8_kernels(
-                        wide, first, last, reach, source, weight, features, at, channels, sums, to + lane
+                        wide, first, last, ahead, source, weight, features, at, channels, sums, to + lane
                     )
                 else:
                     _sum_into_4_kernels(
-                        wide, first, last, reach, source, weight, features, at, channels, sums, to + lane
+                        wide, first, last, ahead, source, weight, features, at, channels, sums, to + lane
                     )
                 lane += 16
             else:
                 if kernels == 8:
                     _sum_into_8_kernels(
-                        narrow, first, last, reach, source, weight, features, at, channels, sums, to + lane
+                        narrow, first, last, ahead, source, weight, features, at, channels, sums, to + lane
                     )
                 else:
                     _sum_into_4_kernels(
-                        narrow, first, last, reach, source, weight, features, at, channels, sums, to + lane
+                        narrow, first, last, ahead, source, weight, features, at, channels, sums, to + lane
                     )
                 lane += 8
 

@@ -45,6 +45,9 @@ _SMALLEST_CAPACITY = 1 << 12
 #: Nodes that go through the layers together: enough to read every weight seldom, few enough to stay in the cache.
 _MOST_AT_ONCE = 64
 _SUMS_AT_ONCE = 1 << 16
+#: Features are requested from memory so many nodes before they are read, and so many what a search begins with. A few
+#: more or less make no difference, none at all do: docs/benchmarks.md.
+_AHEAD, _SEARCH_AHEAD = 4, 8
 _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -135,7 +138,7 @@ class CompiledEngine:
     def _take_weights(self) -> None:
         self._table = LayerTable(self._layers, self._splines, self._dtype, 1)
         self._batches = [
-            make_batch(self._room, self._graph.max_neighbors, self._splines, self._table.widths, self._dtype)
+            make_batch(self._room, self._graph.max_neighbors, self._splines, self._table.widths, self._dtype, _AHEAD)
             for _ in range(self.threads)
         ]
 
@@ -152,7 +155,6 @@ class CompiledEngine:
         self._search = NeighborSearch(self._graph, *self._model.sensor, _SMALLEST_CAPACITY)
         low, high = self._splines.linear()
         self._nodes = Nodes(
-            pixel=np.empty(_SMALLEST_CAPACITY, np.int32),
             cell=np.empty(_SMALLEST_CAPACITY, np.int32),
             link=np.empty(_SMALLEST_CAPACITY, np.int32),
             features=aligned(_SMALLEST_CAPACITY * sum(self._table.widths), self._dtype),
@@ -186,6 +188,7 @@ class CompiledEngine:
         rule["mean"] = self._layers[0][0].conv.aggr == "mean"
         rule["dense"], rule["times"], rule["slots"] = splines.dense, splines.times, splines.slots
         rule["per_class"], rule["per_edge"] = splines.slot.shape[1], splines.per_edge
+        rule["ahead"], rule["search_ahead"] = _AHEAD, _SEARCH_AHEAD
         rule["reads_edges"], rule["queues"] = self._model.reads_edges, not self._readout.by_age
         shared = (Words(self._crew.words), self._nodes, self._readout.cells)
         self._search_arrays = [search.arrays_for_thread() for _ in range(self.threads)]
@@ -238,7 +241,7 @@ class CompiledEngine:
     def _first_live(self, time: int) -> int:
         """Number of the oldest node that is live at ``time``, which is not before the last event's."""
         rule, search = self._rule[0], self._search
-        return int(first_live(self._oldest, search.size, time, rule["window"], rule["max_nodes"], search.node_t))
+        return int(first_live(self._oldest, search.size, time, rule["window"], rule["max_nodes"], search.nodes))
 
     def _grow(self, capacity: int) -> None:
         """Make the rings larger. Nothing has changed if there is no memory for it."""
@@ -246,7 +249,7 @@ class CompiledEngine:
         numbers = np.arange(max(0, size - old), size)
         before, after = numbers & (old - 1), numbers & (capacity - 1)
         grown = {}
-        for name in ("pixel", "cell", "link"):
+        for name in ("cell", "link"):
             ring = getattr(self._nodes, name)
             grown[name] = np.empty(capacity, ring.dtype)
             grown[name][after] = ring[before]
@@ -273,7 +276,7 @@ class CompiledEngine:
 
     def memory(self) -> dict[str, int]:
         """Bytes by part."""
-        nodes = (self._nodes.pixel, self._nodes.cell, self._nodes.link, self._nodes.features)
+        nodes = (self._nodes.cell, self._nodes.link, self._nodes.features)
         return {
             "neighbour search": sum(array.nbytes for array in self._search.arrays),
             "nodes": sum(array.nbytes for array in nodes),
@@ -323,10 +326,9 @@ class CompiledEngine:
         search, capacity, size = self._search, self._search.capacity, self._search.size
         last = int(search.node_t[(size - 1) & (capacity - 1)]) if size else 0
         slots = np.arange(self._first_live(last), size) & (capacity - 1)
-        y, x = np.divmod(self._nodes.pixel[slots], search.stride)
-        events = make_events(
-            search.node_t[slots], x - search.margin, y - search.margin, self._nodes.features[slots] > 0
-        )
+        held = search.nodes[slots]
+        y, x = np.divmod(held["pixel"], search.stride)
+        events = make_events(held["t"], x - search.margin, y - search.margin, self._nodes.features[slots] > 0)
         features = [
             torch.from_numpy(ring[slots, : block.conv.out_channels])
             for ring, (block, _) in zip(self._feature_rings()[1:], self._layers, strict=True)

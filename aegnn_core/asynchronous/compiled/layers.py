@@ -81,7 +81,7 @@ def weigh_sparse(edge, edge_class, position, share, times, slots, class_slot, cl
 @kernel(error_model="numpy")
 def run_layer(
     layer, batch, reach, counts, source, row, weight, per_edge, dense, skipped, rows, node, own, features, constants,
-    sums, out,
+    sums, out, ahead,
 ):  # fmt: skip
     """Compute a layer for some nodes and write their features.
 
@@ -97,6 +97,7 @@ def run_layer(
         constants: of all layers.
         sums: buffer ``[batch, rows, inputs]``.
         out: output, their features ``[batch, outputs]``.
+        ahead: features are requested from memory so many nodes before they are read, see there.
     """
     inputs = layer.inputs
     outputs = layer.outputs
@@ -107,7 +108,9 @@ def run_layer(
             batch, reach, counts, source, row, weight, per_edge, skipped, rows, features, layer.source, sums
         )
     elif dense:
-        aggregate_kernels(batch, reach, counts, source, weight, rows, features, layer.source, inputs, sums)
+        aggregate_kernels(
+            batch, reach, counts, source, weight, rows, features, layer.source, inputs, sums, ahead * reach
+        )  # fmt: skip
     else:
         aggregate_rows(
             batch, reach, counts, source, row, weight, per_edge, skipped, rows, features, layer.source, inputs, sums

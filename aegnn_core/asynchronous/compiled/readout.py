@@ -83,13 +83,16 @@ class CellGrid:
         return number
 
 
-def make_batch(room: int, reach: int, splines: SplineTable, widths: list[int], dtype: type) -> Batch:
-    """Buffers for ``room`` nodes with up to ``reach`` edges each, in layers of the given row ``widths``."""
+def make_batch(room: int, reach: int, splines: SplineTable, widths: list[int], dtype: type, ahead: int = 1) -> Batch:
+    """Buffers for ``room`` nodes with up to ``reach`` edges each, in layers of the given row ``widths``.
+
+    Features are requested from memory ``ahead`` nodes before they are read.
+    """
     edges = room * reach
     batch = Batch(
         neighbors=aligned(edges, np.int64).reshape(room, reach),
         counts=aligned(room, np.int64),
-        source=aligned(edges + reach, np.uint32),
+        source=aligned(edges + ahead * reach, np.uint32),
         row=aligned(0 if splines.dense else edges * splines.per_edge, np.int32),
         weight=aligned(edges * splines.per_edge, dtype),
         node=aligned(room, np.int64),
@@ -238,7 +241,7 @@ class Readout:
         if self._unfinished:  # the last output was interrupted: what it had marked as read was not followed up
             self._forget_cells()
         self._unfinished = True
-        cells, voxels, mask = self.cells, self._voxels, len(nodes.pixel) - 1
+        cells, voxels, mask = self.cells, self._voxels, len(nodes.cell) - 1
         leaving = (oldest, first, mask, nodes.cell, cells.touched)
         touch_leaving(*leaving)
         changed = read_cells(first, mask, nodes, cells, width, final, voxels, self._batch.own)

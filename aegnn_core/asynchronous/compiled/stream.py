@@ -36,6 +36,7 @@ from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.build import edge_attributes
 from aegnn_core.graph.neighbors import SearchArrays, insert_nodes, search_neighbors
 from aegnn_core.machine_code import kernel
+from aegnn_core.simd import prefetch_early
 
 __all__ = ["OWN_PARTS", "RULE", "SHARED_PARTS", "Batch", "Cells", "Frame", "Nodes", "append_events", "first_live"]
 
@@ -58,6 +59,8 @@ RULE = np.dtype(
         ("per_class", np.int64),
         ("per_edge", np.int64),
         ("reads_edges", np.bool_),  # the cells are joined by edges
+        ("ahead", np.int64),  # features are requested from memory so many nodes before they are read
+        ("search_ahead", np.int64),  # likewise what the search begins with, see search_neighbors
         ("queues", np.bool_),  # the cells keep their nodes; otherwise they are gathered when an output is asked for
     ]
 )
@@ -74,12 +77,11 @@ class Frame(NamedTuple):
 class Nodes(NamedTuple):
     """Rings of the nodes, node n in slot ``n % capacity``, and what is computed for them.
 
-    ``pixel [capacity]`` of the image with margins, the ``cell [capacity]`` in which that is, ``link [capacity]`` see
-    ``cells``; ``features`` of all layers, ``layers`` and ``constants`` see ``LayerTable``, the others see
-    ``SplineTable``; ``step_class`` gives the class of an edge from the step between its pixels.
+    The ``cell [capacity]`` in which its pixel is, ``link [capacity]`` see ``cells``; ``features`` of all layers,
+    ``layers`` and ``constants`` see ``LayerTable``, the others see ``SplineTable``; ``step_class`` gives the class of
+    an edge from the step between its pixels. The rest of a node is in :class:`SearchArrays`.
     """
 
-    pixel: Annotated[np.ndarray, np.int32]
     cell: Annotated[np.ndarray, np.int32]
     link: Annotated[np.ndarray, np.int32]
     features: Annotated[np.ndarray, KIND]
@@ -135,28 +137,31 @@ _INSERTED = 1
 
 
 @kernel(error_model="numpy")
-def _describe_edges(first, batch, rule, node_t, nodes, neighbors, counts, source, row, weight):
+def _describe_edges(first, batch, rule, ring, nodes, neighbors, counts, source, row, weight):
     """Write where the edges into nodes ``first …`` come from, and the rows of the sums that they act on.
 
     Returns:
         The first and the last time kernel in use.
     """
-    mask = len(node_t) - 1
+    mask = len(ring) - 1
     center = len(nodes.step_class) >> 1
     kind = weight.dtype.type
     times = rule.times
+    requests = rule.search_ahead > 0
     earliest, latest = times - 1, np.int64(0)
     for k in range(batch):
-        own = (first + k) & mask
-        here = np.int64(nodes.pixel[own]) - center
-        now = node_t[own]
+        own = ring[(first + k) & mask]
+        here = np.int64(own.pixel) - center
         share = kind(1) / kind(max(counts[k], 1)) if rule.mean else kind(1)
         for i in range(counts[k]):
             slot = np.uintp(neighbors[k, i] & mask)
             edge = k * rule.max_neighbors + i
             source[edge] = slot
-            edge_class = np.int64(nodes.step_class[np.uintp(np.int64(nodes.pixel[slot]) - here)])
-            time = float(node_t[slot] - now)
+            if requests:
+                prefetch_early(nodes.features, slot)  # what the first layer reads
+            other = ring[slot]
+            edge_class = np.int64(nodes.step_class[np.uintp(np.int64(other.pixel) - here)])
+            time = float(other.t - own.t)
             attribute = kind(edge_attributes(0.0, 0.0, time, rule.radius, rule.time_scale)[2])
             if rule.dense:
                 weigh_dense(edge, edge_class, attribute, share, times * rule.slots, nodes.low, nodes.high, weight)
@@ -172,13 +177,14 @@ def _describe_edges(first, batch, rule, node_t, nodes, neighbors, counts, source
 
 
 @kernel(error_model="numpy")
-def _note_edges(first, batch, mask, nodes, cells, neighbors, counts):
+def _note_edges(first, batch, ring, nodes, cells, neighbors, counts):
     """Remember for every pair of cells the youngest source of an edge between them."""
+    mask = len(ring) - 1
     center = len(cells.step_number) >> 1
     steps = len(cells.newest_source) // len(cells.touched)
     for k in range(batch):
         slot = (first + k) & mask
-        if not cells.at_border[nodes.pixel[slot]]:
+        if not cells.at_border[ring[slot].pixel]:
             continue
         here = np.int64(nodes.cell[slot])
         newest = cells.newest_source[here * steps : (here + 1) * steps]
@@ -191,11 +197,11 @@ def _note_edges(first, batch, mask, nodes, cells, neighbors, counts):
 
 
 @kernel(error_model="numpy")
-def first_live(oldest, size, time, window, max_nodes, node_t):
+def first_live(oldest, size, time, window, max_nodes, ring):
     """Number of the oldest node that is live at ``time`` [µs], if ``size`` nodes have come; at least ``oldest``."""
-    mask = len(node_t) - 1
+    mask = len(ring) - 1
     first = max(oldest, size - max_nodes)
-    while first < size and time - node_t[first & mask] >= window:
+    while first < size and time - ring[first & mask].t >= window:
         first += 1
     return first
 
@@ -203,22 +209,22 @@ def first_live(oldest, size, time, window, max_nodes, node_t):
 @kernel(error_model="numpy")
 def _insert_block(t, x, y, p, first, rule, search, nodes, cells, batch):
     """Write down nodes ``first …``: all of them that does not depend on others."""
-    mask = len(search.node_t) - 1
+    mask = len(search.nodes) - 1
     for k in range(len(t)):
         slot = (first + k) & mask
         batch.node[k] = slot
         pixel = (np.int64(y[k]) + rule.margin) * rule.stride + np.int64(x[k]) + rule.margin
-        nodes.pixel[slot] = pixel
         nodes.cell[slot] = cells.of_pixel[pixel]
         polarity = batch.own.dtype.type(1 if p[k] > 0 else -1)
         batch.own[k] = polarity
         nodes.features[slot] = polarity
-    insert_nodes(t, x, y, first, search.head, rule.stride, rule.margin, search.previous, search.node_t, mask)
+    insert_nodes(t, x, y, first, search.head, rule.stride, rule.margin, search.nodes, mask)
 
 
 @kernel(error_model="numpy")
-def _enter_block(first, count, oldest, leaving, rule, mask, nodes, cells, batch):
+def _enter_block(first, count, oldest, leaving, rule, ring, nodes, cells, batch):
     """Let nodes up to ``leaving`` leave the cells, and nodes ``first …`` enter them."""
+    mask = len(ring) - 1
     last = nodes.layers[len(nodes.layers) - 1]
     for number in range(oldest, leaving if rule.queues else oldest):
         cell = np.int64(nodes.cell[number & mask])
@@ -236,7 +242,7 @@ def _enter_block(first, count, oldest, leaving, rule, mask, nodes, cells, batch)
         )  # fmt: skip
         cells.touched[cell] = True
     if rule.reads_edges:
-        _note_edges(first, count, mask, nodes, cells, batch.neighbors.reshape(-1, rule.max_neighbors), batch.counts)
+        _note_edges(first, count, ring, nodes, cells, batch.neighbors.reshape(-1, rule.max_neighbors), batch.counts)
 
 
 @kernel(error_model="numpy")
@@ -249,7 +255,7 @@ def _run_block(block, words, events, table, kind, member):
     nodes = parts_at(table, _NODES, Nodes, kind)
     cells = parts_at(table, _CELLS, Cells, kind)
     rule, tally, layers = frame.rule[0], frame.tally, nodes.layers
-    mask = len(search.node_t) - 1
+    mask = len(search.nodes) - 1
     neighbors = batch.neighbors.reshape(-1, rule.max_neighbors)
     others, last_stage = words[THREADS] - 1, words[STAGES] - 1
     begin = (block - words[FIRST_BLOCK]) * words[BLOCK_SIZE]
@@ -260,29 +266,29 @@ def _run_block(block, words, events, table, kind, member):
 
     waited = await_older(words, block, _INSERTED, 1)
     clock = nanoseconds()
-    leaving = first_live(words[LEAVING], first, t[0], rule.window, rule.max_nodes, search.node_t)
+    leaving = first_live(words[LEAVING], first, t[0], rule.window, rule.max_nodes, search.nodes)
     # An arriving node is among the last max_nodes itself.
     leaving = max(leaving, min(first, first + 1 - rule.max_nodes))
     words[LEAVING] = leaving
-    if first + count - load_acquire(words, OLDEST) > len(search.node_t):
+    if first + count - load_acquire(words, OLDEST) > len(search.nodes):
         waited += await_older(words, block, last_stage, others)
-    if first + count - words[OLDEST] > len(search.node_t):
+    if first + count - words[OLDEST] > len(search.nodes):
         words[TAKEN] = min(words[TAKEN], begin)
         finish(words, block, last_stage)
         return waited
     _insert_block(t, x, y, p, first, rule, search, nodes, cells, batch)
     finish(words, block, _INSERTED)
     search_neighbors(
-        t, x, y, first, max(rule.held, leaving), search.head, search.span, rule.stride, rule.margin, search.previous,
-        search.node_t, mask, search.offsets, search.reach_us, rule.nearest_nodes, rule.max_neighbors, search.chain_node,
-        search.chain_reach, search.candidates, neighbors, batch.counts,
+        t, x, y, first, max(rule.held, leaving), search.head, search.span, rule.stride, rule.margin, search.nodes,
+        mask, search.offsets, search.reach_us, rule.nearest_nodes, rule.max_neighbors, search.chain_node,
+        search.chain_reach, search.candidates, neighbors, batch.counts, rule.search_ahead,
     )  # fmt: skip
     now = nanoseconds()
     tally[0] += now - clock
     clock = now
 
     earliest, latest = _describe_edges(
-        first, count, rule, search.node_t, nodes, neighbors, batch.counts, batch.source, batch.row, batch.weight
+        first, count, rule, search.nodes, nodes, neighbors, batch.counts, batch.source, batch.row, batch.weight
     )
     edges = 0
     for k in range(count):
@@ -300,7 +306,7 @@ def _run_block(block, words, events, table, kind, member):
         run_layer(
             layers[n], count, rule.max_neighbors, batch.counts, batch.source, batch.row, batch.weight,
             rule.per_edge, rule.dense, earliest * rule.slots, (latest - earliest + 1) * rule.slots, batch.node, own,
-            nodes.features, nodes.constants, batch.sums, out,
+            nodes.features, nodes.constants, batch.sums, out, rule.ahead,
         )  # fmt: skip
         finish(words, block, _INSERTED + 1 + n)
         own, out = out, own
@@ -308,7 +314,7 @@ def _run_block(block, words, events, table, kind, member):
 
     waited += await_older(words, block, last_stage, 1)
     clock = nanoseconds()
-    _enter_block(first, count, words[OLDEST], leaving, rule, mask, nodes, cells, batch)
+    _enter_block(first, count, words[OLDEST], leaving, rule, search.nodes, nodes, cells, batch)
     tally[2 + len(layers)] += nanoseconds() - clock
     tally[5 + len(layers)] += waited
     store_release(words, OLDEST, leaving)

@@ -171,6 +171,7 @@ def run_voxels(rules, voxels, batch, tally):
                 run_layer(
                     layer, count, steps, batch.counts, batch.source, batch.row, batch.weight, rule.per_edge, rule.dense,
                     0, rule.slots, batch.node, batch.own, voxels.features, voxels.constants, batch.sums, batch.out,
+                    1,
                 )  # fmt: skip
                 count = 0
         voxels.changed[:] = reads
