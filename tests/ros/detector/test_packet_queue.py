@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from event_camera_msgs.msg import EventPacket
@@ -40,30 +41,28 @@ def test_a_request_is_answered_with_the_packets_before_it() -> None:
     assert queue.bytes == 0
 
 
-def test_a_request_waits_for_a_packet_that_is_expected_soon() -> None:
+@pytest.mark.parametrize(("gap", "waits"), [(0.002, True), (0.02, False)])
+def test_a_request_waits_for_a_packet_that_is_expected_soon(
+    gap: float, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("aegnn_ros.detector.packet_queue.time", SimpleNamespace(monotonic=lambda: now))
     queue = PacketQueue(1000)
     for seq in (1, 2):
+        now += gap
         queue.put(packet(seq))
-        time.sleep(0.003)
         queue.take(1.0)
+    now += 0.1 * gap
     queue.request_readout()
-    threading.Timer(0.001, queue.put, [packet(3)]).start()
+    now += 0.5 * gap
+    queue.put(packet(3))
     work = queue.take(1.0)
-    assert numbers(work) == [3]
+    assert numbers(work) == ([3] if waits else [])
     assert work == Work(work.arrivals, readout=True)
-    queue.request_readout()
-    begin = time.monotonic()
-    assert queue.take(1.0) == Work([], readout=True)  # none has come
-    assert time.monotonic() - begin < 0.5
-
-
-def test_a_request_does_not_wait_for_packets_that_come_seldom() -> None:
-    queue = PacketQueue(1000)
-    queue.put(packet(1))
-    queue.take(1.0)
-    queue.request_readout()
-    threading.Timer(0.001, queue.put, [packet(2)]).start()
-    assert queue.take(1.0) == Work([], readout=True)
+    if waits:
+        queue.request_readout()
+        now += 2 * gap
+        assert queue.take(1.0) == Work([], readout=True)  # no other packet has come
 
 
 def test_the_oldest_packets_make_room() -> None:
