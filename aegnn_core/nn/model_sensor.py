@@ -54,14 +54,12 @@ def filled_sensor(camera: tuple[int, int], trained: tuple[int, int]) -> tuple[in
         trained: width and height [px].
 
     Returns:
-        Width and height [px]. ``trained`` where the shapes are nearly the same, or the camera has fewer pixels in some
-        direction.
+        Width and height [px]. ``trained`` where the shapes are nearly the same. A picture is not scaled up: where the
+        camera has fewer pixels in one direction, the other becomes as long as the camera's.
     """
-    if any(camera[side] < trained[side] for side in (0, 1)):
-        return trained
     short = 0 if camera[0] * trained[1] <= camera[1] * trained[0] else 1
     long = 1 - short
-    needed = -(-camera[long] * trained[short] // camera[short])
+    needed = -(-camera[long] * trained[short] // max(camera[short], trained[short]))
     if needed - trained[long] < _MULTIPLE // 2:
         return trained
     grown = -(-needed // _MULTIPLE) * _MULTIPLE

@@ -242,11 +242,11 @@ def test_a_camera_that_changes_encoding_and_size_in_mid_stream_starts_the_graph_
 
 
 def test_a_camera_of_another_shape_is_a_warning(detector: Conversation) -> None:
-    stream = EventStream(make_events(*np.array([range(0, 300_000, 300), [5] * 1000, [9] * 1000, [1] * 1000])), 640, 200)
+    stream = EventStream(make_events(*np.array([range(0, 300_000, 300), [5] * 1000, [9] * 1000, [1] * 1000])), 640, 100)
     detector.play(replace(packet, seq=packet.seq + 20_000) for packet in event_packets(stream, 10_000))
     status = status_after(detector)
     assert status.level >= DiagnosticStatus.WARN
-    assert "640 x 200 px fill only 42% of the model's 160 x 120 px" in status.message
+    assert "640 x 100 px fill only 42% of the model's 320 x 120 px" in status.message
 
 
 # Clocks
