@@ -241,8 +241,7 @@ class CompiledEngine:
     def _first_live(self, time: int) -> int:
         """Number of the oldest node that is live at ``time``, which is not before the last event's."""
         rule, search = self._rule[0], self._search
-        times = search.nodes["t"]
-        return int(first_live(self._oldest, search.size, time, rule["window"], rule["max_nodes"], times))
+        return int(first_live(self._oldest, search.size, time, rule["window"], rule["max_nodes"], search.node_t))
 
     def _grow(self, capacity: int) -> None:
         """Make the rings larger. Nothing has changed if there is no memory for it."""
