@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from aegnn_core.datasets.scene_options import add_scene_options, scene_camera, scene_config
 from aegnn_core.datasets.simulated import HELD_OUT_SEED
 
 __all__ = ["add_simulate_command"]
@@ -32,30 +33,17 @@ def add_simulate_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--scenes", type=int, default=1, help="how many")
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="of the first; the others follow it")
     parser.add_argument("--duration", type=float, default=2.0, help="of each [s]")
-    parser.add_argument("--camera", metavar="WxH", default="160x120", help="sensor that sees the scenes [px]")
-    parser.add_argument(
-        "--threshold", type=float, default=0.25, help="change of log intensity that makes an event of either polarity"
-    )
-    parser.add_argument("--noise", type=float, default=0.3, help="events of random polarity per pixel [1/s]")
+    add_scene_options(parser)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from dataclasses import replace
-
     from aegnn_core.datasets.scene_files import write_scenes
-    from aegnn_core.events.letterbox import read_size
     from aegnn_core.events.simulation import SceneConfig
 
     if not 0 < arguments.duration < float("inf"):
         raise ValueError(f"--duration is {arguments.duration} s, expected a positive number")
-    config = SceneConfig(duration_us=max(1, round(1e6 * arguments.duration)))
-    config = config.for_camera(read_size(arguments.camera, "--camera"))
-    sensor = replace(
-        config.sensor,
-        threshold_on=arguments.threshold,
-        threshold_off=arguments.threshold,
-        shot_rate_hz=arguments.noise,
-    )
-    config = replace(config, sensor=sensor)
+    config = scene_config(arguments, SceneConfig(duration_us=max(1, round(1e6 * arguments.duration))))
+    if (camera := scene_camera(arguments)) is not None:
+        config = config.for_camera(camera)
     for scene in write_scenes(arguments.output, arguments.format, arguments.seed, arguments.scenes, config):
         print(f"{scene.path}: {scene.events} events, {scene.boxes} boxes, {arguments.duration:g} s", flush=True)

@@ -18,6 +18,7 @@ from aegnn_core.events.simulation import (
     SimulatedScene,
     simulate_recognition,
     simulate_scene,
+    vary_camera,
 )
 from aegnn_core.graph import GraphConfig
 
@@ -44,6 +45,9 @@ class SimulatedSamples(IterableDataset[Data]):
         scene: of the detection scenes.
         scenes: how many different scenes, or recordings, are looked at again and again; None for no end of new ones.
         make: makes graphs of the samples.
+        varied: share of the detection scenes that other cameras see, see
+            :func:`aegnn_core.events.simulation.vary_camera`.
+        in_memory: whether detection scenes are kept, about 0.7 MB each, instead of simulated anew for each look.
     """
 
     def __init__(
@@ -54,11 +58,14 @@ class SimulatedSamples(IterableDataset[Data]):
         scene: SceneConfig | None = None,
         scenes: int | None = None,
         make: GraphMaker = labelled_graph,
+        varied: float = 0.0,
+        in_memory: bool = False,
     ) -> None:
         if task == "detection" and graph.window is None:
             raise ValueError("training a detector on scenes needs a graph with a window, found None")
         self.task, self.graph, self.seed, self.scenes = task, graph, seed, scenes
         self.scene, self._make = scene or SceneConfig(), make
+        self._varied, self._in_memory = varied, in_memory and scenes is not None
 
     def __iter__(self) -> Iterator[Data]:
         worker = get_worker_info()
@@ -82,8 +89,18 @@ class SimulatedSamples(IterableDataset[Data]):
         return cycle([int(rng.integers(HELD_OUT_SEED)) for _ in range(share)])
 
     def _moments(self, number: int, workers: int, rng: np.random.Generator) -> Iterator[EventSample]:
+        kept: dict[int, SimulatedScene] = {}
         for seed in self._seeds(number, workers):
-            yield from scene_moments(simulate_scene(seed, self.scene), self.scene, self.graph, rng)
+            config = self._seen_by_a_camera(seed)
+            scene = kept.get(seed) or simulate_scene(seed, config)
+            if self._in_memory:
+                kept[seed] = scene
+            yield from scene_moments(scene, config, self.graph, rng)
+
+    def _seen_by_a_camera(self, seed: int) -> SceneConfig:
+        """What the scene of a seed is made by: a camera belongs to its scene, however often that is looked at."""
+        rng = np.random.default_rng([seed, 1])
+        return vary_camera(self.scene, rng) if rng.random() < self._varied else self.scene
 
     def _recordings(self, number: int, workers: int) -> Iterator[EventSample]:
         for seed in self._seeds(number, workers):

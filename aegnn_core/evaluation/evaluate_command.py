@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from aegnn_core.datasets.event_dataset import dataset_names, open_dataset
+from aegnn_core.datasets.scene_options import add_scene_options, chosen_scene_options, scene_camera, scene_config
 from aegnn_core.datasets.simulated import HELD_OUT_SEED
 from aegnn_core.evaluation.camera_options import add_camera_options
+from aegnn_core.events.simulation import RECOGNITION_SCENE, SceneConfig
 from aegnn_core.nn.trust_option import add_trust_option
 
 if TYPE_CHECKING:
@@ -46,9 +48,7 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--topic", default=None, help="event topic of bags that have several")
     parser.add_argument("--samples", type=int, default=200, help="simulated scenes or recordings")
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="of the first of them")
-    parser.add_argument(
-        "--camera", metavar="WxH", default=None, help="sensor that simulated scenes are seen by, such as 640x480"
-    )
+    add_scene_options(parser)
     add_camera_options(parser)
     add_trust_option(parser)
     parser.add_argument("--asynchronous", action="store_true", help="through the live model")
@@ -128,13 +128,19 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _recordings(arguments: argparse.Namespace, task: str) -> LabelledRecordings:
     from aegnn_core.evaluation import dataset_moments, simulated_moments
-    from aegnn_core.events.letterbox import read_size
 
-    camera = None if arguments.camera is None else read_size(arguments.camera, "camera")
+    options = chosen_scene_options(arguments)
     if arguments.dataset == "simulated":
-        return simulated_moments(task, arguments.samples, arguments.seed, camera=camera)
-    if camera is not None:
-        raise ValueError(f"--camera is for simulated scenes, the recordings of {arguments.dataset} have their own")
+        config = scene_config(arguments, RECOGNITION_SCENE if task == "recognition" else SceneConfig())
+        recordings = simulated_moments(task, arguments.samples, arguments.seed, config, scene_camera(arguments))
+        options.pop("--camera", None)
+        changes = [name if value is True else f"{name} {value:g}" for name, value in options.items()]
+        return replace(recordings, part=", ".join([recordings.part, *changes]))
+    if options:
+        are = "is" if len(options) == 1 else "are"
+        raise ValueError(
+            f"{', '.join(options)} {are} for simulated scenes, the recordings of {arguments.dataset} have their own"
+        )
     dataset = open_dataset(arguments.dataset, arguments.split, task=task, topic=arguments.topic)
     return dataset_moments(dataset, task)
 

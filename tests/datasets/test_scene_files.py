@@ -50,6 +50,7 @@ def test_what_cannot_be_written_is_one_sentence_and_nothing_is_lost(
         (["--duration", "-1"], "--duration is -1.0 s"),
         (["--scenes", "0"], "the number of scenes is 0"),
         (["--threshold", "0"], "threshold_on is 0.0"),
+        (["--noise-spread", "-1"], "shot_spread is -1.0"),
     ):
         assert main([*out, *arguments]) == 2
         assert sentence in capsys.readouterr().err

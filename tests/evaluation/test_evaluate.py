@@ -372,9 +372,13 @@ def test_the_command_says_in_one_sentence_what_is_wrong(
     assert capsys.readouterr().err.startswith("aegnn: unknown model 'nothing'")
     for camera in ("640", "0x480", "640x480x3", "wide", "-1x5"):
         assert main(["evaluate", "scenes_detector", f"--camera={camera}"]) == 2
-        assert capsys.readouterr().err.startswith(f"aegnn: camera is {camera!r}, expected a width and a height")
+        assert capsys.readouterr().err.startswith(f"aegnn: --camera is {camera!r}, expected a width and a height")
     assert main(["evaluate", "nmnist", "--dataset", "nmnist", "--camera", "640x480"]) == 2
     assert "--camera is for simulated scenes, the recordings of nmnist have their own" in capsys.readouterr().err
+    assert main(["evaluate", "nmnist", "--dataset", "nmnist", "--noise", "3", "--still-camera"]) == 2
+    assert "--noise, --still-camera are for simulated scenes" in capsys.readouterr().err
+    assert main(["evaluate", "scenes_detector", "--object-scale", "0"]) == 2
+    assert "the scale of a scene is 0.0, expected a positive number" in capsys.readouterr().err
     monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
     assert main(["evaluate", "scenes_recognizer", "--dataset", "nmnist"]) == 2
     assert "classes have no .bin files" in capsys.readouterr().err

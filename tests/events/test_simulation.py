@@ -22,6 +22,7 @@ from aegnn_core.events.simulation import (
     SensorModel,
     simulate_recognition,
     simulate_scene,
+    vary_camera,
 )
 from aegnn_core.events.simulation.motion import Actor, crossing_times
 from aegnn_core.events.simulation.raster import fill_backdrop, paint_polygons
@@ -409,6 +410,7 @@ def test_a_wrong_scene_is_refused_by_name_and_value(values, message):
         ({"threshold_off": float("nan")}, "threshold_off is nan"),
         ({"refractory_us": -1}, "refractory_us is -1"),
         ({"shot_rate_hz": float("inf")}, "shot_rate_hz is inf"),
+        ({"shot_spread": -1.0}, r"shot_spread is -1\.0"),
     ],
 )
 def test_a_wrong_sensor_is_refused_by_name_and_value(values, message):
@@ -438,6 +440,37 @@ def test_a_scene_of_a_larger_camera_has_its_boxes_there():
     check_events(scene.stream.events, 480, 360)
     assert scene.boxes["h"].max() > 60  # more than on 160 x 120 px
     assert (scene.boxes["x"] + scene.boxes["w"]).max() <= 480
+
+
+def test_other_cameras_see_the_same_kind_of_scene_otherwise():
+    config = SceneConfig()
+    cameras = [vary_camera(config, np.random.default_rng(seed)) for seed in range(300)]
+    thresholds = np.array([camera.sensor.threshold_on for camera in cameras])
+    assert thresholds.min() < 0.15
+    assert thresholds.max() > 0.6
+    assert np.median(thresholds) == pytest.approx(np.sqrt(0.12 * 0.75), rel=0.25)
+    assert {camera.still_camera for camera in cameras} == {0.0, 1.0}
+    lengths = np.array([camera.car_length_px[0] for camera in cameras]) / config.car_length_px[0]
+    assert np.mean(lengths == 1) == pytest.approx(0.4, abs=0.1)
+    assert lengths.min() < 0.5
+    for camera, scale in zip(cameras, lengths, strict=True):
+        assert (camera.sensor.width, camera.sensor.height) == (160, 120)
+        assert camera.object_speed[1] == pytest.approx(scale * config.object_speed[1])
+        assert camera.labelled[1] == round(4 / scale)
+    assert vary_camera(config, np.random.default_rng(5)) == cameras[5]
+
+
+def test_hot_pixels_make_more_of_the_noise_and_the_rate_stays():
+    image = np.zeros((100, 120), np.float32)
+    counts = []
+    for spread in (0.0, 2.0):
+        model = SensorModel(120, 100, shot_rate_hz=4.0, leak_rate_hz=0.0, refractory_us=0, shot_spread=spread)
+        events = EventSensor(model, image, 0, np.random.default_rng(3)).advance(image, 1_000_000)
+        assert len(events) == pytest.approx(4 * 12_000, rel=0.03)
+        counts.append(np.bincount(events["y"].astype(int) * 120 + events["x"], minlength=12_000))
+    assert counts[0].max() < 20
+    assert counts[1].max() > 200
+    assert np.median(counts[1]) < 2
 
 
 def test_a_negative_seed_is_refused():

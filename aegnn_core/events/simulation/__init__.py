@@ -13,10 +13,12 @@ from aegnn_core.events.simulation.scene import (
     simulate_scene,
 )
 from aegnn_core.events.simulation.sensor import EventSensor, SensorModel
+from aegnn_core.events.simulation.variety import NOISE_SPREAD, draw_noise_hz, vary_camera
 
 __all__ = [
     "BOX_DTYPE",
     "CLASSES",
+    "NOISE_SPREAD",
     "RECOGNITION_CLASSES",
     "RECOGNITION_SCENE",
     "EventSensor",
@@ -24,6 +26,8 @@ __all__ = [
     "SensorModel",
     "SimulatedSample",
     "SimulatedScene",
+    "draw_noise_hz",
     "simulate_recognition",
     "simulate_scene",
+    "vary_camera",
 ]

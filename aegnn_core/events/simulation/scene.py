@@ -135,10 +135,21 @@ class SceneConfig:
         """
         width, height = camera
         sensor = replace(self.sensor, width=width, height=height)
-        scale = min(width / self.sensor.width, height / self.sensor.height)
+        return replace(self.scaled(min(width / self.sensor.width, height / self.sensor.height)), sensor=sensor)
+
+    def scaled(self, scale: float) -> SceneConfig:
+        """The same scenes with everything in them that many times as large and fast, on the same sensor.
+
+        That goes for the shake and for the least side of a box, too.
+
+        Raises:
+            ValueError: a scale that is not a positive number.
+        """
+        if not 0 < scale < math.inf:
+            raise ValueError(f"the scale of a scene is {scale}, expected a positive number")
         scaled: dict[str, Any] = {name: tuple(scale * end for end in getattr(self, name)) for name in _SCALED_RANGES}
         scaled |= {name: scale * getattr(self, name) for name in ("shake_px", "min_side_px")}
-        return replace(self, sensor=sensor, **scaled)
+        return replace(self, **scaled)
 
 
 #: The default of :func:`simulate_recognition`: crops in the spirit of N-Cars, filled by one object.

@@ -34,7 +34,9 @@ class SensorModel:
         threshold_mismatch: standard deviation of both thresholds over the pixels [log intensity].
         refractory_us: a pixel is silent for this long after an event [µs].
         leak_rate_hz: ON events that a pixel makes without any change of light [1/s].
-        shot_rate_hz: events of random polarity per pixel [1/s].
+        shot_rate_hz: events of random polarity per pixel [1/s], on average over the pixels.
+        shot_spread: standard deviation of the logarithm of the pixels' own rates of such events. With 1.5 or 2, a few
+            pixels are hot.
     """
 
     width: int = 160
@@ -45,6 +47,7 @@ class SensorModel:
     refractory_us: int = 500
     leak_rate_hz: float = 0.1
     shot_rate_hz: float = 0.3
+    shot_spread: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):
@@ -53,7 +56,7 @@ class SensorModel:
         for name in ("threshold_on", "threshold_off"):
             if not getattr(self, name) >= SMALLEST_THRESHOLD:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least {SMALLEST_THRESHOLD}")
-        for name in ("threshold_mismatch", "refractory_us", "leak_rate_hz", "shot_rate_hz"):
+        for name in ("threshold_mismatch", "refractory_us", "leak_rate_hz", "shot_rate_hz", "shot_spread"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number that is not negative")
 
@@ -80,6 +83,11 @@ class EventSensor:
         # The camera has been running: each pixel starts somewhere between its last event and its next one.
         self._reference = log_intensity - (rng.uniform(size=shape) * (self._on + self._off) - self._off)
         self._last = np.full(shape, -(2**62), np.int64)
+        # The share of the shot noise that comes from a pixel or one before it.
+        self._noisy = None
+        if model.shot_spread:
+            rates = np.exp(model.shot_spread * rng.standard_normal(model.width * model.height))
+            self._noisy = np.cumsum(rates / rates.sum())
         self._image = log_intensity.copy()
         self._t_us = t_us
 
@@ -95,7 +103,7 @@ class EventSensor:
         pixels = model.width * model.height
         shots = rng.poisson(model.shot_rate_hz * pixels * (t_us - start) * 1e-6)
         if shots:
-            where = rng.integers(pixels, size=shots)
+            where = self._draw_pixels(shots)
             t = np.concatenate([t, rng.integers(start, t_us, size=shots)])
             x = np.concatenate([x, (where % model.width).astype(np.uint16)])
             y = np.concatenate([y, (where // model.width).astype(np.uint16)])
@@ -108,6 +116,13 @@ class EventSensor:
             events["t"], events["x"], events["y"], model.refractory_us, self._last
         )
         return events[kept]
+
+    def _draw_pixels(self, count: int) -> np.ndarray:
+        """The pixels, row by row, that ``count`` events of noise come from."""
+        pixels = self.model.width * self.model.height
+        if self._noisy is None:
+            return self._rng.integers(pixels, size=count)
+        return np.minimum(np.searchsorted(self._noisy, self._rng.random(count)), pixels - 1)
 
 
 @kernel

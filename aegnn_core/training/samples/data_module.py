@@ -77,9 +77,18 @@ class TrainingData(lightning.LightningDataModule):
         if self._training is None:
             settings, graph = self._settings, self._model.graph
             if settings.dataset == "ncars_scenes":
-                samples = NCarsScenes(open_training(settings), graph, self._seed, settings.scenes, self._make())
+                samples = NCarsScenes(
+                    open_training(settings), graph, self._seed, settings.scenes, self._make(), settings.in_memory
+                )
             else:
-                samples = SimulatedSamples(settings.task, graph, self._seed, scenes=settings.scenes, make=self._make())
+                samples = SimulatedSamples(
+                    settings.task,
+                    graph,
+                    self._seed,
+                    scenes=settings.scenes,
+                    make=self._make(),
+                    in_memory=settings.in_memory,
+                )
             return self._graph_loader(samples)
         recorded = self._recorded_samples(self._training)
         if learns_from_counts(self._settings, self._model):

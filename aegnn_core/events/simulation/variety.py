@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other cameras that look at the same kind of scenes: more or less sensitive, noisy, slow, still, or further away.
+
+A detector that has only seen one camera knows that camera: how many events an edge makes there, and hardly any noise.
+Real ones differ by their biases, by the light and by how far away things are (Stoffregen et al., ECCV 2020: thresholds
+drawn at random in training carry over to real cameras).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from aegnn_core.events.simulation.scene import SceneConfig
+
+__all__ = ["NOISE_SPREAD", "draw_noise_hz", "vary_camera"]
+
+#: Ranges of a camera's thresholds [log intensity], of their standard deviation as a share of them, of ON to OFF, of the
+#: refractory period [µs], of leak and shot noise [1/s] and of the spread of the latter. The logarithm of all but the
+#: spread is evenly distributed.
+_THRESHOLD, _MISMATCH, _ON_TO_OFF = (0.12, 0.75), (0.05, 0.2), (0.75, 1.33)
+_REFRACTORY_US, _LEAK_HZ, _SHOT_HZ = (100.0, 3000.0), (0.02, 0.5), (0.05, 4.0)
+NOISE_SPREAD = (0.0, 2.0)
+
+#: Shares of cameras that stand still, and of those that see the scene from further away: at a scale from here to 1.
+_STILL, _FURTHER, _LEAST_SCALE = 0.4, 0.6, 0.45
+
+
+def vary_camera(config: SceneConfig, rng: np.random.Generator) -> SceneConfig:
+    """Scenes of the same kind, seen by another camera with as many pixels.
+
+    Args:
+        config: of the scenes; where they are seen from further away, more objects fit in.
+        rng: draws the camera.
+    """
+    threshold, ratio = _draw(_THRESHOLD, rng), _draw(_ON_TO_OFF, rng) ** 0.5
+    sensor = replace(
+        config.sensor,
+        threshold_on=threshold * ratio,
+        threshold_off=threshold / ratio,
+        threshold_mismatch=threshold * _draw(_MISMATCH, rng),
+        refractory_us=round(_draw(_REFRACTORY_US, rng)),
+        leak_rate_hz=_draw(_LEAK_HZ, rng),
+        shot_rate_hz=draw_noise_hz(rng),
+        shot_spread=rng.uniform(*NOISE_SPREAD),
+    )
+    still = float(rng.random() < _STILL)
+    scale = _draw((_LEAST_SCALE, 1.0), rng) if rng.random() < _FURTHER else 1.0
+    (fewest, most), (least_clutter, most_clutter) = config.labelled, config.clutter
+    return replace(
+        config.scaled(scale),
+        sensor=sensor,
+        still_camera=still,
+        labelled=(fewest, round(most / scale)),
+        clutter=(least_clutter, round(most_clutter / scale)),
+        min_side_px=config.min_side_px * max(scale, 0.6),
+    )
+
+
+def draw_noise_hz(rng: np.random.Generator) -> float:
+    """Events of random polarity per pixel and second of a camera."""
+    return _draw(_SHOT_HZ, rng)
+
+
+def _draw(limits: tuple[float, float], rng: np.random.Generator) -> float:
+    """A number of which the logarithm is evenly distributed."""
+    return float(np.exp(rng.uniform(*np.log(limits))))
