@@ -4,9 +4,14 @@
 On a model that was trained for fewer pixels than the camera has, coordinates that are only divided make each pixel fire
 as often as all the camera's pixels in it. A pixel that sums up their polarities and fires when the sum has changed by
 about as much as there are pixels in it makes the events that a camera with such large pixels would have sent.
+
+How much it has to change follows the camera. One that sends few events for its size is not sensitive, or stands still
+and sees little: if as many of its events as of a busy camera's had to come together, hardly anything would be left.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +23,7 @@ from aegnn_core.machine_code import kernel
 __all__ = [
     "DOWNSAMPLING",
     "INTEGRATION_THRESHOLD",
+    "LEAST_THRESHOLD",
     "Downsampler",
     "check_downsampling",
     "integrate",
@@ -32,6 +38,14 @@ DOWNSAMPLING = ("integrate", "coordinates")
 #: Events per pixel of the camera, of one polarity and more than of the other, that make a model's pixel fire. On scenes
 #: of 640 x 480 px for a model of 160 x 120 px, three quarters were better than a half or a whole (docs/results.md).
 INTEGRATION_THRESHOLD = 0.75
+
+#: The least that it becomes for a camera with few events; it is in proportion to the camera's rate, and reaches three
+#: quarters at so many events per pixel and second.
+LEAST_THRESHOLD, _FULL_RATE_HZ = 0.25, 6.0
+
+#: The rate is counted over intervals of this length [µs], each of which makes half of the estimate.
+_INTERVAL_US = 50_000
+_NEWEST_SHARE = 0.5
 
 #: Sums are in this part of an event, so that thresholds need not be whole events.
 _PARTS = 256
@@ -90,19 +104,77 @@ def integration_thresholds(letterbox: Letterbox, threshold: float = INTEGRATION_
     return np.maximum(np.rint(_PARTS * threshold * letterbox.pixels), _PARTS).astype(np.int64)
 
 
+class _Sensitivity(NamedTuple):
+    """What the thresholds of an integration follow.
+
+    Attributes:
+        thresholds: int64 ``[model height, model width]``, see :func:`integration_thresholds`.
+        pixels: of the camera, in each pixel of the model ``[model height, model width]``.
+        interval: int64 ``[3]``: its end [µs], the camera's events in it so far, and whether it has begun.
+        rate: estimate ``[1]`` of the camera's events per pixel and second.
+    """
+
+    thresholds: NDArray[np.int64]
+    pixels: NDArray[np.int64]
+    interval: NDArray[np.int64]
+    rate: NDArray[np.float64]
+
+
+_NEVER = np.iinfo(np.int64).max
+
+
+def _sensitivity(letterbox: Letterbox, threshold: float | None) -> _Sensitivity:
+    """Before the first event. A ``threshold`` stays as it is; with None it follows the camera."""
+    thresholds = integration_thresholds(letterbox, INTEGRATION_THRESHOLD if threshold is None else threshold)
+    begun = threshold is not None
+    interval = np.array([_NEVER, 0, begun], np.int64)
+    return _Sensitivity(thresholds, letterbox.pixels.astype(np.int64), interval, np.zeros(1))
+
+
+@kernel
+def _threshold_at(rate_hz: float) -> float:
+    """The threshold behind a camera with so many events per pixel and second."""
+    return min(max(INTEGRATION_THRESHOLD * rate_hz / _FULL_RATE_HZ, LEAST_THRESHOLD), INTEGRATION_THRESHOLD)
+
+
+@kernel
+def _follow(t: int, sensitivity: _Sensitivity) -> None:
+    """End the interval that was over at ``t`` [µs] and those without events behind it, and set the thresholds."""
+    thresholds, pixels, interval, rate = sensitivity
+    counted = interval[1] / (pixels.sum() * _INTERVAL_US * 1e-6)
+    empty = (t - interval[0]) // _INTERVAL_US
+    # The first interval is all that is known.
+    share = _NEWEST_SHARE if interval[2] > 1 else 1.0
+    rate[0] = (rate[0] * (1 - share) + counted * share) * (1 - _NEWEST_SHARE) ** float(empty)
+    interval[0] = min(t - (t - interval[0]) % _INTERVAL_US, _NEVER - _INTERVAL_US) + _INTERVAL_US
+    interval[1] = 0
+    interval[2] = 2
+    threshold = _threshold_at(rate[0])
+    for y in range(thresholds.shape[0]):
+        for x in range(thresholds.shape[1]):
+            thresholds[y, x] = max(_PARTS, int(np.rint(_PARTS * threshold * pixels[y, x])))
+
+
 @kernel
 def _integrate(
     events: np.ndarray,
     column: np.ndarray,
     row: np.ndarray,
-    threshold: NDArray[np.int64],
+    sensitivity: _Sensitivity,
     sums: NDArray[np.int64],
     fired: np.ndarray,
 ) -> int:
-    """Write the events that the sums' passing of ± ``threshold`` makes to ``fired``; returns their number."""
-    count = 0
+    """Write the events that the sums' passing of ± their threshold makes to ``fired``; returns their number."""
+    threshold, interval = sensitivity.thresholds, sensitivity.interval
+    if len(events) and not interval[2]:
+        interval[0], interval[2] = min(events[0]["t"], _NEVER - _INTERVAL_US) + _INTERVAL_US, 1
+    count = first = 0
     for i in range(len(events)):
         event = events[i]
+        if event["t"] >= interval[0]:
+            interval[1] += i - first
+            first = i
+            _follow(event["t"], sensitivity)
         x = column[event["x"]]
         y = row[event["y"]]
         total = sums[y, x] + (_PARTS if event["p"] else -_PARTS)
@@ -111,10 +183,12 @@ def _integrate(
             fired[count]["t"] = event["t"]
             fired[count]["x"] = x
             fired[count]["y"] = y
-            fired[count]["p"] = event["p"]
+            # Where the threshold has fallen, an event against the sum may still leave enough of it.
+            fired[count]["p"] = 1 if total > 0 else 0
             count += 1
             total -= least if total > 0 else -least
         sums[y, x] = total
+    interval[1] += len(events) - first
     return count
 
 
@@ -143,11 +217,11 @@ def integrate(
         ValueError: the events are not in order or not on the camera's sensor, or the threshold is not positive.
     """
     sums = integration_state(letterbox) if sums is None else sums
-    thresholds = integration_thresholds(letterbox, threshold)
+    sensitivity = _sensitivity(letterbox, threshold)
     if not letterbox.shrinks:
         return project(events, letterbox)
     check_events(events, *letterbox.camera)
-    return _fired(events, _lookups(letterbox), thresholds, sums)
+    return _fired(events, _lookups(letterbox), sensitivity, sums)
 
 
 class Downsampler:
@@ -156,7 +230,10 @@ class Downsampler:
     Args:
         letterbox: from the camera to the model.
         way: one of :data:`DOWNSAMPLING`. Where no pixels of the camera share one of the model, both are the same.
-        threshold: of ``"integrate"``, events per pixel of the camera that make one of the model's fire.
+        threshold: of ``"integrate"``, events per pixel of the camera that make one of the model's fire. None follows
+            the camera: three quarters where it sends 6 events per pixel and second or more, in proportion where it
+            sends fewer, at least a quarter. The rate is that of the past tenths of a second; at first it is three
+            quarters.
 
     Attributes:
         sums: of the model's pixels so far, see :func:`integrate`.
@@ -165,13 +242,11 @@ class Downsampler:
         ValueError: an unknown way, or a threshold that is not positive.
     """
 
-    def __init__(
-        self, letterbox: Letterbox, way: str = DOWNSAMPLING[0], threshold: float = INTEGRATION_THRESHOLD
-    ) -> None:
+    def __init__(self, letterbox: Letterbox, way: str = DOWNSAMPLING[0], threshold: float | None = None) -> None:
         check_downsampling(way)
-        self.letterbox, self.way, self.threshold = letterbox, way, threshold
+        self.letterbox, self.way, self._fixed = letterbox, way, threshold
         self.sums = integration_state(letterbox)
-        self._thresholds = integration_thresholds(letterbox, threshold)
+        self._sensitivity = _sensitivity(letterbox, threshold)
         self._lookups = _lookups(letterbox)
 
     def __call__(self, events: np.ndarray) -> np.ndarray:
@@ -181,11 +256,23 @@ class Downsampler:
             return events
         if self.way == "coordinates" or not self.letterbox.shrinks:
             return _projected(events, self._lookups)
-        return _fired(events, self._lookups, self._thresholds, self.sums)
+        return _fired(events, self._lookups, self._sensitivity, self.sums)
+
+    @property
+    def threshold(self) -> float:
+        """Events per pixel of the camera that make one of the model's fire now."""
+        if self._fixed is not None:
+            return self._fixed
+        return (
+            _threshold_at(float(self._sensitivity.rate[0]))
+            if self._sensitivity.interval[2] > 1
+            else INTEGRATION_THRESHOLD
+        )
 
     def reset(self) -> None:
         """Forget the stream so far."""
         self.sums[...] = 0
+        self._sensitivity = _sensitivity(self.letterbox, self._fixed)
 
     def __repr__(self) -> str:
         charged = np.count_nonzero(self.sums)
@@ -209,10 +296,10 @@ def _projected(events: np.ndarray, lookups: tuple[np.ndarray, np.ndarray]) -> np
 
 
 def _fired(
-    events: np.ndarray, lookups: tuple[np.ndarray, np.ndarray], thresholds: np.ndarray, sums: np.ndarray
+    events: np.ndarray, lookups: tuple[np.ndarray, np.ndarray], sensitivity: _Sensitivity, sums: np.ndarray
 ) -> np.ndarray:
     fired = np.empty(len(events), EVENT_DTYPE)
-    return fired[: _integrate(_plain(events), *lookups, thresholds, sums, fired)].copy()
+    return fired[: _integrate(_plain(events), *lookups, sensitivity, sums, fired)].copy()
 
 
 def _plain(events: np.ndarray) -> np.ndarray:

@@ -58,8 +58,6 @@ def _calibration_fault(settings: DetectorParameters, camera: tuple[int, int], ca
 
 
 def _shape_fault(settings: DetectorParameters, model: ReadyModel, camera: tuple[int, int]) -> str:
-    if model.native:
-        return ""
     width, height = camera if settings.region is None else settings.region[2:]
     model_width, model_height = model.sensor_behind((width, height))
     ratio = width * model_height / (height * model_width)

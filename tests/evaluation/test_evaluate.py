@@ -21,7 +21,7 @@ from aegnn_core.evaluation.model_answers import DenseAnswers, LiveAnswers
 from aegnn_core.evaluation.plots import plot_precision_recall
 from aegnn_core.evaluation.seen_accuracy import SHARES, accuracy_over_events
 from aegnn_core.evaluation.threshold_search import IOU_THRESHOLDS, SCORE_THRESHOLDS, search_thresholds
-from aegnn_core.events import Letterbox, integrate, make_events
+from aegnn_core.events import Downsampler, Letterbox, make_events
 from aegnn_core.events.simulation import simulate_recognition, simulate_scene
 from aegnn_core.nn import DETECTION_DTYPE
 from aegnn_core.nn.checkpoint import TrainedModel
@@ -318,7 +318,7 @@ def test_boxes_of_a_larger_camera_are_those_of_the_network_behind_the_filter() -
     model, letterbox = load_model("scenes_detector", sensor=(200, 120)), Letterbox((400, 240), (200, 120))
     recordings = simulated_moments("detection", 1, HELD_OUT, camera=(400, 240))
     (recording,) = recordings.read()
-    events, predicted = integrate(recording.events, letterbox), []
+    events, predicted = Downsampler(letterbox)(recording.events), []
     for moment in recording.moments:
         with torch.no_grad():
             output = model.network(build_graph(events[events["t"] <= moment], model.graph, time=moment))
@@ -360,7 +360,7 @@ def test_a_network_can_run_on_the_cameras_own_sensor() -> None:
 def test_accuracy_over_events_counts_what_the_network_has_seen() -> None:
     model, recordings = load_model("scenes_recognizer"), simulated_moments("recognition", 3, 7, camera=(240, 200))
     steps = accuracy_over_events(model, recordings)
-    fired = [len(integrate(one.events, Letterbox((240, 200), (120, 100)))) for one in recordings.read()]
+    fired = [len(Downsampler(Letterbox((240, 200), (120, 100)))(one.events)) for one in recordings.read()]
     assert steps[-1].events == pytest.approx(np.mean(fired), abs=0.01)
     assert steps[-1].accuracy == evaluate(model, recordings).figures["asynchronous"].to_dict()["accuracy"]
 

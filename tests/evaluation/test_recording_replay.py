@@ -14,7 +14,7 @@ from aegnn_core import build_graph, load_model
 from aegnn_core.cli import main
 from aegnn_core.evaluation import evaluate, simulated_moments
 from aegnn_core.evaluation.recording_replay import replay
-from aegnn_core.events import EventStream, Letterbox, event_packets, integrate, write_event_bag
+from aegnn_core.events import Downsampler, EventStream, Letterbox, event_packets, write_event_bag
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label, label_typestore
 from aegnn_core.events.rosbag import read_labels
 from aegnn_core.events.simulation import SceneConfig, simulate_recognition, simulate_scene
@@ -136,7 +136,7 @@ def test_a_larger_camera_is_integrated_or_the_network_runs_at_its_size(tmp_path:
     write_event_bag(tmp_path / "large", scene)
     model = load_model("scenes_detector")
     letterbox = Letterbox((320, 240), (160, 120))
-    fired = integrate(scene.events, letterbox)
+    fired = Downsampler(letterbox)(scene.events)
     count, found = boxes_of(tmp_path / "large")
     assert count == len(fired) < len(scene) / 3
     with torch.no_grad():

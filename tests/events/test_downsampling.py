@@ -77,6 +77,81 @@ def test_integrating_equals_its_twin_in_any_packets(
     assert (abs(sums) < integration_thresholds(letterbox, threshold)).all()
 
 
+def followed_by_hand(events: np.ndarray, letterbox: Letterbox) -> list[tuple[int, int, int, int]]:
+    """Three quarters at 6 events per pixel and second of the past, in proportion below, but at least a quarter."""
+    sums, fired, threshold, rate = np.zeros(letterbox.model[::-1], int), [], 0.75, None
+    end, count = int(events["t"][0]) + 50_000, 0
+    for t, x, y, p in events.tolist():
+        while t >= end:
+            newest = count / (letterbox.pixels.sum() * 0.05)
+            rate = newest if rate is None else (rate + newest) / 2
+            threshold = min(max(0.75 * rate / 6, 0.25), 0.75)
+            end, count = end + 50_000, 0
+        count += 1
+        pixel = letterbox.rows[y], letterbox.columns[x]
+        least = max(256, round(256 * threshold * int(letterbox.pixels[pixel])))
+        sums[pixel] += 256 if p else -256
+        if abs(sums[pixel]) >= least:
+            sign = int(np.sign(sums[pixel]))
+            sums[pixel] -= sign * least
+            fired.append((t, int(pixel[1]), int(pixel[0]), int(sign > 0)))
+    return fired
+
+
+@given(
+    seed=st.integers(0, 999),
+    rates_hz=st.lists(st.sampled_from([0.01, 0.5, 1, 3, 6, 20]), min_size=1, max_size=5),
+    cuts=st.lists(st.integers(0, 3000), max_size=6),
+    begin=st.sampled_from([0, -7, 10**15]),
+)
+def test_the_threshold_follows_the_camera_in_any_packets(
+    seed: int, rates_hz: list[float], cuts: list[int], begin: int
+) -> None:
+    rng, letterbox, parts, start = np.random.default_rng(seed), Letterbox((20, 14), (5, 4)), [], begin
+    for rate_hz in rates_hz:
+        part = random_events(seed, (20, 14), 1 + rng.poisson(rate_hz * 280 * 0.2), bias=0.95)
+        part["t"] = start + np.sort(rng.integers(0, 200_000, len(part)))
+        start += 200_000
+        parts.append(part)
+    events = np.concatenate(parts)
+    downsampler, found = Downsampler(letterbox), []
+    for part in np.split(events, sorted(cuts)):
+        found += downsampler(part).tolist()
+    assert found == followed_by_hand(events, letterbox)
+    first = downsampler.threshold
+    downsampler.reset()
+    assert downsampler.threshold == 0.75
+    assert downsampler(events).tolist() == found
+    assert downsampler.threshold == first
+
+
+def test_a_camera_that_sends_little_is_not_silenced() -> None:
+    letterbox = Letterbox((40, 40), (10, 10))
+    for rate_hz, threshold in ((20.0, 0.75), (3.0, 0.375), (0.5, 0.25)):
+        count = round(rate_hz * 1600 * 8)
+        t = np.arange(count) * (8_000_000 // count)
+        place = np.arange(count) * 7 % 1600
+        events = make_events(t, place % 40, place // 40, np.ones(count, int))
+        downsampler = Downsampler(letterbox)
+        fired = downsampler(events)
+        assert downsampler.threshold == pytest.approx(threshold, rel=0.05)
+        last = np.count_nonzero(fired["t"] > 500_000) / np.count_nonzero(t > 500_000)
+        assert last == pytest.approx(1 / (16 * threshold), rel=0.2)
+
+
+def test_times_at_both_ends_of_their_type_do_not_disturb_the_threshold() -> None:
+    letterbox = Letterbox((4, 4), (2, 2))
+    for begin in (np.iinfo(np.int64).min + 1, np.iinfo(np.int64).max - 60_000):
+        events = make_events(begin + np.arange(60_000, step=1000), *np.ones((3, 60), int))
+        downsampler = Downsampler(letterbox)
+        try:
+            fired = downsampler(events)
+        except ValueError as error:
+            assert "t" in str(error)  # noqa: PT017
+        else:
+            assert 15 <= len(fired) <= 60
+
+
 @given(seed=st.integers(0, 99), camera=sensors, model=sensors, cut=st.integers(0, 50))
 def test_projecting_keeps_every_event_and_gives_it_the_models_pixel(
     seed: int, camera: tuple[int, int], model: tuple[int, int], cut: int

@@ -16,7 +16,7 @@ from rosbags.typesys import Stores
 
 from aegnn_core.asynchronous import LiveModel, make_model_asynchronous
 from aegnn_core.asynchronous.device_choice import DeviceChoice
-from aegnn_core.events import Letterbox, integrate, project
+from aegnn_core.events import Downsampler, Letterbox
 from aegnn_core.events.array import EventFormatError, EventStream, make_events
 from aegnn_core.events.decoders import make_decoder
 from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
@@ -129,7 +129,7 @@ def test_a_readout_is_the_networks_answer_for_the_events(
     sensor, network = stream.model.sensor, stream.model.trained.network
     letterbox = Letterbox((width, height), sensor)
     seen = every_nth(source.events, every)
-    fired = integrate(seen, letterbox) if downsampling == "integrate" else project(seen, letterbox)
+    fired = Downsampler(letterbox, downsampling)(seen)
     kept = refractory_period(fired, refractory_us, *sensor) if refractory_us else fired
     counts = stream.counts
     assert (counts.events_seen, counts.events_downsampled, counts.events_processed) == (
@@ -238,7 +238,7 @@ def test_a_network_is_made_longer_for_a_longer_picture_and_as_it_was_for_the_nex
     network = for_sensor(detector.trained, (216, 120)).network
     letterbox = Letterbox((640, 360), (216, 120))
     with torch.no_grad():
-        graph = build_graph(integrate(source.events, letterbox), stream.model.trained.graph, time=time)
+        graph = build_graph(Downsampler(letterbox)(source.events), stream.model.trained.graph, time=time)
         (expected,) = network.detections(network(graph), 0.0, 0.5, 5)
     assert found is not None
     expected = letterbox.to_camera(expected)

@@ -12,7 +12,7 @@ import torch
 from vision_msgs.msg import Detection2DArray
 
 from aegnn_core import build_graph, load_model
-from aegnn_core.events import EventStream, Letterbox, event_packets, integrate
+from aegnn_core.events import Downsampler, EventStream, Letterbox, event_packets
 from aegnn_core.events.rosbag import RecordedPacket
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 from tests.ros.conftest import Conversation, conversation
@@ -72,7 +72,7 @@ def test_boxes_are_those_of_the_network_behind_the_filter_in_the_cameras_pixels(
     after = detector.diagnostics()
 
     letterbox, model = Letterbox(CAMERA, (160, 120)), load_model("scenes_detector")
-    fired = integrate(scene.stream.events, letterbox)
+    fired = Downsampler(letterbox)(scene.stream.events)
     counts = {name: grown(before, after, name) for name in after if name.startswith(("events", "packets"))}
     assert counts["packets_lost"] == counts["packets_dropped"] == counts["events_thinned"] == 0
     assert counts["events"] == len(scene.stream)
