@@ -20,7 +20,7 @@ from aegnn_core.datasets.event_dataset import EventDataset
 from aegnn_core.datasets.samples import EventSample, GraphMaker, labelled_graph
 from aegnn_core.datasets.simulated import SimulatedSamples, mixed
 from aegnn_core.events.array import EVENT_DTYPE, make_events
-from aegnn_core.events.downsampling import INTEGRATION_THRESHOLD, integrate, project
+from aegnn_core.events.downsampling import INTEGRATION_THRESHOLD, LEAST_THRESHOLD, integrate, project
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.events.simulation import CLASSES, NOISE_SPREAD, SceneConfig, draw_noise_hz
 from aegnn_core.graph import GraphConfig
@@ -38,7 +38,7 @@ _MIXED = 64
 _CAR = CLASSES.index("car")
 
 #: Widths of cars and of pieces of background on the canvas [px], the logarithm evenly spread.
-_CAR_WIDTH, _BACKGROUND_WIDTH = (12.0, 80.0), (20.0, 110.0)
+_CAR_WIDTH, _BACKGROUND_WIDTH = (12.0, 110.0), (20.0, 110.0)
 #: How many of each there are at most; the speed changes by up to this factor.
 _MOST_CARS, _MOST_BACKGROUNDS, _SPEED = 3, 6, 1.7
 #: Share of the samples without any background, as a camera that stands still sees a street; and of those with a share
@@ -51,7 +51,7 @@ _LEAST_SEEN = 0.05
 #: Smaller boxes [px] are left out.
 _LEAST_SIDE_PX = 4.0
 #: Thresholds of the pixels that integrate, of which scenes side by side are made [events per pixel].
-_THRESHOLD = (0.4, 1.0)
+_THRESHOLD = (LEAST_THRESHOLD, 1.0)
 
 
 class NCarsScenes(IterableDataset[Data]):

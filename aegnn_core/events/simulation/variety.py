@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other cameras that look at the same kind of scenes: more or less sensitive, noisy, slow, still, or further away.
+"""Other cameras that look at the same kind of scenes: more or less sensitive, noisy, slow, still, near or far.
 
 A detector that has only seen one camera knows that camera: how many events an edge makes there, and hardly any noise.
 Real ones differ by their biases, by the light and by how far away things are (Stoffregen et al., ECCV 2020: thresholds
@@ -23,15 +23,18 @@ _THRESHOLD, _MISMATCH, _ON_TO_OFF = (0.12, 0.75), (0.05, 0.2), (0.75, 1.33)
 _REFRACTORY_US, _LEAK_HZ, _SHOT_HZ = (100.0, 3000.0), (0.02, 0.5), (0.05, 4.0)
 NOISE_SPREAD = (0.0, 2.0)
 
-#: Shares of cameras that stand still, and of those that see the scene from further away: at a scale from here to 1.
-_STILL, _FURTHER, _LEAST_SCALE = 0.4, 0.6, 0.45
+#: Smaller boxes than this share of the usual least side are left out, however far away the scene is.
+_LEAST_SIDE = 0.6
+
+#: Share of cameras that stand still, and of those that see the scene from further away or nearer, at such a scale.
+_STILL, _SCALED, _SCALE = 0.4, 0.6, (0.45, 2.0)
 
 
 def vary_camera(config: SceneConfig, rng: np.random.Generator) -> SceneConfig:
     """Scenes of the same kind, seen by another camera with as many pixels.
 
     Args:
-        config: of the scenes; where they are seen from further away, more objects fit in.
+        config: of the scenes. The further away they are, the more objects there are.
         rng: draws the camera.
     """
     threshold, ratio = _draw(_THRESHOLD, rng), _draw(_ON_TO_OFF, rng) ** 0.5
@@ -46,16 +49,21 @@ def vary_camera(config: SceneConfig, rng: np.random.Generator) -> SceneConfig:
         shot_spread=rng.uniform(*NOISE_SPREAD),
     )
     still = float(rng.random() < _STILL)
-    scale = _draw((_LEAST_SCALE, 1.0), rng) if rng.random() < _FURTHER else 1.0
-    (fewest, most), (least_clutter, most_clutter) = config.labelled, config.clutter
+    scale = _draw(_SCALE, rng) if rng.random() < _SCALED else 1.0
     return replace(
         config.scaled(scale),
         sensor=sensor,
         still_camera=still,
-        labelled=(fewest, round(most / scale)),
-        clutter=(least_clutter, round(most_clutter / scale)),
-        min_side_px=config.min_side_px * max(scale, 0.6),
+        labelled=_fitting(config.labelled, scale),
+        clutter=_fitting(config.clutter, scale),
+        min_side_px=config.min_side_px * min(max(scale, _LEAST_SIDE), 1.0),
     )
+
+
+def _fitting(objects: tuple[int, int], scale: float) -> tuple[int, int]:
+    """How many objects there are, fewest and most, where they are so many times as large."""
+    fewest, most = objects
+    return fewest, max(fewest, round(most / scale))
 
 
 def draw_noise_hz(rng: np.random.Generator) -> float:
