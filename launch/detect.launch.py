@@ -30,7 +30,10 @@ ARGUMENTS = {
     "model": ("", "name of a packaged model or path of a .safetensors file; empty: as in params_file"),
     "trust_code": ("", "true: import another package's network that the model file names; empty: as in params_file"),
     "device": ("", "where the network runs: cpu, cuda, cuda:<number> or auto; empty: as in params_file"),
-    "model_sensor": ("", "sensor that the network runs on: filled, trained or camera; empty: as in params_file"),
+    "model_sensor": (
+        "",
+        "sensor that the network runs on: filled, trained, double or camera; empty: as in params_file",
+    ),
     "downsampling": ("", "of a camera with more pixels: integrate or coordinates; empty: as in params_file"),
     "frame_id": ("", "frame of what is published, and RViz's fixed frame; empty: as in params_file"),
     "params_file": (str(share_file("config/detect.yaml")), "YAML file with the node's parameters"),

@@ -21,7 +21,7 @@ ARGUMENTS = {
     "trust_code": ("false", "true: import another package's network that the model file names"),
     "device": ("cpu", "where the network runs"),
     "downsampling": ("integrate", "of a camera with more pixels: integrate or coordinates"),
-    "model_sensor": ("filled", "sensor that the network runs on: filled, trained or camera"),
+    "model_sensor": ("filled", "sensor that the network runs on: filled, trained, double or camera"),
     "rates": ("1 2 5 10", "how many times as fast as recorded"),
     "output": (".", "folder for evaluation.json and evaluation.png"),
 }

@@ -24,5 +24,6 @@ def add_camera_options(parser: argparse.ArgumentParser) -> None:
         choices=MODEL_SENSORS,
         default=MODEL_SENSORS[0],
         help="run the network on the sensor that it was trained for, made longer where the camera's picture is (if"
-        " its layers allow that); on just that one; or on the camera's own",
+        " its layers allow that); on just that one; with twice the pixels a side, for small objects; or on the camera's"
+        " own",
     )

@@ -8,14 +8,18 @@ from aegnn_core.nn.checkpoint import TrainedModel
 __all__ = ["MODEL_SENSORS", "filled_sensor", "sensor_behind"]
 
 #: How the sensor is chosen: the one of the training, longer in one direction where the camera's picture is; just the
-#: one of the training; or the camera's own.
-MODEL_SENSORS = ("filled", "trained", "camera")
+#: one of the training; with twice as many pixels a side as the first, for small objects; or the camera's own.
+MODEL_SENSORS = ("filled", "trained", "double", "camera")
 
 #: Sides grow by whole multiples of this [px], which the strides of the package's networks divide.
 _MULTIPLE = 8
 
 #: The most that a side grows: a longer picture is scaled down further.
 _MOST_GROWTH = 2
+
+#: A camera with less than so many pixels for one of the training, along a side, is not scaled down to the double: some
+#: pixels would have one of the camera's, others four, side by side.
+_LEAST_RATIO = 2.5
 
 
 def sensor_behind(
@@ -28,7 +32,8 @@ def sensor_behind(
         trained: width and height [px] of the sensor that it was trained for.
         camera: width and height [px] of the sensor that events come from.
         model_sensor: one of :data:`MODEL_SENSORS`. A network that cannot run on another sensor stays on its own one
-            with ``"filled"``.
+            with ``"filled"`` and ``"double"``; so does one behind a smaller camera. A camera with less than 2.5 times
+            as many pixels a side as the training's is the double itself.
 
     Raises:
         ValueError: an unknown choice.
@@ -39,6 +44,11 @@ def sensor_behind(
         return camera
     if model_sensor == "trained" or not model.network.fits_any_sensor:
         return trained
+    if model_sensor == "double":
+        ratio = min(camera[0] / trained[0], camera[1] / trained[1])
+        if 1 <= ratio < _LEAST_RATIO:
+            return camera
+        trained = (2 * trained[0], 2 * trained[1]) if ratio > 1 else trained
     return filled_sensor(camera, trained)
 
 

@@ -79,8 +79,9 @@ class DetectorParameters:
     model_sensor: str = _parameter(
         MODEL_SENSORS[0],
         "Sensor that the network runs on: that of its training, to which the camera's events are downsampled, made"
-        " longer where the camera's picture is; just that of its training; or the camera's own. Another one than that"
-        " of its training is for networks whose layers are the same in every place; filled leaves others on theirs",
+        " longer where the camera's picture is; just that of its training; double, with twice as many pixels a side,"
+        " for small objects, at four times the cost of an answer; or the camera's own. Another one than that of its"
+        " training is for networks whose layers are the same in every place; filled and double leave others on theirs",
         choices=MODEL_SENSORS,
         change=Change.MODEL,
     )

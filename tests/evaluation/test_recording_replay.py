@@ -168,7 +168,9 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, capsys: pytest.Captu
         replay(tmp_path / "bag", model, period_us=0)
     with pytest.raises(ValueError, match="unknown downsampling 'mean', known are integrate, coordinates"):
         replay(tmp_path / "bag", load_model("nmnist"), downsampling="mean")
-    with pytest.raises(ValueError, match="unknown sensor for the model, 'mine', known are filled, trained, camera"):
+    with pytest.raises(
+        ValueError, match="unknown sensor for the model, 'mine', known are filled, trained, double, camera"
+    ):
         replay(tmp_path / "bag", load_model("nmnist"), model_sensor="mine")
     with pytest.raises(FileExistsError, match="exists already"):
         replay(tmp_path / "bag", model, tmp_path / "bag")
