@@ -259,6 +259,13 @@ class Downsampler:
         return _fired(events, self._lookups, self._sensitivity, self.sums)
 
     @property
+    def thresholds(self) -> dict[str, float]:
+        """By what rule the threshold is chosen: what tells downsampled recordings from those of another version."""
+        if self._fixed is not None:
+            return {"fixed": self._fixed}
+        return {"least": LEAST_THRESHOLD, "most": INTEGRATION_THRESHOLD, "most_from_hz": _FULL_RATE_HZ}
+
+    @property
     def threshold(self) -> float:
         """Events per pixel of the camera that make one of the model's fire now."""
         if self._fixed is not None:
