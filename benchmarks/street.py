@@ -34,7 +34,8 @@ from aegnn_core.nn import load_model
 LABELS = Path(__file__).parent / "street_labels.csv"
 SHA256 = "b383462d72122c69fd96ebf095c384e3f1a2f092cc1b2681be52ebc1d260cf8a"
 CAR = "car"
-SCORE_THRESHOLD = 0.01
+#: Detections from the first score on make the average precision; from the second on, they are published by the node.
+SCORE_THRESHOLD, PUBLISHED = 0.01, 0.3
 #: Before this time after the first event, a network that remembers 100 ms has not seen enough [µs].
 FIRST_US = 100_000
 #: A detection that overlaps by this share with a box that does not count, and with no other, is left out.
@@ -63,6 +64,16 @@ def counted(found: np.ndarray, cars: np.ndarray, others: np.ndarray) -> np.ndarr
     """The detections without those of what does not count."""
     on_cars, on_others = (_overlaps(found, boxes).max(1, initial=0) >= OVERLAP for boxes in (cars, others))
     return found[on_cars | ~on_others]
+
+
+def found_and_false(truth: list[np.ndarray], detections: list[np.ndarray], score: float) -> tuple[int, int]:
+    """Cars that a detection of at least this score overlaps by a half, and such detections that overlap none."""
+    found = false = 0
+    for cars, all_detections in zip(truth, detections, strict=True):
+        overlaps = _overlaps(all_detections[all_detections["score"] >= score], cars)
+        found += int(np.count_nonzero(overlaps.max(0, initial=0) >= 0.5))
+        false += int(np.count_nonzero(overlaps.max(1, initial=0) < 0.5))
+    return found, false
 
 
 def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -101,8 +112,11 @@ def main() -> None:
         f"{model.name} on {size}: AP {figures.ap:.3f}, AP50 {figures.ap50:.3f}, AP75 {figures.ap75:.3f} of"
         f" {sum(map(len, truth))} cars at {len(truth)} moments; {rate:.1f} k events/s into the network"
     )
+    found, false = found_and_false(truth, detections, PUBLISHED)
+    Console().print(f"of score {PUBLISHED} or more: {found} cars found, {false} other detections")
     if arguments.json:
-        document = {"model": model.name, "sensor": fitted.letterbox.model, "rate_per_s": 1e3 * rate}
+        document = {"model": model.name, "sensor": fitted.letterbox.model, "rate_per_s": 1e3 * float(rate)}
+        document |= {"found": found, "false": false}
         arguments.json.write_text(json.dumps(document | figures.to_dict(), indent=2) + "\n")
 
 
