@@ -109,8 +109,9 @@ class _Sensitivity(NamedTuple):
 
     Attributes:
         thresholds: int64 ``[model height, model width]``, see :func:`integration_thresholds`.
-        pixels: of the camera, in each pixel of the model ``[model height, model width]``.
-        interval: int64 ``[3]``: its end [µs], the camera's events in it so far, and whether it has begun.
+        pixels: of the camera, in each pixel of the model, int64 ``[model height, model width]``.
+        interval: int64 ``[4]``: its end [µs] (:data:`_END`), the camera's events in it so far (:data:`_COUNT`), what it
+            is (:data:`_PHASE`), and the threshold in force, in 1/256 of an event per pixel (:data:`_IN_FORCE`).
         rate: estimate ``[1]`` of the camera's events per pixel and second.
     """
 
@@ -120,14 +121,18 @@ class _Sensitivity(NamedTuple):
     rate: NDArray[np.float64]
 
 
+_END, _COUNT, _PHASE, _IN_FORCE = range(4)
+#: No event has come; the first interval, of which the rate is all that will be known; a later one.
+_NOT_BEGUN, _FIRST, _LATER = range(3)
 _NEVER = np.iinfo(np.int64).max
 
 
 def _sensitivity(letterbox: Letterbox, threshold: float | None) -> _Sensitivity:
-    """Before the first event. A ``threshold`` stays as it is; with None it follows the camera."""
-    thresholds = integration_thresholds(letterbox, INTEGRATION_THRESHOLD if threshold is None else threshold)
-    begun = threshold is not None
-    interval = np.array([_NEVER, 0, begun], np.int64)
+    """Before the first event. A ``threshold`` stays as it is, in an interval without end; None follows the camera."""
+    fixed = INTEGRATION_THRESHOLD if threshold is None else threshold
+    thresholds = integration_thresholds(letterbox, fixed)
+    phase = _NOT_BEGUN if threshold is None else _FIRST
+    interval = np.array([_NEVER, 0, phase, _PARTS * fixed], np.int64)
     return _Sensitivity(thresholds, letterbox.pixels.astype(np.int64), interval, np.zeros(1))
 
 
@@ -141,18 +146,20 @@ def _threshold_at(rate_hz: float) -> float:
 def _follow(t: int, sensitivity: _Sensitivity) -> None:
     """End the interval that was over at ``t`` [µs] and those without events behind it, and set the thresholds."""
     thresholds, pixels, interval, rate = sensitivity
-    counted = interval[1] / (pixels.sum() * _INTERVAL_US * 1e-6)
-    empty = (t - interval[0]) // _INTERVAL_US
-    # The first interval is all that is known.
-    share = _NEWEST_SHARE if interval[2] > 1 else 1.0
+    counted = interval[_COUNT] / (pixels.sum() * _INTERVAL_US * 1e-6)
+    empty = (t - interval[_END]) // _INTERVAL_US
+    share = 1.0 if interval[_PHASE] == _FIRST else _NEWEST_SHARE
     rate[0] = (rate[0] * (1 - share) + counted * share) * (1 - _NEWEST_SHARE) ** float(empty)
-    interval[0] = min(t - (t - interval[0]) % _INTERVAL_US, _NEVER - _INTERVAL_US) + _INTERVAL_US
-    interval[1] = 0
-    interval[2] = 2
-    threshold = _threshold_at(rate[0])
-    for y in range(thresholds.shape[0]):
-        for x in range(thresholds.shape[1]):
-            thresholds[y, x] = max(_PARTS, int(np.rint(_PARTS * threshold * pixels[y, x])))
+    begin = t - (t - interval[_END]) % _INTERVAL_US
+    interval[_END] = min(begin, _NEVER - _INTERVAL_US) + _INTERVAL_US
+    interval[_COUNT] = 0
+    interval[_PHASE] = _LATER
+    parts = int(np.rint(_PARTS * _threshold_at(rate[0])))
+    if parts != interval[_IN_FORCE]:
+        interval[_IN_FORCE] = parts
+        for y in range(thresholds.shape[0]):
+            for x in range(thresholds.shape[1]):
+                thresholds[y, x] = max(_PARTS, parts * pixels[y, x])
 
 
 @kernel
@@ -166,13 +173,14 @@ def _integrate(
 ) -> int:
     """Write the events that the sums' passing of ± their threshold makes to ``fired``; returns their number."""
     threshold, interval = sensitivity.thresholds, sensitivity.interval
-    if len(events) and not interval[2]:
-        interval[0], interval[2] = min(events[0]["t"], _NEVER - _INTERVAL_US) + _INTERVAL_US, 1
+    if len(events) and interval[_PHASE] == _NOT_BEGUN:
+        interval[_END] = min(events[0]["t"], _NEVER - _INTERVAL_US) + _INTERVAL_US
+        interval[_PHASE] = _FIRST
     count = first = 0
     for i in range(len(events)):
         event = events[i]
-        if event["t"] >= interval[0]:
-            interval[1] += i - first
+        if event["t"] >= interval[_END]:
+            interval[_COUNT] += i - first
             first = i
             _follow(event["t"], sensitivity)
         x = column[event["x"]]
@@ -188,7 +196,7 @@ def _integrate(
             count += 1
             total -= least if total > 0 else -least
         sums[y, x] = total
-    interval[1] += len(events) - first
+    interval[_COUNT] += len(events) - first
     return count
 
 
@@ -268,13 +276,7 @@ class Downsampler:
     @property
     def threshold(self) -> float:
         """Events per pixel of the camera that make one of the model's fire now."""
-        if self._fixed is not None:
-            return self._fixed
-        return (
-            _threshold_at(float(self._sensitivity.rate[0]))
-            if self._sensitivity.interval[2] > 1
-            else INTEGRATION_THRESHOLD
-        )
+        return self._fixed or float(self._sensitivity.interval[_IN_FORCE] / _PARTS)
 
     def reset(self) -> None:
         """Forget the stream so far."""

@@ -89,7 +89,7 @@ def followed_by_hand(events: np.ndarray, letterbox: Letterbox) -> list[tuple[int
             end, count = end + 50_000, 0
         count += 1
         pixel = letterbox.rows[y], letterbox.columns[x]
-        least = max(256, round(256 * threshold * int(letterbox.pixels[pixel])))
+        least = max(256, round(256 * threshold) * int(letterbox.pixels[pixel]))
         sums[pixel] += 256 if p else -256
         if abs(sums[pixel]) >= least:
             sign = int(np.sign(sums[pixel]))
