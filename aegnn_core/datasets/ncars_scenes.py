@@ -28,7 +28,7 @@ from aegnn_core.graph import GraphConfig
 __all__ = ["NCarsScenes", "compose_street", "tile_scenes"]
 
 #: Shares of the samples: real recordings on a canvas, and four simulated scenes side by side, seen from further away.
-#: The others are simulated scenes as they are.
+#: The others are single simulated scenes.
 _REAL, _TILED = 0.35, 0.15
 
 #: Share of the simulated scenes that other cameras see.

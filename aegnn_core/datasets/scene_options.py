@@ -23,9 +23,9 @@ def add_scene_options(parser: argparse.ArgumentParser) -> None:
         "--contrast-threshold",
         "--threshold",
         type=float,
-        help="change of log intensity that makes an event of either polarity",
+        help="change of log intensity that makes an event of either polarity (0.25 if not given)",
     )
-    options.add_argument("--noise", type=float, help="events of random polarity per pixel [1/s]")
+    options.add_argument("--noise", type=float, help="events of random polarity per pixel [1/s] (0.3 if not given)")
     options.add_argument(
         "--noise-spread",
         type=float,
