@@ -105,7 +105,7 @@ def description(dataset: EventDataset, graph: GraphConfig, task: str) -> dict[st
         values |= {
             "camera": list(downsampler.letterbox.camera),
             "downsampling": downsampler.way,
-            "threshold": downsampler.thresholds,
+            "threshold": downsampler.threshold_rule,
         }
     return values
 

@@ -267,7 +267,7 @@ class Downsampler:
         return _fired(events, self._lookups, self._sensitivity, self.sums)
 
     @property
-    def thresholds(self) -> dict[str, float]:
+    def threshold_rule(self) -> dict[str, float]:
         """By what rule the threshold is chosen: what tells downsampled recordings from those of another version."""
         if self._fixed is not None:
             return {"fixed": self._fixed}

@@ -134,7 +134,10 @@ class TrainSettings:
     num_nodes: int = _setting(_COUNT, "machines", 1, resumable=True)
     num_workers: int = _setting(_NATURAL, "processes per device that simulate or read", 1, resumable=True)
     in_memory: bool = _setting(
-        _SWITCH, "keep recordings in memory once they are read, in each process", False, resumable=True
+        _SWITCH,
+        "keep recordings in memory once they are read, and scenes once they are simulated, in each process",
+        False,
+        resumable=True,
     )
     logger: str = _setting(_TEXT, "what keeps the curves", "tensorboard", choices=LOGGERS, resumable=True)
     graph: GraphConfig | None = None

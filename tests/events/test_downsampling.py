@@ -143,13 +143,8 @@ def test_times_at_both_ends_of_their_type_do_not_disturb_the_threshold() -> None
     letterbox = Letterbox((4, 4), (2, 2))
     for begin in (np.iinfo(np.int64).min + 1, np.iinfo(np.int64).max - 60_000):
         events = make_events(begin + np.arange(60_000, step=1000), *np.ones((3, 60), int))
-        downsampler = Downsampler(letterbox)
-        try:
-            fired = downsampler(events)
-        except ValueError as error:
-            assert "t" in str(error)  # noqa: PT017
-        else:
-            assert 15 <= len(fired) <= 60
+        fired = Downsampler(letterbox)(events)
+        assert len(fired) == 20  # one for three events, all the time: a busy camera
 
 
 @given(seed=st.integers(0, 99), camera=sensors, model=sensors, cut=st.integers(0, 50))

@@ -27,7 +27,7 @@ def test_what_does_not_fit_is_said(
     settings: dict[str, Any], camera: tuple[int, int] | None, calibration: tuple[int, int] | None, expected: str
 ) -> None:
     model: Any = SimpleNamespace(
-        trained=SimpleNamespace(labels=("car", "pedestrian")), sensor_behind=lambda camera: (160, 120), native=False
+        trained=SimpleNamespace(labels=("car", "pedestrian")), sensor_behind=lambda camera: (160, 120)
     )
     lens: Any = None if calibration is None else SimpleNamespace(width=calibration[0], height=calibration[1])
 
