@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A time of fuzzing: a process that meets the inputs, one that watches it, and a report."""
+"""A time of fuzzing: processes that meet the inputs, one that watches them, and a report."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Campaign", "run"]
+__all__ = ["Campaign", "run", "run_side_by_side"]
 
 #: Goes through the inputs: connection, progress, names of the kinds, seed, and the number of each kind's first batch.
 Work = Callable[[Connection, Any, list[str], int, list[int]], None]
@@ -52,6 +53,13 @@ class Campaign:
         """Keep a fault, and tell it."""
         self.faults.append(fault)
         tell(fault)
+
+    def add(self, other: Campaign) -> None:
+        """Take over what another campaign has found."""
+        for name, counts in other.counts.items():
+            self.counts[name] += counts
+            self.seconds[name] += other.seconds[name]
+        self.faults += other.faults
 
     def inputs(self, name: str) -> int:
         """How many inputs of a kind there were."""
@@ -116,6 +124,23 @@ def run(
         finally:
             watched.end()
     return campaign
+
+
+def run_side_by_side(
+    jobs: int,
+    seconds: float,
+    seed: int,
+    names: Sequence[str],
+    tell: Callable[[str], None] = lambda fault: None,
+    work: Work = _work,
+) -> Campaign:
+    """:func:`run` in so many processes at once, with the seeds from ``seed`` on; what they have found together."""
+    with ThreadPoolExecutor(jobs) as threads:  # each does nothing but watch its process
+        found = list(threads.map(lambda job: run(seconds, seed + job, names, tell=tell, work=work), range(jobs)))
+    together = Campaign(seed)
+    for campaign in found:
+        together.add(campaign)
+    return together
 
 
 def _repeat(name: str, seed: int, batch: int) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz import campaign
 from tests.fuzz.__main__ import KINDS
 from tests.fuzz.broken import aborts, never_returns
-from tests.fuzz.campaign import run
+from tests.fuzz.campaign import run, run_side_by_side
 from tests.fuzz.outcomes import Fault, check_refusal
 from tests.fuzz.worker import KINDS as KINDS_OF_WORKER
 
@@ -41,6 +41,17 @@ def test_a_crash_and_a_hang_are_faults_after_which_it_goes_on(
         f"python -m tests.fuzz --kind 'files' --seed 7 --batch {number}" for number in (1, 3)
     ]
     assert all(f"input 5: {reason}" in fault for fault in told)
+    assert (found.counts["files"]["taken"], found.counts["files"]["faults"]) == (20, 2)
+
+
+def test_processes_side_by_side_have_seeds_of_their_own_and_report_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaign, "_MOST_FAULTS", 1)
+    told: list[str] = []
+    found = run_side_by_side(2, 60.0, 7, ["files"], told.append, aborts)
+    assert sorted(fault.partition(" --batch")[0] for fault in found.faults) == [
+        f"python -m tests.fuzz --kind 'files' --seed {seed}" for seed in (7, 8)
+    ]
+    assert sorted(told) == sorted(found.faults)
     assert (found.counts["files"]["taken"], found.counts["files"]["faults"]) == (20, 2)
 
 
