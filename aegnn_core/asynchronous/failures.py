@@ -28,8 +28,8 @@ UNFINISHED = (
 def writes_weights(model: nn.Module) -> str:
     """What is wrong with a model whose forward changes what it computes with."""
     return (
-        f"the forward of {type(model).__name__} writes into its own parameters or buffers, so that its output depends"
-        " on how often it was called"
+        f"the forward of {type(model).__name__} writes into its own parameters, buffers or other tensors, so that its"
+        " output depends on how often it was called"
     )
 
 

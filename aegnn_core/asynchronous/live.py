@@ -58,6 +58,8 @@ _SAME_STATES = {"compiled", "cuda", "packet"}
 #: Engines that are made from ``(model, graph, threads, frozen)``. The others have nothing for a second thread to do,
 #: and look at the weights all the same.
 _COMPILED = {"compiled", "counting"}
+#: Engines that read the attributes of the model's modules when they are made, and never again.
+_READ_ONCE = {"compiled", "counting", "cuda"}
 #: What a state has besides its version and what it belongs to.
 _PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "digest")
 
@@ -90,7 +92,7 @@ class LiveModel:
         self.engine, self.graph = engine, graph
         self._name, self._model, self._frozen = name, model, frozen
         self._sensor = model.sensor if isinstance(model, EventNetwork) else (None, None)
-        self._layers = Layers(model)
+        self._layers = Layers(model, settings=name in _READ_ONCE)
         self._lock = threading.RLock()
         self._unfinished = False
         self._first_time = self._last_time = 0
@@ -115,8 +117,9 @@ class LiveModel:
                 an earlier one.
 
         Raises:
-            ValueError: anything else; the state is then as it was before. Or an earlier update was interrupted, by
-                Ctrl-C for example: nothing but a :meth:`reset` is possible then.
+            ValueError: anything else, or a model that cannot be run any more as it was; the state is then as it was
+                before. Or an earlier update was interrupted, by Ctrl-C for example: nothing but a :meth:`reset` is
+                possible then.
         """
         events = check_events(events, *self._sensor)
         if len(events) == 0:
@@ -126,6 +129,8 @@ class LiveModel:
         with self._lock:
             if self._unfinished:
                 raise ValueError(UNFINISHED)
+            if not self._frozen and self._name not in _READ_ONCE:
+                self._layers.check()
             if not self._events:
                 self._first_time = first
             elif first < self._last_time:

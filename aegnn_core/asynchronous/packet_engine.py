@@ -131,13 +131,12 @@ class PacketEngine:
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again."""
-        self._version.changed()
-        self._settings.follow()
         self._is_stale = False
         self._costs = CostMeter()
         width, height = self._model.sensor
         capacity = _SMALLEST_CAPACITY
         self._search = NeighborSearch(self._graph, width, height, capacity)
+        self._see_changes()
         self._x = np.empty(capacity, np.int64)
         self._y = np.empty(capacity, np.int64)
         rows = capacity if self._model.reads_edges else 0
@@ -153,6 +152,7 @@ class PacketEngine:
     def update(self, events: np.ndarray) -> None:
         """Compute the features of the new nodes."""
         self._costs.begin_update()
+        self._see_changes()
         t = np.ascontiguousarray(events["t"], np.int64)
         before = self._search.size - self._first_live(int(t[0]))
         self._reserve(most_live(t, self._graph, before) + min(len(t), _EVENTS_AT_ONCE))
@@ -276,9 +276,17 @@ class PacketEngine:
         )
 
     def _check_weights(self) -> None:
-        self._is_stale |= self._version.changed() | self._settings.follow()
+        self._see_changes()
         if self._is_stale:
             raise ValueError(STALE_WEIGHTS)
+
+    def _see_changes(self) -> None:
+        """Have the copy follow the model; features of nodes that are there already are then those of the old weights.
+
+        Every update does so: weights that change and change back would leave features of both.
+        """
+        if (self._version.changed() | self._settings.follow()) and self._search.size:
+            self._is_stale = True
 
     def _read_out(
         self, x: Tensor, pos: Tensor, edge_index: Tensor, polarity: Tensor, t: Tensor, begin: float

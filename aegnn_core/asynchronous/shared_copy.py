@@ -9,20 +9,22 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.torch_internals import children_table, eager, forget_compiled_call, weight_tables
+from aegnn_core.asynchronous.attributes import GONE, Attributes, is_code, unregistered
+from aegnn_core.asynchronous.torch_internals import (
+    children_table,
+    eager,
+    forget_compiled_call,
+    hook_tables,
+    weight_tables,
+)
 
 __all__ = ["Layers", "Settings", "constants_of", "shared_copy"]
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
-#: Values of attributes that are settings: they mean the same in a copy.
-_SETTINGS = (bool, int, float, complex, str, bytes, tuple, type(None), Tensor)
-#: Attributes that every module has for itself.
-_OWN = frozenset(vars(nn.Module()))
-
 
 def shared_copy(model: _Module) -> _Module:
-    """A copy whose modules are its own, and whose parameters, buffers and other tensors are the model's.
+    """A copy whose modules are its own, and whose parameters, buffers and other tensors and arrays are the model's.
 
     The dictionaries of parameters and buffers are shared too, so that weights which replace others are seen. Modules
     that ``torch.compile`` made are those that it was given.
@@ -32,7 +34,7 @@ def shared_copy(model: _Module) -> _Module:
         if isinstance(module, torch.jit.ScriptModule):
             memo[id(module)] = module  # a copy would have weights of its own
             continue
-        for shared in (*weight_tables(module), *_tensors_in(vars(module))):
+        for shared in (*weight_tables(module), *_tensors_in(vars(module)), *unregistered(module)):
             memo[id(shared)] = shared
     for module in model.modules():
         if eager(module) is not module:
@@ -62,51 +64,73 @@ def _tensors_in(attributes: dict[str, Any]) -> list[Tensor]:
 
 
 class Layers:
-    """Sees that modules of a model were replaced, added or removed."""
+    """Sees that modules of a model were replaced, added or removed, or run other code than they did.
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    Args:
+        model: whose modules they are.
+        settings: every other value of an attribute counts too, not only a function's.
+    """
+
+    def __init__(self, model: nn.Module, *, settings: bool = False) -> None:
+        self._model, self._settings = model, settings
         self._children = [children for module in model.modules() if (children := children_table(module))]
-        self._seen = self._look()
+        self._parts = _parts(model)
+        self._hooks = [table for module in self._parts for table in hook_tables(module)]
+        self._weights = [table for module in self._parts for table in weight_tables(module)]
+        self._attributes = Attributes(self._parts)
+        self._seen, self._code = self._look(), self._look_at_code()
 
     def check(self) -> None:
         """Raise ``ValueError`` unless the modules are those that the model had when this was made."""
+        name = type(self._model).__name__
         if self._look() != self._seen:
-            raise ValueError(
-                f"layers of {type(self._model).__name__} have been replaced since it was made asynchronous:"
-                " call make_model_asynchronous anew"
-            )
+            found = f"layers of {name} have been replaced"
+        elif self._look_at_code() != self._code:
+            found = f"classes or hooks of {name}'s layers, or the names or types of their weights, have changed"
+        elif others := [change for change in self._attributes.changes() if self._is_refused(*change)]:
+            n, attribute, *_ = others[0]
+            found = f"{attribute} of {self._name_of(self._parts[n])} has changed"
+        else:
+            return
+        raise ValueError(f"{found} since it was made asynchronous: call make_model_asynchronous anew")
 
     def _look(self) -> list[int]:
         return [id(child) for children in self._children for child in children.values()]
+
+    def _look_at_code(self) -> list[Any]:
+        """What else decides which code runs, and on numbers of which kind."""
+        kinds = [
+            (name, None if one is None else one.dtype) for weights in self._weights for name, one in weights.items()
+        ]
+        return [*map(type, self._parts), *(id(hook) for hooks in self._hooks for hook in hooks.values()), *kinds]
+
+    def _is_refused(self, n: int, name: str, before: Any, now: Any) -> bool:
+        known = before is not GONE or hasattr(type(self._parts[n]), name)
+        return is_code(before) or is_code(now) or (self._settings and known)
+
+    def _name_of(self, module: nn.Module) -> str:
+        names = (name for name, one in self._model.named_modules() if one is module)
+        return next(names, "") or type(self._model).__name__
 
 
 class Settings:
     """Sets the attributes of a copy's modules to those of the model, before every forward.
 
-    A number, text or tensor that is set in the model is set in the copy. What a forward of the copy sets is taken back:
-    no answer depends on an earlier one. To be made when the copy is complete. ``training`` stays as it was.
+    A number, text, tensor or collection that is set in the model is set in the copy. What a forward of the copy sets is
+    taken back: no answer depends on an earlier one. To be made when the copy is complete. ``training`` stays as it was,
+    and so does code: :class:`Layers` refuses other code.
     """
 
     def __init__(self, model: nn.Module, twin: nn.Module) -> None:
-        self._pairs = []
-        for original, own in zip(_parts(model), _parts(twin), strict=True):
-            held = {name: value for name, value in vars(own).items() if name not in _OWN}
-            self._pairs.append((vars(original), vars(own), held, len(vars(own))))
+        self._of_model, self._of_twin = Attributes(_parts(model)), Attributes(_parts(twin))
 
     def follow(self) -> bool:
         """Bring the copy up to date; whether the model has changed."""
         changed = False
-        for original, own, held, count in self._pairs:
-            for name, value in held.items():
-                found = original.get(name, value)
-                if found is not value and isinstance(found, _SETTINGS) and isinstance(value, _SETTINGS):
-                    if isinstance(found, Tensor) or isinstance(value, Tensor) or found != value:
-                        changed = True
-                    held[name] = value = found
-                if own.get(name, held) is not value:
-                    own[name] = value
-            if len(own) != count:
-                for name in own.keys() - held.keys() - _OWN:
-                    del own[name]
+        for n, name, before, now in self._of_model.changes():
+            if not is_code(before) and not is_code(now):
+                changed = True
+                self._of_model.put(n, name, now)
+                self._of_twin.put(n, name, now)
+        self._of_twin.restore()
         return changed

@@ -22,6 +22,7 @@ __all__ = [
     "eager",
     "forget_compiled_call",
     "has_hooks",
+    "hook_tables",
     "stand_in",
     "undispatched",
     "weight_tables",
@@ -60,9 +61,14 @@ def children_table(module: nn.Module) -> dict[str, nn.Module | None]:
     return module._modules
 
 
+def hook_tables(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The dictionaries of what a call of the module calls beside its forward."""
+    return module._forward_hooks, module._forward_pre_hooks
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Whether a call of the module calls more than its forward."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    return any(hook_tables(module))
 
 
 def eager(module: nn.Module) -> nn.Module:

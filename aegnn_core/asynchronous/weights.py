@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aegnn_core.asynchronous.attributes import unregistered
 from aegnn_core.asynchronous.handles import array_at
 from aegnn_core.asynchronous.torch_internals import count_of_writes, weight_tables
 from aegnn_core.machine_code import kernel
@@ -22,6 +23,8 @@ __all__ = ["WeightsVersion", "architecture_digest", "content_of", "weights_diges
 
 class WeightsVersion:
     """Notices cheaply that parameters or buffers of a model were written to, replaced or moved since the last check.
+
+    So are tensors and arrays that were attributes of its modules, or in collections there, when this was made.
 
     The content of contiguous tensors on the CPU is read, so that it does not matter how they were written. For others
     torch's count of changes is used, which misses what is written through ``.data``.
@@ -33,9 +36,13 @@ class WeightsVersion:
 
     def __init__(self, model: nn.Module, frozen: bool = False) -> None:
         self._frozen = frozen
-        held = (tensors for module in model.modules() for tensors in weight_tables(module))
+        modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+        loose = [held for module in modules for held in unregistered(module)]
+        tables = [tensors for module in model.modules() for tensors in weight_tables(module)]
+        tables += [held for held in loose if isinstance(held, dict)]
+        arrays = [_as_tensor(held) for held in loose if not isinstance(held, dict)]
         # The dictionaries, not the tensors in them: load_state_dict(assign=True) puts others there.
-        self._tensors: list[dict[str, Any]] = [tensors for tensors in held if len(tensors)]
+        self._tensors: list[dict[Any, Any]] = [tensors for tensors in (*tables, dict(enumerate(arrays))) if tensors]
         self._places: list[int] = []
         self._table, self._counted = _read_apart([])
         self._seen: tuple[np.uint64, list[int]] = np.uint64(0), []
@@ -54,6 +61,15 @@ class WeightsVersion:
         seen = _content(self._table), [count_of_writes(tensor) for tensor in self._counted]
         before, self._seen = self._seen, seen
         return moved or seen != before
+
+
+def _as_tensor(held: Tensor | np.ndarray) -> Tensor | None:
+    """A tensor or array as a tensor in the same memory; None for an array whose bytes are not in one piece."""
+    if isinstance(held, Tensor):
+        return held
+    if held.dtype.hasobject or not (held.flags.c_contiguous and held.flags.writeable and held.size):
+        return None
+    return torch.from_numpy(held.reshape(-1).view(np.uint8))
 
 
 def _read_apart(tensors: list[Tensor]) -> tuple[np.ndarray, list[Tensor]]:

@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, global_mean_pool
 
@@ -31,10 +33,15 @@ class Net(nn.Module):
         self.conv, self.linear = GCNConv(1, 8), nn.Linear(8, 2)
         self.factor = 1.0
         self.offset = torch.zeros(2, dtype=torch.float64)
+        self.options = {"gain": [1.0]}
+        self.activation: Callable[[Tensor], Tensor] = torch.relu
+        self.unregistered = [nn.Linear(8, 8, bias=False).double()]
+        nn.init.eye_(self.unregistered[0].weight)
 
     def forward(self, data: Data) -> Tensor:
-        x = self.conv(data.x, data.edge_index).relu()
-        return self.linear(global_mean_pool(x, data.batch)) * self.factor + self.offset
+        x = self.activation(self.conv(data.x, data.edge_index))
+        out = self.linear(self.unregistered[0](global_mean_pool(x, data.batch)))
+        return out * self.factor * self.scale * self.options["gain"][0] + self.offset
 
 
 def replaced_layer(model: Any) -> None:
@@ -73,13 +80,79 @@ def a_tensor(model: Any) -> None:
     model.offset = torch.ones(2, dtype=torch.float64)
 
 
-CHANGES = [
-    replaced_layer, added_layer, written_data, one_element_of_the_data, other_data, other_parameter, numpy_view,
-    a_number, a_tensor,
+def a_number_of_the_class(model: Any) -> None:
+    model.scale = 3.0
+
+
+def another_dictionary(model: Any) -> None:
+    model.options = {"gain": [3.0]}
+
+
+def a_list_in_a_dictionary(model: Any) -> None:
+    model.options["gain"][0] = 3.0
+
+
+def a_layer_that_is_not_registered(model: Any) -> None:
+    model.unregistered[0].weight.data.mul_(2)
+
+
+def an_element_of_a_tensor(model: Any) -> None:
+    model.offset[1] = 3
+
+
+def hook(model: Any) -> None:
+    model.linear.register_forward_hook(lambda module, inputs, output: 3 * output)
+
+
+def earlier_hook(model: Any) -> None:
+    model.register_forward_pre_hook(lambda module, inputs: None)
+
+
+def forward_of_a_layer(model: Any) -> None:
+    model.linear.forward = lambda x: 3 * x[:, :2]
+
+
+def other_function(model: Any) -> None:
+    model.activation = torch.tanh
+
+
+def other_class(model: Any) -> None:
+    model.linear.__class__ = type("Other", (nn.Linear,), {"forward": lambda self, x: 3 * x[:, :2]})
+
+
+def pruned_weight(model: Any) -> None:
+    prune.l1_unstructured(model.linear, "weight", 0.5)
+
+
+def normalised_weight(model: Any) -> None:
+    nn.utils.parametrizations.weight_norm(model.linear)
+
+
+def other_type(model: Any) -> None:
+    model.float()
+
+
+FOLLOWED = [
+    written_data, one_element_of_the_data, other_data, other_parameter, numpy_view, a_number, a_tensor,
+    a_number_of_the_class, another_dictionary, a_list_in_a_dictionary, a_layer_that_is_not_registered,
+    an_element_of_a_tensor,
 ]  # fmt: skip
+#: What is refused, and what the sentence begins with.
+REFUSED = {
+    replaced_layer: "layers of Net have been replaced",
+    added_layer: "layers of Net have been replaced",
+    normalised_weight: "layers of Net have been replaced|classes or hooks",
+    hook: "classes or hooks of Net's layers, or the names or types of their weights, have changed",
+    earlier_hook: "classes or hooks",
+    other_class: "classes or hooks",
+    pruned_weight: "classes or hooks",
+    other_type: "classes or hooks",
+    forward_of_a_layer: "forward of linear has changed",
+    other_function: "activation of Net has changed",
+}
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [*FOLLOWED, *REFUSED])
 @pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_a_change_is_followed_or_refused(engine: str, change: Callable[[Any], None]) -> None:
     module = randomized(Net())
@@ -87,9 +160,10 @@ def test_a_change_is_followed_or_refused(engine: str, change: Callable[[Any], No
     live.update(EVENTS[:50])
     live.output()
     change(module)
-    if change in (replaced_layer, added_layer):
-        with pytest.raises(ValueError, match=r"layers of Net have been replaced .* call make_model_asynchronous anew"):
-            live.output()
+    if change in REFUSED:
+        for refused in (live.output, lambda: live.update(EVENTS[50:]), live.state_dict):
+            with pytest.raises(ValueError, match=f"({REFUSED[change]}).* call make_model_asynchronous anew"):
+                refused()
         return
     assert_same(live.output(), reference(module, EVENTS[:50], live.graph))
     live.update(EVENTS[50:])
@@ -111,6 +185,58 @@ def test_engines_that_keep_features_refuse_weights_written_through_data(engine: 
     module.head.layers = nn.Linear(512, 10, bias=False).double()
     with pytest.raises(ValueError, match="layers of GraphNetwork have been replaced"):
         live.output()
+
+
+def hook_of_the_head(model: Any) -> None:
+    model.head.register_forward_hook(lambda module, inputs, output: 3 * output)
+
+
+def forward_of_the_head(model: Any) -> None:
+    model.head.forward = lambda image: image.sum((2, 3))
+
+
+def readout_of_the_network(model: Any) -> None:
+    model.readout = lambda *args, **kwargs: torch.zeros(1, 10)
+
+
+def other_size_of_voxels(model: Any) -> None:
+    (model.grid or model.counts).size = (6.0, 6.0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_other_code_and_settings_of_the_packages_networks_are_refused(engine: str) -> None:
+    module: Any = randomize(network(taken_by(engine), dataset="nmnist", sensor=(12, 9)).double(), 0)
+    live = make_model_asynchronous(module, GRAPH, engine=engine)
+    live.update(EVENTS)
+    before = live.output()
+    for change in (hook_of_the_head, forward_of_the_head, readout_of_the_network, other_size_of_voxels):
+        if change is other_size_of_voxels and engine in ("incremental", "dense"):
+            continue  # they follow it
+        states = {part: dict(vars(part)) for part in module.modules()}
+        change(module)
+        with pytest.raises(ValueError, match=r"call make_model_asynchronous anew|weights have changed"):
+            live.output()
+        for part, state in states.items():
+            vars(part).clear()
+            vars(part).update(state)
+            part._forward_hooks.clear()
+        if engine != "packet" or change is not other_size_of_voxels:
+            assert torch.equal(live.output(), before)
+
+
+def test_weights_that_change_and_change_back_leave_no_features_of_both() -> None:
+    module: Any = randomize(network("graph_res", dataset="nmnist", sensor=(12, 9)).double(), 0)
+    live = make_model_asynchronous(module, GRAPH, engine="packet")
+    live.update(EVENTS[:30])
+    weight = module.event_blocks[1].conv.weight.data
+    for factor in (2, 0.5):
+        weight.mul_(factor)
+        live.update(EVENTS[len(live) : len(live) + 15])
+    with pytest.raises(ValueError, match=r"weights have changed .* reset\(\) first"):
+        live.output()
+    live.reset()
+    live.update(EVENTS)
+    assert_same(live.output(), reference(module, EVENTS, GRAPH))
 
 
 def test_weights_that_are_said_to_be_frozen_are_not_looked_at() -> None:
@@ -143,6 +269,7 @@ class Remembers(Net):
         out = Net.forward(self, data)
         self.factor += 1
         self.offset = out.detach()
+        self.options["gain"].append(self.options["gain"].pop() + 1)
         self.calls = getattr(self, "calls", 0) + 1
         return out * self.calls
 
@@ -172,13 +299,34 @@ class Counts(Net):
         return Net.forward(self, data) * self.calls
 
 
+class CountsInATensor(Net):
+    """Counts its calls in place, in a tensor that is not registered."""
+
+    def forward(self, data: Data) -> Tensor:
+        self.offset += 1
+        return Net.forward(self, data)
+
+
+class CountsInAnArray(Net):
+    """Counts its calls in place, in an array in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = [np.zeros(3)]
+
+    def forward(self, data: Data) -> Tensor:
+        self.counts[0] += 1
+        return Net.forward(self, data) * float(self.counts[0][0])
+
+
+@pytest.mark.parametrize("kind", [Counts, CountsInATensor, CountsInAnArray])
 @pytest.mark.parametrize("engine", FOR_ANY_MODEL)
-def test_a_forward_that_writes_its_buffers_is_refused(engine: str) -> None:
-    live = make_model_asynchronous(randomized(Counts()), GRAPH, engine=engine)
+def test_a_forward_that_writes_what_it_computes_with_is_refused(engine: str, kind: type[Net]) -> None:
+    live = make_model_asynchronous(randomized(kind()), GRAPH, engine=engine)
     live.update(EVENTS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(ValueError, match="forward of Counts writes into its own parameters or buffers"):
+        with pytest.raises(ValueError, match=f"forward of {kind.__name__} writes into its own parameters, buffers"):
             live.output()
 
 
