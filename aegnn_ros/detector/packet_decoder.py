@@ -64,6 +64,8 @@ class PacketDecoder:
             events = _decode_parts(decoder, packet)
             self.triggers = decoder.triggers
         except EventFormatError as error:
+            if self._decoder is not None:
+                self._decoder.lose(0)  # what the packet would have changed
             self._on_malformed(packet.seq, str(error))
             return NO_EVENTS
         if decoder.counts.malformed > malformed:
@@ -113,7 +115,6 @@ def _decode_parts(decoder: Decoder, packet: EventPacket) -> np.ndarray:
         parts.append(part)
         count += len(part)
         if count > _MOST_EVENTS:
-            decoder.lose(0)  # the rest of the packet
             raise EventFormatError(f"holds more than {_MOST_EVENTS} events")
     return parts[0] if len(parts) == 1 else np.concatenate([NO_EVENTS, *parts])
 

@@ -78,6 +78,7 @@ def _ends_of_packets(run: BagRun) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for number, sent in enumerate(run.sent):
         packet = sent.packet
         decoder = decoder or make_decoder(packet.encoding, packet.width, packet.height)
+        decoder.expect(packet.seq)
         events = in_time_order(decoder.decode(packet.events, packet.time_base, packet.is_bigendian), last_t)
         if len(events):
             last_t = int(events["t"][-1])

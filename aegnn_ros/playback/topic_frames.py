@@ -165,9 +165,8 @@ class _TopicView:
         elif self._seq is not None and packet.seq < self._seq:  # the driver or the bag has started again
             decoder = self._decoder = make_decoder(*camera)
             self._surface = None
-        elif self._seq is not None and packet.seq > self._seq + 1:
-            decoder.lose(packet.seq - self._seq - 1)
         self._seq = packet.seq
+        decoder.expect(packet.seq)
         return decoder.decode(np.frombuffer(packet.events, np.uint8), packet.time_base, packet.is_bigendian)
 
     def _take_boxes(self, message: Detection2DArray) -> None:

@@ -20,7 +20,7 @@ from aegnn_core.events import (
     read_events,
     write_event_bag,
 )
-from aegnn_core.events.decoders import Evt3Decoder
+from aegnn_core.events.decoders import Evt2Decoder, Evt3Decoder, Evt4Decoder, Evt21Decoder
 from tests.recordings import recordings
 
 
@@ -115,6 +115,42 @@ def test_libcaer_cmp_forgets_its_addresses_too():
     decoder.lose(1)
     assert len(decoder.decode(packed(0x3001, 0x5001))) == 0
     assert decoder.decode(packed(0x2006, 0x3001)).tolist() == [(0, 6, 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "time_high", "event", "run"),
+    [
+        (Evt2Decoder, 0x8000_0000, [0x1000_2803], []),
+        (Evt21Decoder, 0x8000_0000, [1, 0x1000_2803], []),
+        (Evt4Decoder, 0xE000_0000, [0xB000_2803], [0xD000_2803]),
+    ],
+)
+def test_decoders_of_files_leave_out_events_whose_time_was_lost(kind, time_high, event, run):
+    def words(*values):
+        return np.array(values, "<u4").tobytes()
+
+    def clock(high):
+        return [0, time_high | high] if kind is Evt21Decoder else [time_high | high]
+
+    decoder = kind(640, 480)
+    assert decoder.decode(words(*clock(7), *event, *run))["t"].tolist() == [7 << 6]
+    decoder.lose(1)
+    assert len(decoder.decode(words(*event))) == 0
+    assert decoder.decode(words(*clock(9), *event))["t"].tolist() == [9 << 6]
+
+
+def test_a_bag_in_which_the_driver_has_started_again_keeps_nothing_of_the_time_before(tmp_path):
+    """The packet behind the restart begins in the middle of a row; the row before the restart is not its row."""
+    events = make_events(np.arange(60) * 10, np.arange(60), np.repeat([3, 4], 30), np.ones(60, int))
+    (packet,) = event_packets(EventStream(events[:1], 640, 480))
+    parts = [
+        replace(packet, events=np.frombuffer(packed(*words), np.uint8), seq=seq)
+        for seq, words in zip((8, 9, 0, 1), camera_words(events, 40), strict=False)
+    ]
+    assert len(parts) == 4
+    write_event_bag(tmp_path / "bag", [parts[0], parts[2], parts[3]])
+    found = set(map(tuple, read_events(tmp_path / "bag").events.tolist()))
+    assert found < set(map(tuple, events.tolist()))
 
 
 def test_bags_with_gaps_are_read_with_a_warning(tmp_path):

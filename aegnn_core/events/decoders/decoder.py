@@ -93,6 +93,7 @@ class Decoder(ABC):
         self.width = int(width)
         self.height = int(height)
         self.counts = DecoderCounts()
+        self._seq: int | None = None
         self.triggers = np.empty(0, TRIGGER_DTYPE)
         self.reset()
 
@@ -153,6 +154,18 @@ class Decoder(ABC):
         """
         self.counts.lost_packets += packets
         self._forget_lost()
+
+    def expect(self, seq: int) -> None:
+        """The next packet has this number: what depends on packets that did not come is left out.
+
+        Where the numbers go back, the sender has started again, and so does the decoder. The first packet, and those
+        that all have one number, tell nothing.
+        """
+        if self._seq is not None and seq < self._seq:
+            self.reset()
+        elif self._seq is not None and seq > self._seq + 1:
+            self.lose(seq - self._seq - 1)
+        self._seq = seq
 
     def _begin_packet(self) -> None:  # noqa: B027 - only some encodings count times from the packet's start
         """Forget what belongs to a packet alone."""

@@ -12,7 +12,15 @@ import numpy as np
 
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.events.decoders.decoder import TRIGGER_DTYPE, Decoder
-from aegnn_core.events.decoders.evt2_words import HIGH_MASK, KNOWN, emit_trigger, follow_clock, new_clock, time_of
+from aegnn_core.events.decoders.evt2_words import (
+    HIGH_MASK,
+    KNOWN,
+    emit_trigger,
+    follow_clock,
+    forget_time,
+    new_clock,
+    time_of,
+)
 from aegnn_core.machine_code import kernel
 
 __all__ = ["Evt2Decoder"]
@@ -69,6 +77,10 @@ class Evt2Decoder(Decoder):
 
     def reset(self) -> None:
         self._clock = new_clock()
+
+    def _forget_lost(self) -> None:
+        """Words that did not come may have changed the upper bits of the time: the next TIME_HIGH says them."""
+        forget_time(self._clock)
 
     def _decode_words(self, words: np.ndarray, time_base: int) -> tuple[np.ndarray, np.ndarray, int, int, int]:
         events = np.empty(len(words), EVENT_DTYPE)

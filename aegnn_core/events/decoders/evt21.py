@@ -20,6 +20,7 @@ from aegnn_core.events.decoders.evt2_words import (
     emit_run,
     emit_trigger,
     follow_clock,
+    forget_time,
     new_clock,
 )
 from aegnn_core.machine_code import kernel
@@ -81,6 +82,10 @@ class Evt21Decoder(Decoder):
 
     def reset(self) -> None:
         self._clock = new_clock()
+
+    def _forget_lost(self) -> None:
+        """Words that did not come may have changed the upper bits of the time: the next TIME_HIGH says them."""
+        forget_time(self._clock)
 
     def _decode_words(self, words: np.ndarray, time_base: int) -> tuple[np.ndarray, np.ndarray, int, int, int]:
         upper, lower = np.ascontiguousarray(words["upper"]), np.ascontiguousarray(words["lower"])

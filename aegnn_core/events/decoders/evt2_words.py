@@ -17,6 +17,7 @@ __all__ = [
     "emit_run",
     "emit_trigger",
     "follow_clock",
+    "forget_time",
     "new_clock",
     "time_of",
 ]
@@ -61,6 +62,12 @@ def follow_clock(clock: np.ndarray, stated: Word) -> int:
         clock[0].known = IN_DOUBT
         return 1
     return 0
+
+
+def forget_time(clock: np.ndarray) -> None:
+    """The next TIME_HIGH counts as it is, and there is no time until then."""
+    if clock[0]["known"] != UNKNOWN:
+        clock[0]["known"] = IN_DOUBT
 
 
 @kernel

@@ -19,6 +19,7 @@ from aegnn_core.events.decoders.evt2_words import (
     emit_run,
     emit_trigger,
     follow_clock,
+    forget_time,
     new_clock,
 )
 from aegnn_core.machine_code import kernel
@@ -99,6 +100,11 @@ class Evt4Decoder(Decoder):
 
     def reset(self) -> None:
         self._clock = new_clock()
+        self._run = _NO_RUN
+
+    def _forget_lost(self) -> None:
+        """Words that did not come may have changed the upper bits of the time: the next TIME_HIGH says them."""
+        forget_time(self._clock)
         self._run = _NO_RUN
 
     def _decode_words(self, words: np.ndarray, time_base: int) -> tuple[np.ndarray, np.ndarray, int, int, int]:

@@ -54,6 +54,7 @@ def read_bag_camera(path: Path, topic: str | None = None) -> BagCamera:
         decoder: Decoder | None = None
         for packet in read_event_packets(path, topic):
             decoder = decoder or _decoder_for(path, packet.encoding, packet.width, packet.height)
+            decoder.expect(packet.seq)
             events = decoder.decode(packet.events, packet.time_base, packet.is_bigendian)
             if len(events):
                 return BagCamera(packet.width, packet.height, packet.stamp - 1000 * int(events["t"][0]))
@@ -98,7 +99,7 @@ def _read_arrays(path: Path, options: ReadOptions) -> EventStream:
 
 def _read_packets(path: Path, options: ReadOptions) -> EventStream:
     decoder: Decoder | None = None
-    chunks, seq = EventChunks(path, options), None
+    chunks = EventChunks(path, options)
     for packet in read_event_packets(path, options.topic):
         width = packet.width if options.width is None else options.width
         height = packet.height if options.height is None else options.height
@@ -109,9 +110,7 @@ def _read_packets(path: Path, options: ReadOptions) -> EventStream:
                 f"{path}: packet {packet.seq} is {packet.encoding!r} of {width} x {height} px,"
                 f" expected {decoder.encoding!r} of {decoder.width} x {decoder.height} px as before"
             )
-        if seq is not None and packet.seq > seq + 1:
-            decoder.lose(packet.seq - seq - 1)
-        seq = packet.seq
+        decoder.expect(packet.seq)
         for part in decoder.decode_parts(packet.events, packet.time_base, packet.is_bigendian):
             chunks.add(part)
     if decoder is None:

@@ -593,7 +593,7 @@ def test_a_packet_is_malformed_once_however_much_is_wrong_with_it(detector: Read
 
 
 def test_after_lost_packets_the_graph_goes_on_with_events_that_are_right(detector: ReadyModel) -> None:
-    """Cameras do not state row and time anew in every packet."""
+    """Cameras do not state row and time anew in every packet. What is refused as a whole is lost, too."""
     source = recording(16)
     words = encode_evt3(source.events)
     (packet,) = event_packets(EventStream(source.events[:1], source.width, source.height))
@@ -601,9 +601,12 @@ def test_after_lost_packets_the_graph_goes_on_with_events_that_are_right(detecto
         replace(packet, events=np.frombuffer(words[start : start + 50], np.uint8), seq=number)
         for number, start in enumerate(range(0, len(words), 50))
     ]
+    for refused in range(15, len(packets), 40):
+        packets[refused] = replace(packets[refused], width=65_535, height=65_535)
     stream = stream_of(detector)
     decoded = feed(stream, [packet for packet in packets if packet.seq % 40 != 5])
     assert stream.counts.resets == 0
+    assert stream.counts.packets_malformed == len(range(15, len(packets), 40))
     assert set(map(tuple, source.events.tolist())).issuperset(map(tuple, decoded.tolist()))
     assert len(decoded) > 0.5 * len(source.events)
 
