@@ -86,9 +86,15 @@ def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, *, s
         source: what the error message calls the input.
 
     Raises:
-        ValueError: a number that is not a time, pixel or polarity.
+        ValueError: a number that is not a time, pixel or polarity, or what is no column of numbers.
     """
     columns = {"t": np.asarray(t), "x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
+    for name, values in columns.items():
+        if values.ndim != 1 or values.dtype.kind not in "iubf":
+            raise ValueError(f"{source}: {name} must be a column of numbers, found {values.dtype} {values.shape}")
+    if len({len(values) for values in columns.values()}) > 1:
+        found = [len(values) for values in columns.values()]
+        raise ValueError(f"{source}: t, x, y and p must be of one length, found {found}")
     events = np.empty(len(columns["t"]), EVENT_DTYPE)
     for name, values in columns.items():
         if values.dtype != EVENT_DTYPE[name] or name == "p":

@@ -103,6 +103,16 @@ def test_fractions_of_a_polarity_are_refused() -> None:
             make_events([0, 1], [0, 0], [0, 0], [1.0, value])
 
 
+def test_what_is_no_column_of_numbers_is_refused() -> None:
+    good = [0, 1]
+    for other in (["1", "0"], [1 + 0j, 0], np.array(good, "M8[us]"), np.array(good, object), [[0], [1]], 1):
+        for place in range(4):
+            with pytest.raises(ValueError, match=r"events: [txyp] must be a column of numbers, found"):
+                make_events(*(other if n == place else good for n in range(4)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"events: t, x, y and p must be of one length, found \[2, 2, 1, 2\]"):
+        make_events(good, good, [0], good)
+
+
 @pytest.mark.parametrize("first", [-(2**63), 0, 2**63 - 1 - LONGEST_STREAM_US])
 def test_a_stream_may_begin_at_any_time_and_last_285_years(first: int) -> None:
     events = columns([1, 0])
