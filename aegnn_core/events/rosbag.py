@@ -53,6 +53,7 @@ from aegnn_core.events.recorded_packet import (
     EVENT_PACKET_TYPES,
     RecordedPacket,
 )
+from aegnn_core.plain_yaml import load_yaml
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -94,7 +95,7 @@ _LARGEST_RATIO = 200
 _SMALL_BYTES = 1 << 26
 _BLOCK_BYTES = 1 << 20
 #: Of the largest metadata: of thousands of parts or topics.
-_METADATA_BYTES = 1 << 24
+_METADATA_BYTES = 1 << 22
 _STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
 _FOREVER = QosTime(9223372036, 854775807)
@@ -417,9 +418,10 @@ def _read_metadata(file: Path) -> Any:
         raise EventFormatError(f"{file}: has {file.stat().st_size} bytes, expected at most {_METADATA_BYTES}")
     text = file.read_text("utf8")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
-        raise EventFormatError(f"{file}: has references (*), expected plain metadata of a rosbag2 recording")
-    return yaml.load(text, loader)["rosbag2_bagfile_information"]
+    try:
+        return load_yaml(text, loader, 0)["rosbag2_bagfile_information"]
+    except ValueError as error:
+        raise EventFormatError(f"{file}: {error}, expected plain metadata of a rosbag2 recording") from error
 
 
 def event_packets(

@@ -22,6 +22,7 @@ from aegnn_core.events.simulation import RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.networks import NETWORKS, reads_edges
 from aegnn_core.nn.pooling import even_ages
+from aegnn_core.plain_yaml import load_yaml
 from aegnn_core.training.samples.augmentation import Augmentation, default_augmentation
 
 __all__ = ["LOGGERS", "SIMULATED", "TrainSettings", "configurations", "declared", "default_graph", "read_settings"]
@@ -36,6 +37,8 @@ LOGGERS = ("tensorboard", "csv", "wandb")
 #: Length of a part of the past where ``ages`` comes alone [µs].
 _AGE_US = 100_000.0
 _PRECISIONS = ("32", "16-mixed", "bf16-mixed")
+#: Of a file of settings; so few references cannot unfold to much.
+_MOST_BYTES, _MOST_REFERENCES = 100_000, 20
 _CONFIGURATIONS = resources.files("aegnn_core.training") / "configurations"
 
 
@@ -261,8 +264,12 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"no configuration {str(source)[:300]!r}: expected a YAML file or one of {', '.join(packaged)}"
         )
+    with file.open("rb") as opened:
+        content = opened.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"{source} has more than {_MOST_BYTES} bytes, expected the settings of a training")
     try:
-        values = yaml.load(file.read_text("utf8"), _Loader)
+        values = load_yaml(content.decode("utf8"), _Loader, _MOST_REFERENCES)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ValueError(f"{source} is not a YAML file: {' '.join(str(error).split())[:500]}") from error
     if not isinstance(values, dict):

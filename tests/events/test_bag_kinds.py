@@ -133,7 +133,10 @@ def test_metadata_that_unfold_without_end_are_refused(tmp_path):
     write_event_bag(tmp_path / "bag", STREAM)
     lines = ["a0: &a0 {x: 1}"] + [f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 9)}]}}" for k in range(1, 40)]
     (tmp_path / "bag" / "metadata.yaml").write_text("\n".join(lines))
-    with pytest.raises(EventFormatError, match=r"metadata\.yaml: has references \(\*\), expected plain metadata"):
+    with pytest.raises(EventFormatError, match=r"metadata\.yaml: has more than 0 references \(\*\), expected"):
+        read_events(tmp_path / "bag")
+    (tmp_path / "bag" / "metadata.yaml").write_text("[" * 100_000)
+    with pytest.raises(EventFormatError, match=r"metadata\.yaml: has lists within lists, more than 50 deep"):
         read_events(tmp_path / "bag")
 
 

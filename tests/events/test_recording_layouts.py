@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from contextlib import suppress
@@ -458,6 +459,42 @@ def test_a_few_bytes_of_hdf5_do_not_claim_the_memory(tmp_path):
         read_events(path)
     with pytest.raises(EventFormatError, match=r"a\.h5: holds 100000000 events, expected at most 1000"):
         read_events(path, max_events=1000)
+
+
+@pytest.mark.parametrize("how", ["link", "link to a group", "storage", "virtual", "size"])
+def test_hdf5_that_leads_to_other_files_is_refused(tmp_path, how):
+    """They can be pipes, which are waited for without end."""
+    os.mkfifo(tmp_path / "pipe")
+    other, path = str(tmp_path / "pipe"), tmp_path / "a.h5"
+    external = {"shape": (1,), "dtype": "i8", "external": [(other, 0, h5py.h5f.UNLIMITED)]}
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            file[f"events/{name}"] = EVENTS[name]
+        del file["events/p"]
+        if how == "storage":
+            file.create_dataset("events/p", **external)
+        elif how == "virtual":
+            layout = h5py.VirtualLayout((10,), "i8")
+            layout[:] = h5py.VirtualSource(other, "p", (10,))
+            file.create_virtual_dataset("events/p", layout)
+        elif how == "size":
+            file["events/p"] = EVENTS["p"]
+            for name in ("width", "height"):
+                file.create_dataset(f"events/{name}", **external)
+        else:
+            file["events/p" if how == "link" else "other"] = h5py.ExternalLink(other, "/p")
+    with pytest.raises(
+        EventFormatError, match=r"a\.h5: .* in another file, expected a complete HDF5 file that leads to no"
+    ):
+        read_events(path)
+
+
+def test_a_hole_in_a_raw_file_is_not_searched_for_events(tmp_path):
+    path = tmp_path / "a.raw"
+    path.write_bytes(b"% evt 3.0\n% end\n" + np.array([0x8000, 0x6000, 0x0001, 0x2001], "<u2").tobytes())
+    os.truncate(path, 100 << 30)
+    with pytest.raises(EventFormatError, match=r"a\.raw: has no event in the \d+ bytes before byte"):
+        read_events(path)
 
 
 def test_chunks_that_are_missing_are_not_taken_for_events(tmp_path):

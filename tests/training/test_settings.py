@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings come from YAML, the command line and model files alike, and wrong ones are one clear sentence."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +147,12 @@ def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_configuration_without_end_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "deep.yaml").write_text("[" * 100_000)
-    with pytest.raises(ValueError, match=r"deep\.yaml is not a YAML file"):
-        read_settings(tmp_path / "deep.yaml")
+    file = tmp_path / "deep.yaml"
+    merged = ["a0: &a0 {x: 1}"] + [f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 9)}]}}" for k in range(1, 40)]
+    for text, message in (("[" * 90_000, "is not a YAML file"), ("\n".join(merged), "references")):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=rf"deep\.yaml .*{message}"):
+            read_settings(file)
+    os.truncate(file, 10 << 30)
+    with pytest.raises(ValueError, match=r"deep\.yaml has more than 100000 bytes, expected the settings of a training"):
+        read_settings(file)

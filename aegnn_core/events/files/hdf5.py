@@ -57,6 +57,9 @@ _HEAP = b"GCOL\1\0\0\0"
 #: Columns of events do not pack better than this, all four together; a file that claims so is damaged.
 _LARGEST_RATIO = 1000
 _SMALL_BYTES = 1 << 20
+#: In a data set that says the size of the sensor, or when the recording began.
+_MOST_NUMBERS = 100
+_ALL_IN_ONE = "expected a complete HDF5 file that leads to no other"
 
 
 def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
@@ -80,6 +83,7 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
     try:
         _check_heaps(path)
         with h5py.File(path, "r") as file:
+            _check_links(path, file)
             layout = _layout_of(path, file, options.stream)
             holder = file[layout.place]
             if isinstance(holder, h5py.Group):
@@ -94,9 +98,9 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
                 array = _ecf_events(path, holder, options) if _is_ecf(holder) else holder[()]
                 columns, unit = array_columns(path, array, options, layout.order)
             if "t_offset" in file:
-                columns["t"] = _later(columns["t"], file["t_offset"][()])
+                columns["t"] = _later(columns["t"], _numbers(path, file["t_offset"]))
             group = holder if isinstance(holder, h5py.Group) else holder.parent
-            stated = _stated_size(file, group, holder)
+            stated = _stated_size(path, file, group, holder)
     except EventFormatError:
         raise
     except Exception as error:  # h5py raises errors of many kinds on a corrupt file
@@ -105,9 +109,40 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
     return checked_stream(path, events, first_known(options.size, stated))
 
 
+def _check_links(path: Path, file: h5py.File) -> None:
+    """Refuse a file that leads into others: these may be anything, a pipe or a device that never ends too."""
+    import h5py
+
+    def elsewhere(name: bytes, link: h5py.h5l.LinkInfo) -> bytes | None:
+        return name if link.type == h5py.h5l.TYPE_EXTERNAL else None
+
+    name = file.id.links.visit(elsewhere, info=True)
+    if name is not None:
+        raise EventFormatError(f"{path}: {name.decode(errors='replace')[:300]} is in another file, {_ALL_IN_ONE}")
+
+
+def _check_place(path: Path, dataset: h5py.Dataset) -> None:
+    """Refuse a data set whose numbers are in other files."""
+    if dataset.external or dataset.is_virtual:
+        raise EventFormatError(f"{path}: {dataset.name[:300]} has its numbers in another file, {_ALL_IN_ONE}")
+
+
+def _numbers(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    """The few numbers of a data set that says something of the recording."""
+    _check_place(path, dataset)
+    if dataset.size > _MOST_NUMBERS:
+        raise EventFormatError(f"{path}: {dataset.name[:300]} has {dataset.size} numbers, expected one for each side")
+    return np.ravel(dataset[()])
+
+
+def _side(number: np.ndarray) -> int:
+    """A width or a height [px], from an array with one number."""
+    return int(np.ravel(number)[0])
+
+
 def _later(t: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Times with an offset, a number of any shape: whole numbers stay so, seconds keep their fraction."""
-    (number,) = np.ravel(offset)
+    """Times with an offset, an array of one number: whole numbers stay so, seconds keep their fraction."""
+    (number,) = offset
     return t.astype(np.float64) + float(number) if t.dtype.kind == "f" else t.astype(np.int64) + int(number)
 
 
@@ -218,6 +253,7 @@ def _holds_events(file: h5py.File, place: str) -> bool:
 def _check_sizes(path: Path, datasets: list[h5py.Dataset], options: ReadOptions) -> None:
     """Refuse data sets that cannot be in the file: nothing is allocated or read before."""
     for dataset in datasets:
+        _check_place(path, dataset)
         options.check_count(path, dataset.shape[0] if dataset.ndim else 1)
     claimed = sum(dataset.size * dataset.dtype.itemsize for dataset in datasets)
     stored = sum(dataset.id.get_storage_size() for dataset in datasets)
@@ -267,7 +303,7 @@ def _ecf_events(path: Path, dataset: h5py.Dataset, options: ReadOptions) -> np.n
     return chunks.together()
 
 
-def _stated_size(file: h5py.File, group: h5py.Group, holder: h5py.Group | h5py.Dataset) -> Size:
+def _stated_size(path: Path, file: h5py.File, group: h5py.Group, holder: h5py.Group | h5py.Dataset) -> Size:
     """Width and height [px], from whoever states them first."""
     for owner in (holder, group, file):
         attributes = owner.attrs
@@ -277,12 +313,12 @@ def _stated_size(file: h5py.File, group: h5py.Group, holder: h5py.Group | h5py.D
             if stated is not None:
                 return stated
         if "width" in attributes and "height" in attributes:
-            return int(attributes["width"]), int(attributes["height"])
+            return _side(attributes["width"]), _side(attributes["height"])
         if "sensor_resolution" in attributes:
             return resolution(attributes["sensor_resolution"])
     if "width" in group and "height" in group:
-        return int(group["width"][()]), int(group["height"][()])
+        return _side(_numbers(path, group["width"])), _side(_numbers(path, group["height"]))
     if "calib/resolution" in group:
-        width, height = (int(side) for side in group["calib/resolution"][()])
+        width, height = map(_side, _numbers(path, group["calib/resolution"]))
         return width, height
     return None, None

@@ -61,6 +61,9 @@ _ADDRESSABLE = 1 << 11
 
 #: Bytes decoded at once; a multiple of all word sizes, it bounds the memory beside the events themselves.
 _CHUNK = 1 << 22
+#: More bytes than this without an event are a hole in the file: even of a camera that sees nothing they would be many
+#: minutes.
+_MOST_EVENTLESS = 1 << 27
 #: So many bytes say in which order the halves of EVT2.1's words are.
 _TRIED = 1 << 16
 #: A file with more unknown words than this, and than events or a fifth of its words, is in another encoding than its
@@ -87,11 +90,17 @@ def read_raw(path: Path, options: ReadOptions) -> EventStream:
         if make is Evt21Decoder or make is Evt21LegacyDecoder:
             make = _byte_order(file, header, make, sides)
         decoder = make(*sides)
-        empty = True
+        empty, eventless = True, 0
         while payload := file.read(_CHUNK):
-            empty = False
+            empty, before = False, len(chunks)
             for part in decoder.decode_parts(payload):
                 chunks.add(part)
+            eventless = 0 if len(chunks) > before else eventless + len(payload)
+            if eventless > _MOST_EVENTLESS:
+                raise EventFormatError(
+                    f"{path}: has no event in the {eventless} bytes before byte {file.tell()}, as no camera sends them,"
+                    " expected a complete recording"
+                )
     if empty:
         raise EventFormatError(f"{path}: ends after its header, expected {decoder.encoding.upper()} words")
     events, counts, name = chunks.together(), decoder.counts, decoder.encoding.upper()
