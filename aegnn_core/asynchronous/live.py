@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -98,6 +100,11 @@ class LiveModel:
         self._first_time = self._last_time = 0
         self._on_sensor, self._extent = self._sensor[0] is not None, (0, 0)
         self._events = 0
+        _ALL.add(self)
+
+    def after_fork(self) -> None:
+        """In a child process, whoever of the parent's threads was being served is not there to let others in."""
+        self._lock = threading.RLock()
 
     @property
     def engine_name(self) -> str:
@@ -301,6 +308,19 @@ class LiveModel:
         lines = "\n".join(f"  {line}" for line in self.engine.describe())
         threads = f", threads={self.threads}" if self.threads > 1 else ""
         return f"LiveModel(engine={self._name}{threads}, events={self._events}\n{lines}\n)"
+
+
+#: All live models of the process.
+_ALL: weakref.WeakSet[LiveModel] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for live in list(_ALL):
+        live.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not where processes cannot fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def make_model_asynchronous(

@@ -38,7 +38,7 @@ class WeightsVersion:
         self._frozen = frozen
         modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
         loose = [held for module in modules for held in unregistered(module)]
-        tables = [tensors for module in model.modules() for tensors in weight_tables(module)]
+        tables: list[dict[Any, Any]] = [tensors for module in model.modules() for tensors in weight_tables(module)]
         tables += [held for held in loose if isinstance(held, dict)]
         arrays = [_as_tensor(held) for held in loose if not isinstance(held, dict)]
         # The dictionaries, not the tensors in them: load_state_dict(assign=True) puts others there.

@@ -3,6 +3,7 @@
 
 import contextlib
 import copy
+import os
 import pickle
 import signal
 import threading
@@ -309,6 +310,37 @@ def test_threads_share_a_live_model(engine: str) -> None:
     assert not failures
     assert len(live) == 48
     assert bool(torch.isfinite(live.output()).all())
+
+
+class Waits(Foreign):
+    """Its forward waits until it is let go on, unless there is nobody to wait for."""
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def forward(self, data: Data) -> torch.Tensor:
+        Waits.begun.set()
+        Waits.go_on.wait()
+        return Foreign.forward(self, data)
+
+
+def test_a_child_process_does_not_wait_for_threads_of_its_parent() -> None:
+    live = make_model_asynchronous(Waits().double().eval(), GraphConfig(), engine="dense")
+    live.update(EVENTS[:20])
+    thread = threading.Thread(target=live.output, daemon=True)
+    thread.start()
+    Waits.begun.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits without end
+        Waits.go_on = threading.Event()
+        Waits.go_on.set()
+        live.update(EVENTS[20:40])
+        os._exit(0 if len(live) == 40 else 1)
+    Waits.go_on.set()
+    assert os.waitpid(child, 0)[1] == 0
+    thread.join(20)
+    live.update(EVENTS[20:30])
+    assert len(live) == 30
 
 
 def test_a_model_made_in_inference_mode_goes_on_outside() -> None:
