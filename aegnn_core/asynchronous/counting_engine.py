@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.counts import append_places, count_until, hide_expired, log_table
+from aegnn_core.asynchronous.compiled.counts import append_places, count_until, hide_expired
 from aegnn_core.asynchronous.compiled.head import make_head
+from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import check_all_live, no_room
@@ -56,7 +57,6 @@ class CountingEngine:
         _, rows = cells_of(torch.stack([zero, along], 1)[:height], self._pooling.size, self._pooling.shape)
         self._column_of, self._row_of = columns.int().numpy(), rows.int().numpy()
         self._least_ages = np.array(self._pooling.least_ages, np.int64)
-        self._table = log_table(self._dtype)
         #: The rule by which events leave the rings: where none ever leaves the counts, when they reach the last part.
         self._moving = graph if graph.bounded else replace(graph, window=max((1, *self._pooling.least_ages)))
         self._version = WeightsVersion(model, frozen)
@@ -84,7 +84,9 @@ class CountingEngine:
 
     def _take_weights(self) -> None:
         columns, rows = self._pooling.shape
-        self._head = make_head(self._model.head, (self._pooling.channels, rows, columns), self._dtype, self._wanted)
+        self._head = make_head(
+            self._model.head, (self._pooling.channels, rows, columns), self._dtype, self._wanted, True
+        )
         self.threads = self._head.threads
 
     def reset(self) -> None:
@@ -96,8 +98,8 @@ class CountingEngine:
         columns, rows = self._pooling.shape
         size = self._pooling.channels * rows * columns
         self._begin = np.zeros(len(self._least_ages) + 1, np.int64)
-        self._counts = np.zeros(size, np.int32)
-        self._image: np.ndarray = np.zeros(size, self._dtype)
+        self._counts = aligned(size, np.int32)  # a cell lies in as few cache lines as can be
+        self._counts.fill(0)
         self._held: Tensor | None = None
         self._held_for = (0, 0)
 
@@ -154,7 +156,7 @@ class CountingEngine:
         mask = len(self._ring_t) - 1
         additions = count_until(
             self._size, self._first_live(int(self._ring_t[(self._size - 1) & mask])), self._counted, self._begin,
-            self._least_ages, self._ring_t, self._ring_place, self._counts, self._image, self._table,
+            self._least_ages, self._ring_t, self._ring_place, self._counts,
         )  # fmt: skip
         self._counted = self._size
         self._costs.add("counts", additions, perf_counter() - started)
@@ -183,14 +185,13 @@ class CountingEngine:
 
     def _read_out(self, first: int) -> Tensor:
         started = perf_counter()
-        hidden = (self._ring_place, self._counts, self._image, self._table)
-        hide_expired(first, self._size, self._begin, -1, *hidden)
+        hide_expired(first, self._size, self._begin, -1, self._ring_place, self._counts)
         columns, rows = self._pooling.shape
-        image = torch.from_numpy(self._image).view(1, rows, columns, self._pooling.channels).permute(0, 3, 1, 2)
+        counts = torch.from_numpy(self._counts).view(1, rows, columns, self._pooling.channels).permute(0, 3, 1, 2)
         try:
-            output = self._head(image)
+            output = self._head(counts)
         finally:
-            hide_expired(first, self._size, self._begin, 1, *hidden)
+            hide_expired(first, self._size, self._begin, 1, self._ring_place, self._counts)
         self._costs.add("head", self._head.flops, perf_counter() - started)
         return output
 
@@ -203,7 +204,7 @@ class CountingEngine:
         """Bytes by part."""
         return {
             "events": self._ring_t.nbytes + self._ring_place.nbytes,
-            "counts": self._counts.nbytes + self._image.nbytes,
+            "counts": self._counts.nbytes,
             "head": self._head.memory,
         }
 
@@ -258,5 +259,4 @@ class CountingEngine:
         if not self._graph.bounded:
             self._count()
             self._counts_of_last_part()[:] += others.numpy().reshape(2, -1)
-            self._image[:] = np.log1p(self._counts.astype(np.float64))
         self._costs.reset()
