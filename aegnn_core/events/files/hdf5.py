@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bz2
 import math
 import mmap
 import struct
@@ -14,6 +15,7 @@ import numpy as np
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.files.columns import events_from_columns, fields_by_name, unit_in
 from aegnn_core.events.files.ecf import ECF_FILTER, decode_ecf
+from aegnn_core.events.files.hdf5_trial import check_survivable
 from aegnn_core.events.files.header import parse_geometry, resolution
 from aegnn_core.events.files.numpy_arrays import array_columns, is_table
 from aegnn_core.events.files.stream_checks import EventChunks, ReadOptions, Size, checked_stream, first_known
@@ -54,6 +56,9 @@ _SIGNATURE, _SUPERBLOCK_BYTES = b"\x89HDF\r\n\x1a\n", 48
 #: How a collection of texts in the file begins: signature, version, three zeros.
 _HEAP = b"GCOL\1\0\0\0"
 
+#: The filter bzip2, and more than a checksum takes, if a chunk has one.
+_BZIP2, _SLACK_BYTES = 307, 64
+
 #: Columns of events do not pack better than this, all four together; a file that claims so is damaged.
 _LARGEST_RATIO = 1000
 _SMALL_BYTES = 1 << 20
@@ -82,6 +87,7 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
 
     try:
         _check_heaps(path)
+        check_survivable(path)
         with h5py.File(path, "r") as file:
             _check_links(path, file)
             layout = _layout_of(path, file, options.stream)
@@ -91,11 +97,11 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
                 assert fields is not None
                 datasets = [holder[name] for name in fields.values()]
                 _check_sizes(path, datasets, options)
-                columns = {name: dataset[()] for name, dataset in zip(fields, datasets, strict=True)}
+                columns = {name: _contents(path, dataset) for name, dataset in zip(fields, datasets, strict=True)}
                 unit = unit_in(fields["t"]) or _unit_of(holder[fields["t"]])
             else:
                 _check_sizes(path, [holder], options)
-                array = _ecf_events(path, holder, options) if _is_ecf(holder) else holder[()]
+                array = _ecf_events(path, holder, options) if _is_ecf(holder) else _contents(path, holder)
                 columns, unit = array_columns(path, array, options, layout.order)
             if "t_offset" in file:
                 columns["t"] = _later(columns["t"], _numbers(path, file["t_offset"]))
@@ -132,7 +138,7 @@ def _numbers(path: Path, dataset: h5py.Dataset) -> np.ndarray:
     _check_place(path, dataset)
     if dataset.size > _MOST_NUMBERS:
         raise EventFormatError(f"{path}: {dataset.name[:300]} has {dataset.size} numbers, expected one for each side")
-    return np.ravel(dataset[()])
+    return np.ravel(_contents(path, dataset))
 
 
 def _side(number: np.ndarray) -> int:
@@ -277,6 +283,28 @@ def _check_chunks(path: Path, dataset: h5py.Dataset) -> None:
         raise EventFormatError(
             f"{path}: {dataset.name} has {found} of its {needed} chunks, expected a complete HDF5 file"
         )
+
+
+def _contents(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    """All of a data set."""
+    plan = dataset.id.get_create_plist()
+    if _BZIP2 in [plan.get_filter(position)[0] for position in range(plan.get_nfilters())]:
+        _check_bzip2(path, dataset)
+    contents: np.ndarray = dataset[()]
+    return contents
+
+
+def _check_bzip2(path: Path, dataset: h5py.Dataset) -> None:
+    """Refuse a chunk that does not come to an end: the library would go on unpacking it for ever."""
+    size = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    for number in range(dataset.id.get_num_chunks()):
+        _, chunk = dataset.id.read_direct_chunk(dataset.id.get_chunk_info(number).chunk_offset)
+        unpacker = bz2.BZ2Decompressor()
+        unpacker.decompress(chunk, size + _SLACK_BYTES)
+        if not unpacker.eof:
+            raise EventFormatError(
+                f"{path}: {dataset.name}, chunk {number} is packed without an end, expected a complete HDF5 file"
+            )
 
 
 def _is_ecf(dataset: h5py.Dataset) -> bool:
