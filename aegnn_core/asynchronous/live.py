@@ -353,9 +353,13 @@ def make_model_asynchronous(
             at every output, so that it is that of the model as it is then.
 
     Raises:
-        ValueError: a model in training mode, with weights that are not finite, or trained for other edges than the
-            graph's; an unknown engine, or one that cannot run this model exactly; not such a number of threads.
+        ValueError: what is no model, a model in training mode, with weights that are not finite, or trained for other
+            edges than the graph's; an unknown engine, or one that cannot run this model exactly; not such a number of
+            threads.
     """
+    if not isinstance(model, nn.Module):
+        hint = ": pass its network" if isinstance(getattr(model, "network", None), nn.Module) else ""
+        raise ValueError(f"model must be a torch.nn.Module, found {type(model).__name__}{hint}")
     threads = chosen_threads(threads)
     model = eager(model)
     trained_for = getattr(model, "graph", None)  # may be anything, a layer for example

@@ -258,7 +258,7 @@ def for_sensor(model: TrainedModel, sensor: Sequence[int]) -> TrainedModel:
         sensor: width and height [px].
 
     Raises:
-        ValueError: a size that is not positive, or a network with a fully connected head.
+        ValueError: a size that no sensor has, or a network with a fully connected head.
     """
     if tuple(sensor) == model.network.sensor:
         return model
@@ -271,6 +271,7 @@ def for_sensor(model: TrainedModel, sensor: Sequence[int]) -> TrainedModel:
     if isinstance(model.network, GraphNetwork) and "voxel" in network_options(architecture["name"]):
         architecture["voxel"] = list(model.network.cell)  # which by default depends on the sensor
     module = network(**architecture)
+    _check_extent(module)
     module.load_state_dict(model.network.state_dict())
     module.to(next(model.network.parameters())).train(model.network.training)
     module.graph = model.network.graph

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -598,6 +599,10 @@ def reads_edges(name: str) -> bool:
     return name not in NETWORKS or getattr(NETWORKS[name], "reads_edges", True) is not False
 
 
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
 def network(
     name: str,
     *,
@@ -639,8 +644,8 @@ def network(
     if dim not in (2, 3):
         raise ValueError(f"dim must be 2 or 3, found {dim}")
     if sensor is not None:
-        if len(sensor) != 2 or min(sensor) < 1:
-            raise ValueError(f"sensor must be a width and a height of at least 1 px, found {sensor}")
+        if len(sensor) != 2 or not all(_is_whole(side) and side >= 1 for side in sensor):
+            raise ValueError(f"sensor must be a width and a height of at least 1 px, whole numbers, found {sensor}")
         size = replace(size, sensor=(int(sensor[0]), int(sensor[1])))
     taken = network_options(name)
     if (unknown := sorted(set(options) - set(taken))) and "**" not in taken:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Data
 
-from aegnn_core import GraphConfig, make_model_asynchronous
+from aegnn_core import GraphConfig, load_model, make_model_asynchronous
 from tests.asynchronous.engines import FOR_ANY_MODEL
 from tests.asynchronous.foreign import RULES, assert_same, crowd, follow, randomized, reference
 
@@ -190,6 +190,14 @@ def test_dropout_called_as_a_function_in_training_mode_is_refused() -> None:
         live.update(EVENTS)
         with pytest.raises(ValueError, match=r"dropout in training mode.*training=self.training"):
             live.output()
+
+
+def test_what_is_no_model_is_refused() -> None:
+    for found, name in ((None, "NoneType"), (lambda data: data.x, "function"), ("ncars", "str")):
+        with pytest.raises(ValueError, match=f"model must be a torch.nn.Module, found {name}"):
+            make_model_asynchronous(found)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"found TrainedModel: pass its network"):
+        make_model_asynchronous(load_model("scenes_recognizer"))  # type: ignore[arg-type]
 
 
 def test_layers_without_weights_yet_are_refused() -> None:
