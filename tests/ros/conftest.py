@@ -41,7 +41,7 @@ from aegnn_ros.conversions import nanoseconds, packet_message
 from aegnn_ros.detector.parameters import DetectorParameters
 from aegnn_ros.installed_files import large_packet_profile
 from aegnn_ros.playback.node_process import NodeProcess
-from aegnn_ros.playback.packet_replay import DRIVER_QOS, replay
+from aegnn_ros.playback.packet_replay import DRIVER_QOS, publish_in_time
 from tests.conftest import claimed_ros_domain
 from tests.ros.lifecycle_client import LifecycleClient
 
@@ -180,7 +180,7 @@ class Conversation:
 
     def play(self, packets: Iterable[RecordedPacket]) -> None:
         """Publish packets with their own timing and stamps of now."""
-        for _ in replay(packets, self.publisher, self.node.get_clock().now().nanoseconds):
+        for _ in publish_in_time(packets, self.publisher, self.node.get_clock().now().nanoseconds):
             self.process.check()
 
     def play_one(self, packet: RecordedPacket, stamp: int | None = None) -> None:
