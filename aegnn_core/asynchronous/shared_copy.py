@@ -62,7 +62,7 @@ def _tensors_in(attributes: dict[str, Any]) -> list[Tensor]:
 
 
 class Layers:
-    """Sees that modules of a model were replaced, added or removed."""
+    """Notices when modules of a model have been replaced, added or removed."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
