@@ -172,16 +172,15 @@ def without_element_size(path: Path) -> None:
 
 def without_end(path: Path) -> None:
     with h5py.File(path, "r+") as file:
-        file["events/x"].id.write_direct_chunk((0,), bz2.compress(bytes(200))[:-4])
+        file["events/x"].id.write_direct_chunk((50,), bz2.compress(bytes(200))[:-4])
 
 
 @pytest.mark.parametrize(
     ("packing", "damage", "message"),
     [
-        (hdf5plugin.Blosc(), without_parameters, r"Blosc by the parameters \(\)"),
-        (hdf5plugin.Bitshuffle(), without_element_size, r"bitshuffle by the parameters \(0, 4, 0, 0, 2\)"),
-        (hdf5plugin.BZip2(), without_end, "bzip2, chunk 0 has no end"),
-        (hdf5plugin.Zfp(), lambda path: None, "filter 32013, expected gzip, bzip2, LZF"),
+        (hdf5plugin.Blosc(), without_parameters, r"the HDF5 library crashes on it or never returns \(SIGSEGV\)"),
+        (hdf5plugin.Bitshuffle(), without_element_size, r"the HDF5 library crashes on it or never returns \(SIGFPE\)"),
+        (hdf5plugin.BZip2(), without_end, "/events/x, chunk 1 is packed without an end"),
     ],
 )
 def test_what_a_filter_of_hdf5_would_crash_on_is_refused(
@@ -190,7 +189,8 @@ def test_what_a_filter_of_hdf5_would_crash_on_is_refused(
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         for name in "txyp":
-            file.create_dataset(f"events/{name}", data=EVENTS[name].astype(np.int32), chunks=(50,), compression=packing)
+            column = np.resize(EVENTS[name], 20_000).astype(np.int32)
+            file.create_dataset(f"events/{name}", data=column, chunks=(50,), compression=packing)
     damage(path)
     with pytest.raises(EventFormatError, match=rf"a\.h5: .*{message}"):
         read_events(path)

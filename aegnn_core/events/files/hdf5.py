@@ -15,6 +15,7 @@ import numpy as np
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.files.columns import events_from_columns, fields_by_name, unit_in
 from aegnn_core.events.files.ecf import ECF_FILTER, decode_ecf
+from aegnn_core.events.files.hdf5_trial import check_survivable
 from aegnn_core.events.files.header import parse_geometry, resolution
 from aegnn_core.events.files.numpy_arrays import array_columns, is_table
 from aegnn_core.events.files.stream_checks import EventChunks, ReadOptions, Size, checked_stream, first_known
@@ -55,23 +56,8 @@ _SIGNATURE, _SUPERBLOCK_BYTES = b"\x89HDF\r\n\x1a\n", 48
 #: How a collection of texts in the file begins: signature, version, three zeros.
 _HEAP = b"GCOL\1\0\0\0"
 
-#: Filters with smaller numbers are HDF5's own, which can be given anything. Of the others, those that lose nothing:
-#: what they are called, and how many parameters they read without looking how many there are.
-_FIRST_REGISTERED = 256
-_BZIP2, _BITSHUFFLE = 307, 32008
-_REGISTERED = {
-    _BZIP2: ("bzip2", 0),
-    32000: ("LZF", 0),
-    32001: ("Blosc", 4),
-    32004: ("LZ4", 0),
-    _BITSHUFFLE: ("bitshuffle", 3),
-    32015: ("Zstd", 0),
-    32026: ("Blosc2", 4),
-}
-#: Which of its parameters bitshuffle divides by.
-_ELEMENT_BYTES = 2
-#: More than a checksum takes, if a chunk has one.
-_SLACK_BYTES = 64
+#: The filter bzip2, and more than a checksum takes, if a chunk has one.
+_BZIP2, _SLACK_BYTES = 307, 64
 
 #: Columns of events do not pack better than this, all four together; a file that claims so is damaged.
 _LARGEST_RATIO = 1000
@@ -98,6 +84,7 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
 
     try:
         _check_heaps(path)
+        check_survivable(path)
         with h5py.File(path, "r") as file:
             layout = _layout_of(path, file, options.stream)
             holder = file[layout.place]
@@ -263,28 +250,15 @@ def _check_chunks(path: Path, dataset: h5py.Dataset) -> None:
 
 
 def _contents(path: Path, dataset: h5py.Dataset) -> np.ndarray:
-    """All of a data set, unless what unpacks it could crash or never return."""
+    """All of a data set."""
     plan = dataset.id.get_create_plist()
-    for position in range(plan.get_nfilters()):
-        number, _, parameters, _ = plan.get_filter(position)
-        if number < _FIRST_REGISTERED:
-            continue
-        if number not in _REGISTERED:
-            known = ", ".join(name for name, _ in _REGISTERED.values())
-            raise EventFormatError(
-                f"{path}: {dataset.name} is packed with filter {number}, expected gzip, {known}; h5repack changes it"
-            )
-        filter_name, needed = _REGISTERED[number]
-        packed = f"{path}: {dataset.name} is packed with {filter_name}"
-        if len(parameters) < needed or (number == _BITSHUFFLE and parameters[_ELEMENT_BYTES] == 0):
-            raise EventFormatError(f"{packed} by the parameters {parameters}, expected a complete HDF5 file")
-        if number == _BZIP2:
-            _check_bzip2(packed, dataset)
+    if _BZIP2 in [plan.get_filter(position)[0] for position in range(plan.get_nfilters())]:
+        _check_bzip2(path, dataset)
     contents: np.ndarray = dataset[()]
     return contents
 
 
-def _check_bzip2(packed: str, dataset: h5py.Dataset) -> None:
+def _check_bzip2(path: Path, dataset: h5py.Dataset) -> None:
     """Refuse a chunk that does not come to an end: the library would go on unpacking it for ever."""
     size = math.prod(dataset.chunks) * dataset.dtype.itemsize
     for number in range(dataset.id.get_num_chunks()):
@@ -292,7 +266,9 @@ def _check_bzip2(packed: str, dataset: h5py.Dataset) -> None:
         unpacker = bz2.BZ2Decompressor()
         unpacker.decompress(chunk, size + _SLACK_BYTES)
         if not unpacker.eof:
-            raise EventFormatError(f"{packed}, chunk {number} has no end, expected a complete HDF5 file")
+            raise EventFormatError(
+                f"{path}: {dataset.name}, chunk {number} is packed without an end, expected a complete HDF5 file"
+            )
 
 
 def _is_ecf(dataset: h5py.Dataset) -> bool:
