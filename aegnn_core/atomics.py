@@ -27,7 +27,6 @@ __all__ = [
     "yield_processor",
 ]
 
-_WORD = ir.IntType(64)
 #: What a processor has for threads that read the same word again and again: LLVM's name and arguments.
 _PAUSES = {"x86_64": ("llvm.x86.sse2.pause", ()), "aarch64": ("llvm.aarch64.hint", (1,))}
 

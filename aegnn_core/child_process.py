@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a worker process of :mod:`multiprocessing` starts, so that it ends with the process that it works for."""
+"""How a worker process of :mod:`multiprocessing` starts, so that it ends when the process that it works for does."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
 
 Numba caches a compiled function until its file changes. What it calls from other files is compiled into it, and would
 stay in the cache when those files change. So every function that the package compiles is a :func:`kernel`: they are all
-compiled again when any file with a kernel changes, or the version of the package or of Numba. Numba itself sees to it
+compiled again when any file with a kernel changes, or the version of the package or of Numba. Numba itself makes sure
 that code made for one processor does not run on another.
 
-Several processes may compile at once, and may be killed while they do: what they leave on disk is code that says what
-it is of, so that it is never taken for other code.
+Several processes may compile at once, and may be killed while they do. So every entry on disk states which code and
+which signature it is of, and is never taken for another.
 """
 
 from __future__ import annotations

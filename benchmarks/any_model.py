@@ -85,11 +85,11 @@ class Isomorphism(nn.Module):
         return self.classifier(pyg.global_add_pool(torch.cat(layers, 1), data.batch))
 
 
-def uniform(nodes: int, count: int, seed: int = 0) -> EventStream:
+def uniform(nodes: int, count: int) -> EventStream:
     """Random events, ``nodes`` of them within 100 ms on a sensor as densely covered as :data:`SENSOR` by 10 000."""
     scale = math.sqrt(nodes / NODES)
     width, height = round(SENSOR[0] * scale), round(SENSOR[1] * scale)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     t = np.sort(rng.integers(0, count * 100_000 // nodes, count))
     x, y = rng.integers(0, width, count), rng.integers(0, height, count)
     # Those behind the first window, which are measured, keep away from the border: there is less to do there.

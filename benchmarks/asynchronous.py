@@ -113,9 +113,9 @@ def recorded(sensor: tuple[int, int]) -> np.ndarray | None:
     return rescale(stream.events, (stream.width, stream.height), sensor)
 
 
-def uniform(sensor: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
+def uniform(sensor: tuple[int, int], count: int) -> np.ndarray:
     """Events anywhere on the sensor, eight per pixel and second."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     t = np.sort(rng.integers(0, int(count / (8 * sensor[0] * sensor[1]) * 1e6), count))
     x, y, p = (rng.integers(0, high, count) for high in (*sensor, 2))
     return make_events(t, x, y, p)

@@ -40,9 +40,9 @@ class Result:
     build_mev_s: float
 
 
-def uniform(count: int = 200_000, seed: int = 0) -> EventStream:
+def uniform() -> EventStream:
     """Events anywhere on an N-Cars sensor at 100 kev/s: with the default rule about 31 neighbours for every node."""
-    rng = np.random.default_rng(seed)
+    rng, count = np.random.default_rng(0), 200_000
     t = np.sort(rng.integers(0, 10 * count, count))
     return EventStream(
         make_events(t, rng.integers(0, 120, count), rng.integers(0, 100, count), rng.integers(0, 2, count)), 120, 100
@@ -118,10 +118,10 @@ def measure_storing(root: Path, source: str) -> StoringResult:
     return StoringResult(source, stored.events / count, *per_second, stored.bytes / stored.events)
 
 
-def write_simulated_digits(root: Path, count: int = 100) -> None:
+def write_simulated_digits(root: Path) -> None:
     """Events at random in N-MNIST's files: about as many as there, 4 200 in 300 ms on 34 × 34 px."""
     rng = np.random.default_rng(0)
-    for number in range(count):
+    for number in range(100):
         t = np.sort(rng.integers(0, 300_000, 4200))
         x, y, p = rng.integers(0, 34, t.shape), rng.integers(0, 34, t.shape), rng.integers(0, 2, t.shape)
         file = root / "nmnist" / "validation" / str(number % 10) / f"{number:05d}.bin"

@@ -22,8 +22,8 @@ _before: object = None
 def full_precision(device: torch.device) -> Iterator[None]:
     """While this lasts, cuDNN convolves float32 as float32.
 
-    As torch is set when it starts, it multiplies TF32 numbers there, which is a thousandth of an answer away from the
-    CPU's: more than the contract allows. The setting is the process's; it is put back when the last thread has left.
+    By default, torch multiplies TF32 numbers there, and answers differ by a thousandth from the CPU's: more than the
+    contract allows. The setting is the process's; it is put back when the last thread has left.
     """
     if device.type != "cuda":
         yield

@@ -57,8 +57,8 @@ ENGINES: dict[str, EngineClass] = {
 _STATE_VERSION = 2
 #: Engines that go on from one another's states: the live nodes, and their features behind every layer.
 _SAME_STATES = {"compiled", "cuda", "packet"}
-#: Engines that are made from ``(model, graph, threads, frozen)``. The others have nothing for a second thread to do,
-#: and look at the weights all the same.
+#: Engines that are made from ``(model, graph, threads, frozen)``. The others have no work for a second thread, and look
+#: at the weights at every output even if they are said to be frozen.
 _COMPILED = {"compiled", "counting"}
 #: Engines that read the attributes of the model's modules when they are made, and never again.
 _READ_ONCE = {"compiled", "counting", "cuda"}
@@ -72,7 +72,7 @@ def _make_engine(name: str, model: nn.Module, graph: GraphConfig, threads: int, 
 
 
 def _plain_tensors() -> Any:
-    """Within it tensors are made that may be written to anywhere, though the caller be in inference mode."""
+    """Within it, tensors are made that can be written to later, even if the caller is in inference mode."""
     return torch.inference_mode(False)
 
 

@@ -64,7 +64,7 @@ def _tensors_in(attributes: dict[str, Any]) -> list[Tensor]:
 
 
 class Layers:
-    """Sees that modules of a model were replaced, added or removed, or run other code than they did.
+    """Notices when modules of a model have been replaced, added or removed, or run other code than they did.
 
     Args:
         model: whose modules they are.

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aegnn_core.asynchronous.array_table import array_at
 from aegnn_core.asynchronous.attributes import unregistered
-from aegnn_core.asynchronous.handles import array_at
 from aegnn_core.asynchronous.torch_internals import count_of_writes, weight_tables
 from aegnn_core.machine_code import kernel
 
@@ -93,16 +93,16 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 @kernel
 def _mixed(word: np.uint64, number: np.uint64) -> np.uint64:
-    """A number for the word of that number, another for every other word."""
+    """A hash of a word and of its position: two different words at one position never have the same."""
     product = (word ^ (number * _PRIME)) * _PRIME
-    # Once more: a sign turned round is a change of the highest bit alone, and two such changes would often cancel.
+    # Mixed twice: a changed sign is a change of the highest bit alone, and two such changes would often cancel out.
     product = (product ^ (product >> np.uint64(32))) * _PRIME
     return product ^ (product >> np.uint64(32))
 
 
 @kernel
 def _content(table: NDArray[np.int64]) -> np.uint64:
-    """A number that is another for another content, but for one in 2^64; a sum, so that it is found in vectors."""
+    """A hash of the content of all these arrays, with collisions of one in 2^64; a sum, so that it vectorises."""
     total, number = np.uint64(0), np.uint64(0)
     for row in range(0, len(table), 2):
         words = array_at(table, row, np.uint64)

@@ -21,6 +21,8 @@ __all__ = ["Labelling", "TrackRules", "label_between", "map_boxes"]
 #: The second best of two matches may not be as good as this share of the best.
 _CLEARLY_WORSE = 0.8
 
+#: Share of a mapped box that has to lie on the sensor.
+_LEAST_VISIBLE = 0.25
 #: Stamp [ns] and boxes of one image.
 Image = tuple[int, Sequence[DetectedBox]]
 
@@ -75,16 +77,15 @@ class Labelling:
     unclear_intervals: int
 
 
-def map_boxes(
-    boxes: Sequence[DetectedBox], homography: np.ndarray, sensor: tuple[int, int], least_visible: float = 0.25
-) -> list[DetectedBox]:
+def map_boxes(boxes: Sequence[DetectedBox], homography: np.ndarray, sensor: tuple[int, int]) -> list[DetectedBox]:
     """Boxes of another camera in the event camera's pixels: around the four corners, clipped to the sensor.
+
+    Boxes of which less than a quarter lies on the sensor are left out.
 
     Args:
         boxes: in the other camera's pixels.
         homography: ``[3, 3]``, takes its (u, v, 1) to the event camera's (x, y, 1), up to a factor.
         sensor: width and height of the event camera [px].
-        least_visible: boxes of which less than this share lies on the sensor are left out.
     """
     mapped = []
     for box in boxes:
@@ -95,7 +96,7 @@ def map_boxes(
         low, high = (corners[:2] / corners[2]).min(1), (corners[:2] / corners[2]).max(1)
         whole = np.prod(high - low)
         low, high = np.clip(low, 0, sensor), np.clip(high, 0, sensor)
-        if whole > 0 and np.prod(high - low) >= least_visible * whole:
+        if whole > 0 and np.prod(high - low) >= _LEAST_VISIBLE * whole:
             (x, y), (w, h) = low.tolist(), (high - low).tolist()
             mapped.append(box._replace(x=x, y=y, w=w, h=h))
     return mapped

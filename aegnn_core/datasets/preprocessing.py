@@ -8,7 +8,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -37,7 +37,7 @@ _LOCK = "lock"
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """What a run did.
+    """What a run of :func:`preprocess` has done.
 
     Attributes:
         folder: of the stored graphs.
@@ -85,14 +85,12 @@ def preprocess(
     missing = [number for number, file in enumerate(files) if not file.exists()]
     events, unreadable = 0, []
     if missing:
-        (folder / dataset.split).mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            stack.enter_context(_locked(folder / _LOCK))
-            for left in folder.rglob(f"*{PART_SUFFIX}"):
-                left.unlink()
-            (folder / _DESCRIPTION).write_text(json.dumps(description(dataset, graph, task), indent=2) + "\n")
-            executor = stack.enter_context(_open_executor(workers, cluster))
-            progress = stack.enter_context(_progress())
+        described = description(dataset, graph, task)
+        with (
+            _prepared(folder, dataset.split, described),
+            _open_executor(workers, cluster) as executor,
+            _progress() as progress,
+        ):
             bar = progress.add_task(
                 f"{dataset.form.name}, {dataset.split}", total=len(files), completed=len(files) - len(missing), events=0
             )
@@ -139,6 +137,17 @@ def _completed(executor: Executor, tasks: Iterator[tuple[Any, ...]]) -> Iterator
     while running:
         yield ended.get()
         running += hand_out(1) - 1
+
+
+@contextmanager
+def _prepared(folder: Path, split: str, described: dict[str, Any]) -> Iterator[None]:
+    """The folder of a graph rule, locked and described, without what an interrupted run has left half written."""
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    with _locked(folder / _LOCK):
+        for left in folder.rglob(f"*{PART_SUFFIX}"):
+            left.unlink()
+        (folder / _DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n")
+        yield
 
 
 @contextmanager

@@ -80,6 +80,6 @@ def write_scenes(output: str | Path, form: str, seed: int, scenes: int, config: 
 
 
 def _labels(scene: SimulatedScene, config: SceneConfig) -> list[Label]:
-    """The boxes at all times at which the simulation looks, also where there are none."""
+    """The boxes at every time that the simulation samples, including times without any."""
     times = np.arange(config.box_period_us, config.duration_us + 1, config.box_period_us)
     return [Label(1000 * int(time), boxes=scene.boxes[scene.boxes["t"] == time]) for time in times]

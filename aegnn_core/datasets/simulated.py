@@ -71,7 +71,7 @@ class SimulatedSamples(IterableDataset[Data]):
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         rng = np.random.default_rng([self.seed, number, 2])
-        # Moments of one scene look alike: mix those of several before they meet in a batch.
+        # Moments of one scene look alike: those of several scenes are mixed before they are batched.
         samples = mixed(self.samples(number, workers), _MIXED // workers, rng)
         return (self._make(sample, self.graph) for sample in samples)
 
@@ -98,7 +98,7 @@ class SimulatedSamples(IterableDataset[Data]):
             yield from scene_moments(scene, config, self.graph, rng)
 
     def _seen_by_a_camera(self, seed: int) -> SceneConfig:
-        """What the scene of a seed is made by: a camera belongs to its scene, however often that is looked at."""
+        """The configuration of a seed's scene, with its camera: a scene keeps it, however often it is used."""
         rng = np.random.default_rng([seed, 1])
         return vary_camera(self.scene, rng) if rng.random() < self._varied else self.scene
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from aegnn_core.events.simulation import RECOGNITION_SCENE, SceneConfig
 from aegnn_core.nn.trust_option import add_trust_option
 
 if TYPE_CHECKING:
-    from aegnn_core.evaluation import Accuracy, AveragePrecision, LabelledRecordings
+    from aegnn_core.evaluation import Accuracy, AveragePrecision, Evaluation, LabelledRecordings
     from aegnn_core.evaluation.seen_accuracy import SeenAccuracy
     from aegnn_core.evaluation.threshold_search import ThresholdResult
 
@@ -87,30 +87,18 @@ def _run(arguments: argparse.Namespace) -> None:
     console = Console()
     title = f"{model.name} on {recordings.name}, {recordings.part}, {recordings.count} recordings"
     figures: dict[str, dict[str, Any]] = {name: result.to_dict() for name, result in evaluation.figures.items()}
+    main = figures[through[-1]]
     console.print(_figures_table(figures, title))
-    if "confusion" in figures[through[-1]] and len(model.labels) <= _PRINTED_CLASSES:
-        console.print(_confusion_table(model.labels, figures[through[-1]]["confusion"]))
+    if "confusion" in main and len(model.labels) <= _PRINTED_CLASSES:
+        console.print(_confusion_table(model.labels, main["confusion"]))
+    for sentence in _sentences(evaluation, recordings.sensor):
+        console.print(sentence)
     document: dict[str, Any] = {"model": model.name, "dataset": recordings.name, "part": recordings.part}
-    document |= {"recordings": recordings.count, **figures[through[-1]], **figures}
-    if (agreement := evaluation.agreement) is not None:
-        console.print(
-            f"{agreement.equal} of {agreement.answers} answers are equal,"
-            f" scores differ by at most {agreement.largest_difference:.1e}"
-        )
-        document["agreement"] = asdict(agreement)
+    document |= {"recordings": recordings.count, **main, **figures}
+    for name in ("agreement", "rates", "costs"):
+        if (part := getattr(evaluation, name)) is not None:
+            document[name] = asdict(part)
     document |= {"camera": list(recordings.sensor), **way}
-    if (rates := evaluation.rates) is not None:
-        console.print(
-            f"{rates.camera_per_s / 1e3:.1f} k events/s of a camera of {recordings.sensor[0]} x {recordings.sensor[1]}"
-            f" px, {rates.network_per_s / 1e3:.1f} k of them into the network"
-        )
-        document["rates"] = asdict(rates)
-    if (costs := evaluation.costs) is not None:
-        console.print(
-            f"live: {costs.us_per_event:.2f} µs and {costs.flops_per_event / 1e3:.1f} kFLOP per event,"
-            f" {costs.us_per_answer / 1e3:.2f} ms and {costs.flops_per_answer / 1e6:.1f} MFLOP per answer"
-        )
-        document["costs"] = asdict(costs)
     if steps is not None:
         console.print(_over_events_table(steps))
         document["over_events"] = [asdict(step) for step in steps]
@@ -124,6 +112,25 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
     if arguments.plots:
         _save_plots(arguments.plots, title, model.labels, evaluation.figures[through[-1]], steps)
+
+
+def _sentences(evaluation: Evaluation, camera: tuple[int, int]) -> Iterator[str]:
+    """How dense and live answers compare, what the camera sent, and what the live model's work has cost."""
+    if (agreement := evaluation.agreement) is not None:
+        yield (
+            f"{agreement.equal} of {agreement.answers} answers are equal,"
+            f" scores differ by at most {agreement.largest_difference:.1e}"
+        )
+    if (rates := evaluation.rates) is not None:
+        yield (
+            f"{rates.camera_per_s / 1e3:.1f} k events/s of a camera of {camera[0]} x {camera[1]}"
+            f" px, {rates.network_per_s / 1e3:.1f} k of them into the network"
+        )
+    if (costs := evaluation.costs) is not None:
+        yield (
+            f"live: {costs.us_per_event:.2f} µs and {costs.flops_per_event / 1e3:.1f} kFLOP per event,"
+            f" {costs.us_per_answer / 1e3:.2f} ms and {costs.flops_per_answer / 1e6:.1f} MFLOP per answer"
+        )
 
 
 def _recordings(arguments: argparse.Namespace, task: str) -> LabelledRecordings:

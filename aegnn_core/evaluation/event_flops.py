@@ -47,9 +47,7 @@ def simulated_stream(sensor: tuple[int, int], events: int, seed: int = 0) -> Eve
     return EventStream(rescale(stream.events[:events], (stream.width, stream.height), sensor), *sensor)
 
 
-def flops_per_event(
-    network: EventNetwork, stream: EventStream, window: int, *, engine: str = "auto", directed: bool = True
-) -> EventCosts:
+def flops_per_event(network: EventNetwork, stream: EventStream, window: int, *, directed: bool = True) -> EventCosts:
     """Measure every event behind the first ``window`` ones of a stream, in a graph of the last ``window`` nodes.
 
     Raises:
@@ -66,7 +64,7 @@ def flops_per_event(
     if graph.resolved_expiry == "readout":
         whole *= window / len(events)  # the dense graph has the nodes since the reset
 
-    live = make_model_asynchronous(network, graph, engine=engine)
+    live = make_model_asynchronous(network, graph)
     live.update(events[:window])
     live.output()
     flops, seconds = [], []

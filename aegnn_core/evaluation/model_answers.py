@@ -45,7 +45,7 @@ class LiveCosts:
 
 
 @dataclass
-class _Work:
+class _RecordingCosts:
     """What one recording has cost: numbers, FLOPs and seconds of events and of answers."""
 
     events: int = 0
@@ -74,7 +74,7 @@ class DenseAnswers:
                 yield self._network(graph.to(parameter.device))
 
     def _find_memory(self) -> int:
-        """No event older than this [µs] reaches the output: the window, and what can be passed on from layer to layer.
+        """The age [µs] beyond which no event affects the output: the window, and what layers pass on from before.
 
         Without a window it is longer than any recording.
         """
@@ -94,13 +94,13 @@ class LiveAnswers:
 
     def __init__(self, model: TrainedModel) -> None:
         self._live = make_model_asynchronous(model.network, model.graph)
-        self._work: list[_Work] = []
+        self._recordings: list[_RecordingCosts] = []
 
     def __call__(self, events: np.ndarray, moments: Sequence[int]) -> Iterator[Tensor]:
         """One output of the network per moment [µs], in ascending order."""
         self._live.reset()
-        work = _Work()
-        self._work.append(work)
+        costs = _RecordingCosts()
+        self._recordings.append(costs)
         seen = 0
         for moment in moments:
             until = bisect_right(events["t"], moment, seen)
@@ -110,27 +110,27 @@ class LiveAnswers:
             update_flops = self._live.flops().total.last
             asked = perf_counter()
             output = self._live.output(moment)
-            work.output_s += perf_counter() - asked
-            work.update_s += updated - start
-            work.update_flops += update_flops
-            work.output_flops += self._live.flops().total.last - update_flops
-            work.events += until - seen
-            work.answers += 1
+            costs.output_s += perf_counter() - asked
+            costs.update_s += updated - start
+            costs.update_flops += update_flops
+            costs.output_flops += self._live.flops().total.last - update_flops
+            costs.events += until - seen
+            costs.answers += 1
             seen = until
             yield output
 
     def costs(self) -> LiveCosts | None:
         """What all recordings so far have cost, None if there was no event or no answer."""
-        events, answers = (sum(getattr(work, name) for work in self._work) for name in ("events", "answers"))
+        events, answers = (sum(getattr(costs, name) for costs in self._recordings) for name in ("events", "answers"))
         if not events or not answers:
             return None
         return LiveCosts(
             events,
             answers,
-            sum(work.update_flops for work in self._work) / events,
-            sum(work.output_flops for work in self._work) / answers,
-            1e6 * median(work.update_s / work.events for work in self._work if work.events),
-            1e6 * median(work.output_s / work.answers for work in self._work if work.answers),
+            sum(costs.update_flops for costs in self._recordings) / events,
+            sum(costs.output_flops for costs in self._recordings) / answers,
+            1e6 * median(costs.update_s / costs.events for costs in self._recordings if costs.events),
+            1e6 * median(costs.output_s / costs.answers for costs in self._recordings if costs.answers),
         )
 
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -44,7 +45,7 @@ _LEAST_SCORE = 0.01
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of it.
+    """The result of replaying a recording.
 
     Attributes:
         events: their number.
@@ -113,28 +114,44 @@ def replay(
     outputs = LiveAnswers(fitted.model)(events, moments)
     predictions: dict[int, Any] = {}
     seconds = 0.0
-    with ExitStack() as stack:
-        bag = None
-        if output is not None:
-            writer = stack.enter_context(Writer(output, version=9, storage_plugin=StoragePlugin.MCAP))
-            bag = _AnswerBag(writer, model, score_threshold, 1000 * start + offset)
+    with _open_bag(output, model, score_threshold, 1000 * start + offset) as bag:
         for moment in track(moments, "Replaying", transient=True):
             begin = perf_counter()
             answer = next(outputs)
             seconds += perf_counter() - begin
+            stamp = 1000 * moment + offset
             if model.task == "recognition":
                 scores = model.network.class_scores(answer)[0].cpu().numpy()
                 predictions[moment] = int(scores.argmax())
-                if bag is not None:
-                    bag.write_scores(1000 * moment + offset, scores)
-                continue
-            boxes = fitted.boxes(answer, _LEAST_SCORE)
-            predictions[moment] = boxes
-            if bag is not None:
-                bag.write_boxes(1000 * moment + offset, boxes)
+                bag.write_scores(stamp, scores)
+            else:
+                predictions[moment] = fitted.boxes(answer, _LEAST_SCORE)
+                bag.write_boxes(stamp, predictions[moment])
     true = [label.class_id if label.boxes is None else label.boxes for label in truth.values()]
     figures = figures_of(model, true, [predictions[moment] for moment in truth]) if truth else None
     return Replay(len(stream), len(events), len(moments), seconds, len(truth), figures)
+
+
+@contextmanager
+def _open_bag(
+    path: str | Path | None, model: TrainedModel, score_threshold: float, start: int
+) -> Iterator[_AnswerBag | _NoBag]:
+    """The bag for the answers, whose label info is stamped ``start`` [ns]; without a path, they go nowhere."""
+    if path is None:
+        yield _NoBag()
+        return
+    with Writer(Path(path), version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        yield _AnswerBag(writer, model, score_threshold, start)
+
+
+class _NoBag:
+    """Takes answers that nobody wants to keep."""
+
+    def write_scores(self, stamp: int, scores: np.ndarray) -> None:
+        """Nothing."""
+
+    def write_boxes(self, stamp: int, boxes: np.ndarray) -> None:
+        """Nothing."""
 
 
 class _AnswerBag:

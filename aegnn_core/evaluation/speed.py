@@ -20,6 +20,8 @@ __all__ = ["Speed", "measure_speeds", "sgemm_gflops", "simulated_events", "time_
 #: Events of every measurement: those that come first, to fill the window, and those that are timed by packet size.
 _FILLED = 10_000
 _TIMED = {1_000: 20_000, 1: 2_000}
+#: Rows and columns of the matrices whose product is timed.
+_MATRIX_SIDE = 1024
 #: The network that only counts events, at the size of a data set of the field.
 _HISTOGRAM_DATASET = "gen1"
 
@@ -122,16 +124,16 @@ def time_updates(
     return updates, readouts
 
 
-def sgemm_gflops(device: str, size: int = 1024) -> float:
+def sgemm_gflops(device: str) -> float:
     """Rate of a large float32 matrix product, the best of several [GFLOP/s]."""
-    a, b = torch.rand(size, size, device=device), torch.rand(size, size, device=device)
+    a, b = (torch.rand(_MATRIX_SIDE, _MATRIX_SIDE, device=device) for _ in range(2))
     best = float("inf")
     for _ in range(9):
         begin = perf_counter()
         torch.mm(a, b)
         wait(device)
         best = min(best, perf_counter() - begin)
-    return 2 * size**3 / best * 1e-9
+    return 2 * _MATRIX_SIDE**3 / best * 1e-9
 
 
 def wait(device: str) -> None:

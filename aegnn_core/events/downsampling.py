@@ -5,8 +5,8 @@ On a model that was trained for fewer pixels than the camera has, coordinates th
 as often as all the camera's pixels in it. A pixel that sums up their polarities and fires when the sum has changed by
 about as much as there are pixels in it makes the events that a camera with such large pixels would have sent.
 
-How much it has to change follows the camera. One that sends few events for its size is not sensitive, or stands still
-and sees little: if as many of its events as of a busy camera's had to come together, hardly anything would be left.
+How much it has to change follows the camera. A camera that sends few events for its size is not sensitive, or stands
+still and sees little: with the threshold of a busy camera, hardly any of its events would be left.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _threshold_at(rate_hz: float) -> float:
 
 @kernel
 def _follow(t: int, sensitivity: _Sensitivity) -> None:
-    """End the interval that was over at ``t`` [µs] and those without events behind it, and set the thresholds."""
+    """End the interval that was over at ``t`` [µs], and any empty ones after it, and set the thresholds."""
     thresholds, pixels, interval, rate = sensitivity
     counted = interval[_COUNT] / (pixels.sum() * _INTERVAL_US * 1e-6)
     empty = (t - interval[_END]) // _INTERVAL_US
@@ -171,7 +171,7 @@ def _integrate(
     sums: NDArray[np.int64],
     fired: np.ndarray,
 ) -> int:
-    """Write the events that the sums' passing of ± their threshold makes to ``fired``; returns their number."""
+    """Write an event to ``fired`` whenever a sum passes ± its threshold; returns the number of these events."""
     threshold, interval = sensitivity.thresholds, sensitivity.interval
     if len(events) and interval[_PHASE] == _NOT_BEGUN:
         interval[_END] = min(events[0]["t"], _NEVER - _INTERVAL_US) + _INTERVAL_US

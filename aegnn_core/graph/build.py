@@ -147,7 +147,7 @@ def build_nodes(events: np.ndarray, graph: GraphConfig) -> Data:
 
 
 def find_neighbors(events: np.ndarray, graph: GraphConfig) -> Neighbors:
-    """The search that :func:`build_graph` begins with; of ``graph``, whether it is directed does not matter.
+    """The search that :func:`build_graph` begins with; it is the same for directed and undirected graphs.
 
     Raises:
         ValueError: not an event array, or not in time order.
@@ -269,7 +269,7 @@ def _columns(events: np.ndarray) -> list[np.ndarray]:
 
 def most_live(t: np.ndarray, graph: GraphConfig, before: int) -> int:
     """The most nodes that are live at once while events at ``t`` [µs, ``[N]``, ascending] join ``before`` live ones."""
-    # A column of many events is strided, one of few is not: one kind of array, so that no second one is compiled for.
+    # Columns can be strided or not: made contiguous, so that only one kind of array is compiled for.
     count = before + (len(t) if graph.window is None else _most_within(np.ascontiguousarray(t), graph.window))
     return count if graph.max_nodes is None else min(count, graph.max_nodes)
 

@@ -43,7 +43,7 @@ NODE = np.dtype(
         ("back", np.uint32),  # how many nodes before it the one before it at its pixel came
     ]
 )
-#: Where there is none, or not within as many nodes.
+#: Stands for no earlier node at the pixel, or one too far back to be counted.
 _NEVER = np.int64(2**32 - 1)
 
 
@@ -161,7 +161,7 @@ def _insert(number, now, center, head, nodes, mask):
     node.t = now
     node.pixel = center
     node.back = min(number - head[np.uintp(center)], _NEVER)
-    # Whoever meets the node at its pixel meets what has been written of it.
+    # Released last: whoever finds the node at its pixel also sees what was written above.
     store_release(head, center, number)
 
 
@@ -226,8 +226,8 @@ def search_neighbors(
     They need as many slots that are not those of nodes from ``held`` on. What is remembered in ``span`` is whatever
     thread wrote there last.
 
-    What a search begins with is requested from memory so many nodes ``ahead`` of it, its pixels twice as many; 0: is
-    not.
+    What a search begins with is requested from memory ``ahead`` nodes before it, its pixels twice as many nodes before;
+    with 0, nothing is requested.
     """
     for k in range(-min(2 * ahead, len(t) - 1) if ahead > 0 else 0, len(t)):
         if 0 < ahead < len(t) - k:
@@ -294,7 +294,8 @@ class NeighborSearch:
         order = np.argsort(d2, kind="stable")
         order = order[d2[order] <= graph.radius**2]
         self._offsets = (dy * self.stride + dx).ravel()[order].astype(np.int64)
-        longest = np.array([_longest_time(float(squared), graph) for squared in d2[order]], np.int64)
+        squares, which = np.unique(d2[order], return_inverse=True)
+        longest = np.array([_longest_time(float(squared), graph) for squared in squares], np.int64)[which]
         horizon = FOREVER if graph.time_horizon is None else graph.time_horizon
         youth = FOREVER if graph.window is None else graph.window - 1
         self._reach_us = np.minimum(longest, min(horizon, youth))

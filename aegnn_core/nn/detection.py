@@ -100,7 +100,7 @@ def detection_loss(
     """Training loss of a grid, in parts that are to be added up.
 
     The cells whose centres lie within one cell of a box's centre predict it; where boxes compete, the smaller one wins.
-    Their objectness is to be the IoU that they reach, everyone else's 0.
+    The target of their objectness is the IoU that they reach; that of all other cells is 0.
 
     Args:
         output: network output ``[B, rows, columns, 5 + C]``.
@@ -225,7 +225,7 @@ def _best_scores(cells: NDArray[np.float64], best: NDArray[np.float64]) -> None:
     for n in range(len(cells)):
         logits = cells[n]
         inverse = 1 + math.exp(-logits[4])
-        # No score of the cell is larger than one in so much, but for rounding.
+        # Up to rounding, no score of the cell is larger than 1 / inverse.
         if inverse * least > 1.001 and math.isfinite(logits[5:].sum()):
             continue
         largest = logits[5:].max()

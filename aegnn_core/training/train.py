@@ -34,7 +34,7 @@ with naming_extras("train"):
 
 __all__ = ["train"]
 
-#: There are few recordings and the network memorises them: it must not be too sure of them.
+#: Label smoothing of a recogniser that is trained on recordings, which are few: it would memorise them.
 _RECORDED_LABEL_SMOOTHING = 0.1
 
 #: Steps between points of the curves.

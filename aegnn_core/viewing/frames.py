@@ -147,7 +147,7 @@ class _Truth:
     def __init__(self, labels: Sequence[Label], reach_us: int) -> None:
         self._labels, self._reach_us = labels, reach_us
         self._times = [label.stamp // 1000 for label in labels]
-        self._whole = bool(labels) and labels[0].boxes is None  # a class is that of all of the recording
+        self._whole = bool(labels) and labels[0].boxes is None  # a class is that of the whole recording
 
     def at(self, moment: int) -> Label | None:
         """The label at a sensor time [µs], None where none is near."""

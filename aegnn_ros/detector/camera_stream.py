@@ -174,15 +174,15 @@ class CameraStream:
         self.counts.processing_ns += time.perf_counter_ns() - started
         return len(chosen.events) + chosen.filtered
 
-    def news(self) -> int | None:
+    def next_readout(self) -> int | None:
         """The sensor time [µs] of the next readout that can differ from the last one; None while there is none.
 
-        See :meth:`StreamTime.news`.
+        See :meth:`StreamTime.next_readout`.
         """
-        return self._time.news(self._model.trained.graph.window)
+        return self._time.next_readout(self._model.trained.graph.window)
 
     def read_out(self, t: int, score_threshold: float, iou_threshold: float, max_detections: int) -> Readout:
-        """The network's answer for the sensor time ``t`` [µs] that :meth:`news` gave.
+        """The network's answer for the sensor time ``t`` [µs] that :meth:`next_readout` gave.
 
         Raises:
             RuntimeError: nothing has been decoded yet, or the network's output is not finite.

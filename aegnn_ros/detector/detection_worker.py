@@ -16,7 +16,7 @@ from aegnn_core.events.array import EventFormatError
 from aegnn_ros.detector.camera_stream import CameraStream
 from aegnn_ros.detector.event_arrays import SerializedArray
 from aegnn_ros.detector.outputs import DetectorOutputs
-from aegnn_ros.detector.packet_queue import Arrival, PacketQueue, Work
+from aegnn_ros.detector.packet_queue import Arrival, PacketQueue, TakenPackets
 from aegnn_ros.detector.parameters import DetectorParameters
 from aegnn_ros.detector.ready_model import ReadyModel
 from aegnn_ros.detector.stream_results import Readout
@@ -25,9 +25,9 @@ from aegnn_ros.detector.tracking import CONTINUING_SCORE, DetectionTracker
 
 __all__ = ["DetectionWorker", "Load", "of_classes"]
 
-#: RViz shows nothing that has no frame.
+#: Where neither the parameter nor the camera names a frame: RViz shows nothing without one.
 _DEFAULT_FRAME = "event_camera"
-#: After so long without a packet [s], what is left is published, and later that everything has expired.
+#: After this time without a packet [s], a result of what is left is published, and later one of an expired graph.
 _PAUSE_S = 1.0
 
 
@@ -111,26 +111,26 @@ class DetectionWorker:
 
     def _run(self) -> None:
         try:
-            while (work := self.queue.take(_PAUSE_S)) is not None:
+            while (taken := self.queue.take(_PAUSE_S)) is not None:
                 with self._busy:
-                    self._work_off(work)
+                    self._process(taken)
         except Exception as error:  # the thread would end silently
             self._on_failure(error)
 
-    def _work_off(self, work: Work) -> None:
+    def _process(self, taken: TakenPackets) -> None:
         settings = self.settings
         if settings.region != self._stream.region:
             self._stream.look_at(settings.region)
         self._stream.filter_noise(settings.noise_filter_us, settings.pixel_rate_hz)
         if settings.downsampling != self._stream.downsampling:
             self._stream.downsample(settings.downsampling)
-        events = sum(self._take_in(arrival.packet) for arrival in work.arrivals)
+        events = sum(self._take_in(arrival.packet) for arrival in taken.arrivals)
         if self._stream.waiting:
-            self._update(work.arrivals, 1e-3 * settings.max_latency_ms)
+            self._update(taken.arrivals, 1e-3 * settings.max_latency_ms)
         self._events_since_result += events
         if (
-            work.readout
-            or (settings.trigger == "packet" and work.arrivals)
+            taken.readout
+            or (settings.trigger == "packet" and taken.arrivals)
             or (settings.trigger == "events" and self._events_since_result >= settings.events_per_result)
         ):
             self._publish_result(settings)
@@ -171,7 +171,7 @@ class DetectionWorker:
 
     def _publish_result(self, settings: DetectorParameters) -> None:
         self._events_since_result = 0
-        if (t := self._stream.news()) is None:
+        if (t := self._stream.next_readout()) is None:
             return
         begin = time.perf_counter()
         tracked = settings.tracking and self._stream.model.trained.task == "detection"

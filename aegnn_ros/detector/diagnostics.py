@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import rclpy
@@ -91,6 +92,40 @@ class NodeFacts:
     queued: int
 
 
+@dataclass(frozen=True)
+class _Interval:
+    """The time between two statuses, with the counts at both of its ends.
+
+    Attributes:
+        seconds: how long it was [s].
+        cpu_s: time that the process had on all cores [s].
+        arrived, arrived_before: counts of what came in.
+        now, before: counts of what was processed.
+    """
+
+    seconds: float
+    cpu_s: float
+    arrived: ArrivalCounts
+    arrived_before: ArrivalCounts
+    now: StreamCounts
+    before: StreamCounts
+
+    def grown(self, name: str) -> int:
+        """By how much a count of what was processed has grown."""
+        return int(getattr(self.now, name) - getattr(self.before, name))
+
+    def come(self, name: str) -> int:
+        """By how much a count of what came in has grown."""
+        return int(getattr(self.arrived, name) - getattr(self.arrived_before, name))
+
+    @property
+    def processed_share(self) -> float:
+        """Share of the events after the filters that the network got; 1 where there were none."""
+        processed = self.grown("events_processed")
+        offered = processed + self.grown("events_thinned")
+        return processed / offered if offered else 1.0
+
+
 class StreamDiagnostics:
     """Turns the counts of a stream into status messages; rates and levels are about the time since the last one.
 
@@ -106,74 +141,10 @@ class StreamDiagnostics:
 
     def status(self, interval_s: float, load: Load, facts: NodeFacts) -> DiagnosticStatus:
         """The status of an active node for the last ``interval_s`` seconds."""
-        now, last, self._last = replace(self._counts), self._last, replace(self._counts)
-        arrived, last_arrived, self._last_arrived = (
-            replace(self._arrived),
-            self._last_arrived,
-            replace(self._arrived, largest=0),
-        )
-        self._arrived.largest = 0
-        cpu = time.process_time()
-        cpu_s, self._last_cpu = cpu - self._last_cpu, cpu
-        processed = now.events_processed - last.events_processed
-        offered = processed + now.events_thinned - last.events_thinned
-        share = processed / offered if offered else 1.0
-        seen, downsampled = (getattr(now, name) - getattr(last, name) for name in ("events_seen", "events_downsampled"))
-        values: dict[str, object] = {
-            "state": "active",
-            "model": facts.model,
-            "device": facts.device,
-            "device_choice": facts.device_choice,
-            "publishers": facts.publishers,
-            "camera": "" if facts.camera is None else "{} {} x {} px".format(*facts.camera),
-            "sensor": "{} x {} px".format(*facts.sensor),
-            "event_rate_per_s": round((now.events - last.events) / interval_s),
-            "downsampled_rate_per_s": round(downsampled / interval_s),
-            "downsampled_share": f"{downsampled / seen:.4f}" if seen else "",
-            "processed_share": f"{share:.4f}",
-            "thinning_factor": f"{load.factor:.2f}",
-            "lag_ms": f"{1e3 * load.lag:.2f}",
-            "result_rate_hz": f"{load.results / interval_s:.1f}",
-            "result_ms": f"{1e3 * load.readout:.2f}",
-            "us_per_event": f"{(now.processing_ns - last.processing_ns) / 1000 / processed:.3f}" if processed else "",
-            "largest_packet_kb": f"{arrived.largest / 1e3:.1f}",
-            "queue_kb": f"{facts.queued / 1e3:.1f}",
-            "cpu_percent": f"{100 * cpu_s / interval_s:.0f}",
-            "memory_mb": f"{_memory_mb():.0f}",
-        }
-        if facts.device.startswith("cuda"):
-            values["device_memory_mb"] = f"{torch.cuda.memory_reserved(facts.device) / _BYTES_PER_MB:.0f}"
-        values |= {
-            "packets": arrived.packets,
-            "packets_lost": arrived.packets_lost,
-            "packets_dropped": arrived.packets_dropped,
-            "packets_malformed": now.packets_malformed,
-            "events": now.events,
-            "events_processed": now.events_processed,
-            "events_filtered": now.events_filtered,
-            "events_downsampled": now.events_downsampled,
-            "events_thinned": now.events_thinned,
-            "triggers": now.triggers,
-            "resets": now.resets,
-            "processing_ms": f"{now.processing_ns / 1e6:.3f}",
-        }
-        packets = arrived.packets - last_arrived.packets
-        problems = [(_WARN, facts.problem)] if facts.problem else []
-        if not packets:
-            problems.append((_WARN, self._why_nothing_arrives(facts)))
-        if lost := arrived.packets_lost - last_arrived.packets_lost:
-            problems.append((_WARN, f"{lost} packets lost{_cure(arrived.largest)}"))
-        if dropped := arrived.packets_dropped - last_arrived.packets_dropped:
-            problems.append((_ERROR, f"{dropped} packets dropped, because more than queue_mb were waiting"))
-        if malformed := now.packets_malformed - last.packets_malformed:
-            level = _ERROR if malformed >= now.packets - last.packets else _WARN
-            problems.append((level, f"{malformed} packets malformed"))
-        if now.resets > last.resets:
-            problems.append((_WARN, f"the graph has started again {now.resets - last.resets} times"))
-        if share < 1.0:
-            problems.append((_WARN, f"only {share:.1%} of the events processed, to hold the latency budget"))
-        if load.lag > facts.max_latency:
-            problems.append((_WARN, f"lag of {1e3 * load.lag:.0f} ms, more than max_latency_ms"))
+        interval = self._end_interval(interval_s)
+        problems = list(_problems(interval, load, facts))
+        values = _present_values(interval, load, facts) | _totals(interval)
+        packets, processed = interval.come("packets"), interval.grown("events_processed")
         return DiagnosticStatus(
             level=max((level for level, _ in problems), default=_OK),
             name=self._name,
@@ -182,10 +153,89 @@ class StreamDiagnostics:
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
 
-    def _why_nothing_arrives(self, facts: NodeFacts) -> str:
-        if not facts.publishers:
-            return f"no packets: nobody publishes on {facts.topic}"
-        return f"no packets, though {facts.topic} has a publisher{_cure(_LARGE_PACKET)}"
+    def _end_interval(self, seconds: float) -> _Interval:
+        """The interval since the last status, of so many seconds; the next one begins."""
+        cpu, now, arrived = time.process_time(), replace(self._counts), replace(self._arrived)
+        interval = _Interval(seconds, cpu - self._last_cpu, arrived, self._last_arrived, now, self._last)
+        self._arrived.largest = 0
+        self._last_arrived, self._last, self._last_cpu = replace(arrived, largest=0), now, cpu
+        return interval
+
+
+def _present_values(interval: _Interval, load: Load, facts: NodeFacts) -> dict[str, object]:
+    """What holds now or held lately, by the keys of :data:`VALUES`."""
+    processed, seen = interval.grown("events_processed"), interval.grown("events_seen")
+    downsampled = interval.grown("events_downsampled")
+    values: dict[str, object] = {
+        "state": "active",
+        "model": facts.model,
+        "device": facts.device,
+        "device_choice": facts.device_choice,
+        "publishers": facts.publishers,
+        "camera": "" if facts.camera is None else "{} {} x {} px".format(*facts.camera),
+        "sensor": "{} x {} px".format(*facts.sensor),
+        "event_rate_per_s": round(interval.grown("events") / interval.seconds),
+        "downsampled_rate_per_s": round(downsampled / interval.seconds),
+        "downsampled_share": f"{downsampled / seen:.4f}" if seen else "",
+        "processed_share": f"{interval.processed_share:.4f}",
+        "thinning_factor": f"{load.factor:.2f}",
+        "lag_ms": f"{1e3 * load.lag:.2f}",
+        "result_rate_hz": f"{load.results / interval.seconds:.1f}",
+        "result_ms": f"{1e3 * load.readout:.2f}",
+        "us_per_event": f"{interval.grown('processing_ns') / 1000 / processed:.3f}" if processed else "",
+        "largest_packet_kb": f"{interval.arrived.largest / 1e3:.1f}",
+        "queue_kb": f"{facts.queued / 1e3:.1f}",
+        "cpu_percent": f"{100 * interval.cpu_s / interval.seconds:.0f}",
+        "memory_mb": f"{_memory_mb():.0f}",
+    }
+    if facts.device.startswith("cuda"):
+        values["device_memory_mb"] = f"{torch.cuda.memory_reserved(facts.device) / _BYTES_PER_MB:.0f}"
+    return values
+
+
+def _totals(interval: _Interval) -> dict[str, object]:
+    """What has been counted since configure, by the keys of :data:`VALUES`."""
+    arrived, now = interval.arrived, interval.now
+    return {
+        "packets": arrived.packets,
+        "packets_lost": arrived.packets_lost,
+        "packets_dropped": arrived.packets_dropped,
+        "packets_malformed": now.packets_malformed,
+        "events": now.events,
+        "events_processed": now.events_processed,
+        "events_filtered": now.events_filtered,
+        "events_downsampled": now.events_downsampled,
+        "events_thinned": now.events_thinned,
+        "triggers": now.triggers,
+        "resets": now.resets,
+        "processing_ms": f"{now.processing_ns / 1e6:.3f}",
+    }
+
+
+def _problems(interval: _Interval, load: Load, facts: NodeFacts) -> Iterator[tuple[bytes, str]]:
+    """What is wrong or was lately, each with its level."""
+    if facts.problem:
+        yield _WARN, facts.problem
+    if not interval.come("packets"):
+        yield _WARN, _why_nothing_arrives(facts)
+    if lost := interval.come("packets_lost"):
+        yield _WARN, f"{lost} packets lost{_cure(interval.arrived.largest)}"
+    if dropped := interval.come("packets_dropped"):
+        yield _ERROR, f"{dropped} packets dropped, because more than queue_mb were waiting"
+    if malformed := interval.grown("packets_malformed"):
+        yield (_ERROR if malformed >= interval.grown("packets") else _WARN), f"{malformed} packets malformed"
+    if resets := interval.grown("resets"):
+        yield _WARN, f"the graph has started again {resets} times"
+    if interval.processed_share < 1.0:
+        yield _WARN, f"only {interval.processed_share:.1%} of the events processed, to hold the latency budget"
+    if load.lag > facts.max_latency:
+        yield _WARN, f"lag of {1e3 * load.lag:.0f} ms, more than max_latency_ms"
+
+
+def _why_nothing_arrives(facts: NodeFacts) -> str:
+    if not facts.publishers:
+        return f"no packets: nobody publishes on {facts.topic}"
+    return f"no packets, though {facts.topic} has a publisher{_cure(_LARGE_PACKET)}"
 
 
 def idle_status(name: str, topic: str, state: str, failure: str) -> DiagnosticStatus:

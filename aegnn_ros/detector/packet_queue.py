@@ -12,11 +12,11 @@ from event_camera_msgs.msg import EventPacket
 
 from aegnn_ros.detector.event_arrays import SerializedArray
 
-__all__ = ["Arrival", "PacketQueue", "Work"]
+__all__ = ["Arrival", "PacketQueue", "TakenPackets"]
 
 #: Bytes of encoded events that are taken at once: they may become 80 times as many when they are decoded.
 _BYTES_AT_ONCE = 1 << 19
-#: A request waits for a packet that is expected within this time [s] of it: the result is that much fresher.
+#: A request waits for a packet that is expected within this time [s], so that the result covers it.
 _PATIENCE_S = 0.005
 
 
@@ -29,7 +29,7 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class Work:
+class TakenPackets:
     """What the worker takes at once: packets, and whether a result is due after the last of them."""
 
     arrivals: list[Arrival]
@@ -95,7 +95,7 @@ class PacketQueue:
         latest = time.monotonic() + _PATIENCE_S
         return min(self._last_arrival + 1.5 * self._gap, latest) if self._last_arrival + self._gap < latest else 0.0
 
-    def take(self, pause: float) -> Work | None:
+    def take(self, pause: float) -> TakenPackets | None:
         """The packets up to the next request, as soon as there is anything; None once the queue is closed.
 
         A pause of this length [s] counts as a request.
@@ -106,7 +106,7 @@ class PacketQueue:
                 until = end if self._readout_behind is None else self._patient_until
                 if (left := until - time.monotonic()) <= 0:
                     self._readout_behind, self._patient_until = None, 0.0
-                    return Work([], readout=True)
+                    return TakenPackets([], readout=True)
                 self._ready.wait(left)
             if self._closed:
                 return None
@@ -120,9 +120,9 @@ class PacketQueue:
             if self._readout_behind is None or len(arrivals) < self._readout_behind:
                 if self._readout_behind is not None:
                     self._readout_behind -= len(arrivals)
-                return Work(arrivals, readout=False)
+                return TakenPackets(arrivals, readout=False)
             self._readout_behind = None
-            return Work(arrivals, readout=True)
+            return TakenPackets(arrivals, readout=True)
 
     def close(self) -> None:
         """Forget what waits, and let :meth:`take` return None."""

@@ -153,9 +153,17 @@ def prepare_model(
         trained.network.to(device)
     threads = chosen_threads(threads or None, default=spare_cores())
     live = make_model_asynchronous(trained.network, graph=trained.graph, threads=threads, frozen=True)
-    few, many = (_busy_events(trained, count) for count in (_FEW, _MANY))
+    cost = _measured_cost(trained, live, device)
+    _run_once(trained, live)
+    sensor = (trained.width, trained.height)
+    return ReadyModel(trained, live, cost, device, model_sensor, sensor, warning, device_choice)
+
+
+def _measured_cost(trained: TrainedModel, live: LiveModel, device: str) -> UpdateCost:
+    """What an update costs: the fixed part and the part per event, from the best times of a small and a large one."""
     seconds = {}
-    for events in (few, many):
+    for count in (_FEW, _MANY):
+        events = _busy_events(trained, count)
         live.reset()
         times = []
         for _ in range(_REPEATS):
@@ -163,25 +171,28 @@ def prepare_model(
             live.update(events)
             wait_for_device(device)
             times.append(perf_counter() - begin)
-            events["t"] += len(events) * _PERIOD_US  # after a reset, an update costs more
-        seconds[len(events)] = min(times)
+            events["t"] += count * _PERIOD_US  # after a reset, an update costs more
+        seconds[count] = min(times)
+    per_event = max(seconds[_MANY] - seconds[_FEW], 1e-9) / (_MANY - _FEW)
+    return UpdateCost(max(0.0, seconds[_FEW] - _FEW * per_event), per_event)
+
+
+def _run_once(trained: TrainedModel, live: LiveModel) -> None:
+    """Run all that packets and results need besides updates, so that it is compiled; the graph is empty afterwards."""
     output = live.output()
     trained.network.class_scores(output)
     if trained.task == "detection":
         trained.network.detections(output)
     live.reset()
-    refractory_period(few, 1, trained.width, trained.height)
-    background_activity(few, 1, trained.width, trained.height)
-    PixelRateLimit(1, trained.width, trained.height)(few)
+    events = _busy_events(trained, _FEW)
+    refractory_period(events, 1, trained.width, trained.height)
+    background_activity(events, 1, trained.width, trained.height)
+    PixelRateLimit(1, trained.width, trained.height)(events)
     letterbox = Letterbox((2 * trained.width, 2 * trained.height), (trained.width, trained.height))
     for way in DOWNSAMPLING:
-        Downsampler(letterbox, way)(few)
+        Downsampler(letterbox, way)(events)
     for encoding in PACKET_DECODERS:
         make_decoder(encoding, trained.width, trained.height).decode(bytes(8))
-    per_event = max(seconds[_MANY] - seconds[_FEW], 1e-9) / (_MANY - _FEW)
-    cost = UpdateCost(max(0.0, seconds[_FEW] - _FEW * per_event), per_event)
-    sensor = (trained.width, trained.height)
-    return ReadyModel(trained, live, cost, device, model_sensor, sensor, warning, device_choice)
 
 
 def wait_for_device(device: str) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 
 __all__ = ["SensorClock"]
 
-#: If a stamp is off by more than this [ns], one of the two clocks was set.
+#: If a stamp is off by more than this [ns], one of the two clocks has been set anew.
 _JUMP_NS = 1_000_000_000
 #: The two clocks drift by some 50 µs per second, so only the last seconds of sensor time count [µs] ...
 _MEMORY_US = 10_000_000

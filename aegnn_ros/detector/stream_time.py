@@ -67,10 +67,10 @@ class StreamTime:
         self.last, self._last_arrival = t, time.monotonic()
         self._unread, self._expired = True, False
 
-    def news(self, window: int | None) -> int | None:
+    def next_readout(self, window: int | None) -> int | None:
         """The sensor time [µs] of the next readout that can differ from the last one; None while there is none.
 
-        Without events nobody knows how far sensor time has come, so a readout is made for the last event's time. But
+        Without events the sensor's time is unknown, so a readout is made for the last event's time. But
         when no packet has come for longer than the window, and for too long to be late, all nodes have expired.
         """
         if self.last is None or self._unread:
@@ -81,7 +81,7 @@ class StreamTime:
         return self.last + window if pause > max(1e-6 * window, _LONGEST_PAUSE_S) else None
 
     def note_readout(self, t: int) -> int:
-        """A readout is made for a time that :meth:`news` gave; returns its stamp [ns, ROS time]."""
+        """A readout is made for a time that :meth:`next_readout` gave; returns its stamp [ns, ROS time]."""
         assert self.last is not None
         self._unread, self._expired = False, t > self.last
         return self._clock.stamp(t)

@@ -101,7 +101,7 @@ class LoadControl:
         self._events += events
         scale = self._scale
         fixed, per_event = scale * self._cost.fixed, scale * self._cost.per_event
-        # One update waits for another under load, so that their fixed cost comes at most so often.
+        # Under load an update waits for the one before it, which bounds how often their fixed cost has to be paid.
         shares = (self._decoding + self._reading) / self._elapsed + fixed / (_SHARE_OF_BUDGET * max_latency / 2)
         share = max(_PLANNED_SHARE - shares, _LEAST_SHARE)
         in_the_long_run = self._events / self._elapsed * per_event / share
@@ -117,7 +117,7 @@ class LoadControl:
 
     def _fade(self, now: float) -> None:
         if self._last is None:
-            # Nothing is known of the time before: treat what has come as if it had taken one time constant.
+            # There is nothing to measure yet: treat these events as if they had come within one time constant.
             self._last, self._elapsed = now, _MEMORY_S
             return
         elapsed, self._last = now - self._last, now

@@ -19,7 +19,7 @@ from rosgraph_msgs.msg import Clock
 
 from aegnn_core.events.rosbag import read_event_packets
 from aegnn_ros.conversions import time_message
-from aegnn_ros.playback.packet_replay import DRIVER_QOS, replay
+from aegnn_ros.playback.packet_replay import DRIVER_QOS, publish_in_time
 
 __all__ = ["main"]
 
@@ -92,7 +92,9 @@ def _play(node: Node, parsed: argparse.Namespace) -> None:
     time.sleep(_SETTLE_S)
     while rclpy.ok():
         count = 0
-        for _ in replay(read_event_packets(parsed.bag, parsed.topic), publisher, None, parsed.rate, clock.tell):
+        for _ in publish_in_time(
+            read_event_packets(parsed.bag, parsed.topic), publisher, None, parsed.rate, clock.tell
+        ):
             count += 1
             if not rclpy.ok():
                 return

@@ -28,7 +28,7 @@ from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_ros.conversions import detections_of, nanoseconds, scores_of
 from aegnn_ros.installed_files import large_packet_profile
 from aegnn_ros.playback.node_process import NodeProcess
-from aegnn_ros.playback.packet_replay import DRIVER_QOS, PublishedPacket, replay
+from aegnn_ros.playback.packet_replay import DRIVER_QOS, PublishedPacket, publish_in_time
 from aegnn_ros.playback.ros_domain import OTHER_DISCOVERY, claim_ros_domain
 
 __all__ = ["BagRun", "BagRunner", "ReceivedResult", "isolate_ros"]
@@ -160,11 +160,11 @@ class BagRunner:
             if run.failure:
                 raise process.error("the node did not become active")
             _wait(lambda: self._publisher.get_subscription_count() and self._results.get_publisher_count(), process)
-            # We have discovered the node, but it has to discover us as well: it misses what is published before.
+            # We have discovered the node, but it also has to discover us: it misses what is published before that.
             _wait(lambda: int(run.diagnostics.get("publishers", 0)), process)
             time.sleep(_SETTLE_S)
             now = self.node.get_clock().now().nanoseconds
-            for sent in replay(packets, self._publisher, now, rate):
+            for sent in publish_in_time(packets, self._publisher, now, rate):
                 run.sent.append(sent)
                 progress(len(run.sent))
                 process.check()

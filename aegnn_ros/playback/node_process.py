@@ -17,10 +17,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import NoReturn
 
 from aegnn_ros.detector import event_detector
 
-__all__ = ["NodeProcess", "NodeProcessError"]
+__all__ = ["NodeProcess", "NodeProcessError", "main"]
 
 _SHOWN_LINES = 15
 #: A node that does not end within this time [s] is killed.
@@ -37,14 +38,17 @@ class NodeProcess:
     Args:
         parameters: of the node.
         names: of the nodes in the process; one of the default name where there are none.
+        program: the module to run, if not this one; it calls :func:`main`.
     """
 
-    def __init__(self, parameters: Mapping[str, str | int | float], names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, parameters: Mapping[str, str | int | float], names: Sequence[str] = (), program: str = __name__
+    ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - __exit__ closes it
         # JSON values are YAML values, which is what the ROS command line takes.
         settings = [part for name, value in parameters.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *names, "--ros-args", *settings],
+            [sys.executable, "-m", program, *names, "--ros-args", *settings],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -72,12 +76,12 @@ class NodeProcess:
         last_lines = "\n".join(self.log().splitlines()[-_SHOWN_LINES:])
         return NodeProcessError(f"{what}; its last words:\n{last_lines}")
 
-    def stop(self, number: signal.Signals = signal.SIGINT, timeout_s: float = _PATIENCE_S) -> int:
-        """Send a signal, wait for the end, and return the exit code; kills the process after ``timeout_s``."""
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal, wait for the end, and return the exit code; after 10 s the process is killed."""
         if self._process.poll() is None:
             self._process.send_signal(number)
         try:
-            return self._process.wait(timeout_s)
+            return self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
@@ -94,6 +98,12 @@ class NodeProcess:
         self._log.close()
 
 
+def main() -> NoReturn:
+    """Be the child: run the event detector until a signal or the parent's end."""
+    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+    event_detector.main()
+
+
 def _end_with_parent() -> None:
     """Wait for the end of standard input, and end this process as a user would, or at last by force."""
     # Signals are the main thread's, which blocks them at times.
@@ -106,5 +116,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
-    event_detector.main()
+    main()

@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from aegnn_core.events.recorded_packet import RecordedPacket
 from aegnn_ros.conversions import packet_message
 
-__all__ = ["DRIVER_QOS", "PublishedPacket", "replay"]
+__all__ = ["DRIVER_QOS", "PublishedPacket", "publish_in_time"]
 
 #: How event camera drivers publish; a reliable subscriber would get nothing.
 DRIVER_QOS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -40,7 +40,7 @@ class PublishedPacket:
     published: int
 
 
-def replay(
+def publish_in_time(
     packets: Iterable[RecordedPacket],
     publisher: Publisher[EventPacket],
     begin: int | None,

@@ -13,6 +13,7 @@ from numba import njit
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
+from aegnn_core.asynchronous.array_table import KIND, addresses, array_at, array_table, first_rows, parts_at
 from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell, read_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.convolution import (
@@ -27,7 +28,6 @@ from aegnn_core.asynchronous.compiled.head import make_head
 from aegnn_core.asynchronous.compiled.image_head import ImageHead
 from aegnn_core.asynchronous.compiled.plan import SplineTable
 from aegnn_core.asynchronous.folded_head import TorchHead
-from aegnn_core.asynchronous.handles import KIND, addresses, array_at, first_rows, handles, parts_at
 from aegnn_core.nn import network
 from aegnn_core.nn.spline import SplineConv
 from tests.nn.random_networks import randomize
@@ -186,7 +186,7 @@ def test_a_cell_knows_the_maximum_over_its_queue(steps: list[tuple[str, int]]) -
                     assert_array_equal(out, np.max(rows, 0))
 
 
-def test_compiled_code_reads_arrays_by_their_handles() -> None:
+def test_compiled_code_reads_arrays_by_their_addresses() -> None:
     @njit
     def read(table, kind):
         return array_at(table, 0, np.int16)[2], array_at(table, 1, kind).sum(), len(array_at(table, 2, np.bool_))
@@ -219,11 +219,11 @@ def test_compiled_code_reads_named_tuples_as_they_are_declared(dtype: type) -> N
 
     numbers = Numbers(np.arange(5, dtype=np.int16), np.ones(3, dtype))
     flags = Flags(np.ones(1, bool), np.array([0.5, 1.5], dtype))
-    assert read(handles((numbers, flags), (Numbers, Flags), dtype), dtype(0)) == (2, 3.0, True, 1.5, 2)
+    assert read(array_table((numbers, flags), (Numbers, Flags), dtype), dtype(0)) == (2, 3.0, True, 1.5, 2)
     with pytest.raises(TypeError, match="expected Numbers, found Flags"):
-        handles((flags, numbers), (Numbers, Flags), dtype)
+        array_table((flags, numbers), (Numbers, Flags), dtype)
     with pytest.raises(TypeError, match=r"Numbers\.whole must be int16, found int64"):
-        handles((numbers._replace(whole=np.arange(5)), flags), (Numbers, Flags), dtype)
+        array_table((numbers._replace(whole=np.arange(5)), flags), (Numbers, Flags), dtype)
 
 
 def test_a_field_has_to_say_what_its_elements_are() -> None:
@@ -231,7 +231,7 @@ def test_a_field_has_to_say_what_its_elements_are() -> None:
         values: np.ndarray
 
     with pytest.raises(TypeError, match="field values of Silent does not say what its elements are"):
-        handles((Silent(np.ones(1)),), (Silent,), np.float64)
+        array_table((Silent(np.ones(1)),), (Silent,), np.float64)
 
 
 def test_compiled_code_reads_the_clock() -> None:

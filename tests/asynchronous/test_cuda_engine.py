@@ -200,11 +200,11 @@ def test_an_engine_that_is_wrong_on_its_device_is_not_used(monkeypatch: pytest.M
             return launch
 
     module = make_network("graph_grid", 0).float()
-    assert disagreement(CudaEngine, module, GRAPH, 200) is None
+    assert disagreement(CudaEngine, module, GRAPH, 100) is None
     wrong = SimpleNamespace(insert=kernels.insert, search=kernels.search, convolve=Forgetful())
     wrong.pool_cells = kernels.pool_cells
     monkeypatch.setattr(
-        self_check, "disagreement", lambda _, *rest: disagreement(lambda *both: CudaEngine(*both, wrong), *rest, 200)
+        self_check, "disagreement", lambda _, *rest: disagreement(lambda *both: CudaEngine(*both, wrong), *rest, 100)
     )
     monkeypatch.setattr(self_check, "_known", {})
     monkeypatch.setattr("aegnn_core.asynchronous.cuda.engine.interpreted", lambda: False)

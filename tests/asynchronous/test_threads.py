@@ -127,9 +127,9 @@ def test_a_thread_that_cannot_sleep_ends_and_says_why_once() -> None:
     words = np.zeros(pipeline.WORDS, np.int64)
     words[pipeline.FAILED] = errno.EINVAL
     with pytest.raises(OSError, match=r"cannot wait on its semaphore \(Invalid argument") as caught:
-        crew.check_rest(words)
+        crew.check_sleep(words)
     assert caught.value.errno == errno.EINVAL
-    crew.check_rest(words)  # of another thread
+    crew.check_sleep(words)  # of another thread
 
 
 def test_threads_begin_with_the_first_packet_for_them_sleep_between_and_end_with_the_model() -> None:
@@ -235,7 +235,7 @@ def test_whoever_waits_for_threads_in_vain_works_alone_for_longer_and_longer() -
 def test_a_wait_is_too_long_if_sharing_saves_less() -> None:
     words = np.zeros(pipeline.WORDS, np.int64)
     words[pipeline.THREADS], words[pipeline.PATIENCE_NS] = 2, 10**9
-    pipeline.share(words, 12)
+    pipeline.begin_job(words, 12)
     now, second = time.monotonic_ns(), 10**9
     # One block took a second: all of them take 12, of which a quarter are 3.
     assert not pipeline.is_too_long(words, 2 * second, now - 3 * second, 1)

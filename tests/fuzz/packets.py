@@ -114,7 +114,7 @@ class Packets:
             counts.events_processed + counts.events_thinned <= counts.events_downsampled,
             f"events from nowhere: {counts}",
         )
-        if rng.random() < 0.1 and (moment := stream.news()) is not None:
+        if rng.random() < 0.1 and (moment := stream.next_readout()) is not None:
             readout = stream.read_out(moment, 0.0, 0.5, 5)
             require(bool(np.isfinite(readout.scores).all()), f"scores are {readout.scores}")
             assert readout.detections is not None

@@ -10,6 +10,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from aegnn_core.events import make_events
+from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, SensorModel
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.nn import DATASETS, network
 from tests.nn.random_networks import randomize
@@ -32,6 +33,12 @@ CASES = [
     ("graph_grid", "simulated", "detection", (1, 15, 20, 7)),
     ("graph_grid", "simulated", "recognition", (1, 3)),
 ]
+
+
+def test_networks_for_simulated_scenes_have_the_sensor_and_classes_of_these() -> None:
+    size, camera = DATASETS["simulated"], SensorModel()
+    assert size.sensor == (camera.width, camera.height)
+    assert size.classes == {"recognition": len(RECOGNITION_CLASSES), "detection": len(CLASSES)}
 
 
 @pytest.mark.parametrize(("name", "dataset", "task", "shape"), CASES)

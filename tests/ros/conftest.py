@@ -41,7 +41,7 @@ from aegnn_ros.conversions import nanoseconds, packet_message
 from aegnn_ros.detector.parameters import DetectorParameters
 from aegnn_ros.installed_files import large_packet_profile
 from aegnn_ros.playback.node_process import NodeProcess
-from aegnn_ros.playback.packet_replay import DRIVER_QOS, replay
+from aegnn_ros.playback.packet_replay import DRIVER_QOS, publish_in_time
 from tests.conftest import claimed_ros_domain
 from tests.ros.lifecycle_client import LifecycleClient
 
@@ -51,6 +51,9 @@ COUNTS = ("packets", "packets_lost", "packets_dropped", "packets_malformed", "ev
 
 #: No packet gets lost on its way to a node that is kept from running for a while.
 PATIENT = {"queue_depth": 1000}
+
+#: Nothing more comes of what was sent if nothing has come for this long [s].
+SETTLED_S = 0.5
 
 #: An answer that takes longer than this is lost [s]; all requests of the tests may be made twice.
 ASK_AGAIN_S = 15.0
@@ -180,7 +183,7 @@ class Conversation:
 
     def play(self, packets: Iterable[RecordedPacket]) -> None:
         """Publish packets with their own timing and stamps of now."""
-        for _ in replay(packets, self.publisher, self.node.get_clock().now().nanoseconds):
+        for _ in publish_in_time(packets, self.publisher, self.node.get_clock().now().nanoseconds):
             self.process.check()
 
     def play_one(self, packet: RecordedPacket, stamp: int | None = None) -> None:
@@ -202,11 +205,13 @@ class Conversation:
     def settle(self) -> dict[str, str]:
         """Wait until the detector has worked off what was sent, and return the values of its status.
 
-        That is when nothing waits, and nothing has changed between one status and the next.
+        That is when nothing waits, and nothing has changed for half a second.
         """
-        before, now = {}, self.diagnostics()
-        while any(now[name] != before.get(name) for name in (*COUNTS, "resets")) or float(now["queue_kb"]):
+        now, last_change = self.diagnostics(), time.monotonic()
+        while time.monotonic() < last_change + SETTLED_S:
             before, now = now, self.diagnostics()
+            if any(now[name] != before[name] for name in (*COUNTS, "resets")) or float(now["queue_kb"]):
+                last_change = time.monotonic()
         return now
 
     def set_parameter(self, name: str, value: Any) -> SetParametersResult:
@@ -273,7 +278,9 @@ def spinning_node() -> Iterator[Node]:
 
 
 @contextmanager
-def conversation(parameters: Parameters, names: Sequence[str] = ()) -> Iterator[Conversation]:
+def conversation(
+    parameters: Parameters, names: Sequence[str] = (), program: str = "tests.ros.talkative_detector"
+) -> Iterator[Conversation]:
     """Start a detector, and a node to talk to it."""
-    with spinning_node() as node, NodeProcess(parameters, names) as process:
+    with spinning_node() as node, NodeProcess(parameters, names, program) as process:
         yield Conversation(node, process, parameters)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threads that help a live model with its packets or its answers: they begin with the first job that is large
-enough to be shared, sleep between jobs, and end with the model."""
+"""The threads that help a live model with its packets or its answers.
+
+They begin with the first job that is large enough to be shared, sleep between jobs, and end with the model.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from aegnn_core.asynchronous.compiled.pipeline import (
 )
 from aegnn_core.cores import usable_cores
 
-__all__ = ["Crew", "check_rest"]
+__all__ = ["Crew", "check_sleep"]
 
 #: Looks at a word before a wait lets other threads run: some 20 µs.
 _SPINS = 500
@@ -89,7 +91,7 @@ class Crew:
             raise ValueError(f"threads: this system has no semaphores for them ({reason}), expected threads=1")
 
 
-def check_rest(words: np.ndarray) -> None:
+def check_sleep(words: np.ndarray) -> None:
     """Raise ``OSError`` in the first thread that ends after one could not sleep; others do its work from then on."""
     if (error := int(words[FAILED])) and not words[TOLD]:
         words[TOLD] = 1

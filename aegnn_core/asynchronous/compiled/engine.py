@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.crew import Crew, check_rest
+from aegnn_core.asynchronous.array_table import addresses, array_table
+from aegnn_core.asynchronous.compiled.crew import Crew, check_sleep
 from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.pipeline import Words
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable
@@ -28,7 +29,6 @@ from aegnn_core.asynchronous.compiled.stream import (
 from aegnn_core.asynchronous.costs import Cost, Costs
 from aegnn_core.asynchronous.event_layers import block_flops, flatten, unknown_layer
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
-from aegnn_core.asynchronous.handles import addresses, handles
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE, make_events
@@ -45,16 +45,16 @@ _SMALLEST_CAPACITY = 1 << 12
 #: Nodes that go through the layers together: enough to read every weight seldom, few enough to stay in the cache.
 _MOST_AT_ONCE = 64
 _SUMS_AT_ONCE = 1 << 16
-#: Features are requested from memory so many nodes before they are read, and so many what a search begins with. A few
-#: more or less make no difference, none at all do: docs/benchmarks.md.
+#: How many nodes ahead features, and what a search begins with, are requested from memory. A few more or less make no
+#: difference; not requesting them does (docs/benchmarks.md).
 _AHEAD, _SEARCH_AHEAD = 4, 8
 _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
-def _help(dtype: type, words: np.ndarray, member: int) -> None:
-    """What a thread does with packets until it is told to end."""
+def _follow_packets(dtype: type, words: np.ndarray, member: int) -> None:
+    """Work on packets, as one thread of several, until told to end."""
     append_events(np.empty(0, EVENT_DTYPE), 0, 0, addresses([words]), dtype(0), False, member)
-    check_rest(words)
+    check_sleep(words)
 
 
 class CompiledEngine:
@@ -96,10 +96,10 @@ class CompiledEngine:
         self._readout = Readout(model, graph, self._dtype, 16, threads)
         self._names = {module: name for name, module in model.named_modules()}
         self._zero = self._dtype(0)
-        self._crew = Crew(threads, len(self._layers) + 3, partial(_help, self._dtype))
+        self._crew = Crew(threads, len(self._layers) + 3, partial(_follow_packets, self._dtype))
         self._take_weights()
         self.reset()
-        # Compile, or load what was compiled before, now: no event shall wait for it.
+        # Compile, or load what was compiled before, now, so that no event has to wait for it.
         nothing = np.empty(0, EVENT_DTYPE)
         most_live(nothing["t"], graph, 0)
         self.update(nothing)
@@ -195,7 +195,7 @@ class CompiledEngine:
         frames = (Frame(self._rule, *tallies) for tallies in zip(self._tally, self._before, strict=True))
         own = zip(frames, self._search_arrays, self._batches, strict=True)
         parts = (*shared, *(part for parts in own for part in parts))
-        self._handles = handles(parts, SHARED_PARTS + self.threads * OWN_PARTS, self._dtype)
+        self._arrays = array_table(parts, SHARED_PARTS + self.threads * OWN_PARTS, self._dtype)
 
     def update(self, events: np.ndarray) -> None:
         """Take the events through the layers."""
@@ -205,14 +205,14 @@ class CompiledEngine:
         self._readout.begin_update()
         if self.threads > 1 and len(events) > self._room:
             self._crew.begin()
-        done, self._oldest = append_events(events, self._search.size, self._oldest, self._handles, self._zero, True, 0)
+        done, self._oldest = append_events(events, self._search.size, self._oldest, self._arrays, self._zero, True, 0)
         self._search.size += done
         assert done == len(events), "the rings are too small for the nodes that are live"
 
     def _make_room(self, t: np.ndarray) -> None:
         """Grow the rings, if need be, so that they hold all nodes that are live while events at times ``t`` come."""
         before = self._search.size - self._first_live(int(t[0]))
-        # Old nodes leave behind a block, and so many may be at work when they do.
+        # Old nodes leave only when their block is done, and every thread may be at work on one.
         needed = most_live(t, self._graph, before) + (self.threads + 1) * self._room
         if needed <= self._search.capacity:
             return
@@ -346,7 +346,7 @@ class CompiledEngine:
         for ring, values in zip(self._feature_rings()[1:], features, strict=True):
             ring[: len(values)] = 0
             ring[: len(values), : values.shape[1]] = values.numpy()
-        done, self._oldest = append_events(events, 0, self._oldest, self._handles, self._zero, False, 0)
+        done, self._oldest = append_events(events, 0, self._oldest, self._arrays, self._zero, False, 0)
         assert done == len(events), "the rings are too small for the nodes that are live"
         self._search.size = self._size_before = self._size_at_first = done
         self._tally[:] = 0

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, interpolate
 
+from aegnn_core.asynchronous.array_table import addresses, array_table
 from aegnn_core.asynchronous.compiled.counts import log_table
-from aegnn_core.asynchronous.compiled.crew import Crew, check_rest
+from aegnn_core.asynchronous.compiled.crew import Crew, check_sleep
 from aegnn_core.asynchronous.compiled.image_layers import (
     CONVOLUTION,
     IMAGE_LAYER,
@@ -34,7 +35,6 @@ from aegnn_core.asynchronous.compiled.image_layers import (
 )
 from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.pipeline import Words
-from aegnn_core.asynchronous.handles import addresses, handles
 from aegnn_core.asynchronous.torch_internals import stand_in
 from aegnn_core.simd import REGISTER_BITS
 
@@ -42,9 +42,9 @@ __all__ = ["ImageHead"]
 
 #: Zeros around every image: as many pixels before it, and behind it.
 _BEFORE, _BEHIND = 1, 4
-#: Of how many places a part of a layer has to be, and of how many registers of results, for a thread to be worth it.
+#: The fewest places, and the fewest registers of results, that make a part of a layer worth a thread of its own.
 _LEAST_PLACES, _LEAST_REGISTERS = 96, 3
-#: Most parts of a layer for each thread: the more there are, the less do threads wait for the last.
+#: Most parts of a layer for each thread: the more parts, the shorter the wait for the last one.
 _MOST_PARTS = 4
 #: Fewer tiles than this are not worth it: Winograd's weights, of which there are more, would be read for too few.
 _LEAST_TILES = 16
@@ -113,7 +113,7 @@ class _Image:
 
 @dataclass(eq=False)
 class _Layer:
-    """What computes an image, or some of its floats.
+    """One step of the plan: it computes an image, or some of its floats.
 
     ``needs`` and ``gives`` are the numbers of the first pixels that its places need and give; into the result's pixels
     it writes ``outputs`` floats from ``offset`` on.
@@ -247,10 +247,10 @@ class _Plan:
         return layers[0] if len(layers) == 1 and not layers[0].active else None
 
 
-def _help(dtype: type, words: np.ndarray, member: int) -> None:
-    """What a thread does with images until it is told to end."""
+def _follow_images(dtype: type, words: np.ndarray, member: int) -> None:
+    """Work on parts of images, as one thread of several, until told to end."""
     run_image_layers(np.empty(0, np.uint32), False, addresses([words]), dtype(0), member)
-    check_rest(words)
+    check_sleep(words)
 
 
 def _workspace(layers: list[_Layer], dtype: type) -> Workspace:
@@ -310,7 +310,7 @@ class _Value(_Traced):
     def read(self) -> _Image:
         """The image as it is now, and from here on."""
         if self.is_gone:
-            raise NotImplementedError("an image that is used again after something was done with it in its place")
+            raise NotImplementedError("an image that is used again after it was changed in place")
         self._is_read = True
         return self._image
 
@@ -495,9 +495,9 @@ class ImageHead:
             logarithms=log_table(dtype),
         )
         self._workspaces = [_workspace(layers, dtype) for _ in range(self.threads)]
-        self._crew = Crew(self.threads, 1, partial(_help, dtype))
+        self._crew = Crew(self.threads, 1, partial(_follow_images, dtype))
         kinds = (Words, ImageParts, *[Workspace] * self.threads)
-        self._handles = handles((Words(self._crew.words), self._shared, *self._workspaces), kinds, dtype)
+        self._arrays = array_table((Words(self._crew.words), self._shared, *self._workspaces), kinds, dtype)
 
     def _parts(self, layers: list[_Layer], first: list[int], lanes: int) -> list[tuple[int, ...]]:
         """Records of :data:`IMAGE_PART`: as many parts of every layer as threads can share, in the order of layers."""
@@ -524,9 +524,9 @@ class ImageHead:
         if self.threads > 1:
             self._crew.begin()
         bits = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()).reshape(-1).view(np.uint32)
-        # If the last answer was interrupted, what was marked as changed was not followed up.
+        # If the last answer was interrupted, pixels that were marked as changed have not been computed.
         is_new, self._is_unfinished = self._is_unfinished, True
-        run_image_layers(bits, is_new, self._handles, self._kind, 0)
+        run_image_layers(bits, is_new, self._arrays, self._kind, 0)
         self._is_unfinished = False
         return self._answer.clone()
 

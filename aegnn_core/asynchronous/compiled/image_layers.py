@@ -19,6 +19,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from aegnn_core.asynchronous.array_table import KIND, address_of, first_rows, parts_at
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.convolution import elu, elu_of_vector
 from aegnn_core.asynchronous.compiled.counts import logarithm
@@ -28,15 +29,14 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     PACKET,
     Words,
     await_done,
+    begin_job,
     claim,
     count_done,
     is_too_long,
     lose_patience,
-    rest,
-    settle,
-    share,
+    note_patience,
+    wait_for_block,
 )
-from aegnn_core.asynchronous.handles import KIND, address_of, first_rows, parts_at
 from aegnn_core.machine_code import kernel
 from aegnn_core.simd import (
     REGISTER_BITS,
@@ -145,7 +145,7 @@ class Workspace(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """The bits of the image at work, and the table of handles; read by ``parts_at(words, 0, _Job, …)``."""
+    """The bits of the image at work, and the table of arrays; read by ``parts_at(words, 0, _Job, …)``."""
 
     image: Annotated[np.ndarray, np.uint32]
     table: Annotated[np.ndarray, np.int64]
@@ -257,7 +257,7 @@ def _fill_up(read_at, write_at, count):
 
 @kernel(error_model="numpy")
 def _even_share(count, most):
-    """How many there are in each of as few equal parts as possible, if at most ``most`` may be in one."""
+    """The size of each part if ``count`` is divided into as few equal parts of at most ``most`` as possible."""
     parts = (count + most - 1) // most
     return (count + parts - 1) // parts
 
@@ -277,7 +277,7 @@ def _multiply(
     while lane < until:
         left = (until - lane) // lanes
         to, at, bias = out[lane:], weight_at + lane, bias_at + lane
-        # As few more than there are as possible are multiplied.
+        # Lists are filled up: the fewer rows too many, the better.
         if left >= 4 and left != 6:
             wide, many = 4, 6 if _even_share(last - first, 6) == 6 else 5
         elif left >= 3:
@@ -565,7 +565,7 @@ def _copy(source, at, features, to, length):
 def _fill_empty(layer, part, features, constants, occupied, count, workspace):
     """Write the results of the listed pixels that see zeros alone, which are all the same; how many others are left.
 
-    A product with zero adds nothing, so nobody can tell from a pixel's bits how it was computed.
+    A product with zero adds nothing, so the bits are the same as if they had been multiplied.
     """
     read_at, write_at = workspace.read_at, workspace.write_at
     length, left, first = part.until - part.lane, 0, -1
@@ -672,7 +672,7 @@ def run_image_layers(image, is_new, table, kind, member):
     Args:
         image: the bits of its floats, pixels one behind the other.
         is_new: see ``_take_rows``.
-        table: handles to the words, :class:`ImageParts`, and a :class:`Workspace` for every thread.
+        table: of the words, :class:`ImageParts`, and a :class:`Workspace` for every thread.
         kind: a float of the kernels' type.
         member: number of the thread.
     """
@@ -681,10 +681,10 @@ def run_image_layers(image, is_new, table, kind, member):
         words[PACKET], words[PACKET + 1] = address_of(image), len(image)
         words[PACKET + 2], words[PACKET + 3] = address_of(table), table.size
         words[COMPUTES] = is_new
-        block, kept, patient = share(words, len(parts_at(table, _PARTS, ImageParts, kind).parts))
+        block, kept, patient = begin_job(words, len(parts_at(table, _PARTS, ImageParts, kind).parts))
         is_shared = patient
     else:
-        block, kept, patient, is_shared = rest(words), np.int64(0), True, True
+        block, kept, patient, is_shared = wait_for_block(words), np.int64(0), True, True
     end = words[FIRST_BLOCK]
     begin, waited, own = nanoseconds(), np.int64(0), 0
     while block >= 0:
@@ -694,13 +694,13 @@ def run_image_layers(image, is_new, table, kind, member):
         number, end = block - words[FIRST_BLOCK], words[FIRST_BLOCK] + len(shared.parts)
         waited += await_done(words, words[FIRST_BLOCK] + shared.parts[number].after)
         _run_part(number, job.image, words[COMPUTES] != 0, shared, workspace)
-        # The job may be over with this, and the arrays gone: behind it there are only the words.
+        # With this the job may be finished and the arrays gone: only the words may be used below.
         count_done(words)
         own += 1
         if block + 1 < kept:
             block += 1
         elif member > 0:
-            block = rest(words)
+            block = wait_for_block(words)
         elif patient and is_too_long(words, waited, begin, own):
             patient = False
             block, kept = lose_patience(words)
@@ -709,4 +709,4 @@ def run_image_layers(image, is_new, table, kind, member):
         else:
             block = claim(words)
     if member == 0 and is_shared:
-        settle(words, waited + await_done(words, end), begin, own, patient)
+        note_patience(words, waited + await_done(words, end), begin, own, patient)

@@ -14,8 +14,10 @@ _LINES = 128
 
 
 def aligned(count: int, dtype: Any) -> np.ndarray:
-    """An array of so many elements, not set, that shares no cache line with another: rows in it lie in as few as
-    possible, and threads that write to two of them do not disturb each other."""
+    """An uninitialised array of ``count`` elements that shares no cache line with another array.
+
+    Its rows lie in as few lines as possible, and threads that write to two such arrays do not disturb each other.
+    """
     size = count * np.dtype(dtype).itemsize
     raw = np.empty(size + 2 * _LINES, np.uint8)
     begin = -raw.ctypes.data % _LINES

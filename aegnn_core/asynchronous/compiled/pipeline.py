@@ -16,8 +16,8 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from aegnn_core.asynchronous.array_table import address_of
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
-from aegnn_core.asynchronous.handles import address_of
 from aegnn_core.atomics import (
     add,
     exchange,
@@ -59,15 +59,15 @@ __all__ = [
     "await_done",
     "await_end",
     "await_older",
+    "begin_job",
     "claim",
     "count_done",
     "finish",
     "is_too_long",
     "lose_patience",
+    "note_patience",
     "publish",
-    "rest",
-    "settle",
-    "share",
+    "wait_for_block",
 ]
 
 #: Most threads of a live model, a power of two.
@@ -100,7 +100,7 @@ FAILED, TOLD = STOP + 1, STOP + 2
 #: How many words there are.
 WORDS = DONE + _APART
 
-#: Packets of fewer blocks stay on the thread that they came to: what waking others costs is more than they do.
+#: Packets of fewer blocks stay on the thread that they came to: waking others would cost more than it saves.
 _LEAST_BLOCKS = 3
 #: Most packets on one thread before others are asked again.
 _LONGEST_ALONE = 128
@@ -113,7 +113,7 @@ class Words(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """The events at work, and the table of handles; read by ``parts_at(words, 0, Packet, …)``."""
+    """The events at work, and the table of arrays; read by ``parts_at(words, 0, Packet, …)``."""
 
     events: Annotated[np.ndarray, EVENT_DTYPE]
     table: Annotated[np.ndarray, np.int64]
@@ -138,20 +138,20 @@ def _wake_two(words):
 
 @kernel(error_model="numpy")
 def publish(words, events, size, oldest, table, computes, room):
-    """Let a packet begin, all before it are at their end.
+    """Begin a packet; all packets before it have been finished.
 
     Args:
         words: shared.
         events: of the packet.
         size: nodes so far.
         oldest: number of the oldest that is in the cells.
-        table: handles.
+        table: of arrays.
         computes: see ``append_events``.
         room: most events in a block.
 
     Returns:
-        The first block, and behind the last that is kept for the caller; the others are for whoever comes. And
-        whether there are others.
+        The first block, the one behind the last that is kept for the caller, and whether there are others, which any
+        thread may take.
     """
     words[PACKET], words[PACKET + 1] = address_of(events), len(events)
     words[PACKET + 2], words[PACKET + 3] = address_of(table), table.size
@@ -164,12 +164,12 @@ def publish(words, events, size, oldest, table, computes, room):
         least = (least + 3) // 4 * 4
     block_size = max(1, min(room, ((len(events) + least - 1) // least + 3) // 4 * 4))
     words[BLOCK_SIZE] = block_size
-    return share(words, (len(events) + block_size - 1) // block_size)
+    return begin_job(words, (len(events) + block_size - 1) // block_size)
 
 
 @kernel(error_model="numpy")
-def share(words, blocks):
-    """Let a job of so many blocks begin, whose other words are written, all jobs before it are at their end.
+def begin_job(words, blocks):
+    """Begin a job of so many blocks. Its other words have been written, and all jobs before it have been finished.
 
     Returns:
         As :func:`publish`.
@@ -205,14 +205,18 @@ def claim(words):
 
 @kernel(error_model="numpy")
 def lose_patience(words):
-    """Take all blocks that nobody has, and keep the next packets; the first such block, and behind the last."""
+    """Take all blocks that nobody has, and keep the next packets too.
+
+    Returns:
+        The first of these blocks, and the one behind the last.
+    """
     words[_ALONE] = words[_ALONE_BEFORE] = min(2 * words[_ALONE_BEFORE] + 1, _LONGEST_ALONE)
     return exchange(words, _NEXT, words[_LIMIT]), words[_LIMIT]
 
 
 @kernel(error_model="numpy")
-def rest(words):
-    """Wait for a block and claim it; -1 if the thread shall end or cannot sleep. Looks out for a while, then sleeps."""
+def wait_for_block(words):
+    """Wait for a block and claim it: awake for a while, then asleep. -1 if the thread has to end or cannot sleep."""
     begin = nanoseconds()
     has_slept = False
     while True:
@@ -228,7 +232,7 @@ def rest(words):
             continue
         add(words, ASLEEP, 1)
         wanted = add(words, _NEXT, 0) < add(words, _LIMIT, 0) or add(words, STOP, 0) != 0
-        # As often as somebody is woken, somebody has to wake up.
+        # Every post of the semaphore has to be waited for by a thread that counted itself as asleep.
         if not wanted or not _discount(words):
             error = semaphore_wait(words, SEMAPHORE)
             while error == EINTR:
@@ -242,7 +246,7 @@ def rest(words):
 
 @kernel(error_model="numpy")
 def count_done(words):
-    """Say that a block is done, of a job whose blocks may come to their end in any order."""
+    """Say that a block is done, of a job whose blocks may be finished in any order."""
     add(words, DONE, 1)
 
 
@@ -285,7 +289,7 @@ def _await(words, block, stage):
 def await_older(words, block, stage, most):
     """Wait until the ``most`` blocks before this one have come through a stage; how long that took [ns].
 
-    Since blocks come to their end in order, no more of them are at work than there are threads.
+    Since blocks are finished in order, no more of them are at work than there are threads.
     """
     waited = np.int64(0)
     for older in range(max(words[FIRST_BLOCK], block - most), block):
@@ -295,10 +299,10 @@ def await_older(words, block, stage, most):
 
 @kernel(error_model="numpy")
 def is_too_long(words, waited, begin, own):
-    """Whether the job's thread, which has waited so long [ns] for others, would rather work alone.
+    """Whether the job's thread has ``waited`` [ns] so long for others that it would be faster alone.
 
-    That is so if it is longer than any block takes, and than a quarter of what the whole job takes one thread, as far
-    as that is known from its ``own`` blocks since ``begin``: sharing it among two saves a half.
+    It has if that is longer than any block takes, and longer than a quarter of what one thread would take for the whole
+    job, estimated from its ``own`` blocks since ``begin``: two threads would save half of that.
     """
     alone = (nanoseconds() - begin - waited) // max(own, 1) * (words[_LIMIT] - words[FIRST_BLOCK])
     return waited > words[PATIENCE_NS] and waited > alone // 4
@@ -306,15 +310,16 @@ def is_too_long(words, waited, begin, own):
 
 @kernel(error_model="numpy")
 def await_end(words, waited, begin, own, patient):
-    """Wait until all blocks are at their end; ``patient``: others had blocks, and the job's thread was content so far.
+    """Wait until all blocks are finished, and remember whether it was worth it to share them.
 
-    The others as for :func:`is_too_long`.
+    ``patient``: other threads had blocks, and the job's thread has not lost patience; the others as for
+    :func:`is_too_long`.
     """
-    settle(words, waited + _await(words, words[_LIMIT] - 1, words[STAGES] - 1), begin, own, patient)
+    note_patience(words, waited + _await(words, words[_LIMIT] - 1, words[STAGES] - 1), begin, own, patient)
 
 
 @kernel(error_model="numpy")
-def settle(words, waited, begin, own, patient):
+def note_patience(words, waited, begin, own, patient):
     """Remember whether it was worth it to share a job that is over; see :func:`await_end`."""
     if patient and is_too_long(words, waited, begin, own):
         lose_patience(words)

@@ -7,6 +7,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from aegnn_core.asynchronous.array_table import KIND, first_rows, parts_at
 from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import LAYER, run_layer, weigh_dense, weigh_sparse
@@ -29,9 +30,8 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     is_too_long,
     lose_patience,
     publish,
-    rest,
+    wait_for_block,
 )
-from aegnn_core.asynchronous.handles import KIND, first_rows, parts_at
 from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.build import edge_attributes
 from aegnn_core.graph.neighbors import SearchArrays, insert_nodes, search_neighbors
@@ -127,7 +127,7 @@ class Batch(NamedTuple):
     sums: Annotated[np.ndarray, KIND]
 
 
-#: What the table of handles is made of, in this order: what the threads share, and for each what it has for itself.
+#: What the table of arrays is made of, in this order: what the threads share, and for each what it has for itself.
 SHARED_PARTS = (Words, Nodes, Cells)
 OWN_PARTS = (Frame, SearchArrays, Batch)
 _WORDS, _NODES, _CELLS, _FRAME, _SEARCH, _BATCH = first_rows((*SHARED_PARTS, *OWN_PARTS))
@@ -211,7 +211,7 @@ def first_live(oldest, size, time, window, max_nodes, node_t):
 
 @kernel(error_model="numpy")
 def _insert_block(t, x, y, p, first, rule, search, nodes, cells, batch):
-    """Write down nodes ``first …``: all of them that does not depend on others."""
+    """Write down what does not depend on other nodes of nodes ``first …``."""
     mask = len(search.nodes) - 1
     for k in range(len(t)):
         slot = (first + k) & mask
@@ -321,7 +321,7 @@ def _run_block(block, words, events, table, kind, member):
     tally[2 + len(layers)] += nanoseconds() - clock
     tally[5 + len(layers)] += waited
     store_release(words, OLDEST, leaving)
-    # The packet may be over with this, and the arrays gone: behind it there are only the words.
+    # With this the packet may be finished and the arrays gone: only the words may be used below.
     finish(words, block, last_stage)
     return waited
 
@@ -338,7 +338,7 @@ def append_events(events, size, oldest, table, kind, computes, member):
         events: structured ``[N]``, checked.
         size: nodes so far.
         oldest: number of the oldest that is in the cells.
-        table: handles to the arrays of :data:`SHARED_PARTS`, and of :data:`OWN_PARTS` for every thread. The tally
+        table: of the arrays of :data:`SHARED_PARTS`, and of :data:`OWN_PARTS` for every thread. The tally
             ``[layers + 6]`` is added to: nanoseconds of the search, of the splines, of every layer and of the cells,
             the numbers of edges and of rows of sums, and nanoseconds of waiting for other threads.
         kind: a float of the kernels' type.
@@ -358,7 +358,7 @@ def append_events(events, size, oldest, table, kind, computes, member):
         if block == kept:
             return 0, oldest
     else:
-        block, kept, patient = rest(words), np.int64(0), True
+        block, kept, patient = wait_for_block(words), np.int64(0), True
     begin, waited, own = nanoseconds(), np.int64(0), 0
     while block >= 0:
         packet = parts_at(words, 0, Packet, kind)
@@ -367,7 +367,7 @@ def append_events(events, size, oldest, table, kind, computes, member):
         if block + 1 < kept:
             block += 1
         elif member > 0:
-            block = rest(words)
+            block = wait_for_block(words)
         elif patient and is_too_long(words, waited, begin, own):
             patient = False
             block, kept = lose_patience(words)

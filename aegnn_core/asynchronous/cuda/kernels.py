@@ -283,7 +283,7 @@ def convolve(
 
 @triton.jit
 def _look(node, live, node_t, back, mask, first, youngest, least, end):
-    """Slots of nodes, and which of them belong to a part of the past; the nodes before, and which of them may yet."""
+    """Slots of nodes, whether they belong to a part of the past; the nodes before at their pixels, whether they may."""
     slot = node & mask
     age = youngest - tl.load(node_t + slot, live, 0)
     step = tl.load(back + slot, live, 0)

@@ -3,7 +3,7 @@
 
 Kernels can be wrong on a device on which nobody has tried them. So whoever makes the engine on a device has it answer
 to a stream that is always the same, beside an engine on the CPU. What differs by more than the contract allows is not
-used: :meth:`CudaEngine.refusal` says by how much, and the next engine takes its place.
+used: :meth:`CudaEngine.refusal` says by how much, and the next engine is used instead.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ def disagreement(
     return None
 
 
-def stream(sensor: tuple[int, int], graph: GraphConfig, count: int, seed: int = 0) -> np.ndarray:
+def stream(sensor: tuple[int, int], graph: GraphConfig, count: int) -> np.ndarray:
     """Events of which half are crowded on few pixels; they last three windows, or twice what an edge may span."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     span = 2 * graph.radius / graph.time_scale if graph.window is None else 3.0 * graph.window
     t = np.sort(rng.integers(0, int(min(max(span, 10.0), _LONGEST_US)), count))
     crowded = rng.random(count) < 0.5

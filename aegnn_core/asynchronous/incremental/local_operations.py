@@ -102,11 +102,11 @@ def _product(call: Call, dim: int) -> bool:
     return _only_first(call, dim) and isinstance(other, Tensor) and other.dim() <= 2
 
 
-def _along(position: int, default: Any = None, names: tuple[str, ...] = ("dim", "axis")) -> Rule:
+def _along(position: int, default: Any = None) -> Rule:
     """Reductions and the like along dimensions other than that of the rows."""
 
     def rule(call: Call, dim: int) -> bool:
-        chosen = call.argument(position, names, default)
+        chosen = call.argument(position, ("dim", "axis"), default)
         dims = chosen if isinstance(chosen, (tuple, list)) else (chosen,)
         # (x, 1, 2) as well as (x, (1, 2))
         if not dims or any(not isinstance(d, int) or isinstance(d, bool) for d in dims):

@@ -60,7 +60,7 @@ class OperationState:
         buffer: the result's rows, where unchanged rows were needed.
         kept: whatever else the operation keeps.
         result: its result, where that is a whole tensor or several.
-        reduced: what a reduction over all rows came to.
+        reduced: the result of a reduction over all rows.
     """
 
     def __init__(self, signature: Any, origin: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What EVT2, EVT2.1 and EVT4 share: words with the upper 28 bits of a time of 34, and those of pixels and triggers."""
+"""What EVT2, EVT2.1 and EVT4 share: words with the upper 28 of 34 bits of the time, with pixels and with triggers."""
 
 from __future__ import annotations
 

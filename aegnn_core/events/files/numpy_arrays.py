@@ -69,7 +69,7 @@ def read_npz(path: Path, options: ReadOptions) -> EventStream:
                 raise EventFormatError(f"{path}: what it holds as {strange[0]!r} is no array of NumPy")
     except EventFormatError:
         raise
-    except Exception as error:
+    except Exception as error:  # of the many kinds that zipfile and NumPy raise on a damaged file
         raise _unreadable(path, error) from error
     unit = None
     if events is not None:

@@ -140,7 +140,7 @@ def test_a_readout_is_the_networks_answer_for_the_events(
     assert counts.events_filtered == len(source.events) - len(seen) + len(fired) - len(kept)
     assert len(kept) > 50
 
-    time = stream.news()
+    time = stream.next_readout()
     assert time == source.events["t"][-1]
     readout = stream.read_out(time, 0.0, 0.5, 10)
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_the_way_of_downsampling_changes_with_an_empty_graph(detector: ReadyMode
     feed(stream, packets[6:])
     feed(fresh, packets[6:])
     assert stream.counts.events_downsampled - integrated == fresh.counts.events_seen > 1000
-    time = stream.news()
+    time = stream.next_readout()
     assert time is not None
     np.testing.assert_array_equal(stream.read_out(time, 0, 0.5, 9).scores, fresh.read_out(time, 0, 0.5, 9).scores)
     # What has been summed up belongs to the graph: it goes with it.
@@ -342,7 +342,7 @@ def test_another_model_goes_on_with_the_same_camera(detector: ReadyModel) -> Non
     stream.use_model(other)
     feed(stream, packets[5:])
     feed(fresh, packets[5:])
-    time = stream.news()
+    time = stream.next_readout()
     assert time is not None
     np.testing.assert_array_equal(stream.read_out(time, 0, 0.5, 9).scores, fresh.read_out(time, 0, 0.5, 9).scores)
     assert stream.counts.packets == len(packets)
@@ -360,13 +360,13 @@ def test_thinned_events_are_counted(detector: ReadyModel) -> None:
 
 def test_readouts_carry_sensor_time_and_ros_time(detector: ReadyModel) -> None:
     stream = stream_of(detector)
-    assert stream.news() is None
+    assert stream.next_readout() is None
     source = recording(3)
     feed(stream, event_packets(source, 10_000))
     last = int(source.events["t"][-1])
     readout = stream.read_out(last, 0.3, 0.5, 10)
     assert (readout.time, readout.stamp) == (last, STAMP + 1000 * last)
-    assert stream.news() is None
+    assert stream.next_readout() is None
 
 
 def test_a_long_silence_is_news_once(detector: ReadyModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +378,7 @@ def test_a_long_silence_is_news_once(detector: ReadyModel, monkeypatch: pytest.M
     stream.read_out(last, 0.0, 0.5, 10)
     window = detector.trained.graph.window
     assert window is not None
-    while (time := stream.news()) is None:
+    while (time := stream.next_readout()) is None:
         pass
     assert time == last + window
     empty = stream.read_out(time, 0.0, 0.5, 10)
@@ -387,13 +387,13 @@ def test_a_long_silence_is_news_once(detector: ReadyModel, monkeypatch: pytest.M
             detector.trained.network(build_graph(source.events[:0], detector.trained.graph))
         )
     np.testing.assert_allclose(empty.scores, expected[0].numpy(), rtol=1e-5)
-    assert stream.news() is None
+    assert stream.next_readout() is None
     # What comes then may be less than a window later: the silence was on our side.
     later = replace(source, events=source.events.copy())
     later.events["t"] += last + 1
     stream.resume()
     feed(stream, event_packets(later))
-    assert stream.news() == later.events["t"][-1]
+    assert stream.next_readout() == later.events["t"][-1]
 
 
 def test_packets_missed_in_a_pause_change_nothing(detector: ReadyModel) -> None:
@@ -417,8 +417,8 @@ def test_a_sequence_that_starts_again_starts_the_graph_again(detector: ReadyMode
     # As a fresh one would: evt3's 24-bit clock has not been taken for a wrap.
     fresh = stream_of(detector)
     feed(fresh, packets)
-    time = stream.news()
-    assert time == fresh.news()
+    time = stream.next_readout()
+    assert time == fresh.next_readout()
     np.testing.assert_array_equal(stream.read_out(time, 0, 0.5, 9).scores, fresh.read_out(time, 0, 0.5, 9).scores)
 
 
@@ -433,7 +433,7 @@ def test_sensor_time_that_jumps_back_between_packets_starts_the_graph_again(dete
     stream = stream_of(detector, log)
     feed(stream, [libcaer([5_000_000, 5_000_100], 0), libcaer([100, 200], 1)])
     assert stream.counts.resets == 1
-    assert stream.news() == 200
+    assert stream.next_readout() == 200
     assert "sensor time: event 0 at 100 µs comes after an event at 5000100 µs" in log.resets[0]
 
 
@@ -455,7 +455,7 @@ def test_stamps_that_jump_against_sensor_time_start_the_graph_again_once(detecto
         jumped = jump_ns if k >= 10 else 0
         take(stream, libcaer([10_000 * k + 5], k), STAMP + 10_000_000 * k + 5000 + jumped)
     assert log.resets == [f"the packets' stamps have jumped by {jump_ns / 1e9:+.3f} s against sensor time"]
-    time = stream.news()
+    time = stream.next_readout()
     assert time == 190_005
     assert stream.read_out(time, 0.3, 0.5, 10).stamp == STAMP + 1000 * time + jump_ns
 
@@ -543,7 +543,7 @@ def test_an_empty_packet_is_nothing_special(detector: ReadyModel) -> None:
     (packet,) = event_packets(recording(9), 200_000)
     assert len(feed(stream, [replace(packet, events=np.empty(0, np.uint8))])) == 0
     assert stream.counts.packets_malformed == 0
-    assert stream.news() is None
+    assert stream.next_readout() is None
 
 
 def test_random_bytes_never_stop_the_stream(detector: ReadyModel) -> None:
@@ -553,7 +553,7 @@ def test_random_bytes_never_stop_the_stream(detector: ReadyModel) -> None:
         payload = rng.integers(0, 256, rng.integers(1, 2000)).astype(np.uint8)
         packet = RecordedPacket(payload, encoding, 160, 120, seq, int(rng.integers(2**63)), False, 0, "", 0)
         feed(stream, [packet])
-        if (time := stream.news()) is not None:
+        if (time := stream.next_readout()) is not None:
             stream.read_out(time, 0.3, 0.5, 10)
     assert stream.counts.packets == 25
     assert stream.counts.packets_malformed > 10

@@ -12,16 +12,16 @@ import pytest
 from event_camera_msgs.msg import EventPacket
 
 from aegnn_ros.detector.arrivals import ArrivalCounts
-from aegnn_ros.detector.packet_queue import PacketQueue, Work
+from aegnn_ros.detector.packet_queue import PacketQueue, TakenPackets
 
 
 def packet(seq: int, size: int = 10) -> EventPacket:
     return EventPacket(seq=seq, events=array.array("B", bytes(size)))
 
 
-def numbers(work: Work | None) -> list[int]:
-    assert work is not None
-    return [arrival.packet.seq for arrival in work.arrivals]
+def numbers(taken: TakenPackets | None) -> list[int]:
+    assert taken is not None
+    return [arrival.packet.seq for arrival in taken.arrivals]
 
 
 def test_a_request_is_answered_with_the_packets_before_it() -> None:
@@ -32,12 +32,12 @@ def test_a_request_is_answered_with_the_packets_before_it() -> None:
     queue.request_readout()
     queue.put(packet(3))
     assert queue.bytes == 30
-    work = queue.take(1.0)
-    assert numbers(work) == [1, 2]
-    assert work == Work(work.arrivals, readout=True)
-    work = queue.take(1.0)
-    assert numbers(work) == [3]
-    assert not work.readout
+    taken = queue.take(1.0)
+    assert numbers(taken) == [1, 2]
+    assert taken == TakenPackets(taken.arrivals, readout=True)
+    taken = queue.take(1.0)
+    assert numbers(taken) == [3]
+    assert not taken.readout
     assert queue.bytes == 0
 
 
@@ -56,13 +56,13 @@ def test_a_request_waits_for_a_packet_that_is_expected_soon(
     queue.request_readout()
     now += 0.5 * gap
     queue.put(packet(3))
-    work = queue.take(1.0)
-    assert numbers(work) == ([3] if waits else [])
-    assert work == Work(work.arrivals, readout=True)
+    taken = queue.take(1.0)
+    assert numbers(taken) == ([3] if waits else [])
+    assert taken == TakenPackets(taken.arrivals, readout=True)
     if waits:
         queue.request_readout()
         now += 2 * gap
-        assert queue.take(1.0) == Work([], readout=True)  # no other packet has come
+        assert queue.take(1.0) == TakenPackets([], readout=True)  # no other packet has come
 
 
 def test_the_oldest_packets_make_room() -> None:
@@ -78,8 +78,8 @@ def test_a_request_loses_its_packets_but_not_itself() -> None:
     queue.put(packet(0, 60))
     queue.request_readout()
     queue.put(packet(1, 60))
-    work = queue.take(1.0)
-    assert work == Work([], readout=True)
+    taken = queue.take(1.0)
+    assert taken == TakenPackets([], readout=True)
     assert numbers(queue.take(1.0)) == [1]
 
 
@@ -95,7 +95,7 @@ def test_a_long_queue_is_taken_in_parts() -> None:
 
 def test_a_pause_is_a_request() -> None:
     begin = time.monotonic()
-    assert PacketQueue(100).take(0.05) == Work([], readout=True)
+    assert PacketQueue(100).take(0.05) == TakenPackets([], readout=True)
     assert time.monotonic() - begin >= 0.05
 
 

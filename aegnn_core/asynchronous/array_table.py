@@ -10,7 +10,7 @@ The arrays are the fields of named tuples, which say what their elements are::
         pixel: Annotated[np.ndarray, np.int32]
         features: Annotated[np.ndarray, KIND]
 
-A table of handles is made of instances by :func:`handles`, and read in the same order by :func:`parts_at`.
+A table of arrays is made of instances by :func:`array_table`, and read in the same order by :func:`parts_at`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numba import from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["KIND", "address_of", "addresses", "array_at", "first_rows", "handles", "parts_at"]
+__all__ = ["KIND", "address_of", "addresses", "array_at", "array_table", "first_rows", "parts_at"]
 
 #: Stands for the floats of the kernels, float32 or float64.
 KIND = np.floating
@@ -49,7 +49,7 @@ def first_rows(kinds: Sequence[Any]) -> list[int]:
     return list(accumulate((len(kind._fields) for kind in kinds[:-1]), initial=0))
 
 
-def handles(parts: Sequence[Any], kinds: Sequence[Any], dtype: Any) -> np.ndarray:
+def array_table(parts: Sequence[Any], kinds: Sequence[Any], dtype: Any) -> np.ndarray:
     """Address and length of every array of some named tuples, ``[arrays, 2]``. The caller keeps the arrays in place.
 
     Args:
@@ -64,10 +64,10 @@ def handles(parts: Sequence[Any], kinds: Sequence[Any], dtype: Any) -> np.ndarra
     arrays: list[np.ndarray] = []
     for part, kind in zip(parts, kinds, strict=True):
         if type(part) is not kind:
-            raise TypeError(f"handles: expected {kind.__name__}, found {type(part).__name__}")
+            raise TypeError(f"array_table: expected {kind.__name__}, found {type(part).__name__}")
         for (name, expected), array in zip(elements_of(kind, dtype).items(), part, strict=True):
             if array.dtype != expected:
-                raise TypeError(f"handles: {kind.__name__}.{name} must be {expected}, found {array.dtype}")
+                raise TypeError(f"array_table: {kind.__name__}.{name} must be {expected}, found {array.dtype}")
             arrays.append(array)
     return addresses(arrays)
 
@@ -77,7 +77,7 @@ def addresses(arrays: Iterable[np.ndarray]) -> np.ndarray:
     pairs = []
     for array in arrays:
         if not array.flags.c_contiguous:
-            raise ValueError(f"handles: arrays must be contiguous, found strides {array.strides}")
+            raise ValueError(f"array_table: arrays must be contiguous, found strides {array.strides}")
         pairs.append((array.ctypes.data, array.size))
     return np.array(pairs, np.int64).reshape(-1, 2)
 
@@ -134,7 +134,7 @@ def array_at(typing, table, row, dtype):
 
 @intrinsic
 def parts_at(typing, table, row, parts, kind):
-    """The named tuple of arrays that begins in a row of ``table``, the result of :func:`handles`.
+    """The named tuple of arrays that begins in a row of ``table``, the result of :func:`array_table`.
 
     ``parts`` is its class, ``kind`` a float of the kernels' type.
     """
