@@ -17,6 +17,7 @@ from launch.actions import (
     SetEnvironmentVariable,
     Shutdown,
 )
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -47,14 +48,18 @@ def player(context: LaunchContext) -> list[Action]:
             arguments=[value["bag"], *options],
             remappings=[("/event_camera/events", value["events"])],
             output="screen",
-            on_exit=[OpaqueFunction(function=end)],
+            on_exit=end,
         )
     ]
 
 
-def end(context: LaunchContext) -> list[Action]:
-    """End launch, unless it is ending already: it cannot do that twice."""
-    return [] if context.is_shutdown else [Shutdown(reason="the bag is over")]
+def end(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """End launch, with exit code 1 where the process failed, unless it is ending already: it cannot do that twice."""
+    if context.is_shutdown:
+        return []
+    if event.returncode:
+        raise RuntimeError(f"play_events has failed with exit code {event.returncode}")
+    return [Shutdown(reason="the bag is over")]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -54,6 +54,8 @@ _ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".zst", ".zstd
 
 #: What packed files begin with, whatever they are called.
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
+#: An archive, what is often one by mistake, and events that may begin with any bytes.
+_MAY_SEEM_PACKED = (read_npz, read_npy, read_aer40)
 
 #: Options that not every format has, by the readers that have them.
 _OPTIONS: dict[str, tuple[Reader, ...]] = {
@@ -118,7 +120,7 @@ def read_events(
         if getattr(options, name) is not None and reader not in readers:
             known = ", ".join(ending for ending, other in READERS.items() if other in readers)
             raise ValueError(f"{path}: {name}={getattr(options, name)!r} is not for this format, only for {known}")
-    if path.is_file() and reader not in (read_npz, read_aer40):  # a zip, and a format without a mark of its own
+    if path.is_file() and reader not in _MAY_SEEM_PACKED:
         _check_unpacked(path)
     try:
         with naming_extras():
