@@ -51,28 +51,37 @@ class CostMeter:
 
     def reset(self) -> None:
         """Forget all costs."""
-        self._flops: dict[str, list[float]] = {}
-        self._seconds: dict[str, list[float]] = {}
+        self._update = 0
+        #: By layer: FLOPs and seconds, each of its last update and in all, and the number of that update.
+        self._layers: dict[str, list[float]] = {}
 
     def begin_update(self) -> None:
         """From here on, costs belong to a new update."""
-        for sums in (self._flops, self._seconds):
-            for pair in sums.values():
-                pair[0] = 0
+        self._update += 1
 
     def add(self, layer: str, flops: float, seconds: float) -> None:
         """A layer has worked."""
-        for sums, amount in ((self._flops, flops), (self._seconds, seconds)):
-            pair = sums.get(layer)
-            if pair is None:
-                pair = sums[layer] = [0, 0]
-            pair[0] += amount
-            pair[1] += amount
+        sums = self._layers.get(layer)
+        if sums is None:
+            sums = self._layers[layer] = [0, 0, 0, 0, self._update]
+        if sums[4] != self._update:
+            sums[0], sums[2], sums[4] = 0, 0, self._update
+        sums[0] += flops
+        sums[1] += flops
+        sums[2] += seconds
+        sums[3] += seconds
 
     def flops(self) -> Costs:
         """FLOPs by layer."""
-        return Costs("FLOP", {layer: Cost(*pair) for layer, pair in self._flops.items()})
+        return self._costs("FLOP", 0)
 
     def runtime(self) -> Costs:
         """Seconds by layer."""
-        return Costs("s", {layer: Cost(*pair) for layer, pair in self._seconds.items()})
+        return self._costs("s", 2)
+
+    def _costs(self, unit: str, first: int) -> Costs:
+        layers = {
+            layer: Cost(sums[first] if sums[4] == self._update else 0, sums[first + 1])
+            for layer, sums in self._layers.items()
+        }
+        return Costs(unit, layers)

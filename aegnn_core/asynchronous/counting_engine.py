@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.counts import append_places, count_until, hide_expired, log_table
+from aegnn_core.asynchronous.compiled.counts import append_places, count_until, hide_expired
 from aegnn_core.asynchronous.compiled.head import make_head
+from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import check_all_live, no_room
@@ -56,7 +57,7 @@ class CountingEngine:
         _, rows = cells_of(torch.stack([zero, along], 1)[:height], self._pooling.size, self._pooling.shape)
         self._column_of, self._row_of = columns.int().numpy(), rows.int().numpy()
         self._least_ages = np.array(self._pooling.least_ages, np.int64)
-        self._table = log_table(self._dtype)
+        self._is_bounded = graph.bounded
         #: The rule by which events leave the rings: where none ever leaves the counts, when they reach the last part.
         self._moving = graph if graph.bounded else replace(graph, window=max((1, *self._pooling.least_ages)))
         self._version = WeightsVersion(model, frozen)
@@ -84,7 +85,9 @@ class CountingEngine:
 
     def _take_weights(self) -> None:
         columns, rows = self._pooling.shape
-        self._head = make_head(self._model.head, (self._pooling.channels, rows, columns), self._dtype, self._wanted)
+        self._head = make_head(
+            self._model.head, (self._pooling.channels, rows, columns), self._dtype, self._wanted, True
+        )
         self.threads = self._head.threads
 
     def reset(self) -> None:
@@ -92,12 +95,12 @@ class CountingEngine:
         self._costs.reset()
         self._ring_t = np.empty(_SMALLEST_CAPACITY, np.int64)
         self._ring_place = np.empty(_SMALLEST_CAPACITY, np.int32)
-        self._size = self._counted = 0
+        self._size = self._counted = self._additions = 0
         columns, rows = self._pooling.shape
         size = self._pooling.channels * rows * columns
         self._begin = np.zeros(len(self._least_ages) + 1, np.int64)
-        self._counts = np.zeros(size, np.int32)
-        self._image: np.ndarray = np.zeros(size, self._dtype)
+        self._counts = aligned(size, np.int32)  # a cell lies in as few cache lines as can be
+        self._counts.fill(0)
         self._held: Tensor | None = None
         self._held_for = (0, 0)
 
@@ -116,14 +119,14 @@ class CountingEngine:
                 part, self._size, self._column_of, self._row_of, columns, channels, self._ring_t, self._ring_place
             )  # fmt: skip
             self._size += len(part)
-        self._costs.add("counts", 0, perf_counter() - started)
         if self._size - self._counted >= _UNCOUNTED:
             self._count()
+        self._charge(started)
 
     @property
     def _oldest(self) -> int:
         """Number of the oldest event that can still move or leave, and has to be in the rings."""
-        if self._graph.bounded:
+        if self._is_bounded:
             return int(self._begin[-1])
         return int(self._begin[-2]) if len(self._begin) > 1 else self._counted
 
@@ -150,19 +153,22 @@ class CountingEngine:
         """Bring the counts to the time of the youngest event."""
         if self._size == self._counted:
             return
-        started = perf_counter()
         mask = len(self._ring_t) - 1
-        additions = count_until(
+        self._additions += count_until(
             self._size, self._first_live(int(self._ring_t[(self._size - 1) & mask])), self._counted, self._begin,
-            self._least_ages, self._ring_t, self._ring_place, self._counts, self._image, self._table,
+            self._least_ages, self._ring_t, self._ring_place, self._counts,
         )  # fmt: skip
         self._counted = self._size
-        self._costs.add("counts", additions, perf_counter() - started)
+
+    def _charge(self, started: float) -> None:
+        """Note what counting has cost since a time of ``perf_counter``."""
+        self._costs.add("counts", self._additions, perf_counter() - started)
+        self._additions = 0
 
     def _first_live(self, time: int) -> int:
         """Number of the oldest event that is live at ``time``, which is not before the last event's."""
         oldest = int(self._begin[-1])
-        if not self._graph.bounded:
+        if not self._is_bounded:
             return oldest
         window = FOREVER if self._graph.window is None else self._graph.window
         max_nodes = FOREVER if self._graph.max_nodes is None else self._graph.max_nodes
@@ -173,7 +179,10 @@ class CountingEngine:
         if self._version.changed():
             self._take_weights()
             self._held = None
-        self._count()
+        if self._size != self._counted:
+            started = perf_counter()
+            self._count()
+            self._charge(started)
         first = self._first_live(time)
         if self._held is None or self._held_for != (first, self._size):
             self._held = None
@@ -183,14 +192,13 @@ class CountingEngine:
 
     def _read_out(self, first: int) -> Tensor:
         started = perf_counter()
-        hidden = (self._ring_place, self._counts, self._image, self._table)
-        hide_expired(first, self._size, self._begin, -1, *hidden)
+        hide_expired(first, self._size, self._begin, -1, self._ring_place, self._counts)
         columns, rows = self._pooling.shape
-        image = torch.from_numpy(self._image).view(1, rows, columns, self._pooling.channels).permute(0, 3, 1, 2)
+        counts = torch.from_numpy(self._counts).view(1, rows, columns, self._pooling.channels).permute(0, 3, 1, 2)
         try:
-            output = self._head(image)
+            output = self._head(counts)
         finally:
-            hide_expired(first, self._size, self._begin, 1, *hidden)
+            hide_expired(first, self._size, self._begin, 1, self._ring_place, self._counts)
         self._costs.add("head", self._head.flops, perf_counter() - started)
         return output
 
@@ -203,7 +211,7 @@ class CountingEngine:
         """Bytes by part."""
         return {
             "events": self._ring_t.nbytes + self._ring_place.nbytes,
-            "counts": self._counts.nbytes + self._image.nbytes,
+            "counts": self._counts.nbytes,
             "head": self._head.memory,
         }
 
@@ -221,7 +229,7 @@ class CountingEngine:
         An event's pixel is the first of its cell.
         """
         self._count()
-        first = self._oldest if self._graph.bounded else max(0, min(self._oldest, self._size - 1))
+        first = self._oldest if self._is_bounded else max(0, min(self._oldest, self._size - 1))
         slots = np.arange(first, self._size) & (len(self._ring_t) - 1)
         place, (columns, rows) = self._ring_place[slots], self._pooling.shape
         cell, polarity = np.divmod(place, self._pooling.channels)
@@ -229,7 +237,7 @@ class CountingEngine:
             np.searchsorted(of, at) for of, at in ((self._column_of, cell % columns), (self._row_of, cell // columns))
         )
         events = make_events(self._ring_t[slots], x, y, polarity)
-        if self._graph.bounded:
+        if self._is_bounded:
             return events, []
         others = self._counts_of_last_part().copy()
         # The last event is always among those held, whatever part it is in.
@@ -244,7 +252,7 @@ class CountingEngine:
     def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
         """Take events, and the numbers of others before them."""
         columns, rows = self._pooling.shape
-        if self._graph.bounded:
+        if self._is_bounded:
             check_features(features, [], len(events), self._kind)
             check_all_live(events["t"], self._graph)
         elif not isinstance(features, list) or len(features) != 1:
@@ -255,8 +263,7 @@ class CountingEngine:
                 raise ValueError(f"state: counts must be [{2 * rows}, {columns}] and not negative")
         if len(events):
             self.update(events)
-        if not self._graph.bounded:
+        if not self._is_bounded:
             self._count()
             self._counts_of_last_part()[:] += others.numpy().reshape(2, -1)
-            self._image[:] = np.log1p(self._counts.astype(np.float64))
         self._costs.reset()

@@ -24,8 +24,9 @@ from aegnn_ros.detector.thinning import UpdateCost
 
 __all__ = ["MAX_NODES", "MOST_PIXELS", "Bound", "ReadyModel", "on_sensor", "prepare_model", "wait_for_device"]
 
-#: A network that runs on the camera's own sensor keeps a state per pixel; no event camera has so many.
-MOST_PIXELS = 1 << 22
+#: A network that runs on the camera's own sensor keeps 200 bytes per pixel, twice while one takes another's place; no
+#: event camera has so many pixels.
+MOST_PIXELS = 1 << 21
 
 #: Events in the graph of a model without a bound of its own, unless asked otherwise: about two recordings of N-MNIST.
 MAX_NODES = 10_000

@@ -304,6 +304,26 @@ def test_images_with_pixels_of_any_size(dtype: torch.dtype, kernels: type) -> No
         torch.testing.assert_close(head(image), module(image).detach(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "kernels"), [(torch.float32, np.float32), (torch.float64, np.float64)])
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_a_head_of_counts_sees_their_logarithms(is_compiled: bool, dtype: torch.dtype, kernels: type) -> None:
+    module: nn.Module = OneConvolution(6, 16).to(dtype)
+    if not is_compiled:
+        module = nn.Sequential(module, nn.Tanh())
+    head = make_head(module, (6, 7, 9), kernels, threads=2, of_counts=True)
+    assert isinstance(head, ImageHead) == is_compiled
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(1, 7, 9, 6, dtype=torch.int32)
+    for largest in (0, 1, 3, 10_000, 3):
+        changed = torch.rand(counts.shape, generator=generator) < 0.1
+        counts[changed] = torch.randint(largest + 1, counts.shape, generator=generator, dtype=torch.int32)[changed]
+        image = torch.log1p(counts.double()).to(dtype).permute(0, 3, 1, 2)
+        answer = head(counts.permute(0, 3, 1, 2))
+        torch.testing.assert_close(answer, module(image).detach(), rtol=1e-5, atol=1e-5)
+        anew = make_head(module, (6, 7, 9), kernels, of_counts=True)(counts.permute(0, 3, 1, 2))
+        assert torch.equal(answer, anew)
+
+
 def test_a_fault_in_the_compiled_head_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aegnn_core.asynchronous.compiled.image_head.REGISTER_BITS", None)
     with pytest.raises(TypeError):

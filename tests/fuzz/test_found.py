@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import bz2
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 import torch
@@ -152,4 +155,49 @@ def test_a_text_in_an_hdf5_file_that_has_no_length_is_refused(tmp_path: Path, si
     content[rest + 8 : rest + 16] = size.to_bytes(8, "little")
     path.write_bytes(content)
     with pytest.raises(EventFormatError, match=r"a\.h5: a text at byte \d+ has \d+ bytes"):
+        read_events(path)
+
+
+def without_parameters(path: Path) -> None:
+    """In the file, a filter is its number, the length of its name, flags, and the number of its parameters."""
+    content = bytearray(path.read_bytes())
+    place = content.index(struct.pack("<H", 32001))
+    content[place + 6 : place + 8] = bytes(2)
+    path.write_bytes(content)
+
+
+def without_element_size(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(struct.pack("<5I", 0, 4, 4, 0, 2), struct.pack("<5I", 0, 4, 0, 0, 2)))
+
+
+def without_end(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["events/x"].id.write_direct_chunk((50,), bz2.compress(bytes(200))[:-4])
+
+
+@pytest.mark.parametrize(
+    ("packing", "damage", "message"),
+    [
+        (hdf5plugin.Blosc(), without_parameters, r"the HDF5 library crashes on it or never returns \(SIGSEGV\)"),
+        (hdf5plugin.Bitshuffle(), without_element_size, r"the HDF5 library crashes on it or never returns \(SIGFPE\)"),
+        (hdf5plugin.BZip2(), without_end, "/events/x, chunk 1 is packed without an end"),
+    ],
+)
+def test_what_a_filter_of_hdf5_would_crash_on_is_refused(
+    tmp_path: Path, packing: Any, damage: Callable[[Path], None], message: str
+) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            column = np.resize(EVENTS[name], 20_000).astype(np.int32)
+            file.create_dataset(f"events/{name}", data=column, chunks=(50,), compression=packing)
+    damage(path)
+    with pytest.raises(EventFormatError, match=rf"a\.h5: .*{message}"):
+        read_events(path)
+
+
+def test_a_header_that_is_longer_than_the_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\2\0" + struct.pack("<I", 2**32 - 1) + bytes(100))
+    with pytest.raises(EventFormatError, match=r"a\.npy: states a header of 4294967295 bytes in a file of 112"):
         read_events(path)

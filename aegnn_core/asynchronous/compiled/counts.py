@@ -6,7 +6,7 @@ past is a run of numbers: part 0 holds the events from ``begin[0]`` on, part k t
 ``begin[k - 1] - 1``. So an event that grows older moves the beginning of a part by one.
 
 Counts lie cell by cell: those of part 0, OFF and ON, of part 1, and so on. An event's *place* is that of its count in
-part 0.
+part 0. What a head sees are their logarithms, which are looked up when it is asked, where counts have changed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,30 @@ import numpy as np
 from aegnn_core.machine_code import kernel
 from aegnn_core.simd import prefetch
 
-__all__ = ["append_places", "count_until", "hide_expired", "log_table"]
+__all__ = ["append_places", "count_until", "hide_expired", "log_table", "logarithm", "logarithms"]
 
 #: Logarithms of counts below this are looked up.
 _TABLE = 1 << 12
 #: So many events ahead, what will be needed is brought into the cache.
-_AHEAD = 16
+_AHEAD = 32
 
 
 def log_table(dtype: type) -> np.ndarray:
     """``log(1 + n)`` for the smaller counts n."""
     return np.log1p(np.arange(_TABLE, dtype=np.float64)).astype(dtype)
+
+
+@kernel(error_model="numpy")
+def logarithm(count, table):
+    """``log(1 + count)``, looked up in a :func:`log_table` where that reaches so far."""
+    return table[count] if count < len(table) else math.log1p(count)
+
+
+@kernel(error_model="numpy")
+def logarithms(counts, table, image):
+    """Write ``log(1 + n)`` of all counts ``[N]`` into ``image [N]``."""
+    for place in range(len(counts)):
+        image[place] = logarithm(counts[place], table)
 
 
 @kernel(error_model="numpy")
@@ -44,22 +57,13 @@ def append_places(events, size, column_of, row_of, columns, channels, ring_t, ri
 
 
 @kernel(error_model="numpy")
-def _add(change, place, counts, image, table):
-    count = counts[place] + change
-    counts[place] = count
-    image[place] = table[count] if count < len(table) else math.log1p(count)
-
-
-@kernel(error_model="numpy")
-def _bring(number, part, ring_place, counts, image):
+def _bring(number, part, ring_place, counts):
     """Begin to bring the counts of an event's cell into the cache; the number may be of one that has not come yet."""
-    place = np.int64(ring_place[(number + _AHEAD) & (len(ring_place) - 1)]) + 2 * part
-    prefetch(counts, place)
-    prefetch(image, place)
+    prefetch(counts, np.int64(ring_place[(number + _AHEAD) & (len(ring_place) - 1)]) + 2 * part)
 
 
 @kernel(error_model="numpy")
-def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, counts, image, table):
+def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, counts):
     """Bring the counts up to date.
 
     Args:
@@ -69,8 +73,7 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
         begin: ``[parts]`` where each part of the past began then; is brought up to date.
         least_ages: ``[parts - 1]`` the age [µs] at which each part but the first begins.
         ring_t, ring_place: times [µs] and places of the events.
-        counts, image: ``[cells · parts · 2]`` the numbers of events and their logarithms.
-        table: logarithms of the smaller counts.
+        counts: ``[cells · parts · 2]`` the numbers of events.
 
     Returns:
         The number of additions.
@@ -82,14 +85,14 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
     for number in range(begin[part], min(first, counted)):
         while number >= (begin[part - 1] if part > 0 else counted):
             part -= 1
-        _bring(number, part, ring_place, counts, image)
-        _add(-1, 2 * part + ring_place[number & mask], counts, image, table)
+        _bring(number, part, ring_place, counts)
+        counts[2 * part + ring_place[number & mask]] -= 1
         work += 1
     for part in range(parts):
         begin[part] = max(begin[part], first)
     for number in range(max(counted, first), size):
-        _bring(number, 0, ring_place, counts, image)
-        _add(1, np.int64(ring_place[number & mask]), counts, image, table)
+        _bring(number, 0, ring_place, counts)
+        counts[ring_place[number & mask]] += 1
         work += 1
     if size == 0:
         return work
@@ -98,10 +101,10 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
         number = begin[part - 1]
         # Where this part ends at its young side, which is where the one before it begins.
         while number < size and youngest - ring_t[number & mask] >= least_ages[part - 1]:
-            _bring(number, part, ring_place, counts, image)
+            _bring(number, part, ring_place, counts)
             place = np.int64(ring_place[number & mask])
-            _add(-1, 2 * (part - 1) + place, counts, image, table)
-            _add(1, 2 * part + place, counts, image, table)
+            counts[2 * (part - 1) + place] -= 1
+            counts[2 * part + place] += 1
             work += 2
             number += 1
         begin[part - 1] = number
@@ -109,7 +112,7 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
 
 
 @kernel(error_model="numpy")
-def hide_expired(first, size, begin, change, ring_place, counts, image, table):
+def hide_expired(first, size, begin, change, ring_place, counts):
     """Take the events before ``first`` out of the counts (``change`` -1), or put them in again (+1).
 
     They will have expired at a later time at which somebody asks for an answer; at the next one they may be live again.
@@ -120,4 +123,4 @@ def hide_expired(first, size, begin, change, ring_place, counts, image, table):
     for number in range(begin[part], min(first, size)):
         while number >= (begin[part - 1] if part > 0 else size):
             part -= 1
-        _add(change, 2 * part + ring_place[number & mask], counts, image, table)
+        counts[2 * part + ring_place[number & mask]] += change

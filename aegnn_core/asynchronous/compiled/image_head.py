@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, interpolate
 
+from aegnn_core.asynchronous.compiled.counts import log_table
 from aegnn_core.asynchronous.compiled.crew import Crew, check_rest
 from aegnn_core.asynchronous.compiled.image_layers import (
     CONVOLUTION,
@@ -410,6 +411,8 @@ class ImageHead:
         shape: channels, rows and columns of the image.
         dtype: of the weights.
         threads: that work on an answer.
+        of_counts: whether images are numbers of events (int32, an even number of channels) of which the head sees
+            ``log(1 + n)``.
 
     Raises:
         NotImplementedError: the head does anything else with its image.
@@ -417,8 +420,16 @@ class ImageHead:
 
     description = "compiled, changed pixels only"
 
-    def __init__(self, head: nn.Module, shape: tuple[int, int, int], dtype: type, threads: int = 1) -> None:
+    def __init__(
+        self,
+        head: nn.Module,
+        shape: tuple[int, int, int],
+        dtype: type,
+        threads: int = 1,
+        of_counts: bool = False,
+    ) -> None:
         channels, rows, columns = shape
+        assert not (of_counts and channels % 2), "counts are compared two at a time"
         plan = _Plan(dtype)
         taken = plan.image(columns, rows, np.arange(channels), channels)
         answer = head(_Value(plan, taken))
@@ -429,13 +440,13 @@ class ImageHead:
         self.threads, self._kind = threads, dtype(0)
         self._is_unfinished = True
         layers = [_Layer(TAKE, taken, taken, np.arange(rows), np.arange(rows), channels), *plan.layers]
-        self._write_down(layers, plan, dtype)
+        self._write_down(layers, plan, dtype, of_counts)
         image = answer.image
         pixels = self._shared.features[image.begin :][: image.pixels * image.width].reshape(-1, image.line, image.width)
         inside = pixels[_BEFORE:, _BEFORE:, : len(image.position)][: image.rows, : image.columns]
         self._answer = torch.from_numpy(inside[None])
 
-    def _write_down(self, layers: list[_Layer], plan: _Plan, dtype: type) -> None:
+    def _write_down(self, layers: list[_Layer], plan: _Plan, dtype: type, of_counts: bool) -> None:
         """Make the tables that the compiled code reads."""
         records = np.zeros(len(layers), IMAGE_LAYER)
         first = np.cumsum([0, *(len(layer.gives) for layer in layers)])
@@ -478,6 +489,10 @@ class ImageHead:
             seen_at=np.concatenate([layer.source.first_mark + layer.needs for layer in layers]),
             mark_at=np.concatenate([layer.result.first_mark + layer.gives for layer in layers]),
             computed=np.zeros(len(parts), np.int64),
+            counts=np.zeros(
+                layers[0].outputs * layers[0].result.rows * layers[0].result.columns * of_counts, np.uint32
+            ),
+            logarithms=log_table(dtype),
         )
         self._workspaces = [_workspace(layers, dtype) for _ in range(self.threads)]
         self._crew = Crew(self.threads, 1, partial(_help, dtype))
@@ -502,7 +517,10 @@ class ImageHead:
         return parts
 
     def __call__(self, image: Tensor) -> Tensor:
-        """The answer to ``image [1, channels, rows, columns]``, which is copied if its channels do not come last."""
+        """The answer to ``image [1, channels, rows, columns]``, which is copied if its channels do not come last.
+
+        It is an image of the head's type, or of counts where the head is one of counts.
+        """
         if self.threads > 1:
             self._crew.begin()
         bits = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()).reshape(-1).view(np.uint32)
@@ -520,4 +538,4 @@ class ImageHead:
     @property
     def memory(self) -> int:
         """Bytes of the images."""
-        return self._shared.features.nbytes
+        return self._shared.features.nbytes + self._shared.counts.nbytes

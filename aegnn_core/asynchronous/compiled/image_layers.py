@@ -21,6 +21,7 @@ from numba.extending import overload
 
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.convolution import elu, elu_of_vector
+from aegnn_core.asynchronous.compiled.counts import logarithm
 from aegnn_core.asynchronous.compiled.pipeline import (
     COMPUTES,
     FIRST_BLOCK,
@@ -113,7 +114,8 @@ class ImageParts(NamedTuple):
     weights and biases, behind as many zeros as the widest layer has outputs; ``marks`` of the pixels of all images,
     whether they have changed; ``occupied``: which pixels of the first image, with its margin, are not zeros. The places
     of all layers: where they are computed from, where their results begin, and the marks of both. ``computed [parts]``:
-    how many places were.
+    how many places were. ``counts``: the image before as numbers of events, of which the features are ``logarithms``;
+    none where images are taken as they are.
     """
 
     layers: Annotated[np.ndarray, IMAGE_LAYER]
@@ -127,6 +129,8 @@ class ImageParts(NamedTuple):
     seen_at: Annotated[np.ndarray, np.int64]
     mark_at: Annotated[np.ndarray, np.int64]
     computed: Annotated[np.ndarray, np.int64]
+    counts: Annotated[np.ndarray, np.uint32]
+    logarithms: Annotated[np.ndarray, KIND]
 
 
 class Workspace(NamedTuple):
@@ -187,6 +191,29 @@ def _take_words(layer, part, image, is_new, held, marks, occupied):
             marks[first + column], occupied[first + column] = difference != 0, bits != 0
         for n in range(length):
             old[np.uintp(n)] = new[np.uintp(n)]
+
+
+@kernel(error_model="numpy")
+def _take_counts(layer, part, image, is_new, shared):
+    """Bring rows of an image of counts in: as ``_take_rows``, but features are the logarithms of what has changed."""
+    size = layer.outputs // 2  # words of eight bytes that a pixel has
+    new, old = image.view(np.uint64), shared.counts.view(np.uint64)
+    for row in range(part.first, part.first + part.count):
+        first, at = layer.corner_mark + row * layer.line, np.uintp(row * layer.columns * size)
+        to = layer.corner + row * layer.pitch
+        for column in range(layer.columns):
+            difference, bits = np.uint64(is_new), np.uint64(0)
+            for n in range(np.uintp(size)):
+                bits |= new[at + n]
+                difference |= new[at + n] ^ old[at + n]
+            shared.marks[first + column], shared.occupied[first + column] = difference != 0, bits != 0
+            if difference != 0:
+                for n in range(np.uintp(size)):
+                    old[at + n] = new[at + n]
+                for n in range(layer.outputs):
+                    count = np.int64(image[(row * layer.columns + column) * layer.outputs + n])
+                    shared.features[to + column * layer.width + n] = logarithm(count, shared.logarithms)
+            at += np.uintp(size)
 
 
 @kernel(error_model="numpy")
@@ -612,6 +639,9 @@ def _run_part(number, image, is_new, shared, workspace):
     """Bring a part of a layer up to date."""
     part, features, constants = shared.parts[number], shared.features, shared.constants
     layer = shared.layers[part.layer]
+    if layer.kind == TAKE and len(shared.counts) > 0:
+        _take_counts(layer, part, image, is_new, shared)
+        return
     if layer.kind == TAKE:
         _take_rows(layer, part, image, is_new, features, shared.marks, shared.occupied)
         return

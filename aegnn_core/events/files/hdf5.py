@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bz2
 import math
 import mmap
 import struct
@@ -14,6 +15,7 @@ import numpy as np
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.files.columns import events_from_columns, fields_by_name, unit_in
 from aegnn_core.events.files.ecf import ECF_FILTER, decode_ecf
+from aegnn_core.events.files.hdf5_trial import check_survivable
 from aegnn_core.events.files.header import parse_geometry, resolution
 from aegnn_core.events.files.numpy_arrays import array_columns, is_table
 from aegnn_core.events.files.stream_checks import EventChunks, ReadOptions, Size, checked_stream, first_known
@@ -54,6 +56,9 @@ _SIGNATURE, _SUPERBLOCK_BYTES = b"\x89HDF\r\n\x1a\n", 48
 #: How a collection of texts in the file begins: signature, version, three zeros.
 _HEAP = b"GCOL\1\0\0\0"
 
+#: The filter bzip2, and more than a checksum takes, if a chunk has one.
+_BZIP2, _SLACK_BYTES = 307, 64
+
 #: Columns of events do not pack better than this, all four together; a file that claims so is damaged.
 _LARGEST_RATIO = 1000
 _SMALL_BYTES = 1 << 20
@@ -79,6 +84,7 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
 
     try:
         _check_heaps(path)
+        check_survivable(path)
         with h5py.File(path, "r") as file:
             layout = _layout_of(path, file, options.stream)
             holder = file[layout.place]
@@ -87,16 +93,16 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
                 assert fields is not None
                 datasets = [holder[name] for name in fields.values()]
                 _check_sizes(path, datasets, options)
-                columns = {name: dataset[()] for name, dataset in zip(fields, datasets, strict=True)}
+                columns = {name: _contents(path, dataset) for name, dataset in zip(fields, datasets, strict=True)}
                 unit = unit_in(fields["t"]) or _unit_of(holder[fields["t"]])
             else:
                 _check_sizes(path, [holder], options)
-                array = _ecf_events(path, holder, options) if _is_ecf(holder) else holder[()]
+                array = _ecf_events(path, holder, options) if _is_ecf(holder) else _contents(path, holder)
                 columns, unit = array_columns(path, array, options, layout.order)
             if "t_offset" in file:
-                columns["t"] = _later(columns["t"], file["t_offset"][()])
+                columns["t"] = _later(columns["t"], _contents(path, file["t_offset"]))
             group = holder if isinstance(holder, h5py.Group) else holder.parent
-            stated = _stated_size(file, group, holder)
+            stated = _stated_size(path, file, group, holder)
     except EventFormatError:
         raise
     except Exception as error:  # h5py raises errors of many kinds on a corrupt file
@@ -243,6 +249,28 @@ def _check_chunks(path: Path, dataset: h5py.Dataset) -> None:
         )
 
 
+def _contents(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    """All of a data set."""
+    plan = dataset.id.get_create_plist()
+    if _BZIP2 in [plan.get_filter(position)[0] for position in range(plan.get_nfilters())]:
+        _check_bzip2(path, dataset)
+    contents: np.ndarray = dataset[()]
+    return contents
+
+
+def _check_bzip2(path: Path, dataset: h5py.Dataset) -> None:
+    """Refuse a chunk that does not come to an end: the library would go on unpacking it for ever."""
+    size = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    for number in range(dataset.id.get_num_chunks()):
+        _, chunk = dataset.id.read_direct_chunk(dataset.id.get_chunk_info(number).chunk_offset)
+        unpacker = bz2.BZ2Decompressor()
+        unpacker.decompress(chunk, size + _SLACK_BYTES)
+        if not unpacker.eof:
+            raise EventFormatError(
+                f"{path}: {dataset.name}, chunk {number} is packed without an end, expected a complete HDF5 file"
+            )
+
+
 def _is_ecf(dataset: h5py.Dataset) -> bool:
     plan = dataset.id.get_create_plist()
     return bool(plan.get_nfilters() == 1 and plan.get_filter(0)[0] == ECF_FILTER)
@@ -267,7 +295,7 @@ def _ecf_events(path: Path, dataset: h5py.Dataset, options: ReadOptions) -> np.n
     return chunks.together()
 
 
-def _stated_size(file: h5py.File, group: h5py.Group, holder: h5py.Group | h5py.Dataset) -> Size:
+def _stated_size(path: Path, file: h5py.File, group: h5py.Group, holder: h5py.Group | h5py.Dataset) -> Size:
     """Width and height [px], from whoever states them first."""
     for owner in (holder, group, file):
         attributes = owner.attrs
@@ -281,8 +309,8 @@ def _stated_size(file: h5py.File, group: h5py.Group, holder: h5py.Group | h5py.D
         if "sensor_resolution" in attributes:
             return resolution(attributes["sensor_resolution"])
     if "width" in group and "height" in group:
-        return int(group["width"][()]), int(group["height"][()])
+        return int(_contents(path, group["width"])), int(_contents(path, group["height"]))
     if "calib/resolution" in group:
-        width, height = (int(side) for side in group["calib/resolution"][()])
+        width, height = (int(side) for side in _contents(path, group["calib/resolution"]))
         return width, height
     return None, None

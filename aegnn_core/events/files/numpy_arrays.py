@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.files.columns import events_from_columns, fields_by_name, table_columns, unit_in
@@ -34,7 +35,10 @@ def read_npy(path: Path, options: ReadOptions) -> EventStream:
         EventFormatError: not such a file, pickled objects, or events that are not in order or not on the sensor.
     """
     try:
+        _check_header(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except EventFormatError:
+        raise
     except Exception as error:  # NumPy and the libraries below it raise errors of a dozen kinds on a corrupt file
         raise _unreadable(path, error) from error
     if not isinstance(array, np.ndarray):
@@ -131,6 +135,18 @@ def _check_packing(path: Path) -> None:
         raise EventFormatError(
             f"{path}: {path.stat().st_size} bytes would unpack to {unpacked}, expected events, which pack less well"
         )
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header that is longer than the file: NumPy would make room for all of it."""
+    with path.open("rb") as file:
+        begin = file.read(12)
+    if begin[: len(MAGIC_PREFIX)] != MAGIC_PREFIX or len(begin) < 12:
+        return  # NumPy refuses it, or opens it as an archive
+    stated = int.from_bytes(begin[8:10] if begin[6] == 1 else begin[8:12], "little")
+    held = path.stat().st_size
+    if stated > held:
+        raise EventFormatError(f"{path}: states a header of {stated} bytes in a file of {held}, expected a NumPy file")
 
 
 def _unreadable(path: Path, error: Exception) -> EventFormatError:
