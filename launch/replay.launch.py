@@ -33,6 +33,12 @@ ARGUMENTS = {
 }
 
 
+def check(context: LaunchContext) -> list[Action]:
+    """Refuse a wrong argument before anything starts: launch would leave the detector behind."""
+    is_true("loop", LaunchConfiguration("loop").perform(context))
+    return []
+
+
 def player(context: LaunchContext) -> list[Action]:
     """What plays the bag."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS)}
@@ -70,6 +76,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("bag", description="folder of a rosbag2 with event packets"),
             *(DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()),
             *(SetEnvironmentVariable(name, value) for name, value in large_packet_profile().items()),
+            OpaqueFunction(function=check),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(str(detect)),
                 launch_arguments={"events": LaunchConfiguration("events"), "use_sim_time": "true"}.items(),
