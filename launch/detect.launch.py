@@ -13,7 +13,6 @@ from launch.actions import (
     RegisterEventHandler,
     SetEnvironmentVariable,
 )
-from launch.conditions import IfCondition
 from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
@@ -85,9 +84,9 @@ def detector(context: LaunchContext) -> list[Action]:
         arguments=["-d", str(share_file("config/detect.rviz")), "-f", value["frame_id"] or "event_camera"],
         remappings=[(f"/event_detector/{topic}", f"{topics}/{topic}") for topic in RVIZ_TOPICS],
         parameters=[sim_time],
-        condition=IfCondition(value["rviz"]),
     )
-    return [RegisterEventHandler(activate), node, configure, rviz]
+    windows = [rviz] if is_true("rviz", value["rviz"]) else []
+    return [RegisterEventHandler(activate), node, configure, *windows]
 
 
 def transition(node: LifecycleNode, number: int) -> ChangeState:

@@ -9,6 +9,7 @@ The command starts and stops the detector itself, once per rate, in a ROS domain
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -42,14 +43,18 @@ def evaluation(context: LaunchContext) -> list[Action]:
             executable="evaluate_bag",
             arguments=[value["bag"], *options, "--rates", *value["rates"].split()],
             output="screen",
-            on_exit=[OpaqueFunction(function=end)],
+            on_exit=end,
         )
     ]
 
 
-def end(context: LaunchContext) -> list[Action]:
-    """End launch, unless it is ending already: it cannot do that twice."""
-    return [] if context.is_shutdown else [Shutdown(reason="the evaluation is over")]
+def end(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """End launch, with exit code 1 where the process failed, unless it is ending already: it cannot do that twice."""
+    if context.is_shutdown:
+        return []
+    if event.returncode:
+        raise RuntimeError(f"evaluate_bag has failed with exit code {event.returncode}")
+    return [Shutdown(reason="the evaluation is over")]
 
 
 def generate_launch_description() -> LaunchDescription:

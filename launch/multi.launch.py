@@ -35,6 +35,8 @@ def detectors(context: LaunchContext) -> list[Action]:
     topics = value["events"].split() or [f"/{name}/event_camera/events" for name in names]
     if not names or len(topics) != len(names):
         raise RuntimeError(f"multi.launch.py: {len(names)} names and {len(topics)} event topics, expected one per name")
+    if len(set(names)) < len(names):
+        raise RuntimeError(f"multi.launch.py: names are {' '.join(names)!r}, expected another name for each node")
     return [
         Node(
             package="aegnn_ros",

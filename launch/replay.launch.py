@@ -17,6 +17,7 @@ from launch.actions import (
     SetEnvironmentVariable,
     Shutdown,
 )
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -30,6 +31,12 @@ ARGUMENTS = {
     "loop": ("false", "whether to start again at the end"),
     "events": ("/event_camera/events", "topic to play on"),
 }
+
+
+def check(context: LaunchContext) -> list[Action]:
+    """Refuse a wrong argument before anything starts: launch would leave the detector behind."""
+    is_true("loop", LaunchConfiguration("loop").perform(context))
+    return []
 
 
 def player(context: LaunchContext) -> list[Action]:
@@ -47,14 +54,18 @@ def player(context: LaunchContext) -> list[Action]:
             arguments=[value["bag"], *options],
             remappings=[("/event_camera/events", value["events"])],
             output="screen",
-            on_exit=[OpaqueFunction(function=end)],
+            on_exit=end,
         )
     ]
 
 
-def end(context: LaunchContext) -> list[Action]:
-    """End launch, unless it is ending already: it cannot do that twice."""
-    return [] if context.is_shutdown else [Shutdown(reason="the bag is over")]
+def end(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """End launch, with exit code 1 where the process failed, unless it is ending already: it cannot do that twice."""
+    if context.is_shutdown:
+        return []
+    if event.returncode:
+        raise RuntimeError(f"play_events has failed with exit code {event.returncode}")
+    return [Shutdown(reason="the bag is over")]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -65,6 +76,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("bag", description="folder of a rosbag2 with event packets"),
             *(DeclareLaunchArgument(n, default_value=d, description=text) for n, (d, text) in ARGUMENTS.items()),
             *(SetEnvironmentVariable(name, value) for name, value in large_packet_profile().items()),
+            OpaqueFunction(function=check),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(str(detect)),
                 launch_arguments={"events": LaunchConfiguration("events"), "use_sim_time": "true"}.items(),

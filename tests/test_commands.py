@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a package is missing, each command says so in a sentence instead of a traceback."""
+"""How commands end: where a package is missing with a sentence, and at once on Ctrl-C."""
 
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +46,29 @@ def test_lightning_is_missing(remove: Callable, capsys: pytest.CaptureFixture[st
     assert main(["train", "--config", "nmnist"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("aegnn: the Python package lightning is missing: pip install 'aegnn_ros[train]'")
+
+
+@pytest.mark.parametrize(("interrupted", "code"), [(0, 0), (130, 130), (None, 3)])
+def test_a_command_ends_at_once(tmp_path: Path, interrupted: int | None, code: int) -> None:
+    """Also while it imports what it needs; nothing is taken apart at the end of the process."""
+    waiting = "print('importing', flush=True); time.sleep(60)" if interrupted is not None else ""
+    (tmp_path / "slow.py").write_text(
+        f"import atexit, time\natexit.register(print, 'taken apart')\n{waiting}\n"
+        "def main():\n    print('done')\n    return 3\n"
+    )
+    run = f"from aegnn_ros.commands import _run; _run('slow', 'slow', {interrupted or 0})"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {run}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        if interrupted is not None:
+            process.send_signal(signal.SIGINT)
+        assert (first + process.stdout.read(), process.wait(10)) == (
+            "done\n" if interrupted is None else "importing\n",
+            code,
+        )

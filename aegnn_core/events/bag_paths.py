@@ -12,6 +12,7 @@ __all__ = [
     "ROS1_SUFFIX",
     "is_bag",
     "is_bag_recording",
+    "is_ros1_bag",
     "storage_files",
     "storage_suffix",
 ]
@@ -37,11 +38,16 @@ def is_bag_recording(path: Path) -> bool:
     return path.suffix.lower() in BAG_SUFFIXES or is_bag(path)
 
 
+def is_ros1_bag(path: Path) -> bool:
+    """Whether ``path`` is a ROS 1 bag by its name; a folder is of ROS 2, whatever it is called."""
+    return path.suffix.lower() == ROS1_SUFFIX and not path.is_dir()
+
+
 def storage_files(path: Path) -> list[Path]:
     """The storage files in a folder, compressed or not, by name."""
     return sorted(file for file in path.iterdir() if storage_suffix(file) in _STORAGE_SUFFIXES)
 
 
 def storage_suffix(path: Path) -> str:
-    """The ending of a storage file's name, without that of its compression."""
-    return Path(path.stem).suffix if path.suffix == COMPRESSED_SUFFIX else path.suffix
+    """The ending of a storage file's name in lower case, without that of its compression."""
+    return Path(path.stem if path.suffix == COMPRESSED_SUFFIX else path.name).suffix.lower()

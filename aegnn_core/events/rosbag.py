@@ -26,10 +26,11 @@ from aegnn_core.events.bag_paths import (
     BAG_SUFFIXES,
     COMPRESSED_SUFFIX,
     METADATA,
-    ROS1_SUFFIX,
     is_bag,
     is_bag_recording,
+    is_ros1_bag,
     storage_files,
+    storage_suffix,
 )
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES, decode_event_array
 from aegnn_core.events.evt3_encoder import Evt3EncoderState, encode_evt3
@@ -89,6 +90,12 @@ _MAX_EVENT_BYTES = 8
 
 _ROS1_FIRST_LINE = b"#ROSBAG V2.0\n"
 
+#: What to do where rosbags says this.
+_CURES = {
+    "end magic": "; mcap recover saves what is whole of a file that is cut off",
+    "index looks damaged": "; ROS 1's rosbag reindex saves what is whole of a file that is cut off",
+}
+
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 #: A higher ratio of compression than this is an attempt to fill the disk.
 _LARGEST_RATIO = 200
@@ -141,7 +148,7 @@ def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> I
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder, expected a bag of ROS 1 or ROS 2")
-    ros1 = path.suffix == ROS1_SUFFIX
+    ros1 = is_ros1_bag(path)
     for received, message in _read(path, topic, EVENT_PACKET_TYPES, partial(_deserialize_packet, ros1)):
         yield RecordedPacket(
             events=message.events,
@@ -237,7 +244,7 @@ def _read_topic(path: Path, topic: str, decode: Callable[[Connection, bytes], _C
 
 def _ros1_definition(path: Path, connection: Connection) -> str | None:
     """How a ROS 1 bag defines the messages of a topic."""
-    return connection.msgdef.data if path.suffix == ROS1_SUFFIX else None
+    return connection.msgdef.data if is_ros1_bag(path) else None
 
 
 def read_event_arrays(path: str | PathLike[str], topic: str | None = None) -> Iterator[tuple[np.ndarray, int, int]]:
@@ -254,7 +261,7 @@ def read_event_arrays(path: str | PathLike[str], topic: str | None = None) -> It
         EventFormatError: not a readable bag, no such event topic, or several and none chosen.
     """
     path = Path(path)
-    serialization = "ros1" if path.suffix == ROS1_SUFFIX else "cdr"
+    serialization = "ros1" if is_ros1_bag(path) else "cdr"
     decode = partial(decode_event_array, serialization=serialization)
     for _, decoded in _read(path, topic, EVENT_ARRAY_TYPES, decode):
         yield decoded
@@ -311,14 +318,13 @@ def _complete(path: Path) -> Iterator[None]:
     except EventFormatError:
         raise
     except Exception as error:
-        kind = "ROS 1 bag" if path.suffix == ROS1_SUFFIX else "rosbag2 recording"
+        kind = "ROS 1 bag" if is_ros1_bag(path) else "rosbag2 recording"
         # What a killed recorder leaves; rosbags needs the index at the end.
-        cure = "; mcap recover saves what is whole of a file that is cut off" if "magic" in str(error) else ""
+        cure = next((cure for part, cure in _CURES.items() if part in str(error)), "")
         # rosbags asks for as many bytes as a record states, and finds only then that the file has no such record.
         cause = None if isinstance(error, MemoryError) else error
-        found = (
-            f"{type(error).__name__}: {str(error)[:300]}" if cause else "a record states more bytes than the memory has"
-        )
+        said = " ".join(str(error).split())[:300]
+        found = f"{type(error).__name__}: {said}" if cause else "a record states more bytes than the memory has"
         raise EventFormatError(f"{path}: {found}, expected a complete {kind}{cure}") from cause
 
 
@@ -327,7 +333,7 @@ def _open(path: Path, stack: ExitStack) -> list[Reader | Ros1Reader]:
     check_regular(path)
     for file in path.iterdir() if path.is_dir() else ():
         check_regular(file)
-    if path.suffix == ROS1_SUFFIX:
+    if is_ros1_bag(path):
         _check_ros1(path)
         return [stack.enter_context(Ros1Reader(path))]
     parts = [_unpacked(part, stack) for part in _parts(path)]
@@ -337,9 +343,13 @@ def _open(path: Path, stack: ExitStack) -> list[Reader | Ros1Reader]:
 
 
 def _unpacked(part: Path, stack: ExitStack) -> Path:
-    """A storage file as it is, or a copy without its compression that lives as long as the stack."""
+    """A storage file under a name that rosbags knows, without its compression; what is made lives as the stack does."""
     if part.suffix != COMPRESSED_SUFFIX:
-        return part
+        if part.is_dir() or part.suffix == storage_suffix(part):
+            return part
+        link = Path(stack.enter_context(TemporaryDirectory()), part.stem + storage_suffix(part))
+        link.symlink_to(part.resolve())
+        return link
     plain = Path(stack.enter_context(TemporaryDirectory()), part.stem)
     most = _SMALL_BYTES + _LARGEST_RATIO * part.stat().st_size
     with zstd.open(part, "rb") as packed, plain.open("wb") as file:

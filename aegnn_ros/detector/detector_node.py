@@ -208,7 +208,7 @@ class EventDetector(LifecycleNode):
     # Parameters and model
 
     def _check_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
-        return check_changes(changes, self._configured)
+        return check_changes(changes, self._settings if self._configured else None)
 
     def _apply_parameters(self, changes: list[Parameter[Any]]) -> None:
         before, self._settings = self._settings, read_parameters(self)

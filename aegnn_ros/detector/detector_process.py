@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import signal
 import sys
@@ -28,6 +29,7 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 def run(arguments: Sequence[str]) -> int:
     """Spin a node for each name in the command line until ROS is shut down; returns the exit code."""
+    names = _parser().parse_args(remove_ros_args(list(arguments))[1:]).names
     # The network's steps are small: a second thread costs many times what it saves, above all on a busy machine.
     torch.set_num_threads(1)
     # The worker releases the interpreter in every compiled step; up to 5 ms each until it gets it back would add up.
@@ -50,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        _spin(remove_ros_args(list(arguments))[1:])
+        _spin(names)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (RuntimeError, rclpy_implementation.InvalidHandle):
@@ -67,6 +69,17 @@ def run(arguments: Sequence[str]) -> int:
         # Collecting the last reference to a node removes it from the ROS graph and frees its shared memory.
         gc.collect()
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="event_detector",
+        description="Detect objects in the packets of event cameras: a lifecycle node for each, until Ctrl-C.",
+        epilog="Parameters and topics are set behind --ros-args, as for every node: -p model:=scenes_detector"
+        " -p autostart:=true -r '~/events:=/event_camera/events'.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of a node; without any, one called event_detector")
+    return parser
 
 
 def _spin(names: Sequence[str]) -> None:

@@ -229,13 +229,19 @@ def read_parameters(node: Node) -> DetectorParameters:
     return DetectorParameters(**values)
 
 
-def check_changes(changes: Iterable[Parameter[Any]], configured: bool) -> SetParametersResult:
-    """Refuse values of another type or out of range, and changes that a node takes only while it is not configured."""
+def check_changes(changes: Iterable[Parameter[Any]], in_use: DetectorParameters | None) -> SetParametersResult:
+    """Refuse values of another type or out of range, and changes that a node takes only while it is not configured.
+
+    Args:
+        changes: new values, some of them perhaps the present ones, as where a file with all of them is loaded.
+        in_use: the parameters of a node that is configured; None of one that is not.
+    """
     for change in changes:
         if change.name not in _FIELDS:
             continue
         parameter = _FIELDS[change.name]
-        if configured and parameter.metadata["change"] is Change.UNCONFIGURED:
+        fixed = in_use is not None and parameter.metadata["change"] is Change.UNCONFIGURED
+        if fixed and change.value != getattr(in_use, change.name):
             reason = (
                 f"{change.name} can be changed only while the node is unconfigured: deactivate it and clean it up first"
             )

@@ -56,6 +56,16 @@ def test_packets_of_both_releases_and_both_names(tmp_path, name, kind):
     assert (first.seq, first.stamp, first.frame_id) == (expected.seq, expected.stamp, "camera")
 
 
+def test_names_in_capitals(tmp_path):
+    assert_reads(write_packets(tmp_path / "a.bag", [STREAM]).rename(tmp_path / "A.BAG"))
+    (storage,) = write_packets(tmp_path / "folder", [STREAM]).glob("*.mcap")
+    assert_reads(storage.rename(tmp_path / "A.MCAP"))
+
+
+def test_a_folder_of_ros2_may_be_called_as_a_bag_of_ros1(tmp_path):
+    assert_reads(write_packets(tmp_path / "bag", [STREAM]).rename(tmp_path / "drive.bag"))
+
+
 @pytest.mark.parametrize("mode", [CompressionMode.FILE, CompressionMode.MESSAGE])
 @pytest.mark.parametrize("with_metadata", [True, False])
 def test_compressed_bags(tmp_path, mode, with_metadata):

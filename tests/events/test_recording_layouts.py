@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import struct
 import warnings
@@ -96,6 +97,8 @@ def text(order, unit=1.0, separator=" ", decimals=0):
         ("quotes.csv", '"t","x","y","p"\n"' + text("txyp", separator='","').replace("\n", '"\n"')[:-1], None),
         ("tabs.tsv", text("txyp", separator="\t"), None),
         ("bars.csv", "t|x|y|p\n" + text("txyp", separator="|"), None),
+        ("signs.csv", text("txyp", separator=",").replace(",1\n", ",+\n").replace(",0\n", ",negative\n"), None),
+        ("remarks.txt", text("txyp", 1e-6, decimals=6).replace("\n", " # an event\n"), None),
         ("other.txt", text("tpxy", 1e-6, decimals=6), None),
         ("other.txt", text("pxyt", 1e-6, decimals=6), None),
     ],
@@ -112,6 +115,27 @@ def test_text_of_16_bits_and_a_last_line_that_is_cut_off(tmp_path):
     path.write_text(text("txyp", 1e-6, decimals=6)[:-3])
     with pytest.warns(UserWarning, match=r"a\.txt: cut off, its last line '[\d. ]+' is left out"):
         assert_reads(path, EVENTS[:-1])
+
+
+@pytest.mark.parametrize(
+    ("content", "cut"),
+    [
+        (text("xypt", separator=","), range(2, 14)),  # a time without its last digits is a time as well
+        ("t,x,y,p\n" + text("txyp", separator=",").replace(",0\n", ",-1\n"), range(2, 10)),
+        (text("txyp", separator=",").replace(",0\n", ",False\n").replace(",1\n", ",True\n"), range(2, 12)),
+    ],
+)
+def test_an_event_that_is_cut_off_is_left_out(tmp_path, content, cut):
+    path = tmp_path / "a.csv"
+    for missing in cut:
+        path.write_text(content[:-missing])
+        with pytest.warns(UserWarning, match=r"a\.csv: cut off"):
+            assert_reads(path, EVENTS[:-1])
+
+
+def test_a_header_of_one_byte_a_letter(tmp_path):
+    (tmp_path / "a.csv").write_text("t [µs],x,y,p\n" + text("txyp", separator=","), "latin1")
+    assert_reads(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize(
@@ -271,7 +295,8 @@ def test_nanoseconds_are_read_as_such_when_told_and_warned_of_otherwise(tmp_path
 @pytest.mark.parametrize(
     ("unit", "count", "step", "message"),
     [
-        (1e-3, 200, 1_000_000, r"200 events would last \d+ s with times in s; if they are milliseconds"),
+        (1e-3, 200, 100_000, r"200 events would last \d+ s with times in s; if they are milliseconds"),
+        (1e-3, 200, 1_000_000, r"200 events would last \d+ s with times in s; if they are microseconds"),
         (1e-6, 2000, 1e3, r"2000 events would last \d µs, faster than any camera, .*; if they are milliseconds"),
     ],
 )
@@ -882,6 +907,15 @@ def test_other_versions_of_aedat_are_named(tmp_path):
 
 
 # --- all --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_packed_or_only_zeros_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_bytes(gzip.compress(text("txyp").encode()))
+    with pytest.raises(EventFormatError, match=r"a\.csv: is packed by gzip, expected \.csv itself; unpack it first"):
+        read_events(tmp_path / "a.csv")
+    (tmp_path / "a.bin").write_bytes(bytes(500))
+    with pytest.raises(EventFormatError, match=r"a\.bin: holds 500 zeros, expected events of five bytes"):
+        read_events(tmp_path / "a.bin")
 
 
 def test_options_of_other_formats_are_refused(tmp_path):

@@ -170,6 +170,6 @@ def _change(name: str, value: Any) -> None:
         parameter = Parameter(name, value=value)
     except (TypeError, AssertionError, ValueError, OverflowError):
         return  # rclpy cannot carry such a value
-    result = check_changes([parameter], configured=False)
+    result = check_changes([parameter], in_use=None)
     if not result.successful:
         require(name in result.reason and len(result.reason) < 10_000, f"{name} = {value!r}: {result.reason}")

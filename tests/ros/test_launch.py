@@ -200,7 +200,10 @@ def test_names_and_topics_of_several_cameras_have_to_fit() -> None:
         ("detect", "params_file:=/nowhere.yaml", "params_file is '/nowhere.yaml', where no file is"),
         ("detect", "use_sim_time:=maybe", "use_sim_time is 'maybe', expected true or false"),
         ("multi", "params_file:=/nowhere.yaml", "params_file is '/nowhere.yaml', where no file is"),
+        ("detect", "rviz:=maybe", "rviz is 'maybe', expected true or false"),
+        ("multi", "names:=left left", "names are 'left left', expected another name for each node"),
         ("replay", "loop:=often", "loop is 'often', expected true or false"),
+        ("evaluate", "bag:=none", "evaluate_bag has failed with exit code 2"),
     ],
 )
 def test_arguments_that_launch_would_take_are_refused(name: str, argument: str, message: str) -> None:

@@ -50,7 +50,12 @@ READERS: dict[str, Reader] = {
 }
 
 #: Endings of what recordings are packed into for the way; they are not read.
-_ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".zst", ".rar")
+_ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".zst", ".zstd", ".rar")
+
+#: What packed files begin with, whatever they are called.
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
+#: An archive, what is often one by mistake, and events that may begin with any bytes.
+_MAY_SEEM_PACKED = (read_npz, read_npy, read_aer40)
 
 #: Options that not every format has, by the readers that have them.
 _OPTIONS: dict[str, tuple[Reader, ...]] = {
@@ -115,6 +120,8 @@ def read_events(
         if getattr(options, name) is not None and reader not in readers:
             known = ", ".join(ending for ending, other in READERS.items() if other in readers)
             raise ValueError(f"{path}: {name}={getattr(options, name)!r} is not for this format, only for {known}")
+    if path.is_file() and reader not in _MAY_SEEM_PACKED:
+        _check_unpacked(path)
     try:
         with naming_extras():
             return reader(path, options)
@@ -140,6 +147,14 @@ def _check_options(path: Path, options: ReadOptions) -> None:
         raise ValueError(f"{path}: columns={options.columns!r}, expected the letters t, x, y and p in their order")
     if options.time_unit is not None and options.time_unit not in TIME_UNITS:
         raise ValueError(f"{path}: time_unit={options.time_unit!r}, expected one of {', '.join(TIME_UNITS)}")
+
+
+def _check_unpacked(path: Path) -> None:
+    with path.open("rb") as file:
+        beginning = file.read(max(map(len, _PACKED)))
+    for mark, program in _PACKED.items():
+        if beginning.startswith(mark):
+            raise EventFormatError(f"{path}: is packed by {program}, expected {path.suffix} itself; unpack it first")
 
 
 def _reader_of(path: Path) -> Reader:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aegnn_core.events.array import EventStream, make_events
+from aegnn_core.events.array import EventFormatError, EventStream, make_events
 from aegnn_core.events.decoders import DecoderCounts
 from aegnn_core.events.files.stream_checks import ReadOptions, camera_stream, drop_outside
 
@@ -27,11 +27,13 @@ def read_aer40(path: Path, options: ReadOptions) -> EventStream:
     sensor's size: that is found from the events.
 
     Raises:
-        EventFormatError: no events, or not in time order, which is what other files look like.
+        EventFormatError: no events, nothing but zeros, or not in time order, which is what other files look like.
     """
     count, trailing = divmod(path.stat().st_size, _EVENT_BYTES)
     options.check_count(path, count)
     columns = np.fromfile(path, np.uint8, count * _EVENT_BYTES).reshape(-1, _EVENT_BYTES).T
+    if count and not columns.any():
+        raise EventFormatError(f"{path}: holds {count * _EVENT_BYTES} zeros, expected events of five bytes")
     upper, middle, lower = columns[2:].astype(np.int64)
     overflow = columns[1] == _OVERFLOW_ROW
     t = ((upper & 0x7F) << 16 | middle << 8 | lower) + np.cumsum(overflow) * _OVERFLOW_US

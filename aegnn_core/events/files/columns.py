@@ -67,7 +67,7 @@ _SUSPECT_QUIET_US = 100_000_000
 _QUIET_EVENTS_PER_S = 1000
 _SUSPECT_ROUND_US = 10_000_000
 #: What times with fractions, or whole ones, may be if not what they were taken for.
-_LIKELY_INSTEAD = {"s": "ms", "us": "ns", "ns": "ns"}
+_FINER = {"s": ("ms", "us"), "us": ("ns",), "ns": ("ns",)}
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 #: No camera sends more than some hundred events per microsecond; times so dense are in a longer unit.
 _FASTEST_EVENTS_PER_US = 200
@@ -306,10 +306,15 @@ def _microseconds(path: Path, t: np.ndarray, unit: str | None) -> NDArray[np.int
 def _warn_of_unit(path: Path, t: np.ndarray, unit: str) -> None:
     """Say that times are perhaps in another unit than they were taken for."""
     duration = int(t.max()) - int(t.min())
-    quiet = duration > _SUSPECT_QUIET_US and len(t) < _QUIET_EVENTS_PER_S * duration // 1_000_000
+
+    def is_long(duration: float) -> bool:
+        quiet = duration > _SUSPECT_QUIET_US and len(t) < _QUIET_EVENTS_PER_S * duration / 1e6
+        return duration > _SUSPECT_US or quiet
+
     whole = duration > _SUSPECT_ROUND_US and not (t % 1000).any()
-    if duration > _SUSPECT_US or quiet or whole:
-        lasts, likely = f"{duration / 1e6:.0f} s", _LIKELY_INSTEAD[unit]
+    if is_long(duration) or whole:
+        shorter = [finer for finer in _FINER[unit] if not is_long(duration * TIME_UNITS[finer] / TIME_UNITS[unit])]
+        lasts, likely = f"{duration / 1e6:.0f} s", (shorter or _FINER[unit])[0]
     elif len(t) > max(_SUSPECT_FAST_EVENTS, _FASTEST_EVENTS_PER_US * duration):
         lasts, likely = f"{duration} µs, faster than any camera,", "ms"
     else:

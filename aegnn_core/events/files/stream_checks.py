@@ -209,7 +209,9 @@ def _ordered(path: Path, events: np.ndarray) -> tuple[np.ndarray, list[str]]:
         late = t - np.minimum.accumulate(t[::-1])[::-1] > error.limit
         stray = early if early.sum() <= late.sum() else late
         if stray.sum() > len(events) // _EVENTS_PER_STRAY:
-            raise EventFormatError(f"{path}: events must be in time order: {error}") from error
+            raise EventFormatError(
+                f"{path}: events must be in time order: {error}; if only their order is wrong, sort them by time first"
+            ) from error
         if stray is late:
             flaws.append(f"events far ahead of their neighbours, left out: {stray.sum()}")
             events = events[~stray]

@@ -35,7 +35,10 @@ _PREFACE = 2
 _NUMBERS = 4
 _NCARS_ORDER = "xytp"
 #: What polarities are called where they are no numbers.
-_POLARITIES = {"true": "1", "false": "0", "on": "1", "off": "0"}
+_POLARITIES = {
+    **dict.fromkeys(("true", "on", "positive", "pos", "+"), "1"),
+    **dict.fromkeys(("false", "off", "negative", "neg", "-"), "0"),
+}
 #: What may stand before the names of columns in a comment: ``# columns: t x y p``.
 _BEFORE_NAMES = re.compile(r"[#%/!\s]*(?:[\w ]+:)?\s*")
 #: A comment that states the size, as ``geometry 640x480``, or ``width`` or ``height``.
@@ -83,6 +86,7 @@ def read_text(path: Path, options: ReadOptions) -> EventStream:
 
     The sensor's size is that of a line ``width height`` in front, as E2VID has it, or of a comment such as
     ``%geometry:640,480``, otherwise it is found from the events. A last line that is cut off is left out.
+    Polarities may be words, ``ON`` or ``false`` among them, and ``#`` begins a comment behind an event too.
 
     Raises:
         EventFormatError: not four numbers a line, an order that is not clear, no events, or events that are not in
@@ -104,14 +108,23 @@ def read_text(path: Path, options: ReadOptions) -> EventStream:
     else:
         columns = table_columns(path, table, options, default=_NCARS_ORDER)
     events = events_from_columns(path, columns, options, unit)
+    if not preface.whole and len(events) > 1 and events["t"][-1] < events["t"][-2]:
+        flaws.append("cut off in the last event's time, the event is left out")
+        events = events[:-1]
     return checked_stream(path, events, first_known(options.size, preface.size), flaws)
 
 
 def _encoding(path: Path) -> str:
-    """UTF-8, with or without its mark, or UTF-16, which needs one."""
+    """UTF-8, with or without its mark, UTF-16, which needs one, or Latin-1, which is neither."""
     with path.open("rb") as file:
-        mark = file.read(2)
-    return "utf16" if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        beginning = file.read(_LONGEST_LINE)
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf16"
+    try:
+        codecs.getincrementaldecoder("utf8")().decode(beginning)
+    except UnicodeDecodeError:
+        return "latin1"
+    return "utf-8-sig"
 
 
 def _lines(file: TextIO, path: Path, preface: _Preface) -> Iterator[str]:
@@ -126,7 +139,7 @@ def _lines(file: TextIO, path: Path, preface: _Preface) -> Iterator[str]:
             names = _words(_BEFORE_NAMES.sub("", line, count=1))
             if preface.first is None and fields_by_name(names):
                 preface.names = names
-        elif line:
+        elif line := line.partition("#")[0].rstrip():
             yield line
 
 
@@ -163,10 +176,14 @@ def _read_preface(path: Path, lines: Iterator[str], preface: _Preface, options: 
 
 def _is_number(word: str) -> bool:
     """Whether a word is a number, with a point or a comma, a polarity, or nothing."""
+    return _is_float(word.replace(",", ".")) or not word or word.lower() in _POLARITIES
+
+
+def _is_float(word: str) -> bool:
     try:
-        float(word.replace(",", "."))
+        float(word)
     except ValueError:
-        return not word or word.lower() in _POLARITIES
+        return False
     return True
 
 
@@ -209,6 +226,12 @@ def _table(
 
     width = len(cleaned(first).split(delimiter))
 
+    used = list(places.values()) if places is not None else None
+
+    def is_event(line: str) -> bool:
+        words = line.split(delimiter)
+        return len(words) >= width and all(_is_float(words[k]) for k in used or range(width))
+
     def counted() -> Iterator[str]:
         waiting = None  # the last line is looked at, since it may be cut off
         for number, line in enumerate(chain([first], lines) if first else (), start=1):
@@ -216,12 +239,11 @@ def _table(
             if waiting is not None:
                 yield waiting
             waiting = cleaned(line)
-        if waiting is not None and number > 1 and not preface.whole and len(waiting.split(delimiter)) < width:
-            flaws.append(f"cut off, its last line {waiting!r} is left out")
+        if waiting is not None and number > 1 and not preface.whole and not is_event(waiting):
+            flaws.append(f"cut off, its last line {waiting[:80]!r} is left out")
         elif waiting is not None:
             yield waiting
 
-    used = list(places.values()) if places is not None else None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # NumPy's on an empty file, which is an error later

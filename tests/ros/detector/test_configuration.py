@@ -12,8 +12,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
+from rclpy.parameter import Parameter
 
-from aegnn_ros.detector.parameters import DetectorParameters
+from aegnn_ros.detector.detector_process import run
+from aegnn_ros.detector.parameters import DetectorParameters, check_changes
 from aegnn_ros.installed_files import large_packet_profile, share_file
 from docs.node_reference import main as node_reference
 from docs.node_reference import reference
@@ -104,3 +106,22 @@ def test_foxglove_shows_topics_of_the_node() -> None:
     topics = set(re.findall(r"/event_detector(/[a-z_/]+)", layout))
     assert topics
     assert all(f"`~{topic}`" in known for topic in topics)
+
+
+def test_values_that_stay_as_they_are_are_no_changes() -> None:
+    """A file with all parameters, as ``ros2 param dump`` writes it, can be loaded into a running node."""
+    settings = DetectorParameters()
+    dumped = [Parameter(name, value=value) for name, value in asdict(settings).items()]
+    assert check_changes(dumped, settings).successful
+    refused = check_changes([Parameter("every_nth", value=2)], settings)
+    assert refused.reason.startswith("every_nth can be changed only while the node is unconfigured")
+    assert check_changes([Parameter("every_nth", value=2)], None).successful
+
+
+def test_the_executable_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    for argument, code in (("--help", 0), ("--model", 2)):
+        with pytest.raises(SystemExit) as ended:
+            run(["event_detector", argument])
+        assert ended.value.code == code
+        printed = capsys.readouterr()
+        assert "usage: event_detector [-h] [NAME ...]" in printed.out + printed.err
