@@ -305,7 +305,7 @@ def test_threads_share_a_live_model(engine: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(200)
         assert not thread.is_alive()
     assert not failures
     assert len(live) == 48

@@ -60,7 +60,7 @@ _HEAP = b"GCOL\1\0\0\0"
 _BZIP2, _SLACK_BYTES = 307, 64
 
 #: Columns of events do not pack better than this, all four together; a file that claims so is damaged.
-_LARGEST_RATIO = 1000
+_LARGEST_RATIO = 200
 _SMALL_BYTES = 1 << 20
 #: In a data set that says the size of the sensor, or when the recording began.
 _MOST_NUMBERS = 100
