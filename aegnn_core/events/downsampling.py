@@ -96,12 +96,16 @@ def integration_thresholds(letterbox: Letterbox, threshold: float = INTEGRATION_
     Raises:
         ValueError: a threshold that is not from above 0 to 1000.
     """
+    _check_threshold(threshold)
+    return np.maximum(np.rint(_PARTS * threshold * letterbox.pixels), _PARTS).astype(np.int64)
+
+
+def _check_threshold(threshold: float) -> None:
     if not 0 < threshold <= _LARGEST_THRESHOLD:
         raise ValueError(
             f"the threshold of downsampling is {threshold} events per pixel, expected more than 0 and at most"
             f" {_LARGEST_THRESHOLD}"
         )
-    return np.maximum(np.rint(_PARTS * threshold * letterbox.pixels), _PARTS).astype(np.int64)
 
 
 class _Sensitivity(NamedTuple):
@@ -244,7 +248,7 @@ class Downsampler:
             quarters.
 
     Attributes:
-        sums: of the model's pixels so far, see :func:`integrate`.
+        sums: of the model's pixels so far, see :func:`integrate`; of no pixels where none is summed up.
 
     Raises:
         ValueError: an unknown way, or a threshold that is not positive.
@@ -252,17 +256,24 @@ class Downsampler:
 
     def __init__(self, letterbox: Letterbox, way: str = DOWNSAMPLING[0], threshold: float | None = None) -> None:
         check_downsampling(way)
+        if threshold is not None:
+            _check_threshold(threshold)
         self.letterbox, self.way, self._fixed = letterbox, way, threshold
-        self.sums = integration_state(letterbox)
-        self._sensitivity = _sensitivity(letterbox, threshold)
         self._lookups = _lookups(letterbox)
+        self._begin()
+
+    def _begin(self) -> None:
+        # Where the model's pixels do not sum up, those of a large sensor need no memory.
+        summed = self.way == "integrate" and self.letterbox.shrinks
+        self.sums = integration_state(self.letterbox) if summed else np.zeros((0, 0), np.int64)
+        self._sensitivity = _sensitivity(self.letterbox, self._fixed) if summed else None
 
     def __call__(self, events: np.ndarray) -> np.ndarray:
         """The model's events that the stream's next ``events [N]`` make, as :func:`integrate` or :func:`project`."""
         check_events(events, *self.letterbox.camera)
         if self.letterbox.camera == self.letterbox.model:
             return events
-        if self.way == "coordinates" or not self.letterbox.shrinks:
+        if self._sensitivity is None:
             return _projected(events, self._lookups)
         return _fired(events, self._lookups, self._sensitivity, self.sums)
 
@@ -276,12 +287,14 @@ class Downsampler:
     @property
     def threshold(self) -> float:
         """Events per pixel of the camera that make one of the model's fire now."""
-        return self._fixed or float(self._sensitivity.interval[_IN_FORCE] / _PARTS)
+        if self._fixed is not None or self._sensitivity is None:
+            return self._fixed or INTEGRATION_THRESHOLD
+        return float(self._sensitivity.interval[_IN_FORCE] / _PARTS)
 
     def reset(self) -> None:
         """Forget the stream so far."""
-        self.sums[...] = 0
-        self._sensitivity = _sensitivity(self.letterbox, self._fixed)
+        del self.sums, self._sensitivity  # first, so that there need not be memory for both
+        self._begin()
 
     def __repr__(self) -> str:
         charged = np.count_nonzero(self.sums)

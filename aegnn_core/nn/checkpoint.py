@@ -22,14 +22,15 @@ from aegnn_core.nn.pooling import even_ages
 from aegnn_core.registry import Trust, is_path, trusts
 
 __all__ = [
-    "DESCRIPTION", "TrainedModel", "describe", "for_sensor", "load_model", "packaged_models", "restore", "save_model",
+    "DESCRIPTION", "MAX_SIDE", "TrainedModel", "describe", "for_sensor", "load_model", "packaged_models", "restore",
+    "save_model",
 ]  # fmt: skip
 
 #: Name of a model's description beside its weights, in a model file and in a checkpoint of a training.
 DESCRIPTION = "aegnn"
 _VERSION = 1
 #: Columns and rows of the largest sensor.
-_MAX_SIDE = 4096
+MAX_SIDE = 4096
 _LONGEST_LABEL = 100
 _WEIGHTS = resources.files("aegnn_core") / "weights"
 
@@ -155,16 +156,16 @@ _NOT_A_MODEL = (ArithmeticError, AttributeError, LookupError, MemoryError, Runti
 def _check_extent(module: EventNetwork) -> None:
     """Raise ``ValueError`` if a network is for a sensor, or has a grid, that no memory could hold."""
     width, height = module.sensor
-    if max(width, height) > _MAX_SIDE:
-        raise ValueError(f"sensor is {width} x {height} px, at most {_MAX_SIDE} a side")
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"sensor is {width} x {height} px, at most {MAX_SIDE} a side")
     if not isinstance(module, GraphNetwork):
         return
     for pooling in (*module.poolings, module.grid, module.counts):
         if pooling is None:
             continue
         columns, rows = pooling.shape
-        if columns * rows > _MAX_SIDE**2:
-            raise ValueError(f"a grid of {columns} x {rows} cells, at most {_MAX_SIDE**2} in all")
+        if columns * rows > MAX_SIDE**2:
+            raise ValueError(f"a grid of {columns} x {rows} cells, at most {MAX_SIDE**2} in all")
 
 
 def _checked_labels(labels: Any, architecture: dict[str, Any]) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ _MULTIPLE = 8
 _MOST_GROWTH = 2
 
 #: A camera with less than so many pixels for one of the training, along a side, is not scaled down to the double: some
-#: pixels would have one of the camera's, others four, side by side.
-_LEAST_RATIO = 2.5
+#: pixels would have one of the camera's, others four, side by side. Unless it is much longer along the other side.
+_LEAST_RATIO, _LARGEST_RATIO = 2.5, 5.0
 
 
 def sensor_behind(
@@ -45,8 +45,8 @@ def sensor_behind(
     if model_sensor == "trained" or not model.network.fits_any_sensor:
         return trained
     if model_sensor == "double":
-        ratio = min(camera[0] / trained[0], camera[1] / trained[1])
-        if 1 <= ratio < _LEAST_RATIO:
+        ratio, other = sorted((camera[0] / trained[0], camera[1] / trained[1]))
+        if 1 <= ratio < _LEAST_RATIO and other < _LARGEST_RATIO:
             return camera
         trained = (2 * trained[0], 2 * trained[1]) if ratio > 1 else trained
     return filled_sensor(camera, trained)

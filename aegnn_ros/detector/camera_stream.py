@@ -17,7 +17,7 @@ from aegnn_ros.conversions import nanoseconds
 from aegnn_ros.detector.camera_filters import CameraFilters, Region
 from aegnn_ros.detector.model_input import ModelInput
 from aegnn_ros.detector.packet_decoder import PacketDecoder
-from aegnn_ros.detector.ready_model import MOST_PIXELS, ReadyModel, on_sensor, wait_for_device
+from aegnn_ros.detector.ready_model import ReadyModel, on_sensor, wait_for_device
 from aegnn_ros.detector.stream_results import Readout, Trigger
 from aegnn_ros.detector.stream_time import StreamTime
 
@@ -136,7 +136,7 @@ class CameraStream:
         started = time.perf_counter_ns()
         self.counts.packets += 1
         stamp = nanoseconds(packet.header.stamp) or received
-        decoded = self._decoder.decode(packet, MOST_PIXELS if self._model.native else None)
+        decoded = self._decoder.decode(packet, self._model.native)
         events = self._in_order(decoded, packet.seq, stamp)
         self._keep_triggers(stamp)
         if len(events):

@@ -11,6 +11,7 @@ from event_camera_msgs.msg import EventPacket
 from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.decoders import Decoder, make_decoder
 from aegnn_core.events.decoders.decoder import NO_EVENTS, NO_TRIGGERS
+from aegnn_core.nn.checkpoint import MAX_SIDE
 
 __all__ = ["PacketDecoder"]
 
@@ -18,6 +19,9 @@ __all__ = ["PacketDecoder"]
 _LARGEST_PACKET_BYTES = 1 << 24
 _MOST_EVENTS = 1 << 22
 _MOST_PIXELS = 1 << 24
+#: A network that runs on the camera's own sensor keeps 200 bytes per pixel, twice while one takes another's place; no
+#: event camera has so many pixels.
+_MOST_NATIVE_PIXELS = 1 << 21
 
 
 class PacketDecoder:
@@ -48,18 +52,18 @@ class PacketDecoder:
         """Width and height [px] of the camera's sensor, once they are known."""
         return None if self._decoder is None else (self._decoder.width, self._decoder.height)
 
-    def decode(self, packet: EventPacket, most_pixels: int | None = None) -> np.ndarray:
+    def decode(self, packet: EventPacket, native: bool = False) -> np.ndarray:
         """The events of a packet in the camera's order: as many as can be decoded where it is malformed.
 
         Args:
             packet: the next of the stream.
-            most_pixels: of a sensor that the network can run on; None where it runs on a sensor of its own.
+            native: whether the network runs on the camera's own sensor, which must not be too large for that.
         """
         self._follow_sequence(packet.seq)
         self.triggers = NO_TRIGGERS
         try:
             _check_limits(packet)
-            decoder = self._decoder_of(packet, most_pixels)
+            decoder = self._decoder_of(packet, native)
             malformed = decoder.counts.malformed
             events = _decode_parts(decoder, packet)
             self.triggers = decoder.triggers
@@ -87,16 +91,16 @@ class PacketDecoder:
             self._decoder.lose(seq - self._last_seq - 1)
         self._last_seq = seq
 
-    def _decoder_of(self, packet: EventPacket, most_pixels: int | None) -> Decoder:
+    def _decoder_of(self, packet: EventPacket, native: bool) -> Decoder:
         """The present decoder, or a new one where encoding or size of the sensor have changed."""
         camera, old = (packet.encoding, packet.width, packet.height), self._decoder
         if old is not None and camera == self.camera:
             return old
         new = make_decoder(*camera)
-        if most_pixels is not None and new.width * new.height > most_pixels:
+        if native and (new.width * new.height > _MOST_NATIVE_PIXELS or max(new.width, new.height) > MAX_SIDE):
             raise EventFormatError(
                 f"its sensor of {new.width} x {new.height} px is too large for a network of that size,"
-                f" expected at most {most_pixels} px"
+                f" expected at most {MAX_SIDE} px a side and {_MOST_NATIVE_PIXELS} px"
             )
         if old is not None:
             self._on_restart(

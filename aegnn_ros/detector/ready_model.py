@@ -22,11 +22,7 @@ from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model
 from aegnn_core.nn.model_sensor import MODEL_SENSORS, sensor_behind
 from aegnn_ros.detector.thinning import UpdateCost
 
-__all__ = ["MAX_NODES", "MOST_PIXELS", "Bound", "ReadyModel", "on_sensor", "prepare_model", "wait_for_device"]
-
-#: A network that runs on the camera's own sensor keeps 200 bytes per pixel, twice while one takes another's place; no
-#: event camera has so many pixels.
-MOST_PIXELS = 1 << 21
+__all__ = ["MAX_NODES", "Bound", "ReadyModel", "on_sensor", "prepare_model", "wait_for_device"]
 
 #: Events in the graph of a model without a bound of its own, unless asked otherwise: about two recordings of N-MNIST.
 MAX_NODES = 10_000

@@ -73,7 +73,11 @@ def test_integrating_equals_its_twin_in_any_packets(
         parts += downsampler(part).tolist()
         others += integrate(part, letterbox, threshold, sums).tolist()
     assert parts == others == expected
-    assert_array_equal(downsampler.sums, sums)
+    if letterbox.shrinks:
+        assert_array_equal(downsampler.sums, sums)
+    else:
+        assert not downsampler.sums.size
+        assert not sums.any()
     assert (abs(sums) < integration_thresholds(letterbox, threshold)).all()
 
 

@@ -46,7 +46,7 @@ def test_a_network_that_knows_places_stays_on_its_own_sensor() -> None:
     assert sensor_behind(model, TRAINED, (1280, 720), "camera") == (1280, 720)
     for camera, double in (
         ((1280, 720), (432, 240)), ((640, 480), (320, 240)), ((346, 260), (346, 260)), ((160, 120), (160, 120)),
-        ((128, 128), filled_sensor((128, 128), TRAINED)),
+        ((128, 128), filled_sensor((128, 128), TRAINED)), ((200, 65_535), (320, 480)),
     ):  # fmt: skip
         assert sensor_behind(model, TRAINED, camera, "double") == double
     assert sensor_behind(flat, TRAINED, (1280, 720), "double") == TRAINED

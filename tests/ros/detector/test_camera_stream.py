@@ -249,12 +249,13 @@ def test_a_network_is_made_longer_for_a_longer_picture_and_as_it_was_for_the_nex
     assert (stream.counts.resets, stream.model.sensor) == (1, (160, 120))
 
 
-def test_a_network_is_not_made_for_a_sensor_that_no_camera_has(detector: ReadyModel) -> None:
+@pytest.mark.parametrize("size", [(4_000, 4_000), (1, 65_535)])
+def test_a_network_is_not_made_for_a_sensor_that_no_camera_has(detector: ReadyModel, size: tuple[int, int]) -> None:
     log = Log()
     stream = stream_of(replace(detector, model_sensor="camera"), log)
-    feed(stream, [replace(libcaer([10], 0), width=4_000, height=4_000)])
+    feed(stream, [replace(libcaer([10], 0), width=size[0], height=size[1])])
     assert stream.counts.packets_malformed == 1
-    assert "its sensor of 4000 x 4000 px is too large for a network of that size" in log.malformed[0]
+    assert "its sensor of {} x {} px is too large for a network of that size".format(*size) in log.malformed[0]
     feed(stream, [libcaer([20], 1)])
     assert stream.counts.events_processed == 1
 
