@@ -100,7 +100,7 @@ class GraphConfig:
     def from_dict(cls, values: dict[str, Any]) -> GraphConfig:
         """The configuration from plain values; unknown names are a ``ValueError``."""
         known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted({str(name) for name in values} - known):
             raise ValueError(f"graph: unknown parameters {', '.join(unknown)}; known are {', '.join(sorted(known))}")
         return cls(**values)
 

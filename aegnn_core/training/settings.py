@@ -191,7 +191,7 @@ class TrainSettings:
             ValueError: an unknown name, a setting without a value, or a value that is wrong.
         """
         known = [item.name for item in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
+        if unknown := sorted({str(name) for name in values} - set(known)):
             raise ValueError(f"unknown settings {', '.join(unknown)}; known are {', '.join(known)}")
         if missing := [item.name for item in declared() if item.default is MISSING and item.name not in values]:
             raise ValueError(f"no value for the settings {', '.join(missing)}")

@@ -21,7 +21,7 @@ _MOST_EVENTS = 1 << 22
 _MOST_PIXELS = 1 << 24
 #: A network that runs on the camera's own sensor keeps 200 bytes per pixel, twice while one takes another's place; no
 #: event camera has so many pixels.
-_MOST_NATIVE_PIXELS = 1 << 21
+_MOST_NATIVE_PIXELS = 1_500_000
 
 
 class PacketDecoder:

@@ -184,6 +184,7 @@ def edges(data) -> set[tuple[int, ...]]:
         ({"mirror": 1}, "mirror must be true or false, found 1"),
         ({"crop": 1.5}, "crop must be a share of at most 1, found 1.5"),
         ({"zoom": 2}, "unknown changes zoom; known are rotation, shear"),
+        ({7: 2, "zoom": 2}, "unknown changes 7, zoom; known are rotation, shear"),
     ],
 )
 def test_wrong_values_are_refused(values: dict, message: str) -> None:

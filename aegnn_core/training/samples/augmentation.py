@@ -75,7 +75,7 @@ class Augmentation:
     def from_dict(cls, values: dict[str, Any]) -> Augmentation:
         """The changes from plain values; unknown names are a ``ValueError``."""
         known = [item.name for item in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
+        if unknown := sorted({str(name) for name in values} - set(known)):
             raise ValueError(f"augmentation: unknown changes {', '.join(unknown)}; known are {', '.join(known)}")
         return cls(**values)
 
