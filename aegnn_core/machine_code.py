@@ -8,11 +8,15 @@ that code made for one processor does not run on another.
 
 Several processes may compile at once, and may be killed while they do. So every entry on disk states which code and
 which signature it is of, and is never taken for another.
+
+One thread of a process compiles at a time, or reads what is on disk, and the others wait. In a process that is forked
+meanwhile they would wait for good, as that thread is not there: so a fork waits, too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +25,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import numba
 from numba.core.caching import IndexDataCacheFile
+from numba.core.compiler_lock import global_compiler_lock
 
 __all__ = ["kernel", "kernel_sources"]
 
@@ -110,3 +115,11 @@ def _package_version() -> str:
         return version("aegnn_ros")
     except PackageNotFoundError:  # run from its sources
         return "none"
+
+
+if hasattr(os, "register_at_fork"):  # not where processes cannot fork
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )

@@ -4,14 +4,18 @@
 import ast
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numba
 import pytest
+from numba.core.compiler_lock import global_compiler_lock
 
 import aegnn_core
 from aegnn_core import machine_code
@@ -140,3 +144,22 @@ def _names(tree: ast.AST) -> set[str]:
 
 def _is_kernel(function: ast.FunctionDef) -> bool:
     return any("kernel" in _names(decorator) for decorator in function.decorator_list)
+
+
+def test_a_process_forked_while_another_thread_compiles_can_compile() -> None:
+    compiling = threading.Event()
+
+    def compile_for_a_while() -> None:
+        with global_compiler_lock:
+            compiling.set()
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=compile_for_a_while)
+    thread.start()
+    compiling.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits without end
+        os._exit(numba.njit(lambda value: value + 1)(41))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+    thread.join()
