@@ -279,8 +279,9 @@ def as_markdown(facts: dict[str, Any], results: list[Result], training: list[Tra
         f" {row.us_per_packet:.0f} | {row.events_per_second:,.0f} | {row.answer_ms:.2f} |"
         for row in results
     ]
-    lines += ["", f"| training on | threads | precision | graphs per step | steps/s | loss after {TRAINING_STEPS} |"]
-    lines += ["| --- | ---: | --- | ---: | ---: | ---: |"]
+    if training:
+        columns = ("training on", "threads", "precision", "graphs per step", "steps/s", f"loss after {TRAINING_STEPS}")
+        lines += ["", f"| {' | '.join(columns)} |", "| --- | ---: | --- | ---: | ---: | ---: |"]
     lines += [
         f"| {row.device} | {row.threads} | {row.precision} | {row.graphs_per_step} | {row.steps_per_second:.2f} |"
         f" {'' if row.loss is None else f'{row.loss:.4f}'} |"
@@ -296,6 +297,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR", help="where gpu.json and gpu.md are written")
     parser.add_argument("--dry", action="store_true", help="in Triton's interpreter, a few events")
+    parser.add_argument("--device-only", action="store_true", help="leave out the CPU's engines and the training")
     arguments = parser.parse_args()
     dry, device = arguments.dry, "cpu" if arguments.dry else "cuda"
     if not dry and not torch.cuda.is_available():
@@ -326,16 +328,17 @@ def main() -> None:
             disagreement(CudaEngine, on_device, graph, 40) if dry else known_disagreement(CudaEngine, on_device, graph)
         )
         facts["self_check"][name] = check
-        threads = threads_to_try()
-        threads = [threads[0], threads[-1]] if results else threads  # how they add up is seen by one network
+        threads = [] if arguments.device_only else threads_to_try()
+        threads = [threads[0], threads[-1]] if threads and results else threads  # one network shows how they add up
         results += measure_network(name, model, graph, device, packets, threads, seconds)
         write()
-    facts["self_check"]["training"] = training_check(device, dry)
-    graphs = recordings(GRAPHS_AT_ONCE if dry else 2 * GRAPHS_AT_ONCE, dry)
-    for precision in ("32",) if dry else ("32", "bf16-mixed", "16-mixed"):
-        training.append(measure_training(graphs, device, 1, precision, seconds))
-    training.append(measure_training(graphs, "cpu", os.cpu_count() or 1, "32", 5 * seconds))
-    write()
+    if not arguments.device_only:
+        facts["self_check"]["training"] = training_check(device, dry)
+        graphs = recordings(GRAPHS_AT_ONCE if dry else 2 * GRAPHS_AT_ONCE, dry)
+        for precision in ("32",) if dry else ("32", "bf16-mixed", "16-mixed"):
+            training.append(measure_training(graphs, device, 1, precision, seconds))
+        training.append(measure_training(graphs, "cpu", os.cpu_count() or 1, "32", 5 * seconds))
+        write()
     if not dry:  # last, because profilers may be missing or not allowed
         facts["kernels"] = {name: kernel_times(model, graph, 10_000) for name, (model, graph) in chosen.items()}
         write()
