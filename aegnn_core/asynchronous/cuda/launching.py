@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS
+from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS, TURN
 from aegnn_core.asynchronous.cuda.plan import CellMap, Disc, Layer, Splines, power_of_two
 from aegnn_core.asynchronous.cuda.rings import NodeRings, Rings
 from aegnn_core.triton_support import interpreted
@@ -20,10 +23,14 @@ __all__ = ["Blocks", "Kernels", "Upload"]
 #: Elements that a program of the search, and of the pooling, works on side by side.
 _LANES_AT_ONCE = 128
 _POOLED_AT_ONCE = 1024
+#: Events that a program links, and with how many others at once.
+_LINKED_AT_ONCE, _COMPARED_AT_ONCE = 8, 512
 #: Packets up to here do not fill a device with programs of that size.
 _FEW_EVENTS = 2048
 #: The interpreter has a price per operation, however large.
 _INTERPRETED_EVENTS = 128
+#: How long the host looks for what the device has read, before it asks the driver [s].
+_PATIENCE = 0.02
 
 
 class Blocks:
@@ -39,6 +46,8 @@ class Blocks:
         self.lanes = power_of_two(lanes)
         least = 1 if on_device else _INTERPRETED_EVENTS
         self.insert = max(256, least)
+        self.link = max(_LINKED_AT_ONCE, least)
+        self.others = _COMPARED_AT_ONCE if on_device else _INTERPRETED_EVENTS
         self.convolve = max(16, least)
         self.count = max(256, least)
 
@@ -56,31 +65,39 @@ class Blocks:
 class Upload:
     """Buffers in the host's memory that a device reads by itself, one after the other, so that some can wait for it.
 
+    What is written into one has a turn, one more than what was written before. A kernel that runs when a buffer has
+    been read writes its turn into ``read``, where the host sees it without a call of the driver.
+
     Args:
-        events: for which there is room in each.
+        words: for which there is room in each, behind the head.
         device: that reads them.
         buffers: how many.
 
     Attributes:
         number: of the buffer in use. A launch that is made again reads the same one.
+        read: ``[1]`` the turn that was read last, in the host's memory.
     """
 
-    def __init__(self, events: int, device: torch.device, buffers: int = 3) -> None:
+    def __init__(self, words: int, device: torch.device, buffers: int = 3) -> None:
         pinned = device.type == "cuda"
-        size = HEAD_WORDS + 2 * events
+        size = HEAD_WORDS + words
         self._host = [torch.zeros(size, dtype=torch.int64, pin_memory=pinned) for _ in range(buffers)]
         self._words = [buffer.numpy() for buffer in self._host]
-        self._read = [torch.cuda.Event() for _ in self._host] if pinned else []  # type: ignore[no-untyped-call]
+        self.read = torch.zeros(1, dtype=torch.int64, pin_memory=pinned)
+        self._turns = [0] * buffers
+        self._wait = partial(_wait, self.read.numpy(), device)
         self.number = 0
         # Torch knows nothing of a device that reads them by itself, and would give them away at once.
-        weakref.finalize(self, _keep_until_read, self._host, self._read)
+        weakref.finalize(self, _keep_until_read, self._host, self.read, self._turns, self._wait)
 
     def begin(self) -> np.ndarray:
         """The next buffer to write to; waits until it has been read, if it was written before."""
+        turn = max(self._turns) + 1
         self.number = (self.number + 1) % len(self._host)
-        if self._read:
-            self._read[self.number].synchronize()
-        return self._words[self.number]
+        self._wait(self._turns[self.number])
+        words = self._words[self.number]
+        words[TURN] = turn
+        return words
 
     @property
     def buffer(self) -> Tensor:
@@ -89,8 +106,7 @@ class Upload:
 
     def launched(self) -> None:
         """All that reads the buffer is in the device's queue."""
-        if self._read:
-            self._read[self.number].record()
+        self._turns[self.number] = int(self._words[self.number][TURN])
 
     @property
     def nbytes(self) -> int:
@@ -118,6 +134,13 @@ class Kernels:
             packet, head, rings.node_t, rings.pixel, rings.back, rings.before_t, rings.features[0], rings.newest, tally,
             rings.mask,
             EVENTS=self.blocks.insert,
+        )  # fmt: skip
+
+    def link(self, head: Tensor, count: int, rings: NodeRings, read: Tensor) -> None:
+        """Link the packet's events with one another, and say by ``read`` that it has been read."""
+        self._all.link[_programs(count, self.blocks.link)](
+            head, rings.node_t, rings.pixel, rings.back, rings.before_t, rings.newest, read, rings.mask,
+            EVENTS=self.blocks.link, OTHERS=self.blocks.others,
         )  # fmt: skip
 
     def search(
@@ -152,6 +175,10 @@ class Kernels:
             AT_ONCE=layer.at_once, num_warps=layer.warps,
         )  # fmt: skip
 
+    def take_moment(self, words: Tensor, moment: Tensor, read: Tensor) -> None:
+        """Bring an answer's ``moment`` to the device, and say by ``read`` that it has been read."""
+        self._all.take_moment[(1,)](words, moment, read, num_warps=1)
+
     def pool_cells(self, moment: Tensor, rings: Rings, cells: CellMap) -> Tensor:
         """Maxima of the last layer's features, ``[parts, channels, cells]``."""
         features = rings.features[-1]
@@ -174,10 +201,23 @@ class Kernels:
         return image
 
 
-def _keep_until_read(buffers: list[Tensor], read: list[torch.cuda.Event]) -> None:
-    """Wait until the device has read all buffers, which are held by this call."""
-    for event in read:
-        event.synchronize()
+def _wait(read: np.ndarray, device: torch.device, turn: int) -> None:
+    """Wait until a turn has been read, see :class:`Upload`. Without a device, whoever reads has done so."""
+    if device.type != "cuda" or read.item(0) >= turn:
+        return
+    until = perf_counter() + _PATIENCE
+    while read.item(0) < turn:
+        if perf_counter() > until:
+            torch.cuda.current_stream(device).synchronize()
+            if read.item(0) < turn:  # it was launched on another stream
+                torch.cuda.synchronize(device)
+            return
+        sleep(0)  # others may run
+
+
+def _keep_until_read(buffers: list[Tensor], read: Tensor, turns: list[int], wait: Callable[[int], None]) -> None:
+    """Wait until the device has read all buffers, which are held by this call, as is where it says so."""
+    wait(max(turns))
 
 
 def _programs(count: int, block: int) -> tuple[int]:
