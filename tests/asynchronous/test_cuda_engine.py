@@ -243,8 +243,8 @@ def test_an_engine_that_is_wrong_on_its_device_is_not_used(monkeypatch: pytest.M
 
     module = make_network("graph_grid", 0).float()
     assert disagreement(CudaEngine, module, GRAPH, 100) is None
-    wrong = SimpleNamespace(insert=kernels.insert, search=kernels.search, convolve=Forgetful())
-    wrong.link, wrong.take_moment, wrong.pool_cells = kernels.link, kernels.take_moment, kernels.pool_cells
+    wrong = SimpleNamespace(**{name: getattr(kernels, name) for name in kernels.__all__})
+    wrong.convolve = Forgetful()
     monkeypatch.setattr(
         self_check, "disagreement", lambda _, *rest: disagreement(lambda *both: CudaEngine(*both, wrong), *rest, 100)
     )
@@ -284,7 +284,7 @@ def test_kernels_compile_for_every_target_without_spills() -> None:
     assert done.returncode == 0, done.stderr[-2_000:]
     compiled = json.loads(done.stdout)
     assert {one["target"] for one in compiled} == {80, 87, 90, 120}
-    engine = {"insert", "link", "take_moment", "search", "convolve", "pool_cells", "count_cells"}
+    engine = {"insert", "link", "take_moment", "convolve_image", "search", "convolve", "pool_cells", "count_cells"}
     assert {one["kernel"] for one in compiled} == {*engine, "weight_gradient"}  # training has a convolve, too
     spilled = [one for one in compiled if one["local"] > _LEAST_SPILL or one["registers"] > _MOST_REGISTERS]
     assert not spilled

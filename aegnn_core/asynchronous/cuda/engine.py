@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from aegnn_core.asynchronous.costs import Cost, CostMeter, Costs
+from aegnn_core.asynchronous.cuda.fused_head import FusedHead
 from aegnn_core.asynchronous.cuda.launching import Kernels, Upload
 from aegnn_core.asynchronous.cuda.packing import LONGEST_PACKET_US, first_live, pack
 from aegnn_core.asynchronous.cuda.plan import (
@@ -150,7 +151,9 @@ class CudaEngine:
             assert self._splines is not None
             self._constants.append(Layer.make(block, begin if mark == "end" else None, self._splines, self._like))
         # Channels last bring cuDNN nothing unless it may round to TF32.
-        self._head = TorchHead(fold_norms(self._model.head).to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
+        head: nn.Module = fold_norms(self._model.head).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        is_fused = self._like.dtype == torch.float32 and not self._model.reads_edges
+        self._head = FusedHead(head, self._kernels) if is_fused else TorchHead(head)
         self._answer: Tensor | None = None
 
     def _forget_launches(self) -> None:
@@ -344,7 +347,7 @@ class CudaEngine:
             behind = ", ".join(str(module) for module in (*self._model.poolings, self._model.grid))
             return [*lines, f"{behind} and behind: torch, live nodes, at every output"]
         lines += [f"{cells.pooling}: {how}, all live nodes, at an output" for cells in self._maps]
-        return [*lines, "what lies behind: torch, at an output"]
+        return [*lines, f"what lies behind: {self._head.description}, at an output"]
 
     def memory(self) -> dict[str, int]:
         """Bytes by part, in the device's memory and the host's."""

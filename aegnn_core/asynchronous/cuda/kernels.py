@@ -13,7 +13,17 @@ import triton.language as tl
 
 from aegnn_core.asynchronous.cuda.packing import FAR, HEAD_WORDS, PLACE, TIME, TURN
 
-__all__ = ["convolve", "count_cells", "insert", "link", "pool_cells", "search", "take_moment"]
+__all__ = [
+    "convolve",
+    "convolve_image",
+    "count_cells",
+    "finish_image",
+    "insert",
+    "link",
+    "pool_cells",
+    "search",
+    "take_moment",
+]
 
 _HEAD = tl.constexpr(HEAD_WORDS)
 _FAR = tl.constexpr(FAR)
@@ -418,3 +428,76 @@ def count_cells(
             on += (sign > 0).to(tl.int32)
     tl.store(image + 2 * part.to(tl.int64) * cells + cell, off, cell < cells)
     tl.store(image + (2 * part + 1).to(tl.int64) * cells + cell, on, cell < cells)
+
+
+@triton.jit
+def convolve_image(
+    image, weight, bias, skip, out, channels, rows, columns, outputs, out_columns, pixels, channel_step, row_step,
+    column_step, row_stride, column_stride, row_padding, column_padding, SIDE_ROWS: tl.constexpr,
+    SIDE_COLUMNS: tl.constexpr, PIXELS: tl.constexpr, OUTPUTS: tl.constexpr, TERMS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr, ACTIVE: tl.constexpr,
+):  # fmt: skip
+    """A convolution of one image, and behind it bias, sum and ELU, in full float32.
+
+    Args:
+        image: ``[channels, rows, columns]``, its axes as far apart as the ``…_step`` say.
+        weight: ``[SIDE_ROWS · SIDE_COLUMNS · channels, outputs]``.
+        bias: ``[outputs]``, used if ``HAS_BIAS``.
+        skip: ``[pixels, outputs]``, is added to the result if ``HAS_SKIP``.
+        out: ``[pixels, outputs]``, the pixels by rows of ``out_columns``.
+        TERMS: summed up at a time.
+        ACTIVE: whether ELU is the last step.
+    """
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    target = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
+    row = (pixel // out_columns) * row_stride - row_padding
+    column = (pixel % out_columns) * column_stride - column_padding
+    terms = SIDE_ROWS * SIDE_COLUMNS * channels
+    sums = tl.zeros([PIXELS, OUTPUTS], out.dtype.element_ty)
+    for begin in range(0, terms, TERMS):
+        term = begin + tl.arange(0, TERMS)
+        tap = term // channels
+        y = row[:, None] + (tap // SIDE_COLUMNS)[None, :]
+        x = column[:, None] + (tap % SIDE_COLUMNS)[None, :]
+        inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+        at = ((term - tap * channels) * channel_step)[None, :] + y * row_step + x * column_step
+        values = tl.load(image + at, inside & (pixel < pixels)[:, None] & (term < terms)[None, :], 0)
+        factors = tl.load(
+            weight + (term[:, None] * outputs + target[None, :]),
+            (term < terms)[:, None] & (target < outputs)[None, :],
+            0,
+        )
+        sums = tl.dot(values, factors, sums, input_precision="ieee", out_dtype=sums.dtype)
+    if HAS_BIAS:
+        sums += tl.load(bias + target, target < outputs, 0)[None, :]
+    place = pixel[:, None] * outputs + target[None, :]
+    kept = (pixel < pixels)[:, None] & (target < outputs)[None, :]
+    if HAS_SKIP:
+        sums += tl.load(skip + place, kept, 0)
+    if ACTIVE:
+        sums = tl.where(sums > 0, sums, tl.exp(tl.minimum(sums, 0)) - 1)
+    tl.store(out + place, sums, kept)
+
+
+@triton.jit
+def finish_image(
+    image, bias, skip, size, pixels, NUMBERS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr,
+    ACTIVE: tl.constexpr,
+):  # fmt: skip
+    """Bias, sum and ELU behind a convolution, in its place.
+
+    Args:
+        image: ``[channels, pixels]``, ``size`` numbers.
+        bias: ``[channels]``, used if ``HAS_BIAS``.
+        skip: ``[channels, pixels]``, used if ``HAS_SKIP``.
+        ACTIVE: see :func:`convolve_image`.
+    """
+    at = tl.program_id(0) * NUMBERS + tl.arange(0, NUMBERS)
+    sums = tl.load(image + at, at < size, 0)
+    if HAS_BIAS:
+        sums += tl.load(bias + at // pixels, at < size, 0)
+    if HAS_SKIP:
+        sums += tl.load(skip + at, at < size, 0)
+    if ACTIVE:
+        sums = tl.where(sums > 0, sums, tl.exp(tl.minimum(sums, 0)) - 1)
+    tl.store(image + at, sums, at < size)

@@ -27,6 +27,11 @@ _POOLED_AT_ONCE = 1024
 _LINKED_AT_ONCE, _COMPARED_AT_ONCE = 8, 512
 #: Packets up to here do not fill a device with programs of that size.
 _FEW_EVENTS = 2048
+#: Sides of the part of an image's convolution that a program computes: pixels, outputs, and terms at a time; and how
+#: many programs there have to be at least for parts twice as large.
+_IMAGE_PIXELS, _IMAGE_OUTPUTS, _IMAGE_TERMS, _IMAGE_PROGRAMS = 16, 16, 32, 256
+_IMAGE_WARPS, _IMAGE_STAGES = 4, 3
+_FINISHED_AT_ONCE = 512
 #: The interpreter has a price per operation, however large.
 _INTERPRETED_EVENTS = 128
 #: How long the host looks for what the device has read, before it asks the driver [s].
@@ -60,6 +65,14 @@ class Blocks:
     def pool(self, channels: int) -> int:
         """Cells per program of the pooling of so many features."""
         return max(_POOLED_AT_ONCE // channels, 1, 1 if self.on_device else _INTERPRETED_EVENTS)
+
+    def image(self, pixels: int, outputs: int) -> tuple[int, int, int]:
+        """Pixels and outputs per program of an image's convolution, and terms at a time."""
+        if not self.on_device:
+            return power_of_two(max(pixels, 16)), power_of_two(max(outputs, 16)), _INTERPRETED_EVENTS
+        programs = -(-pixels // _IMAGE_PIXELS) * -(-outputs // _IMAGE_OUTPUTS)
+        twice = 2 if programs >= 2 * _IMAGE_PROGRAMS else 1
+        return twice * _IMAGE_PIXELS, _IMAGE_OUTPUTS, _IMAGE_TERMS
 
 
 class Upload:
@@ -199,6 +212,32 @@ class Kernels:
             rings.mask, cells.cells, cells.pixels.shape[1], CELLS=self.blocks.count,
         )  # fmt: skip
         return image
+
+    def convolve_image(
+        self, image: Tensor, weight: Tensor, side: tuple[int, int], bias: Tensor | None, skip: Tensor | None,
+        out: Tensor, stride: tuple[int, int], padding: tuple[int, int], *, active: bool,
+    ) -> None:  # fmt: skip
+        """A convolution of one image; ``skip`` and ``out`` have their channels last."""
+        channels, rows, columns = image.shape[1:]
+        outputs, out_columns = out.shape[1], out.shape[3]
+        pixels = out.shape[2] * out_columns
+        block_pixels, block_outputs, terms = self.blocks.image(pixels, outputs)
+        self._all.convolve_image[(*_programs(pixels, block_pixels), *_programs(outputs, block_outputs))](
+            image, weight, weight if bias is None else bias, out if skip is None else skip, out, channels, rows,
+            columns, outputs, out_columns, pixels, *image.stride()[1:], *stride, *padding, SIDE_ROWS=side[0],
+            SIDE_COLUMNS=side[1], PIXELS=block_pixels, OUTPUTS=block_outputs, TERMS=terms, HAS_BIAS=bias is not None,
+            HAS_SKIP=skip is not None, ACTIVE=active, num_warps=_IMAGE_WARPS, num_stages=_IMAGE_STAGES,
+        )  # fmt: skip
+
+    def finish_image(self, image: Tensor, bias: Tensor | None, skip: Tensor | None, *, active: bool) -> None:
+        """What comes behind a convolution, in its place; all are contiguous."""
+        size = image.numel()
+        numbers = _FINISHED_AT_ONCE if self.blocks.on_device else power_of_two(size)
+        self._all.finish_image[_programs(size, numbers)](
+            image, image if bias is None else bias, image if skip is None else skip, size,
+            image.shape[2] * image.shape[3], NUMBERS=numbers, HAS_BIAS=bias is not None, HAS_SKIP=skip is not None,
+            ACTIVE=active,
+        )  # fmt: skip
 
 
 def _wait(read: np.ndarray, device: torch.device, turn: int) -> None:
