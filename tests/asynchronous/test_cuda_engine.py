@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 import torch
 
 from aegnn_core import GraphConfig, make_model_asynchronous
-from aegnn_core.asynchronous.cuda import CudaEngine, interpreted, launching, self_check
+from aegnn_core.asynchronous.cuda import CudaEngine, interpreted, launching, plan, self_check
 from aegnn_core.asynchronous.cuda import engine as cuda_engine
 from aegnn_core.asynchronous.cuda.launching import Upload
 from aegnn_core.asynchronous.cuda.replay import capture_on_device
@@ -48,6 +49,25 @@ def test_two_runs_give_the_same_bits_however_packets_are_cut(dtype: torch.dtype)
         answers.append(live.output())
     assert torch.equal(answers[0], answers[1])
     assert_equal(answers[2], answers[0], 1e-6)
+
+
+@needs_interpreter
+@pytest.mark.parametrize("events", [16, 256])
+def test_slots_that_are_compared_give_what_slots_from_a_table_give(
+    events: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 2.2 px are 13 pixels, fewer than the kernels of ``graph_wen`` in the plane."""
+    module, stream, graph = make_network("graph_wen", 0), crowd(40), replace(GRAPH, radius=2.2)
+    monkeypatch.setattr(launching, "_OWN_SLOTS_EVENTS", events)
+    answers = []
+    for own in (True, False):
+        monkeypatch.setattr(plan, "OWN_SLOTS", own)
+        live = make_model_asynchronous(module, graph, engine="cuda")
+        live.update(stream)
+        assert live.engine._splines.own == own
+        answers.append(live.output())
+    assert torch.equal(answers[0], answers[1])
+    assert_equal(answers[0], dense(module, stream, graph))
 
 
 class Recorder:

@@ -217,7 +217,7 @@ def convolve(
     SLOTS: tl.constexpr, TIMES: tl.constexpr, TIME_INTERVALS: tl.constexpr, CHANNELS: tl.constexpr,
     FEATURES: tl.constexpr, EVENTS: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, ROOT: tl.constexpr,
     MEAN: tl.constexpr, HAS_ROOT: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr,
-    AT_ONCE: tl.constexpr,
+    AT_ONCE: tl.constexpr, OWN: tl.constexpr,
 ):  # fmt: skip
     """One block for the packet's events: spline convolution, ELU, norm, and the residual.
 
@@ -240,6 +240,7 @@ def convolve(
         TIME_INTERVALS: kernels of the whole time axis less one.
         CHANNELS, FEATURES: read and written; ``INPUTS``, 1 or at least 16, and ``OUTPUTS`` are powers of two.
         AT_ONCE: neighbours whose features are loaded together.
+        OWN: whether every pixel has a slot of its own, of its number, so that ``splines`` need not be read.
     """
     first = tl.load(head)
     count = tl.load(head + 1).to(tl.int32)
@@ -266,14 +267,23 @@ def convolve(
                         i = begin_at + step
                         has = i < found
                         source = (own - tl.load(distance + place + i, has, 0)) & mask
-                        lane = splines + tl.load(kind + edge + i, has, 0).to(tl.int32) * SLOTS + slot
-                        share_0 = tl.load(lane, has, 0)
-                        share_1 = tl.load(lane + 1, has & (slot + 1 < SLOTS), 0)
-                        share_2 = tl.load(lane + 2, has & (slot + 2 < SLOTS), 0)
-                        share_3 = tl.load(lane + 3, has & (slot + 3 < SLOTS), 0)
-                        acts = has
-                        if SLOTS > 4:  # most edges act on few slots: the others' features need not be read
-                            acts = (share_0 != 0) | (share_1 != 0) | (share_2 != 0) | (share_3 != 0)
+                        lane = tl.load(kind + edge + i, has, 0).to(tl.int32)
+                        if OWN:
+                            ahead = tl.where(has, lane - slot, -1)
+                            share_0 = (ahead == 0).to(number)
+                            share_1 = (ahead == 1).to(number)
+                            share_2 = (ahead == 2).to(number)
+                            share_3 = (ahead == 3).to(number)
+                            acts = (ahead >= 0) & (ahead < 4)
+                        else:
+                            shares = splines + lane * SLOTS + slot
+                            share_0 = tl.load(shares, has, 0)
+                            share_1 = tl.load(shares + 1, has & (slot + 1 < SLOTS), 0)
+                            share_2 = tl.load(shares + 2, has & (slot + 2 < SLOTS), 0)
+                            share_3 = tl.load(shares + 3, has & (slot + 3 < SLOTS), 0)
+                            acts = has
+                            if SLOTS > 4:  # most edges act on few slots: the others' features need not be read
+                                acts = (share_0 != 0) | (share_1 != 0) | (share_2 != 0) | (share_3 != 0)
                         if TIMES > 1:
                             after = tl.load(age + edge + i, has, 0) * TIME_INTERVALS - time
                             at_first = tl.maximum(1 - tl.abs(after), 0)[:, None]

@@ -25,6 +25,8 @@ _LANES_AT_ONCE = 128
 _POOLED_AT_ONCE = 1024
 #: Events that a program links, and with how many others at once.
 _LINKED_AT_ONCE, _COMPARED_AT_ONCE = 8, 512
+#: Events of a program of the convolution where every pixel has a slot of its own: the more, the fewer read its weights.
+_OWN_SLOTS_EVENTS = 16
 #: Packets up to here do not fill a device with programs of that size.
 _FEW_EVENTS = 2048
 #: Sides of the part of an image's convolution that a program computes: pixels, outputs, and terms at a time; and how
@@ -177,15 +179,16 @@ class Kernels:
         distance, counts, kind, age = edges
         features = rings.features[n]
         skip = features if layer.begin is None else rings.features[layer.begin]
-        self._all.convolve[_programs(count, self.blocks.convolve)](
+        events = max(self.blocks.convolve, _OWN_SLOTS_EVENTS if splines.own else 0)
+        self._all.convolve[_programs(count, events)](
             head, distance, kind, age, counts, splines.shares, layer.weight,
             layer.weight if layer.root is None else layer.root, layer.weight if layer.bias is None else layer.bias,
             layer.norm, features, skip, rings.features[n + 1], rings.mask, len(counts) - 1, distance.shape[1],
             SLOTS=splines.table.slots, TIMES=splines.times, TIME_INTERVALS=splines.time_intervals,
-            CHANNELS=layer.inputs, FEATURES=layer.outputs, EVENTS=self.blocks.convolve, INPUTS=layer.block_inputs,
+            CHANNELS=layer.inputs, FEATURES=layer.outputs, EVENTS=events, INPUTS=layer.block_inputs,
             OUTPUTS=layer.block_outputs, ROOT=layer.block_root, MEAN=layer.mean, HAS_ROOT=layer.root is not None,
             HAS_BIAS=layer.bias is not None, HAS_SKIP=layer.begin is not None,
-            AT_ONCE=layer.at_once, num_warps=layer.warps,
+            AT_ONCE=layer.at_once, OWN=splines.own, num_warps=layer.warps,
         )  # fmt: skip
 
     def take_moment(self, words: Tensor, moment: Tensor, read: Tensor) -> None:
