@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -356,6 +357,18 @@ class TestOnADevice:
         for live in lives:
             live.update(events)
         assert torch.equal(lives[0].output(), lives[1].output())
+
+    def test_large_packets_are_linked_as_on_the_cpu(self) -> None:
+        """Of crowded pixels, one after the other without waiting, more than there are buffers."""
+        module, events = make_network("graph_grid", 0).float(), crowd(60_000)
+        lives = [
+            make_model_asynchronous(deepcopy(module).cuda(), GRAPH, engine="cuda"),
+            make_model_asynchronous(module, GRAPH, engine="compiled"),
+        ]
+        for live in lives:
+            for part in np.split(events, (1, 8, 100, 1_100, 11_100, 41_100, 41_101, 42_100, 50_000, 59_993)):
+                live.update(part)
+        assert_equal(lives[0].output().cpu(), lives[1].output(), 1e-4)
 
     def test_no_memory_for_larger_rings_leaves_the_state_as_it_was(self) -> None:
         module, events = make_network("graph_grid", 0).float().cuda(), crowd(60_000)
