@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, interpolate, relu
 
-from aegnn_core.asynchronous.cuda import fused_head, interpreted
+from aegnn_core.asynchronous.cuda import interpreted
 from aegnn_core.asynchronous.cuda.fused_head import FusedHead
 from aegnn_core.asynchronous.cuda.launching import Kernels
 from aegnn_core.asynchronous.folded_head import fold_norms
@@ -21,8 +21,6 @@ pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="the engine cuda needs Triton: pip install triton"),
     pytest.mark.skipif(not interpreted(), reason="TRITON_INTERPRET=0: the kernels are not interpreted"),
 ]
-#: What runs convolutions.
-VARIANTS = ("kernel", "torch")
 
 
 class Counting:
@@ -101,10 +99,8 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", HEADS)
-def test_answers_are_those_of_torch(kind: str, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_head, "_CONVOLUTIONS", variant)
+def test_answers_are_those_of_torch(kind: str) -> None:
     head, generator = HEADS[kind].eval(), torch.Generator().manual_seed(0)
     fused = FusedHead(head, Kernels(1))
     for _ in range(2):
@@ -114,9 +110,7 @@ def test_answers_are_those_of_torch(kind: str, variant: str, monkeypatch: pytest
             assert_equal(fused(image.clone()), expected, 1e-5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_convolution_of_a_packaged_head_is_one_launch(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_head, "_CONVOLUTIONS", variant)
+def test_a_convolution_of_a_packaged_head_is_one_launch() -> None:
     network = load_model("scenes_detector").network
     kernels, image = Counting(), torch.rand(1, 8, 48, 64, generator=torch.Generator().manual_seed(0))
     fused = FusedHead(fold_norms(network.head).to(memory_format=torch.contiguous_format), Kernels(1, kernels))

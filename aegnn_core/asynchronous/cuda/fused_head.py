@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,6 @@ from aegnn_core.asynchronous.torch_internals import stand_in
 
 __all__ = ["FusedHead"]
 
-#: What runs a convolution: a kernel of our own, or torch and behind it a kernel for the rest.
-_CONVOLUTIONS: Literal["kernel", "torch"] = "kernel"
-
 
 class FusedHead(TorchHead):
     """A head with its norms folded, in evaluation mode, whose weights are float32 and stay what they are."""
@@ -34,7 +31,7 @@ class FusedHead(TorchHead):
 
     def __init__(self, head: nn.Module, kernels: Kernels) -> None:
         super().__init__(head)
-        self._fusion = _Fusion(kernels, own=_CONVOLUTIONS == "kernel")
+        self._fusion = _Fusion(kernels)
 
     def _run(self, image: Tensor) -> Tensor:
         with torch.no_grad():
@@ -67,29 +64,22 @@ class _Fusion:
     """Runs convolutions, and knows which have been put off."""
 
     kernels: Kernels
-    own: bool
     put_off: list[weakref.ref[_Image]] = field(default_factory=list)
     #: By the number of a weight: it, and the same as the kernel reads it.
     weights: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def run(self, work: _Convolution) -> Tensor:
         """The result."""
-        if self.own:
-            if id(work.weight) not in self.weights:
-                rows = work.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
-                self.weights[id(work.weight)] = work.weight, rows
-            like = work.image
-            out = torch.empty(work.shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-            skip = None if work.skip is None else work.skip.contiguous(memory_format=torch.channels_last)
-            weight, side = self.weights[id(work.weight)][1], (work.weight.shape[2], work.weight.shape[3])
-            self.kernels.convolve_image(
-                work.image, weight, side, work.bias, skip, out, work.stride, work.padding, active=work.active
-            )
-            return out
-        out = torch.conv2d(work.image, work.weight, None, work.stride, work.padding).contiguous()
-        skip = None if work.skip is None else work.skip.contiguous()
-        if work.bias is not None or skip is not None or work.active:
-            self.kernels.finish_image(out, work.bias, skip, active=work.active)
+        if id(work.weight) not in self.weights:
+            rows = work.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
+            self.weights[id(work.weight)] = work.weight, rows
+        like = work.image
+        out = torch.empty(work.shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+        skip = None if work.skip is None else work.skip.contiguous(memory_format=torch.channels_last)
+        weight, side = self.weights[id(work.weight)][1], (work.weight.shape[2], work.weight.shape[3])
+        self.kernels.convolve_image(
+            work.image, weight, side, work.bias, skip, out, work.stride, work.padding, active=work.active
+        )
         return out
 
     def run_all(self) -> None:

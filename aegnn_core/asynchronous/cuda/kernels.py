@@ -17,7 +17,6 @@ __all__ = [
     "convolve",
     "convolve_image",
     "count_cells",
-    "finish_image",
     "insert",
     "link",
     "pool_cells",
@@ -487,27 +486,3 @@ def convolve_image(
     if ACTIVE:
         sums = tl.where(sums > 0, sums, tl.exp(tl.minimum(sums, 0)) - 1)
     tl.store(out + place, sums, kept)
-
-
-@triton.jit
-def finish_image(
-    image, bias, skip, size, pixels, NUMBERS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr,
-    ACTIVE: tl.constexpr,
-):  # fmt: skip
-    """Bias, sum and ELU behind a convolution, in its place.
-
-    Args:
-        image: ``[channels, pixels]``, ``size`` numbers.
-        bias: ``[channels]``, used if ``HAS_BIAS``.
-        skip: ``[channels, pixels]``, used if ``HAS_SKIP``.
-        ACTIVE: see :func:`convolve_image`.
-    """
-    at = tl.program_id(0) * NUMBERS + tl.arange(0, NUMBERS)
-    sums = tl.load(image + at, at < size, 0)
-    if HAS_BIAS:
-        sums += tl.load(bias + at // pixels, at < size, 0)
-    if HAS_SKIP:
-        sums += tl.load(skip + at, at < size, 0)
-    if ACTIVE:
-        sums = tl.where(sums > 0, sums, tl.exp(tl.minimum(sums, 0)) - 1)
-    tl.store(image + at, sums, at < size)

@@ -33,7 +33,6 @@ _FEW_EVENTS = 2048
 #: many programs there have to be at least for parts twice as large.
 _IMAGE_PIXELS, _IMAGE_OUTPUTS, _IMAGE_TERMS, _IMAGE_PROGRAMS = 16, 16, 32, 256
 _IMAGE_WARPS, _IMAGE_STAGES = 4, 3
-_FINISHED_AT_ONCE = 512
 #: The interpreter has a price per operation, however large.
 _INTERPRETED_EVENTS = 128
 #: How long the host looks for what the device has read, before it asks the driver [s].
@@ -230,16 +229,6 @@ class Kernels:
             columns, outputs, out_columns, pixels, *image.stride()[1:], *stride, *padding, SIDE_ROWS=side[0],
             SIDE_COLUMNS=side[1], PIXELS=block_pixels, OUTPUTS=block_outputs, TERMS=terms, HAS_BIAS=bias is not None,
             HAS_SKIP=skip is not None, ACTIVE=active, num_warps=_IMAGE_WARPS, num_stages=_IMAGE_STAGES,
-        )  # fmt: skip
-
-    def finish_image(self, image: Tensor, bias: Tensor | None, skip: Tensor | None, *, active: bool) -> None:
-        """What comes behind a convolution, in its place; all are contiguous."""
-        size = image.numel()
-        numbers = _FINISHED_AT_ONCE if self.blocks.on_device else power_of_two(size)
-        self._all.finish_image[_programs(size, numbers)](
-            image, image if bias is None else bias, image if skip is None else skip, size,
-            image.shape[2] * image.shape[3], NUMBERS=numbers, HAS_BIAS=bias is not None, HAS_SKIP=skip is not None,
-            ACTIVE=active,
         )  # fmt: skip
 
 
