@@ -36,6 +36,9 @@ class TorchHead:
         """The answer to ``image [1, channels, rows, columns]``."""
         if not self.flops:
             self.flops = forward_flops(self._head, image)
+        return self._run(image)
+
+    def _run(self, image: Tensor) -> Tensor:
         answer: Tensor = self._head(image)
         return answer.clone()  # a head that passes the image on must not pass its memory on
 

@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,11 +23,12 @@ import pytest
 import torch
 
 from aegnn_core import GraphConfig, make_model_asynchronous
-from aegnn_core.asynchronous.cuda import CudaEngine, interpreted, self_check
+from aegnn_core.asynchronous.cuda import CudaEngine, interpreted, launching, plan, self_check
 from aegnn_core.asynchronous.cuda import engine as cuda_engine
 from aegnn_core.asynchronous.cuda.launching import Upload
 from aegnn_core.asynchronous.cuda.replay import capture_on_device
 from aegnn_core.asynchronous.cuda.self_check import disagreement
+from aegnn_core.events.array import make_events
 from aegnn_core.nn import load_model
 from tests.asynchronous.test_contract import NETWORKS, assert_equal, crowd, dense, make_network
 
@@ -47,6 +50,25 @@ def test_two_runs_give_the_same_bits_however_packets_are_cut(dtype: torch.dtype)
         answers.append(live.output())
     assert torch.equal(answers[0], answers[1])
     assert_equal(answers[2], answers[0], 1e-6)
+
+
+@needs_interpreter
+@pytest.mark.parametrize("events", [16, 256])
+def test_slots_that_are_compared_give_what_slots_from_a_table_give(
+    events: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 2.2 px are 13 pixels, fewer than the kernels of ``graph_wen`` in the plane."""
+    module, stream, graph = make_network("graph_wen", 0), crowd(40), replace(GRAPH, radius=2.2)
+    monkeypatch.setattr(launching, "_OWN_SLOTS_EVENTS", events)
+    answers = []
+    for own in (True, False):
+        monkeypatch.setattr(plan, "OWN_SLOTS", own)
+        live = make_model_asynchronous(module, graph, engine="cuda")
+        live.update(stream)
+        assert live.engine._splines.own == own
+        answers.append(live.output())
+    assert torch.equal(answers[0], answers[1])
+    assert_equal(answers[0], dense(module, stream, graph))
 
 
 class Recorder:
@@ -128,13 +150,54 @@ def test_only_one_thread_captures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
         assert len(list(threads.map(capture_on_device, [lambda: None] * 3))) == 3
 
 
-def test_buffers_are_not_given_away_while_a_device_may_read_them() -> None:
-    upload, waited_for = Upload(1, torch.device("cpu")), []
+def test_buffers_are_not_given_away_while_a_device_may_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited_for = []
+    monkeypatch.setattr(launching, "_wait", lambda _, __, turn: waited_for.append((turn, words() is not None)))
+    upload = Upload(1, torch.device("cpu"), buffers=2)
     words = weakref.ref(upload.buffer)
-    upload._read.append(SimpleNamespace(synchronize=lambda: waited_for.append(words() is not None)))
+    for _ in range(3):
+        upload.begin()
+        upload.launched()
+    # The first two into buffers that nobody has read, the third where the first was.
+    assert waited_for == [(0, True), (0, True), (1, True)]
+    upload.begin()  # but nothing was launched
     del upload
-    assert waited_for == [True]
+    assert waited_for[3:] == [(2, True), (3, True)]
     assert words() is None
+
+
+def test_a_buffer_is_free_when_the_device_says_so_or_has_nothing_left_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    stream = SimpleNamespace(synchronize=lambda: asked.append("stream"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: asked.append("device"))
+    read, device = np.zeros(1, np.int64), torch.device("cuda")
+    launching._wait(read, device, 0)
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(launching._wait, read, device, 2)
+        read[0] = 2
+        done.result(10)
+    assert not asked
+    monkeypatch.setattr(launching, "_PATIENCE", 0.001)
+    launching._wait(read, device, 3)
+    assert asked == ["stream", "device"]
+
+
+@needs_interpreter
+def test_packets_of_crowded_pixels_and_of_months_are_linked_as_the_cpu_does() -> None:
+    """Events of one pixel within a packet and over packets; times that no word holds between two events."""
+    module, generator = make_network("graph_grid", 0), np.random.default_rng(0)
+    steps = generator.choice([0, 1, 1_000, 2**32 - 1, 2**32, 2**45], 400, p=[0.4, 0.3, 0.2, 0.04, 0.03, 0.03])
+    events = make_events(np.cumsum(steps) - 2**47, *generator.integers(0, [[3], [2], [2]], (3, 400)))
+    graph = GraphConfig(max_neighbors=6, window=2**33)
+    lives = [make_model_asynchronous(module, graph, engine=engine) for engine in ("cuda", "compiled")]
+    start = 0
+    for size in (1, 2, 150, 247):
+        for live in lives:
+            live.update(events[start : start + size])
+        start += size
+        assert_equal(lives[0].output(), lives[1].output())
+    assert lives[0].flops().layers["splines"] == lives[1].flops().layers["splines"]
 
 
 @needs_interpreter
@@ -201,8 +264,8 @@ def test_an_engine_that_is_wrong_on_its_device_is_not_used(monkeypatch: pytest.M
 
     module = make_network("graph_grid", 0).float()
     assert disagreement(CudaEngine, module, GRAPH, 100) is None
-    wrong = SimpleNamespace(insert=kernels.insert, search=kernels.search, convolve=Forgetful())
-    wrong.pool_cells = kernels.pool_cells
+    wrong = SimpleNamespace(**{name: getattr(kernels, name) for name in kernels.__all__})
+    wrong.convolve = Forgetful()
     monkeypatch.setattr(
         self_check, "disagreement", lambda _, *rest: disagreement(lambda *both: CudaEngine(*both, wrong), *rest, 100)
     )
@@ -242,7 +305,7 @@ def test_kernels_compile_for_every_target_without_spills() -> None:
     assert done.returncode == 0, done.stderr[-2_000:]
     compiled = json.loads(done.stdout)
     assert {one["target"] for one in compiled} == {80, 87, 90, 120}
-    engine = {"insert", "search", "convolve", "pool_cells", "count_cells"}
+    engine = {"insert", "link", "take_moment", "convolve_image", "search", "convolve", "pool_cells", "count_cells"}
     assert {one["kernel"] for one in compiled} == {*engine, "weight_gradient"}  # training has a convolve, too
     spilled = [one for one in compiled if one["local"] > _LEAST_SPILL or one["registers"] > _MOST_REGISTERS]
     assert not spilled
@@ -294,6 +357,18 @@ class TestOnADevice:
         for live in lives:
             live.update(events)
         assert torch.equal(lives[0].output(), lives[1].output())
+
+    def test_large_packets_are_linked_as_on_the_cpu(self) -> None:
+        """Of crowded pixels, one after the other without waiting, more than there are buffers."""
+        module, events = make_network("graph_grid", 0).float(), crowd(60_000)
+        lives = [
+            make_model_asynchronous(deepcopy(module).cuda(), GRAPH, engine="cuda"),
+            make_model_asynchronous(module, GRAPH, engine="compiled"),
+        ]
+        for live in lives:
+            for part in np.split(events, (1, 8, 100, 1_100, 11_100, 41_100, 41_101, 42_100, 50_000, 59_993)):
+                live.update(part)
+        assert_equal(lives[0].output().cpu(), lives[1].output(), 1e-4)
 
     def test_no_memory_for_larger_rings_leaves_the_state_as_it_was(self) -> None:
         module, events = make_network("graph_grid", 0).float().cuda(), crowd(60_000)

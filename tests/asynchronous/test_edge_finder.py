@@ -56,6 +56,20 @@ def test_edges_of_a_batch_are_those_of_the_cpu(graph: GraphConfig, monkeypatch: 
         assert torch.equal(found[key], expected[key])
 
 
+@pytest.mark.parametrize("gap", [2**32 - 30_000, 2**32, 2**50])
+def test_graphs_begin_at_any_time_and_may_last_for_years(gap: int) -> None:
+    graph, streams = GraphConfig(radius=2.2, max_neighbors=3), [stream(0, 30), stream(1, 30)]
+    for events in streams:
+        events["t"][20:] += gap
+    streams[0]["t"] -= 2**51
+    expected = Batch.from_data_list([build_graph(events, graph) for events in streams])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = EdgeFinder(graph, SENSOR, CPU)(Batch.from_data_list([build_nodes(events, graph) for events in streams]))
+    edges = found.edge_index, found.edge_attr
+    assert all(map(torch.equal, in_order(*edges), in_order(expected.edge_index, expected.edge_attr)))
+
+
 def test_a_device_that_finds_other_edges_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, events = GraphConfig(radius=2.2, max_neighbors=3), stream(0, 20)
     find_edges = EdgeFinder(graph, SENSOR, CPU)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from aegnn_core.asynchronous.cuda.launching import Kernels
-from aegnn_core.asynchronous.cuda.packing import FAR, HEAD_WORDS, LAST, PIXEL
+from aegnn_core.asynchronous.cuda.packing import FAR, HEAD_WORDS, LONGEST_PACKET_US, PLACE, TIME
 from aegnn_core.asynchronous.cuda.plan import MOST_LANES, Disc, power_of_two
 from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig
@@ -111,7 +111,11 @@ class EdgeFinder:
         width, height = self._sensor
         if bool(((x < 0) | (x >= width) | (y < 0) | (y >= height)).any()):
             raise ValueError(f"the sensor has {width} x {height} px, found an event outside of it")
-        distance, counts = self._search(x, y, nodes.t, _graph_of(nodes))
+        graph_of = _graph_of(nodes)
+        since = _since_first(nodes.t, graph_of)
+        if bool((since >= LONGEST_PACKET_US).any()):  # more than an hour
+            return self._edges_on_cpu(nodes)
+        distance, counts = self._search(x, y, since, graph_of)
         number = torch.arange(len(x), device=self._device)
         nth = torch.arange(distance.shape[1], device=self._device)
         target, at = (nth < counts[: len(x), None]).nonzero(as_tuple=True)
@@ -126,7 +130,10 @@ class EdgeFinder:
         return torch.stack([source, target]), edge_attr
 
     def _search(self, x: Tensor, y: Tensor, t: Tensor, graph_of: Tensor) -> tuple[Tensor, Tensor]:
-        """How many nodes before each its neighbours came, ``[capacity, most]``, and how many it has, ``[capacity]``."""
+        """How many nodes before each its neighbours came, ``[capacity, most]``, and how many it has, ``[capacity]``.
+
+        Times ``t`` [µs] count from the first of each graph.
+        """
         count, most, disc = len(x), self._graph.max_neighbors, self._disc
         graphs = int(graph_of[-1]) + 1 if count else 0
         if graphs * disc.size >= _MOST_PIXELS:
@@ -147,34 +154,27 @@ class EdgeFinder:
             [zeros(capacity, dtype=torch.int16)],
         )
         rows = min(self._at_once, capacity)
-        head, tally = (zeros(2, dtype=torch.int64) for _ in range(2))
+        head, tally, read = (zeros(size, dtype=torch.int64) for size in (3, 2, 1))
         distance, counts = zeros(capacity, most), zeros(capacity)
         edges = distance, counts, zeros(rows, most, dtype=torch.int16), zeros(rows, most, dtype=torch.float32)
         max_nodes = FOREVER if self._graph.max_nodes is None else self._graph.max_nodes
         for n, packet in enumerate(packets):
             size = min(self._at_once, count - n * self._at_once)
             self._kernels.insert(packet, head, size, rings, tally)
+            self._kernels.link(head, size, rings, read)
             self._kernels.search(head, size, rings, disc, self._scale, edges, tally, min(FAR - 1, max_nodes - 1), most)
         return distance, counts
 
     def _packets(self, t: Tensor, pixel: Tensor) -> Tensor:
         """All events as packets ``[P, words]``, as :func:`.packing.pack` writes them; polarities are left out."""
         count, size = len(t), self._at_once
-        number = torch.arange(count, device=self._device)
-        place, order = torch.sort(pixel, stable=True)
-        follows = place[1:] == place[:-1]
-        distance = torch.zeros_like(number)
-        distance[order[1:]] = torch.where(follows, order[1:] - order[:-1], 0)
-        is_last = torch.ones_like(number, dtype=torch.bool)
-        is_last[order[:-1]] = ~follows | (order[1:] // size != order[:-1] // size)
         packets = -(-count // size)
-        words = torch.zeros(packets * size, 2, dtype=torch.int64, device=self._device)
-        words[:count, 0] = t
-        words[:count, 1] = (pixel << PIXEL) | torch.where(is_last, LAST, 0) | distance
+        words = torch.zeros(packets * size, dtype=torch.int64, device=self._device)
+        words[:count] = (t << TIME) | (pixel << PLACE)
         heads = torch.zeros(packets, HEAD_WORDS, dtype=torch.int64, device=self._device)
         heads[:, 0] = size * torch.arange(packets, device=self._device)
         heads[:, 1] = (count - heads[:, 0]).clamp(max=size)
-        return torch.cat([heads, words.view(packets, 2 * size)], 1)
+        return torch.cat([heads, words.view(packets, size)], 1)
 
     def _edges_on_cpu(self, nodes: Data) -> tuple[Tensor, Tensor]:
         graph_of, first = _graph_of(nodes).cpu(), 0
@@ -197,6 +197,14 @@ def in_order(edge_index: Tensor, edge_attr: Tensor) -> tuple[Tensor, Tensor]:
     source, target = edge_index
     order = torch.argsort(target * (1 + edge_index.max() if len(source) else 1) + source)
     return edge_index[:, order], edge_attr[order]
+
+
+def _since_first(t: Tensor, graph_of: Tensor) -> Tensor:
+    """Times [µs] since the first node of each graph."""
+    if not len(t):
+        return t
+    first = torch.searchsorted(graph_of, torch.arange(int(graph_of[-1]) + 1, device=t.device))
+    return t - t[first][graph_of]
 
 
 def _graph_of(nodes: Data) -> Tensor:

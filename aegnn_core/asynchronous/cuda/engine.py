@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine for CUDA devices: everything stays on the device, a packet is a launch per layer and two more.
+"""The engine for CUDA devices: everything stays on the device, a packet is a launch per layer and three more.
 
-The host links the events of one pixel, which takes it nanoseconds each, and knows their times, so that it can say which
+The host packs every event into a word, which takes it a nanosecond, and knows their times, so that it can say which
 nodes are live. All else is in :mod:`.kernels`. Work is put in the device's queue and not waited for, until somebody
 asks for an answer.
 """
@@ -9,6 +9,7 @@ asks for an answer.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
@@ -16,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.costs import Cost, CostMeter, Costs
+from aegnn_core.asynchronous.cuda.fused_head import FusedHead
 from aegnn_core.asynchronous.cuda.launching import Kernels, Upload
-from aegnn_core.asynchronous.cuda.packing import pack
+from aegnn_core.asynchronous.cuda.packing import LONGEST_PACKET_US, first_live, pack
 from aegnn_core.asynchronous.cuda.plan import (
     LARGEST_INPUT,
     LARGEST_OUTPUT,
@@ -132,8 +133,9 @@ class CudaEngine:
         """What packets, their edges and moments are written to."""
         most, device = self._graph.max_neighbors, self._device
         rows = self._at_once if self._layers else 0
-        self._upload, self._moment = Upload(self._at_once, device), Upload(0, device, buffers=1)
-        self._head_of_packet = torch.zeros(2, dtype=torch.int64, device=device)
+        self._upload, self._asked = Upload(self._at_once, device), Upload(0, device, buffers=1)
+        self._moment = torch.zeros(2, dtype=torch.int64, device=device)
+        self._head_of_packet = torch.zeros(3, dtype=torch.int64, device=device)
         self._distance = torch.zeros(0 if self._edges_kept else rows, most, dtype=torch.int32, device=device)
         self._counts = torch.zeros(0 if self._edges_kept else rows, dtype=torch.int32, device=device)
         self._kind = torch.zeros(rows, most, dtype=torch.int16, device=device)
@@ -149,7 +151,9 @@ class CudaEngine:
             assert self._splines is not None
             self._constants.append(Layer.make(block, begin if mark == "end" else None, self._splines, self._like))
         # Channels last bring cuDNN nothing unless it may round to TF32.
-        self._head = TorchHead(fold_norms(self._model.head).to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
+        head: nn.Module = fold_norms(self._model.head).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        is_fused = self._like.dtype == torch.float32 and not self._model.reads_edges
+        self._head = FusedHead(head, self._kernels) if is_fused else TorchHead(head)
         self._answer: Tensor | None = None
 
     def _forget_launches(self) -> None:
@@ -173,7 +177,6 @@ class CudaEngine:
         else:
             self._make_rings()
         self._tally.zero_()
-        self._oldest = 0
         self._nodes = [0, 0]
         self._seconds = [0.0, 0.0]
         self._origin = 0
@@ -188,19 +191,29 @@ class CudaEngine:
             self._origin = int(events["t"][0])
         self._reserve(events["t"])
         with self._on_device():
-            for start in range(0, len(events), self._at_once):
-                self._take(events[start : start + self._at_once], begins=start == 0, computes=True)
+            for part in self._parts(events):
+                self._take(part, begins=self._nodes[1] == 0, computes=True)
         self._seconds = [seconds + perf_counter() - begin for seconds in self._seconds]
 
     def _on_device(self) -> contextlib.AbstractContextManager[Any]:
         return torch.cuda.device(self._device) if self._device.type == "cuda" else contextlib.nullcontext()
 
+    def _parts(self, events: np.ndarray) -> Iterator[np.ndarray]:
+        """The events in packets that are not too large, nor too long."""
+        start = 0
+        while start < len(events):
+            part = events[start : start + self._at_once]
+            t = part["t"]
+            if t[-1] - t[0] >= LONGEST_PACKET_US:
+                part = part[: np.searchsorted(t, t[0] + LONGEST_PACKET_US)]
+            yield part
+            start += len(part)
+
     def _take(self, events: np.ndarray, *, begins: bool, computes: bool) -> None:
         """Enter events into the rings, and compute what the layers make of them."""
         rings, count, disc = self._rings, len(events), self._disc
-        self._oldest = self._first_live(int(events["t"][0]))
         words = self._upload.begin()
-        pack(events, rings.size, disc.stride, disc.margin, rings.host_newest, rings.host_t, words)
+        pack(events, rings.size, disc.stride, disc.margin, rings.host_t, words)
         words[2] = begins
         packet, size = self._upload.buffer, min(size_class(count), self._at_once)
         self._replay.run((self._upload.number, size, computes), lambda: self._launch(packet, size, computes))
@@ -212,6 +225,7 @@ class CudaEngine:
         """The launches for packets of up to ``count`` events; arguments stay the same while the rings do."""
         rings, disc = self._rings, self._disc
         self._kernels.insert(packet, self._head_of_packet, count, rings, self._tally)
+        self._kernels.link(self._head_of_packet, count, rings, self._upload.read)
         if not self._layers or not (computes or self._edges_kept):
             return
         found = (rings.distance, rings.counts) if self._edges_kept else (self._distance, self._counts)
@@ -228,8 +242,7 @@ class CudaEngine:
 
     def _reserve(self, t: np.ndarray) -> None:
         """Grow the rings, if need be, so that they hold all nodes that are live while events at times ``t`` come."""
-        self._oldest = self._first_live(int(t[0]))
-        before, at_once = self._rings.size - self._oldest, min(len(t), self._at_once)
+        before, at_once = self._rings.size - self._first_live(int(t[0])), min(len(t), self._at_once)
         if before + len(t) + at_once <= self._rings.capacity:
             return
         needed = most_live(t, self._graph, before) + at_once
@@ -250,7 +263,7 @@ class CudaEngine:
         graph = self._graph
         window = FOREVER if graph.window is None else graph.window
         max_nodes = FOREVER if graph.max_nodes is None else graph.max_nodes
-        return int(first_live(self._oldest, self._rings.size, time, window, max_nodes, self._rings.host_t))
+        return int(first_live(self._rings.size, time, window, max_nodes, self._rings.host_t))
 
     def output(self, time: int) -> Tensor:
         """Pool the live nodes, and run what lies behind."""
@@ -260,10 +273,10 @@ class CudaEngine:
             if self._edges_kept:
                 return self._read_out(first, last)
             begin = perf_counter()
-            words, rings = self._moment.begin(), self._rings
+            words, rings = self._asked.begin(), self._rings
             words[0], words[1] = first, rings.host_t[(last - 1) & rings.mask] if last else 0
-            self._answers.run("answer", lambda: self._make_answer(self._moment.buffer))
-            self._moment.launched()
+            self._answers.run("answer", self._make_answer)
+            self._asked.launched()
             assert self._answer is not None
             output = self._answer.clone()
             # One launch is both; what it costs the host stands with the head.
@@ -271,9 +284,10 @@ class CudaEngine:
             self._meter.add("head", self._head.flops, perf_counter() - begin)
         return output
 
-    def _make_answer(self, moment: Tensor) -> None:
-        """Pool the nodes that are live at a moment, see :func:`.kernels.pool_cells`, and run the head."""
-        output = self._head(self._pooled(moment))
+    def _make_answer(self) -> None:
+        """Pool the nodes that are live at the moment that was asked for, and run the head."""
+        self._kernels.take_moment(self._asked.buffer, self._moment, self._asked.read)
+        output = self._head(self._pooled(self._moment))
         if self._answer is None:
             self._answer = torch.empty_like(output)
         self._answer.copy_(output)
@@ -333,7 +347,7 @@ class CudaEngine:
             behind = ", ".join(str(module) for module in (*self._model.poolings, self._model.grid))
             return [*lines, f"{behind} and behind: torch, live nodes, at every output"]
         lines += [f"{cells.pooling}: {how}, all live nodes, at an output" for cells in self._maps]
-        return [*lines, "what lies behind: torch, at an output"]
+        return [*lines, f"what lies behind: {self._head.description}, at an output"]
 
     def memory(self) -> dict[str, int]:
         """Bytes by part, in the device's memory and the host's."""
@@ -382,8 +396,8 @@ class CudaEngine:
             return
         self._reserve(events["t"])
         with torch.no_grad(), self._on_device():
-            for start in range(0, len(events), self._at_once):
-                self._take(events[start : start + self._at_once], begins=True, computes=False)
+            for part in self._parts(events):
+                self._take(part, begins=True, computes=False)
             for ring, values in zip(self._rings.features[1:], features, strict=True):
                 ring[: len(values)] = values.to(self._device)
         self._tally.zero_()

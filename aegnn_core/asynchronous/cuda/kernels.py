@@ -5,61 +5,112 @@ Node n lies in slot ``n % capacity`` of all rings. A node refers to an older one
 it that one came: distances fit 32 bits and stay what they are when the rings grow. What changes from packet to packet
 is read from memory on the device, from the head of the packet, so that a launch has the same arguments every time.
 
-Nothing is summed by atomic operations, except whole numbers: two runs give the same bits.
+Atomic operations are sums and maxima of whole numbers alone: two runs give the same bits.
 """
 
 import triton
 import triton.language as tl
 
-from aegnn_core.asynchronous.cuda.packing import FAR, HEAD_WORDS
+from aegnn_core.asynchronous.cuda.packing import FAR, HEAD_WORDS, PLACE, TIME, TURN
 
-__all__ = ["convolve", "count_cells", "insert", "pool_cells", "search"]
+__all__ = [
+    "convolve",
+    "convolve_image",
+    "count_cells",
+    "insert",
+    "link",
+    "pool_cells",
+    "search",
+    "take_moment",
+]
 
 _HEAD = tl.constexpr(HEAD_WORDS)
 _FAR = tl.constexpr(FAR)
+_PLACE, _TIME = tl.constexpr(PLACE), tl.constexpr(TIME)
+_TURN = tl.constexpr(TURN)
 
 
 @triton.jit
 def insert(packet, head, node_t, pixel, back, before_t, polarity, newest, tally, mask, EVENTS: tl.constexpr):
-    """Write the packet's events into the rings, and make the last one of each pixel the pixel's newest.
+    """Write the packet's events into the rings, each with the node before it at its pixel that is of no packet so far.
 
     Args:
-        packet: ``[4 + 2 · N]`` its head, and two words per event: the time [µs]; and from the lowest bit on the
-            distance to the node before at its pixel (32 bits, 0 for none), the polarity, whether it is its pixel's last
-            in the packet, and the pixel. It may lie in the host's memory: nothing else reads it.
-        head: out, ``[2]`` the number of the packet's first event, and how many they are.
-        node_t, pixel, back, before_t: rings of times, pixels, distances to the node before at the pixel and its time.
+        packet: ``[8 + N]`` its head and a word per event, see :func:`.packing.pack`. It may lie in the host's memory:
+            nothing else reads it.
+        head: out, ``[3]`` the number of the packet's first event, how many they are, and the packet's turn.
+        node_t, pixel, back, before_t: rings of times, pixels, distances to the node before at the pixel (0 for none)
+            and its time.
         polarity: ring, -1 or 1: what the first layer reads.
-        newest: number of every pixel's newest node, or -1.
+        newest: number of every pixel's newest node, or -1; :func:`link` brings it up to date.
         tally: ``[2]`` edges since the reset, and in this update: begun anew by an update's first packet.
         mask: capacity of the rings less one.
     """
     first = tl.load(packet)
     count = tl.load(packet + 1).to(tl.int32)
+    origin = tl.load(packet + 4)
     event = tl.program_id(0) * EVENTS + tl.arange(0, EVENTS)
     present = event < count
-    time = tl.load(packet + _HEAD + 2 * event, present, 0)
-    word = tl.load(packet + _HEAD + 1 + 2 * event, present, 0)
+    word = tl.load(packet + _HEAD + event, present, 0)
     slot = (first + event) & mask
-    place = (word >> 34).to(tl.int32)
-    tl.store(node_t + slot, time, present)
+    place = ((word >> _PLACE) & 0x7FFFFFFF).to(tl.int32)
+    # As of a number without a sign: the highest bit is one of the time's.
+    tl.store(node_t + slot, origin + ((word >> _TIME) & 0xFFFFFFFF), present)
     tl.store(pixel + slot, place, present)
-    distance = word & 0xFFFFFFFF
-    tl.store(back + slot, distance.to(tl.int32), present)
-    # The node before is in this packet or in the rings, which this packet's nodes may be about to enter.
-    here = present & (distance > 0) & (distance <= event)
-    there = present & (distance > event)
-    before = tl.load(packet + _HEAD + 2 * (event - distance), here, 0)
-    before += tl.load(node_t + ((first + event - distance) & mask), there, 0)
-    tl.store(before_t + slot, before, present)
-    sign = ((word >> 32) & 1).to(tl.int32) * 2 - 1
-    tl.store(polarity + slot, sign.to(polarity.dtype.element_ty), present)
-    tl.store(newest + place, first + event, present & (((word >> 33) & 1) == 1))
+    tl.store(polarity + slot, ((word & 1) * 2 - 1).to(polarity.dtype.element_ty), present)
+    before = tl.load(newest + place, present, -1)
+    distance = first + event - before
+    # The rings may have forgotten it, or be about to as this packet enters them. Who looks at its time knows.
+    older = present & (before >= 0) & (distance < _FAR)
+    tl.store(back + slot, tl.where(older, distance, 0).to(tl.int32), present)
+    tl.store(before_t + slot, tl.load(node_t + (before & mask), older, 0), present)
     if tl.program_id(0) == 0:
         tl.store(head, first)
         tl.store(head + 1, count.to(tl.int64))
+        tl.store(head + 2, tl.load(packet + _TURN))
         if tl.load(packet + 2) != 0:
             tl.store(tally + 1, tl.zeros([], tl.int64))
+
+
+@triton.jit
+def link(
+    head, node_t, pixel, back, before_t, newest, read, mask, EVENTS: tl.constexpr, OTHERS: tl.constexpr
+):  # fmt: skip
+    """Find the event before each at its pixel within the packet, by comparing all pairs; bring ``newest`` up to date.
+
+    Nothing depends on the order in which programs run: every event looks for itself, and a pixel's newest node is the
+    largest number.
+
+    Args:
+        head, node_t, pixel, back, before_t, newest, mask: see :func:`insert`, which has run.
+        read: out, ``[1]`` the packet's turn, in the host's memory: the packet has been read, others may be written
+            in its place.
+        OTHERS: events that are compared at once, at least ``EVENTS``.
+    """
+    first = tl.load(head)
+    count = tl.load(head + 1).to(tl.int32)
+    if tl.program_id(0) == 0:
+        tl.store(read, tl.load(head + 2), cache_modifier=".wt")
+    begin = tl.program_id(0) * EVENTS
+    if begin < count:
+        event = begin + tl.arange(0, EVENTS)
+        present = event < count
+        own = ((first + event) & mask).to(tl.int32)
+        place = tl.load(pixel + own, present, -1)
+        best = tl.full([EVENTS, OTHERS], -1, tl.int32)
+        begin_last = begin // OTHERS * OTHERS
+        for begin_others in range(0, begin_last, OTHERS):
+            other = begin_others + tl.arange(0, OTHERS)
+            there = tl.load(pixel + ((first + other) & mask))
+            best = tl.where(there[None, :] == place[:, None], other[None, :], best)
+        # Those among which the events are themselves.
+        other = begin_last + tl.arange(0, OTHERS)
+        there = tl.load(pixel + ((first + other) & mask), other < count, -2)
+        same = (there[None, :] == place[:, None]) & (other[None, :] < event[:, None])
+        before = tl.max(tl.where(same, other[None, :], best), 1)
+        here = present & (before >= 0)
+        tl.store(back + own, event - before, here)
+        tl.store(before_t + own, tl.load(node_t + ((first + before) & mask), here, 0), here)
+        tl.atomic_max(newest + place, first + event, present, sem="relaxed")
 
 
 @triton.jit
@@ -73,7 +124,7 @@ def search(
     event and near enough; the most recent of all lanes is the next neighbour, and its lane goes back by one node.
 
     Args:
-        head, node_t, pixel, back, before_t, newest, mask: see :func:`insert`, which has run.
+        head, node_t, pixel, back, before_t, newest, mask: see :func:`insert`; it and :func:`link` have run.
         offsets, reach: ``[pixels]`` steps to the pixels within the radius, and the longest time [µs] that an edge from
             there may span.
         scale: ``[2]`` float64: time_scale, and 1 / (2 radius).
@@ -165,7 +216,7 @@ def convolve(
     SLOTS: tl.constexpr, TIMES: tl.constexpr, TIME_INTERVALS: tl.constexpr, CHANNELS: tl.constexpr,
     FEATURES: tl.constexpr, EVENTS: tl.constexpr, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, ROOT: tl.constexpr,
     MEAN: tl.constexpr, HAS_ROOT: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr,
-    AT_ONCE: tl.constexpr,
+    AT_ONCE: tl.constexpr, OWN: tl.constexpr,
 ):  # fmt: skip
     """One block for the packet's events: spline convolution, ELU, norm, and the residual.
 
@@ -188,6 +239,7 @@ def convolve(
         TIME_INTERVALS: kernels of the whole time axis less one.
         CHANNELS, FEATURES: read and written; ``INPUTS``, 1 or at least 16, and ``OUTPUTS`` are powers of two.
         AT_ONCE: neighbours whose features are loaded together.
+        OWN: whether every pixel has a slot of its own, of its number, so that ``splines`` need not be read.
     """
     first = tl.load(head)
     count = tl.load(head + 1).to(tl.int32)
@@ -214,14 +266,23 @@ def convolve(
                         i = begin_at + step
                         has = i < found
                         source = (own - tl.load(distance + place + i, has, 0)) & mask
-                        lane = splines + tl.load(kind + edge + i, has, 0).to(tl.int32) * SLOTS + slot
-                        share_0 = tl.load(lane, has, 0)
-                        share_1 = tl.load(lane + 1, has & (slot + 1 < SLOTS), 0)
-                        share_2 = tl.load(lane + 2, has & (slot + 2 < SLOTS), 0)
-                        share_3 = tl.load(lane + 3, has & (slot + 3 < SLOTS), 0)
-                        acts = has
-                        if SLOTS > 4:  # most edges act on few slots: the others' features need not be read
-                            acts = (share_0 != 0) | (share_1 != 0) | (share_2 != 0) | (share_3 != 0)
+                        lane = tl.load(kind + edge + i, has, 0).to(tl.int32)
+                        if OWN:
+                            ahead = tl.where(has, lane - slot, -1)
+                            share_0 = (ahead == 0).to(number)
+                            share_1 = (ahead == 1).to(number)
+                            share_2 = (ahead == 2).to(number)
+                            share_3 = (ahead == 3).to(number)
+                            acts = (ahead >= 0) & (ahead < 4)
+                        else:
+                            shares = splines + lane * SLOTS + slot
+                            share_0 = tl.load(shares, has, 0)
+                            share_1 = tl.load(shares + 1, has & (slot + 1 < SLOTS), 0)
+                            share_2 = tl.load(shares + 2, has & (slot + 2 < SLOTS), 0)
+                            share_3 = tl.load(shares + 3, has & (slot + 3 < SLOTS), 0)
+                            acts = has
+                            if SLOTS > 4:  # most edges act on few slots: the others' features need not be read
+                                acts = (share_0 != 0) | (share_1 != 0) | (share_2 != 0) | (share_3 != 0)
                         if TIMES > 1:
                             after = tl.load(age + edge + i, has, 0) * TIME_INTERVALS - time
                             at_first = tl.maximum(1 - tl.abs(after), 0)[:, None]
@@ -279,6 +340,24 @@ def convolve(
         if HAS_SKIP:
             result += tl.load(skip + at, kept, 0)
         tl.store(out + at, result, kept)
+
+
+@triton.jit
+def take_moment(words, moment, read):
+    """Copy an answer's moment, see :func:`pool_cells`, from the host's memory.
+
+    Args:
+        words: ``[8]`` number of the first live node, time of the last node [µs], and at :data:`.packing.TURN` the turn.
+        moment: out, ``[2]`` the first two of these.
+        read: out, ``[1]`` the turn, in the host's memory: others may be written in their place.
+    """
+    first = tl.load(words)
+    youngest = tl.load(words + 1)
+    turn = tl.load(words + _TURN)
+    tl.store(moment, first)
+    tl.store(moment + 1, youngest)
+    tl.debug_barrier()  # all has been loaded
+    tl.store(read, turn, cache_modifier=".wt")
 
 
 @triton.jit
@@ -358,3 +437,52 @@ def count_cells(
             on += (sign > 0).to(tl.int32)
     tl.store(image + 2 * part.to(tl.int64) * cells + cell, off, cell < cells)
     tl.store(image + (2 * part + 1).to(tl.int64) * cells + cell, on, cell < cells)
+
+
+@triton.jit
+def convolve_image(
+    image, weight, bias, skip, out, channels, rows, columns, outputs, out_columns, pixels, channel_step, row_step,
+    column_step, row_stride, column_stride, row_padding, column_padding, SIDE_ROWS: tl.constexpr,
+    SIDE_COLUMNS: tl.constexpr, PIXELS: tl.constexpr, OUTPUTS: tl.constexpr, TERMS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr, ACTIVE: tl.constexpr,
+):  # fmt: skip
+    """A convolution of one image, and behind it bias, sum and ELU, in full float32.
+
+    Args:
+        image: ``[channels, rows, columns]``, its axes as far apart as the ``…_step`` say.
+        weight: ``[SIDE_ROWS · SIDE_COLUMNS · channels, outputs]``.
+        bias: ``[outputs]``, used if ``HAS_BIAS``.
+        skip: ``[pixels, outputs]``, is added to the result if ``HAS_SKIP``.
+        out: ``[pixels, outputs]``, the pixels by rows of ``out_columns``.
+        TERMS: summed up at a time.
+        ACTIVE: whether ELU is the last step.
+    """
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    target = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
+    row = (pixel // out_columns) * row_stride - row_padding
+    column = (pixel % out_columns) * column_stride - column_padding
+    terms = SIDE_ROWS * SIDE_COLUMNS * channels
+    sums = tl.zeros([PIXELS, OUTPUTS], out.dtype.element_ty)
+    for begin in range(0, terms, TERMS):
+        term = begin + tl.arange(0, TERMS)
+        tap = term // channels
+        y = row[:, None] + (tap // SIDE_COLUMNS)[None, :]
+        x = column[:, None] + (tap % SIDE_COLUMNS)[None, :]
+        inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+        at = ((term - tap * channels) * channel_step)[None, :] + y * row_step + x * column_step
+        values = tl.load(image + at, inside & (pixel < pixels)[:, None] & (term < terms)[None, :], 0)
+        factors = tl.load(
+            weight + (term[:, None] * outputs + target[None, :]),
+            (term < terms)[:, None] & (target < outputs)[None, :],
+            0,
+        )
+        sums = tl.dot(values, factors, sums, input_precision="ieee", out_dtype=sums.dtype)
+    if HAS_BIAS:
+        sums += tl.load(bias + target, target < outputs, 0)[None, :]
+    place = pixel[:, None] * outputs + target[None, :]
+    kept = (pixel < pixels)[:, None] & (target < outputs)[None, :]
+    if HAS_SKIP:
+        sums += tl.load(skip + place, kept, 0)
+    if ACTIVE:
+        sums = tl.where(sums > 0, sums, tl.exp(tl.minimum(sums, 0)) - 1)
+    tl.store(out + place, sums, kept)

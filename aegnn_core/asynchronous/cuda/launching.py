@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS
+from aegnn_core.asynchronous.cuda.packing import HEAD_WORDS, TURN
 from aegnn_core.asynchronous.cuda.plan import CellMap, Disc, Layer, Splines, power_of_two
 from aegnn_core.asynchronous.cuda.rings import NodeRings, Rings
 from aegnn_core.triton_support import interpreted
@@ -20,10 +23,20 @@ __all__ = ["Blocks", "Kernels", "Upload"]
 #: Elements that a program of the search, and of the pooling, works on side by side.
 _LANES_AT_ONCE = 128
 _POOLED_AT_ONCE = 1024
+#: Events that a program links, and with how many others at once.
+_LINKED_AT_ONCE, _COMPARED_AT_ONCE = 8, 512
+#: Events of a program of the convolution where every pixel has a slot of its own: the more, the fewer read its weights.
+_OWN_SLOTS_EVENTS = 16
 #: Packets up to here do not fill a device with programs of that size.
 _FEW_EVENTS = 2048
+#: Sides of the part of an image's convolution that a program computes: pixels, outputs, and terms at a time; and how
+#: many programs there have to be at least for parts twice as large.
+_IMAGE_PIXELS, _IMAGE_OUTPUTS, _IMAGE_TERMS, _IMAGE_PROGRAMS = 16, 16, 32, 256
+_IMAGE_WARPS, _IMAGE_STAGES = 4, 3
 #: The interpreter has a price per operation, however large.
 _INTERPRETED_EVENTS = 128
+#: How long the host looks for what the device has read, before it asks the driver [s].
+_PATIENCE = 0.02
 
 
 class Blocks:
@@ -39,6 +52,8 @@ class Blocks:
         self.lanes = power_of_two(lanes)
         least = 1 if on_device else _INTERPRETED_EVENTS
         self.insert = max(256, least)
+        self.link = max(_LINKED_AT_ONCE, least)
+        self.others = _COMPARED_AT_ONCE if on_device else _INTERPRETED_EVENTS
         self.convolve = max(16, least)
         self.count = max(256, least)
 
@@ -52,35 +67,51 @@ class Blocks:
         """Cells per program of the pooling of so many features."""
         return max(_POOLED_AT_ONCE // channels, 1, 1 if self.on_device else _INTERPRETED_EVENTS)
 
+    def image(self, pixels: int, outputs: int) -> tuple[int, int, int]:
+        """Pixels and outputs per program of an image's convolution, and terms at a time."""
+        if not self.on_device:
+            return power_of_two(max(pixels, 16)), power_of_two(max(outputs, 16)), _INTERPRETED_EVENTS
+        programs = -(-pixels // _IMAGE_PIXELS) * -(-outputs // _IMAGE_OUTPUTS)
+        twice = 2 if programs >= 2 * _IMAGE_PROGRAMS else 1
+        return twice * _IMAGE_PIXELS, _IMAGE_OUTPUTS, _IMAGE_TERMS
+
 
 class Upload:
     """Buffers in the host's memory that a device reads by itself, one after the other, so that some can wait for it.
 
+    What is written into one has a turn, one more than what was written before. A kernel that runs when a buffer has
+    been read writes its turn into ``read``, where the host sees it without a call of the driver.
+
     Args:
-        events: for which there is room in each.
+        words: for which there is room in each, behind the head.
         device: that reads them.
         buffers: how many.
 
     Attributes:
         number: of the buffer in use. A launch that is made again reads the same one.
+        read: ``[1]`` the turn that was read last, in the host's memory.
     """
 
-    def __init__(self, events: int, device: torch.device, buffers: int = 3) -> None:
+    def __init__(self, words: int, device: torch.device, buffers: int = 3) -> None:
         pinned = device.type == "cuda"
-        size = HEAD_WORDS + 2 * events
+        size = HEAD_WORDS + words
         self._host = [torch.zeros(size, dtype=torch.int64, pin_memory=pinned) for _ in range(buffers)]
         self._words = [buffer.numpy() for buffer in self._host]
-        self._read = [torch.cuda.Event() for _ in self._host] if pinned else []  # type: ignore[no-untyped-call]
+        self.read = torch.zeros(1, dtype=torch.int64, pin_memory=pinned)
+        self._turns = [0] * buffers
+        self._wait = partial(_wait, self.read.numpy(), device)
         self.number = 0
         # Torch knows nothing of a device that reads them by itself, and would give them away at once.
-        weakref.finalize(self, _keep_until_read, self._host, self._read)
+        weakref.finalize(self, _keep_until_read, self._host, self.read, self._turns, self._wait)
 
     def begin(self) -> np.ndarray:
         """The next buffer to write to; waits until it has been read, if it was written before."""
+        turn = max(self._turns) + 1
         self.number = (self.number + 1) % len(self._host)
-        if self._read:
-            self._read[self.number].synchronize()
-        return self._words[self.number]
+        self._wait(self._turns[self.number])
+        words = self._words[self.number]
+        words[TURN] = turn
+        return words
 
     @property
     def buffer(self) -> Tensor:
@@ -89,8 +120,7 @@ class Upload:
 
     def launched(self) -> None:
         """All that reads the buffer is in the device's queue."""
-        if self._read:
-            self._read[self.number].record()
+        self._turns[self.number] = int(self._words[self.number][TURN])
 
     @property
     def nbytes(self) -> int:
@@ -120,6 +150,13 @@ class Kernels:
             EVENTS=self.blocks.insert,
         )  # fmt: skip
 
+    def link(self, head: Tensor, count: int, rings: NodeRings, read: Tensor) -> None:
+        """Link the packet's events with one another, and say by ``read`` that it has been read."""
+        self._all.link[_programs(count, self.blocks.link)](
+            head, rings.node_t, rings.pixel, rings.back, rings.before_t, rings.newest, read, rings.mask,
+            EVENTS=self.blocks.link, OTHERS=self.blocks.others,
+        )  # fmt: skip
+
     def search(
         self, head: Tensor, count: int, rings: NodeRings, disc: Disc, scale: Tensor, edges: tuple[Tensor, ...],
         tally: Tensor, most_back: int, most: int,
@@ -141,16 +178,21 @@ class Kernels:
         distance, counts, kind, age = edges
         features = rings.features[n]
         skip = features if layer.begin is None else rings.features[layer.begin]
-        self._all.convolve[_programs(count, self.blocks.convolve)](
+        events = max(self.blocks.convolve, _OWN_SLOTS_EVENTS if splines.own else 0)
+        self._all.convolve[_programs(count, events)](
             head, distance, kind, age, counts, splines.shares, layer.weight,
             layer.weight if layer.root is None else layer.root, layer.weight if layer.bias is None else layer.bias,
             layer.norm, features, skip, rings.features[n + 1], rings.mask, len(counts) - 1, distance.shape[1],
             SLOTS=splines.table.slots, TIMES=splines.times, TIME_INTERVALS=splines.time_intervals,
-            CHANNELS=layer.inputs, FEATURES=layer.outputs, EVENTS=self.blocks.convolve, INPUTS=layer.block_inputs,
+            CHANNELS=layer.inputs, FEATURES=layer.outputs, EVENTS=events, INPUTS=layer.block_inputs,
             OUTPUTS=layer.block_outputs, ROOT=layer.block_root, MEAN=layer.mean, HAS_ROOT=layer.root is not None,
             HAS_BIAS=layer.bias is not None, HAS_SKIP=layer.begin is not None,
-            AT_ONCE=layer.at_once, num_warps=layer.warps,
+            AT_ONCE=layer.at_once, OWN=splines.own, num_warps=layer.warps,
         )  # fmt: skip
+
+    def take_moment(self, words: Tensor, moment: Tensor, read: Tensor) -> None:
+        """Bring an answer's ``moment`` to the device, and say by ``read`` that it has been read."""
+        self._all.take_moment[(1,)](words, moment, read, num_warps=1)
 
     def pool_cells(self, moment: Tensor, rings: Rings, cells: CellMap) -> Tensor:
         """Maxima of the last layer's features, ``[parts, channels, cells]``."""
@@ -173,11 +215,40 @@ class Kernels:
         )  # fmt: skip
         return image
 
+    def convolve_image(
+        self, image: Tensor, weight: Tensor, side: tuple[int, int], bias: Tensor | None, skip: Tensor | None,
+        out: Tensor, stride: tuple[int, int], padding: tuple[int, int], *, active: bool,
+    ) -> None:  # fmt: skip
+        """A convolution of one image; ``skip`` and ``out`` have their channels last."""
+        channels, rows, columns = image.shape[1:]
+        outputs, out_columns = out.shape[1], out.shape[3]
+        pixels = out.shape[2] * out_columns
+        block_pixels, block_outputs, terms = self.blocks.image(pixels, outputs)
+        self._all.convolve_image[(*_programs(pixels, block_pixels), *_programs(outputs, block_outputs))](
+            image, weight, weight if bias is None else bias, out if skip is None else skip, out, channels, rows,
+            columns, outputs, out_columns, pixels, *image.stride()[1:], *stride, *padding, SIDE_ROWS=side[0],
+            SIDE_COLUMNS=side[1], PIXELS=block_pixels, OUTPUTS=block_outputs, TERMS=terms, HAS_BIAS=bias is not None,
+            HAS_SKIP=skip is not None, ACTIVE=active, num_warps=_IMAGE_WARPS, num_stages=_IMAGE_STAGES,
+        )  # fmt: skip
 
-def _keep_until_read(buffers: list[Tensor], read: list[torch.cuda.Event]) -> None:
-    """Wait until the device has read all buffers, which are held by this call."""
-    for event in read:
-        event.synchronize()
+
+def _wait(read: np.ndarray, device: torch.device, turn: int) -> None:
+    """Wait until a turn has been read, see :class:`Upload`. Without a device, whoever reads has done so."""
+    if device.type != "cuda" or read.item(0) >= turn:
+        return
+    until = perf_counter() + _PATIENCE
+    while read.item(0) < turn:
+        if perf_counter() > until:
+            torch.cuda.current_stream(device).synchronize()
+            if read.item(0) < turn:  # it was launched on another stream
+                torch.cuda.synchronize(device)
+            return
+        sleep(0)  # others may run
+
+
+def _keep_until_read(buffers: list[Tensor], read: Tensor, turns: list[int], wait: Callable[[int], None]) -> None:
+    """Wait until the device has read all buffers, which are held by this call, as is where it says so."""
+    wait(max(turns))
 
 
 def _programs(count: int, block: int) -> tuple[int]:

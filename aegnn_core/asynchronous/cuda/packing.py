@@ -1,45 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packet of events as the device reads it: one array of words, the links between events of one pixel made."""
+"""A packet of events as the device reads it, one word per event, and which events are live."""
 
 from __future__ import annotations
 
 from aegnn_core.machine_code import kernel
 
-__all__ = ["FAR", "HEAD_WORDS", "LAST", "ON", "PIXEL", "pack"]
+__all__ = ["FAR", "HEAD_WORDS", "LONGEST_PACKET_US", "PLACE", "TIME", "TURN", "first_live", "pack"]
 
-#: Words of 64 bits in front of a packet's events: the first one's number, how many they are, whether an update
-#: begins, and room to align.
-HEAD_WORDS = 4
+#: Words of 64 bits in front of a packet's events: the first one's number, how many they are, whether an update begins,
+#: the packet's turn (see :class:`.launching.Upload`), the time [µs] from which the events' times count, and room to
+#: align.
+HEAD_WORDS = 8
+TURN = 3
 #: A distance that no node has.
 FAR = 1 << 29
-#: An event's second word: bits that say that it is ON, and its pixel's last in the packet; where the pixel begins.
-ON, LAST, PIXEL = 1 << 32, 1 << 33, 34
+#: An event's word: whether it is ON in the lowest bit, from which bits on its pixel is, and its time.
+PLACE, TIME = 1, 32
+#: The events of a packet are less than this apart: so many times fit a word.
+LONGEST_PACKET_US = 1 << 32
 
 
 @kernel(error_model="numpy")
-def pack(events, first, stride, margin, newest, node_t, words):
+def pack(events, first, stride, margin, node_t, words):
     """Write events, the first of which is node ``first``, into ``words`` as :func:`.kernels.insert` reads them.
 
     Args:
-        events: structured ``[N]``.
+        events: structured ``[N]``, the last less than :data:`LONGEST_PACKET_US` after the first.
         first: number of the first.
-        stride, margin: of the image of pixels.
-        newest: number of every pixel's newest node, or -1; is brought up to date.
+        stride, margin: of the image of pixels, which has less than 2^31 of them.
         node_t: ring of the nodes' times [µs]; is brought up to date.
-        words: out, at least ``[4 + 2 · N]``.
+        words: out, at least ``[HEAD_WORDS + N]``; the turn and whether an update begins are left to others.
     """
     mask = len(node_t) - 1
     t, x, y, p = events["t"], events["x"], events["y"], events["p"]
-    words[0], words[1] = first, len(events)
+    origin = t[0]
+    words[0], words[1], words[4] = first, len(events), origin
+    corner = margin * stride + margin
     for k in range(len(events)):
-        number = first + k
-        pixel = (y[k] + margin) * stride + x[k] + margin
-        before = newest[pixel]
-        distance = number - before if before >= 0 else 0
-        if before >= first:
-            words[HEAD_WORDS + 2 * (before - first) + 1] &= ~LAST
-        newest[pixel] = number
-        node_t[number & mask] = t[k]
-        word = (pixel << PIXEL) | LAST | (distance if distance < FAR else 0)
-        words[HEAD_WORDS + 2 * k] = t[k]
-        words[HEAD_WORDS + 2 * k + 1] = word | ON if p[k] > 0 else word
+        node_t[(first + k) & mask] = t[k]
+        place = y[k] * stride + x[k] + corner
+        words[HEAD_WORDS + k] = ((t[k] - origin) << TIME) | (place << PLACE) | (1 if p[k] > 0 else 0)
+
+
+@kernel(error_model="numpy")
+def first_live(size, time, window, max_nodes, node_t):
+    """Number of the oldest node that is live at ``time`` [µs], if ``size`` nodes have come.
+
+    Args:
+        size: of which the live ones are among the last that the ring holds.
+        time: not before the last node's.
+        window, max_nodes: see :class:`aegnn_core.graph.GraphConfig`.
+        node_t: ring of the nodes' times [µs], which do not decrease.
+    """
+    mask = len(node_t) - 1
+    low, high = max(0, size - min(len(node_t), max_nodes)), size
+    while low < high:
+        middle = (low + high) // 2
+        if time - node_t[middle & mask] >= window:
+            low = middle + 1
+        else:
+            high = middle
+    return low

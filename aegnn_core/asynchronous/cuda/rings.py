@@ -48,7 +48,7 @@ class Rings:
         features: ``[capacity, channels]`` in front of the layers (polarities) and behind each.
         distance, counts: see :func:`.kernels.search`; ``[0, …]`` where they are not kept.
         newest: number of every pixel's newest node, or -1.
-        host_t, host_newest: the same as ``node_t`` and ``newest``, in the host's memory.
+        host_t: the same as ``node_t``, in the host's memory.
         size: nodes so far.
     """
 
@@ -66,7 +66,6 @@ class Rings:
         self.counts = torch.zeros(kept, dtype=torch.int32, device=device)
         self.newest = torch.full((pixels,), -1, dtype=torch.int64, device=device)
         self.host_t = np.zeros(capacity, np.int64)
-        self.host_newest = np.full(pixels, -1, np.int64)
 
     @property
     def capacity(self) -> int:
@@ -85,7 +84,6 @@ class Rings:
     def clear(self) -> None:
         """Forget all nodes."""
         self.newest.fill_(-1)
-        self.host_newest.fill(-1)
         self.size = 0
 
     def grow(self, capacity: int) -> None:
@@ -113,7 +111,7 @@ class Rings:
         search = (self.node_t, self.pixel, self.back, self.before_t, self.newest)
         nodes = chain(self.features, (self.distance, self.counts))
         return {
-            "neighbour search": sum(map(_bytes, search)) + self.host_t.nbytes + self.host_newest.nbytes,
+            "neighbour search": sum(map(_bytes, search)) + self.host_t.nbytes,
             "nodes": sum(map(_bytes, nodes)),
         }
 
