@@ -30,7 +30,13 @@ from aegnn_ros.detector.diagnostics import NodeFacts, StreamDiagnostics, idle_st
 from aegnn_ros.detector.event_arrays import array_type
 from aegnn_ros.detector.event_input import EventInput
 from aegnn_ros.detector.outputs import DetectorOutputs
-from aegnn_ros.detector.parameters import DetectorParameters, check_changes, declare_parameters, read_parameters
+from aegnn_ros.detector.parameters import (
+    DetectorParameters,
+    check_changes,
+    declare_parameters,
+    read_parameters,
+    unknown_parameters,
+)
 from aegnn_ros.detector.ready_model import ReadyModel, prepare_model
 from aegnn_ros.detector.setup_check import what_does_not_fit
 
@@ -69,6 +75,8 @@ class EventDetector(LifecycleNode):
         self._diagnostics_publisher = self.create_publisher(topics.DIAGNOSTICS.kind, topics.DIAGNOSTICS.name, 10)
         self.add_on_set_parameters_callback(self._check_parameters)
         self._settings = declare_parameters(self)
+        if unknown := unknown_parameters(self):
+            self.get_logger().warning(f"ignored, as this node has no such parameters: {unknown}")
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._input = EventInput(self)
         self._calibration = CalibrationInput(self, self._use_calibration)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from enum import Enum
 from importlib.util import find_spec
 from typing import Any
@@ -22,7 +23,14 @@ from aegnn_core.nn.model_sensor import MODEL_SENSORS
 from aegnn_ros.detector.camera_filters import Region
 from aegnn_ros.detector.ready_model import MAX_NODES, Bound
 
-__all__ = ["Change", "DetectorParameters", "check_changes", "declare_parameters", "read_parameters"]
+__all__ = [
+    "Change",
+    "DetectorParameters",
+    "check_changes",
+    "declare_parameters",
+    "read_parameters",
+    "unknown_parameters",
+]
 
 
 #: Types of the messages that hold events.
@@ -207,6 +215,8 @@ class DetectorParameters:
 
 
 _FIELDS = {parameter.name: parameter for parameter in fields(DetectorParameters)}
+#: Beginnings of the names of parameters that ROS declares when something else is made, such as a subscription.
+_DECLARED_LATER = ("qos_overrides.",)
 
 
 def declare_parameters(node: Node) -> DetectorParameters:
@@ -227,6 +237,23 @@ def read_parameters(node: Node) -> DetectorParameters:
         # A whole number is right for a float too, and ROS has arrays.
         values[name] = _kind(parameter)(values[name])
     return DetectorParameters(**values)
+
+
+def unknown_parameters(node: Node) -> str:
+    """What was set for ``node`` in a file or on the command line and is none of its parameters, as a list to read.
+
+    ROS ignores such names without a word, so that a misspelt one leaves its parameter at the default.
+    """
+    # rclpy keeps them for itself; a distribution that calls them otherwise says nothing, as before.
+    overrides: dict[str, Any] = getattr(node, "_parameter_overrides", {})
+    unknown = [name for name in overrides if not node.has_parameter(name) and not name.startswith(_DECLARED_LATER)]
+    return ", ".join(_with_neighbour(name) for name in sorted(unknown))
+
+
+def _with_neighbour(name: str) -> str:
+    """The name, and the parameter that was perhaps meant."""
+    close = get_close_matches(name, _FIELDS, 1)
+    return f"{name[:100]} (perhaps {close[0]})" if close else name[:100]
 
 
 def check_changes(changes: Iterable[Parameter[Any]], in_use: DetectorParameters | None) -> SetParametersResult:

@@ -11,14 +11,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import rclpy
 import yaml
 from rclpy.parameter import Parameter
 
+from aegnn_ros.detector.detector_node import EventDetector
 from aegnn_ros.detector.detector_process import run
 from aegnn_ros.detector.parameters import DetectorParameters, check_changes
 from aegnn_ros.installed_files import large_packet_profile, share_file
 from docs.node_reference import main as node_reference
 from docs.node_reference import reference
+from tests.conftest import claimed_ros_domain
 
 ROOT = Path(__file__).parents[3]
 
@@ -116,6 +119,19 @@ def test_values_that_stay_as_they_are_are_no_changes() -> None:
     refused = check_changes([Parameter("every_nth", value=2)], settings)
     assert refused.reason.startswith("every_nth can be changed only while the node is unconfigured")
     assert check_changes([Parameter("every_nth", value=2)], None).successful
+
+
+def test_names_that_are_no_parameters_are_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Those of quality of service are declared where there is a subscription, and ``use_sim_time`` by ROS."""
+    given = ["score_treshold:=0.2", "gain:=3", "use_sim_time:=true", "qos_overrides./events.subscription.depth:=5"]
+    with claimed_ros_domain(monkeypatch):
+        rclpy.init(args=["--ros-args", *(word for one in given for word in ("-p", one))])
+        EventDetector().destroy_node()
+        rclpy.shutdown()
+    said = capfd.readouterr().err
+    assert "ignored, as this node has no such parameters: gain, score_treshold (perhaps score_threshold)\n" in said
 
 
 def test_the_executable_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
