@@ -50,7 +50,7 @@ TRAINING_STEPS = 200
 
 @dataclass(frozen=True)
 class Result:
-    """One network, engine and packet size: medians over packets, and of an answer behind each.
+    """One network, engine and packet size: medians over packets, and of an answer behind each, of a frozen model.
 
     Packets are timed one by one, each until the device has done with it, and then one after the other, which only the
     last is waited for: so a node feeds it.
@@ -177,12 +177,12 @@ def measure_network(
     on_device = deepcopy(model).to(device)
     for engine in ("cuda", "packet"):
         if ENGINES[engine].refusal(on_device, graph) is None:
-            live = make_model_asynchronous(on_device, graph, engine=engine)
+            live = make_model_asynchronous(on_device, graph, engine=engine, frozen=True)
             sizes = packets if engine == "cuda" else fewer
             results += [measure(name, live, engine, device, packet, seconds) for packet in sizes]
     engine = cpu_engine(model, graph)
     for threads in threads_on_cpu:
-        live = make_model_asynchronous(model, graph, engine=engine, threads=threads)
+        live = make_model_asynchronous(model, graph, engine=engine, threads=threads, frozen=True)
         if live.threads == threads:  # some engines have nothing for a second one to do
             torch.set_num_threads(threads)
             results += [measure(name, live, engine, "cpu", packet, seconds) for packet in fewer]
