@@ -46,8 +46,9 @@ _SMALLEST_CAPACITY = 1 << 12
 _MOST_AT_ONCE = 64
 _SUMS_AT_ONCE = 1 << 16
 #: How many nodes ahead features, and what a search begins with, are requested from memory. A few more or less make no
-#: difference; not requesting them does (docs/benchmarks.md).
-_AHEAD, _SEARCH_AHEAD = 4, 8
+#: difference; not requesting them does (docs/benchmarks.md), where all that is searched is more than this [bytes]: less
+#: is in the second cache of a core as it is, and requests are in the way.
+_AHEAD, _SEARCH_AHEAD, _IN_CACHE = 4, 8, 1 << 20
 _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -188,7 +189,9 @@ class CompiledEngine:
         rule["mean"] = self._layers[0][0].conv.aggr == "mean"
         rule["dense"], rule["times"], rule["slots"] = splines.dense, splines.times, splines.slots
         rule["per_class"], rule["per_edge"] = splines.slot.shape[1], splines.per_edge
-        rule["ahead"], rule["search_ahead"] = _AHEAD, _SEARCH_AHEAD
+        rule["ahead"] = _AHEAD
+        searched = sum(array.nbytes for array in search.arrays)
+        rule["search_ahead"] = _SEARCH_AHEAD if searched > _IN_CACHE else 0
         rule["reads_edges"], rule["queues"] = self._model.reads_edges, not self._readout.by_age
         shared = (Words(self._crew.words), self._nodes, self._readout.cells)
         self._search_arrays = [search.arrays_for_thread() for _ in range(self.threads)]
