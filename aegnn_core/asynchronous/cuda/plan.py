@@ -19,17 +19,7 @@ from aegnn_core.nn.blocks import ConvBlock
 from aegnn_core.nn.pooling import CountPooling, GridPooling, cells_of
 from aegnn_core.nn.spline import SplineConv
 
-__all__ = [
-    "LARGEST_INPUT",
-    "LARGEST_OUTPUT",
-    "MOST_LANES",
-    "OWN_SLOTS",
-    "CellMap",
-    "Disc",
-    "Layer",
-    "Splines",
-    "power_of_two",
-]
+__all__ = ["LARGEST_INPUT", "LARGEST_OUTPUT", "MOST_LANES", "CellMap", "Disc", "Layer", "Splines", "power_of_two"]
 
 #: Features that a layer reads and writes at most, and pixels within the radius: what fits a program's registers.
 LARGEST_INPUT, LARGEST_OUTPUT, MOST_LANES = 64, 128, 1024
@@ -39,8 +29,6 @@ _LEAST_SIDE = 16
 #: the fastest on an H100. Where an edge acts on few of many slots, half as many neighbours are, and twice as many warps
 #: if the layer reads many features.
 _WARPS, _NEIGHBORS_AT_ONCE, _FEW_SLOTS, _WIDE = 4, 8, 4, 32
-#: Whether slots that are pixels' own are compared instead of read from a table.
-OWN_SLOTS = True
 
 
 class Disc:
@@ -74,7 +62,7 @@ class Splines:
         times: kernels of the time axis on which an edge from the past can act, 1 for edges in the image plane.
         time_intervals: kernels of the time axis less one.
         shares: ``[pixels, slots]`` how much.
-        own: whether every pixel has a slot of its own, of its number.
+        own: whether every pixel has a slot of its own, of its number, which need not be read from a table.
     """
 
     def __init__(self, conv: SplineConv, disc: Disc, graph: GraphConfig, dtype: torch.dtype, device: torch.device):
@@ -92,7 +80,7 @@ class Splines:
         shares = np.zeros((len(disc), self.table.slots), kind)
         np.add.at(shares, (np.arange(len(disc))[:, None], self.table.slot), self.table.weight)
         self.shares = torch.from_numpy(shares).to(device)
-        self.own = OWN_SLOTS and np.array_equal(shares, np.eye(len(disc)))
+        self.own = np.array_equal(shares, np.eye(len(disc)))
 
     @property
     def rows(self) -> int:
