@@ -27,9 +27,9 @@ from aegnn_core.asynchronous.compiled.head import make_head
 from aegnn_core.asynchronous.counting_engine import CountingEngine
 from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
 from aegnn_core.events.simulation import SceneConfig, SensorModel, simulate_scene
+from aegnn_core.graph.build import build_nodes
 from aegnn_core.nn.detection import suppress
 from aegnn_core.nn.networks import GraphNetwork
-from aegnn_core.nn.pooling import CountPooling
 
 
 def _decode_all(network: GraphNetwork, output: Tensor) -> list[np.ndarray]:
@@ -70,7 +70,8 @@ def measure(name: str, packet_us: int, answers: int) -> dict[str, list[float]]:
         live.update(events[start:stop])
         start = stop
         output = timed("output()", live.output)
-        image = _counted(network.counts, events[int(np.searchsorted(events["t"], end - window)) : stop])
+        nodes = build_nodes(events[int(np.searchsorted(events["t"], end - window)) : stop], trained.graph)
+        image = network.counts(nodes.x, nodes.pos, torch.zeros_like(nodes.t), 1, nodes.t)
         with torch.no_grad():
             for way, head in ways.items():
                 if way == "head, compiled, whole image":
@@ -82,14 +83,6 @@ def measure(name: str, packet_us: int, answers: int) -> dict[str, list[float]]:
         if way != "head, torch":
             seconds[f"{way}: FLOP"] = [head.flops]
     return seconds
-
-
-def _counted(counts: CountPooling, events: np.ndarray) -> torch.Tensor:
-    """What the head sees of live events, ``[1, channels, rows, columns]``."""
-    polarity = torch.from_numpy(np.where(events["p"] > 0, np.float32(1), np.float32(-1))[:, None])
-    place = torch.from_numpy(np.stack([events["x"], events["y"], np.zeros(len(events))], 1).astype(np.float32))
-    t = torch.from_numpy(events["t"].astype(np.int64))
-    return counts(polarity, place, torch.zeros_like(t), 1, t)
 
 
 def main() -> None:

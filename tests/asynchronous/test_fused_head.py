@@ -108,6 +108,9 @@ def test_answers_are_those_of_torch(kind: str) -> None:
         with torch.no_grad():
             expected = head(image.clone())
             assert_equal(fused(image.clone()), expected, 1e-5)
+            put_off = len(fused._fusion.put_off)
+            fused(image.clone())
+            assert len(fused._fusion.put_off) == put_off, "nothing is kept of an answer"
 
 
 def test_a_convolution_of_a_packaged_head_is_one_launch() -> None:

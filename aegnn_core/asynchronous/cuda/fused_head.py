@@ -34,6 +34,7 @@ class FusedHead(TorchHead):
         self._fusion = _Fusion(kernels)
 
     def _run(self, image: Tensor) -> Tensor:
+        self._fusion.put_off.clear()  # of an answer before, whose images are gone
         with torch.no_grad():
             answer: Tensor = _value(self._head(_Image(self._fusion, image)))
         return answer
