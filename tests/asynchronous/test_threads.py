@@ -9,6 +9,7 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -253,6 +254,23 @@ def test_no_more_threads_work_than_there_are_cores(monkeypatch: pytest.MonkeyPat
         live.update(events)
         assert len(helpers() - before) == cores_ - 1
         assert torch.isfinite(live.output()).all()
+
+
+def test_threads_stay_off_the_core_of_the_caller_wherever_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would take turns with it: Linux wakes a thread on the core that it is woken from where cores are few."""
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("this process may use one core only")
+    library, core = crew._library(), -1
+    feigned = SimpleNamespace(sched_getcpu=lambda: core, sem_init=library.sem_init, sem_post=library.sem_post)
+    monkeypatch.setattr(crew, "_library", lambda: feigned)
+    before = helpers()
+    live = make("graph_res", RULES["window"], 3)
+    for turn, core in enumerate(sorted(allowed)):
+        live.update(random_events(np.random.default_rng(turn), 1_000, turn * 10**6))
+        own = [thread.native_id for thread in helpers() - before]
+        assert own
+        assert all(os.sched_getaffinity(number) == allowed - {core} for number in own if number)
 
 
 V1 = "cpu/a/cpu.cfs_quota_us", "cpu/a/cpu.cfs_period_us"

@@ -6,12 +6,14 @@ They begin with the first job that is large enough to be shared, sleep between j
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
 import warnings
 import weakref
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -41,6 +43,12 @@ _AWAKE_NS = 50_000
 _PATIENCE_NS = 1_000_000
 
 
+@cache
+def _library() -> ctypes.CDLL:
+    """The system's C library."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
 class Crew:
     """The threads of one live model; the caller's own is one of them.
 
@@ -56,6 +64,8 @@ class Crew:
     def __init__(self, threads: int, stages: int, work: Callable[[np.ndarray, int], None]) -> None:
         self._threads, self._work = threads, work
         self._process = 0
+        self._helpers: list[int] = []  # by their native numbers
+        self._avoided = -1  # core of the caller, from which they are kept away
         self.words = aligned(WORDS, np.int64)
         self.words[:] = 0
         self.words[THREADS], self.words[STAGES], self.words[PATIENCE_NS] = threads, stages, _PATIENCE_NS
@@ -65,28 +75,48 @@ class Crew:
 
     def begin(self) -> None:
         """Start the threads, no more than cores, unless they are there. A fork of the process has none yet."""
-        if self._process == os.getpid():
-            return
+        if self._process != os.getpid():
+            self._start()
+        self._leave_core()
+
+    def _start(self) -> None:
         if self._process:
             self._make_semaphore()
         self._process = os.getpid()
         self.words[SPINS], self.words[AWAKE_NS] = _SPINS, _AWAKE_NS
+        self._helpers, self._avoided = [], -1
         # Threads that take turns on a core only wait for each other.
         for member in range(1, min(self._threads, usable_cores())):
+            arguments = self.words, member
+            helper = threading.Thread(target=self._work, args=arguments, name=f"aegnn-{member}", daemon=True)
             try:
-                arguments = self.words, member
-                threading.Thread(target=self._work, args=arguments, name=f"aegnn-{member}", daemon=True).start()
+                helper.start()
             except RuntimeError as error:  # the caller's own thread does what nobody else takes
                 text = f"threads: {member} of {self._threads} work, no more could be started ({error})"
-                warnings.warn(text, stacklevel=4)
+                warnings.warn(text, stacklevel=5)
                 return
+            assert helper.native_id is not None  # it has begun
+            self._helpers.append(helper.native_id)
+
+    def _leave_core(self) -> None:
+        """Keep the threads off the core on which the caller is.
+
+        Linux often wakes a thread on the core that it is woken from and, where cores are few, does not look for another
+        that is idle. The two would then take turns for the whole job.
+        """
+        if not self._helpers or (core := _library().sched_getcpu()) == self._avoided:
+            return
+        self._avoided = core
+        if others := os.sched_getaffinity(0) - {core}:
+            for helper in self._helpers:
+                with contextlib.suppress(OSError):  # it has ended, or the cores have just been taken from the process
+                    os.sched_setaffinity(helper, others)
 
     def _make_semaphore(self) -> None:
         """A new semaphore, on which nobody waits."""
         self.words[SEMAPHORE : SEMAPHORE + 16] = 0
         self.words[ASLEEP] = self.words[FAILED] = self.words[TOLD] = 0
-        library = ctypes.CDLL(None, use_errno=True)
-        if library.sem_init(ctypes.c_void_p(self.words[SEMAPHORE:].ctypes.data), 0, 0):
+        if _library().sem_init(ctypes.c_void_p(self.words[SEMAPHORE:].ctypes.data), 0, 0):
             reason = os.strerror(ctypes.get_errno())
             raise ValueError(f"threads: this system has no semaphores for them ({reason}), expected threads=1")
 
@@ -104,4 +134,4 @@ def _end(words: np.ndarray, helpers: int) -> None:
     words[STOP] = 1
     semaphore = ctypes.c_void_p(words[SEMAPHORE:].ctypes.data)
     for _ in range(helpers):
-        ctypes.CDLL(None).sem_post(semaphore)
+        _library().sem_post(semaphore)
