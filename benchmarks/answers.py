@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from time import thread_time
+from time import perf_counter, sleep, thread_time
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,53 @@ from aegnn_core.asynchronous.counting_engine import CountingEngine
 from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
 from aegnn_core.events.simulation import SceneConfig, SensorModel, simulate_scene
 from aegnn_core.graph.build import build_nodes
+from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.detection import suppress
 from aegnn_core.nn.networks import GraphNetwork
+
+#: From an update to the answer, where threads are compared [ms].
+_PAUSES_MS = (0, 4, 30)
 
 
 def _decode_all(network: GraphNetwork, output: Tensor) -> list[np.ndarray]:
     return suppress(network.predictions(output), network.sensor)
+
+
+def _events(trained: TrainedModel, packet_us: int, answers: int) -> np.ndarray:
+    """Of a simulated scene, for so many answers behind a whole window."""
+    width, height = trained.network.sensor
+    duration = (trained.graph.window or 0) + (answers + 1) * packet_us
+    config = SceneConfig(sensor=SensorModel(width=width, height=height), duration_us=duration)
+    return simulate_scene(0, config).stream.events
+
+
+def _packets(events: np.ndarray, window: int, packet_us: int, answers: int) -> Iterator[tuple[int, int, int]]:
+    """First event of every packet, the one behind its last, and its end [µs]. The first packet is a whole window."""
+    start = 0
+    for end in track(range(window, window + answers * packet_us, packet_us), transient=True):
+        stop = int(np.searchsorted(events["t"], end))
+        yield start, stop, end
+        start = stop
+
+
+def compare_threads(name: str, counts: Sequence[int], packet_us: int, answers: int) -> dict[str, list[float]]:
+    """Seconds that answers with their boxes took by the clock, by number of threads and time since the update."""
+    trained = load_model(name)
+    network = trained.network
+    lives = {n: make_model_asynchronous(network, trained.graph, threads=n, frozen=True) for n in counts}
+    events = _events(trained, packet_us, answers)
+    seconds: dict[str, list[float]] = {}
+    for pause_ms in _PAUSES_MS:
+        for live in lives.values():
+            live.reset()
+        for start, stop, _ in _packets(events, trained.graph.window or 0, packet_us, answers):
+            for n, live in lives.items():
+                live.update(events[start:stop])
+                sleep(1e-3 * pause_ms)
+                begin = perf_counter()
+                network.detections(live.output())
+                seconds.setdefault(f"{n} threads, {pause_ms} ms after an update", []).append(perf_counter() - begin)
+    return seconds
 
 
 def measure(name: str, packet_us: int, answers: int) -> dict[str, list[float]]:
@@ -61,14 +102,9 @@ def measure(name: str, packet_us: int, answers: int) -> dict[str, list[float]]:
         return result
 
     window = trained.graph.window or 0
-    sensor = SensorModel(width=network.sensor[0], height=network.sensor[1])
-    config = SceneConfig(sensor=sensor, duration_us=window + (answers + 1) * packet_us)
-    events = simulate_scene(0, config).stream.events
-    start = 0
-    for end in track(range(window, window + answers * packet_us, packet_us), transient=True):
-        stop = int(np.searchsorted(events["t"], end))
+    events = _events(trained, packet_us, answers)
+    for start, stop, end in _packets(events, window, packet_us, answers):
         live.update(events[start:stop])
-        start = stop
         output = timed("output()", live.output)
         nodes = build_nodes(events[int(np.searchsorted(events["t"], end - window)) : stop], trained.graph)
         image = network.counts(nodes.x, nodes.pos, torch.zeros_like(nodes.t), 1, nodes.t)
@@ -91,9 +127,15 @@ def main() -> None:
     parser.add_argument("--packet-ms", type=float, default=33, help="time from one answer to the next")
     parser.add_argument("--answers", type=int, default=100)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--threads", metavar="N,N", help="compare answers by these numbers of threads instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    seconds = measure(arguments.model, round(1e3 * arguments.packet_ms), arguments.answers)
+    packet_us = round(1e3 * arguments.packet_ms)
+    if arguments.threads:
+        numbers = [int(number) for number in arguments.threads.split(",")]
+        seconds = compare_threads(arguments.model, numbers, packet_us, arguments.answers)
+    else:
+        seconds = measure(arguments.model, packet_us, arguments.answers)
     table = Table(
         "what", "median ms", "least ms", title=f"{arguments.model}, an answer every {arguments.packet_ms:g} ms"
     )

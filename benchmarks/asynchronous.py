@@ -5,7 +5,8 @@ One thread. Speeds are compared with the rate at which the same thread, in the s
 ``arithmetic_floor_us`` is what the products that an event needs would take at that rate, ``times_floor`` how many times
 as long an event takes, with everything else in it. A noisy machine changes both alike.
 
-``--threads 1,2`` compares numbers of threads instead: live models with so many take turns in one process.
+``--threads 1,2`` compares numbers of threads instead: live models with so many take turns in one process. Packets come
+one behind the other, and with pauses, as from a camera: then threads have to be woken for each.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ WINDOW_NODES = 10_000
 PACKETS = (1, 10, 100, 1_000, 10_000)
 #: Events that are timed per packet size, after the window has filled.
 TIMED = {1: 20_000, 10: 50_000, 100: 100_000, 1_000: 100_000, 10_000: 100_000}
+#: Before every packet, where packets come as from a camera.
+_PAUSE_MS = 4.0
 LIVE_NODES = (1_000, 5_000, 20_000, 50_000, 100_000, 200_000)
 
 
@@ -93,11 +96,12 @@ class FlatResult:
 class ThreadsResult:
     """Packets of one size with so many threads: the median time per event, and how many times the first is of that.
 
-    ``waiting_us`` is what all threads together waited for each other, per event.
+    ``pause_ms`` lies before every packet; ``waiting_us`` is what all threads together waited for each other, per event.
     """
 
     network: str
     packet: int
+    pause_ms: float
     threads: int
     us_per_event: float
     speedup: float
@@ -218,7 +222,7 @@ def measure_flatness(engine: str, device: str) -> list[FlatResult]:
     return results
 
 
-def compare_threads(name: str, counts: list[int], packet: int, seconds: float) -> list[ThreadsResult]:
+def compare_threads(name: str, counts: list[int], packet: int, pause_ms: float, seconds: float) -> list[ThreadsResult]:
     """Time packets with several numbers of threads for so long, in turn, on the same events."""
     torch.manual_seed(0)
     model = network("graph_res", dataset=name, task="recognition")
@@ -238,7 +242,7 @@ def compare_threads(name: str, counts: list[int], packet: int, seconds: float) -
             start = 0
         part = events[start : start + turn]
         for n, live in lives.items():
-            times[n] += time_updates(live, part, packet, "cpu", outputs=False)[0]
+            times[n] += time_updates(live, part, packet, "cpu", outputs=False, pause=1e-3 * pause_ms)[0]
         start += turn
         timed += turn // packet * packet
     medians = {n: float(np.median(updates)) / packet * 1e6 for n, updates in times.items()}
@@ -246,6 +250,7 @@ def compare_threads(name: str, counts: list[int], packet: int, seconds: float) -
         ThreadsResult(
             network=name,
             packet=packet,
+            pause_ms=pause_ms,
             threads=n,
             us_per_event=medians[n],
             speedup=medians[counts[0]] / medians[n],
@@ -350,14 +355,16 @@ def main() -> None:
 
 def show_threads(counts: list[int], seconds: float, path: Path | None) -> None:
     """Compare numbers of threads, and print the table."""
-    table = Table("network", "packet", "threads", title=f"Numbers of threads, {usable_cores()} usable cores")
+    table = Table(
+        "network", "packet", "pause ms", "threads", title=f"Numbers of threads, {usable_cores()} usable cores"
+    )
     for heading in ("µs per event", "times as fast", "waiting µs"):
         table.add_column(heading, justify="right")
     results = []
-    for packet in (100, 300, 1_000, 10_000):
-        for row in compare_threads("ncars", counts, packet, seconds):
+    for packet, pause_ms in ((100, 0), (300, 0), (1_000, 0), (10_000, 0), (300, _PAUSE_MS), (1_000, _PAUSE_MS)):
+        for row in compare_threads("ncars", counts, packet, pause_ms, seconds):
             figures = (f"{figure:.2f}" for figure in (row.us_per_event, row.speedup, row.waiting_us))
-            table.add_row(row.network, f"{packet:,}", f"{row.threads}", *figures)
+            table.add_row(row.network, f"{packet:,}", f"{pause_ms:g}", f"{row.threads}", *figures)
             results.append(asdict(row))
     Console().print(table)
     if path:

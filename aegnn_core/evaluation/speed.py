@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 import torch
@@ -106,12 +106,17 @@ def simulated_events(sensor: tuple[int, int], count: int) -> np.ndarray:
 
 
 def time_updates(
-    live: LiveModel, events: np.ndarray, packet: int, device: str, *, outputs: bool
+    live: LiveModel, events: np.ndarray, packet: int, device: str, *, outputs: bool, pause: float = 0.0
 ) -> tuple[list[float], list[float]]:
-    """Seconds of every update by ``packet`` events ``[N]``, and of every output behind one if ``outputs``."""
+    """Seconds of every update by ``packet`` events ``[N]``, and of every output behind one if ``outputs``.
+
+    ``pause`` [s] comes before every update, as between the packets of a camera.
+    """
     updates, readouts = [], []
     for start in range(0, len(events) - packet + 1, packet):
         part = events[start : start + packet]
+        if pause:
+            sleep(pause)
         begin = perf_counter()
         live.update(part)
         wait(device)
