@@ -119,6 +119,13 @@ def _is_faultless(events: np.ndarray, width: int, height: int) -> bool:
     return True
 
 
+def _is_one_faultless(events: np.ndarray, width: int, height: int) -> bool:
+    """:func:`_is_faultless` for a single event, for which calling compiled code takes longer than the check."""
+    event: tuple[int, int, int, int] = events.item()
+    _, x, y, p = event
+    return x < width and y < height and p <= 1
+
+
 def check_events(
     events: np.ndarray, width: int | None = None, height: int | None = None, source: str = "events"
 ) -> np.ndarray:
@@ -139,13 +146,14 @@ def check_events(
     Raises:
         ValueError: anything else; the message says what was found.
     """
+    columns = _ANY_SIZE if width is None or width > _ANY_SIZE else width
+    rows = _ANY_SIZE if height is None or height > _ANY_SIZE else height
     if (
         type(events) is np.ndarray
         and events.dtype == EVENT_DTYPE
         and events.ndim == 1
-        and events.flags.c_contiguous
-        and events.flags.writeable
-        and _is_faultless(events, min(width or _ANY_SIZE, _ANY_SIZE), min(height or _ANY_SIZE, _ANY_SIZE))
+        and events.flags.carray  # contiguous and writeable
+        and (_is_one_faultless if len(events) == 1 else _is_faultless)(events, columns, rows)
     ):
         return events
     names = getattr(getattr(events, "dtype", None), "names", None)

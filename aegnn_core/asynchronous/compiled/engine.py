@@ -202,15 +202,16 @@ class CompiledEngine:
 
     def update(self, events: np.ndarray) -> None:
         """Take the events through the layers."""
-        if self._search.size + len(events) - self._oldest > self._search.capacity:
+        search, count = self._search, len(events)
+        if search.size + count - self._oldest > search.capacity:
             self._make_room(events["t"])
-        self._size_before = self._search.size
+        self._size_before = size = search.size
         self._readout.begin_update()
-        if self.threads > 1 and len(events) > self._room:
+        if self.threads > 1 and count > self._room:
             self._crew.begin()
-        done, self._oldest = append_events(events, self._search.size, self._oldest, self._arrays, self._zero, True, 0)
-        self._search.size += done
-        assert done == len(events), "the rings are too small for the nodes that are live"
+        done, self._oldest = append_events(events, size, self._oldest, self._arrays, self._zero, True, 0)
+        search.size = size + done
+        assert done == count, "the rings are too small for the nodes that are live"
 
     def _make_room(self, t: np.ndarray) -> None:
         """Grow the rings, if need be, so that they hold all nodes that are live while events at times ``t`` come."""

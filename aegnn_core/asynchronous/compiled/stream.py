@@ -274,7 +274,9 @@ def _run_block(block, words, events, table, kind, member):
     leaving = max(leaving, min(first, first + 1 - rule.max_nodes))
     words[LEAVING] = leaving
     if first + count - load_acquire(words, OLDEST) > len(search.nodes):
-        waited += await_older(words, block, last_stage, others)
+        wait = await_older(words, block, last_stage, others)
+        waited += wait
+        clock += wait
     if first + count - words[OLDEST] > len(search.nodes):
         words[TAKEN] = min(words[TAKEN], begin)
         finish(words, block, last_stage)
@@ -300,12 +302,14 @@ def _run_block(block, words, events, table, kind, member):
     tally[len(layers) + 4] += count * (latest - earliest + 1) * rule.slots
     now = nanoseconds()
     tally[1] += now - clock
+    clock = now
 
     own, out = batch.own, batch.out
     for n in range(len(layers) if words[COMPUTES] else 0):
         if n > 0:  # the input is there since the nodes were inserted
-            waited += await_older(words, block, _INSERTED + n, others)
-        clock = nanoseconds()
+            wait = await_older(words, block, _INSERTED + n, others)
+            waited += wait
+            clock += wait
         run_layer(
             layers[n], count, rule.max_neighbors, batch.counts, batch.source, batch.row, batch.weight,
             rule.per_edge, rule.dense, earliest * rule.slots, (latest - earliest + 1) * rule.slots, batch.node, own,
@@ -313,10 +317,13 @@ def _run_block(block, words, events, table, kind, member):
         )  # fmt: skip
         finish(words, block, _INSERTED + 1 + n)
         own, out = out, own
-        tally[2 + n] += nanoseconds() - clock
+        now = nanoseconds()
+        tally[2 + n] += now - clock
+        clock = now
 
-    waited += await_older(words, block, last_stage, 1)
-    clock = nanoseconds()
+    wait = await_older(words, block, last_stage, 1)
+    waited += wait
+    clock += wait
     _enter_block(first, count, words[OLDEST], leaving, rule, search.nodes, nodes, cells, batch)
     tally[2 + len(layers)] += nanoseconds() - clock
     tally[5 + len(layers)] += waited
