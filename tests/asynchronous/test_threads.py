@@ -205,7 +205,7 @@ def test_the_environment_says_how_many_where_the_caller_does_not(monkeypatch: py
 @kernel
 def _pass_packet(words: np.ndarray, events: np.ndarray, table: np.ndarray, in_vain: bool) -> tuple[int, bool]:
     """What the packet's thread does with the words; the number of blocks, and whether it wanted to share them."""
-    first, behind, shared = pipeline.publish(words, events, 0, 0, table, True, 10)
+    first, behind, shared = pipeline.publish(words, events, 0, 0, table, 10)
     patient = shared
     if shared:
         while pipeline.claim(words) >= 0:

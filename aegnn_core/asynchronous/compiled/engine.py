@@ -25,6 +25,7 @@ from aegnn_core.asynchronous.compiled.stream import (
     Nodes,
     append_events,
     first_live,
+    follow_packets,
 )
 from aegnn_core.asynchronous.costs import Cost, Costs
 from aegnn_core.asynchronous.event_layers import block_flops, flatten, unknown_layer
@@ -54,7 +55,7 @@ _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np
 
 def _follow_packets(dtype: type, words: np.ndarray, member: int) -> None:
     """Work on packets, as one thread of several, until told to end."""
-    append_events(np.empty(0, EVENT_DTYPE), 0, 0, addresses([words]), dtype(0), False, member)
+    follow_packets(addresses([words]), dtype(0), member)
     check_sleep(words)
 
 
@@ -189,7 +190,7 @@ class CompiledEngine:
         rule["mean"] = self._layers[0][0].conv.aggr == "mean"
         rule["dense"], rule["times"], rule["slots"] = splines.dense, splines.times, splines.slots
         rule["per_class"], rule["per_edge"] = splines.slot.shape[1], splines.per_edge
-        rule["ahead"] = _AHEAD
+        rule["ahead"], rule["computes"] = _AHEAD, True
         searched = sum(array.nbytes for array in search.arrays)
         rule["search_ahead"] = _SEARCH_AHEAD if searched > _IN_CACHE else 0
         rule["reads_edges"], rule["queues"] = self._model.reads_edges, not self._readout.by_age
@@ -209,7 +210,7 @@ class CompiledEngine:
         self._readout.begin_update()
         if self.threads > 1 and count > self._room:
             self._crew.begin()
-        done, self._oldest = append_events(events, size, self._oldest, self._arrays, self._zero, True, 0)
+        done, self._oldest = append_events(events, size, self._oldest, self._arrays, self._zero)
         search.size = size + done
         assert done == count, "the rings are too small for the nodes that are live"
 
@@ -350,7 +351,9 @@ class CompiledEngine:
         for ring, values in zip(self._feature_rings()[1:], features, strict=True):
             ring[: len(values)] = 0
             ring[: len(values), : values.shape[1]] = values.numpy()
-        done, self._oldest = append_events(events, 0, self._oldest, self._arrays, self._zero, False, 0)
+        self._rule["computes"] = False
+        done, self._oldest = append_events(events, 0, self._oldest, self._arrays, self._zero)
+        self._rule["computes"] = True
         assert done == len(events), "the rings are too small for the nodes that are live"
         self._search.size = self._size_before = self._size_at_first = done
         self._tally[:] = 0

@@ -24,8 +24,8 @@ from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.convolution import elu, elu_of_vector
 from aegnn_core.asynchronous.compiled.counts import logarithm
 from aegnn_core.asynchronous.compiled.pipeline import (
-    COMPUTES,
     FIRST_BLOCK,
+    IS_NEW,
     PACKET,
     Words,
     await_done,
@@ -680,7 +680,7 @@ def run_image_layers(image, is_new, table, kind, member):
     if member == 0:
         words[PACKET], words[PACKET + 1] = address_of(image), len(image)
         words[PACKET + 2], words[PACKET + 3] = address_of(table), table.size
-        words[COMPUTES] = is_new
+        words[IS_NEW] = is_new
         block, kept, patient = begin_job(words, len(parts_at(table, _PARTS, ImageParts, kind).parts))
         is_shared = patient
     else:
@@ -693,7 +693,7 @@ def run_image_layers(image, is_new, table, kind, member):
         workspace = parts_at(job.table, _WORKSPACE + member * _ROWS_OF_WORKSPACE, Workspace, kind)
         number, end = block - words[FIRST_BLOCK], words[FIRST_BLOCK] + len(shared.parts)
         waited += await_done(words, words[FIRST_BLOCK] + shared.parts[number].after)
-        _run_part(number, job.image, words[COMPUTES] != 0, shared, workspace)
+        _run_part(number, job.image, words[IS_NEW] != 0, shared, workspace)
         # With this the job may be finished and the arrays gone: only the words may be used below.
         count_done(words)
         own += 1

@@ -36,11 +36,11 @@ __all__ = [
     "ASLEEP",
     "AWAKE_NS",
     "BLOCK_SIZE",
-    "COMPUTES",
     "DONE",
     "FAILED",
     "FIRST_BLOCK",
     "FIRST_NODE",
+    "IS_NEW",
     "LEAVING",
     "MOST_THREADS",
     "OLDEST",
@@ -75,8 +75,8 @@ MOST_THREADS = 64
 
 #: Words between those that different threads write: processors fetch two lines of the cache at a time.
 _APART = 16
-#: What every thread needs to know of a packet: see ``publish``.
-PACKET, FIRST_NODE, FIRST_BLOCK, COMPUTES = 0, 4, 5, 6
+#: What every thread needs to know of a packet, see ``publish``; of an image, also whether all of it is new.
+PACKET, FIRST_NODE, FIRST_BLOCK, IS_NEW = 0, 4, 5, 6
 #: What does not change: how many threads, stages of a block, looks before a wait lets others run, how long [ns] a
 #: thread without work stays awake, and how long [ns] the packet's thread waits before it would rather work alone.
 THREADS, STAGES, SPINS, AWAKE_NS, PATIENCE_NS = 7, 8, 9, 10, 11
@@ -137,7 +137,7 @@ def _wake_two(words):
 
 
 @kernel(error_model="numpy")
-def publish(words, events, size, oldest, table, computes, room):
+def publish(words, events, size, oldest, table, room):
     """Begin a packet; all packets before it have been finished.
 
     Args:
@@ -146,7 +146,6 @@ def publish(words, events, size, oldest, table, computes, room):
         size: nodes so far.
         oldest: number of the oldest that is in the cells.
         table: of arrays.
-        computes: see ``append_events``.
         room: most events in a block.
 
     Returns:
@@ -155,7 +154,7 @@ def publish(words, events, size, oldest, table, computes, room):
     """
     words[PACKET], words[PACKET + 1] = address_of(events), len(events)
     words[PACKET + 2], words[PACKET + 3] = address_of(table), table.size
-    words[FIRST_NODE], words[COMPUTES] = size, computes
+    words[FIRST_NODE] = size
     words[OLDEST] = words[LEAVING] = oldest
     words[TAKEN] = len(events)
     # As many of one size as two or four threads can share; four nodes are multiplied at a time.

@@ -13,7 +13,6 @@ from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import LAYER, run_layer, weigh_dense, weigh_sparse
 from aegnn_core.asynchronous.compiled.pipeline import (
     BLOCK_SIZE,
-    COMPUTES,
     FIRST_BLOCK,
     FIRST_NODE,
     LEAVING,
@@ -38,7 +37,18 @@ from aegnn_core.graph.neighbors import SearchArrays, insert_nodes, search_neighb
 from aegnn_core.machine_code import kernel
 from aegnn_core.simd import prefetch_early
 
-__all__ = ["OWN_PARTS", "RULE", "SHARED_PARTS", "Batch", "Cells", "Frame", "Nodes", "append_events", "first_live"]
+__all__ = [
+    "OWN_PARTS",
+    "RULE",
+    "SHARED_PARTS",
+    "Batch",
+    "Cells",
+    "Frame",
+    "Nodes",
+    "append_events",
+    "first_live",
+    "follow_packets",
+]
 
 #: Scalars of the graph rule, the sensor and the network, for compiled code.
 RULE = np.dtype(
@@ -61,6 +71,7 @@ RULE = np.dtype(
         ("reads_edges", np.bool_),  # the cells are joined by edges
         ("ahead", np.int64),  # features are requested from memory so many nodes before they are read
         ("search_ahead", np.int64),  # likewise what the search begins with, see search_neighbors
+        ("computes", np.bool_),  # features of new nodes, which are in their slots already otherwise
         ("queues", np.bool_),  # the cells keep their nodes; otherwise they are gathered when an output is asked for
     ]
 )
@@ -305,7 +316,7 @@ def _run_block(block, words, events, table, kind, member):
     clock = now
 
     own, out = batch.own, batch.out
-    for n in range(len(layers) if words[COMPUTES] else 0):
+    for n in range(len(layers) if rule.computes else 0):
         if n > 0:  # the input is there since the nodes were inserted
             wait = await_older(words, block, _INSERTED + n, others)
             waited += wait
@@ -334,38 +345,11 @@ def _run_block(block, words, events, table, kind, member):
 
 
 @kernel(error_model="numpy")
-def append_events(events, size, oldest, table, kind, computes, member):
-    """Take events into the graph and through the layers, a block of them at a time.
+def _run_blocks(words, block, kept, patient, kind, member):
+    """Work on blocks of packets as a thread does, beginning with those from ``block`` to ``kept``, until none is left.
 
-    The packet's thread calls this with ``member`` 0 for every packet. The others call it once, with a table that has
-    the shared words only: they take part in every packet, until they are told to end. The arrays of a packet's thread
-    stay in place while it is at work.
-
-    Args:
-        events: structured ``[N]``, checked.
-        size: nodes so far.
-        oldest: number of the oldest that is in the cells.
-        table: of the arrays of :data:`SHARED_PARTS`, and of :data:`OWN_PARTS` for every thread. The tally
-            ``[layers + 6]`` is added to: nanoseconds of the search, of the splines, of every layer and of the cells,
-            the numbers of edges and of rows of sums, and nanoseconds of waiting for other threads.
-        kind: a float of the kernels' type.
-        computes: otherwise the features of these nodes are in their slots already, but for the input.
-        member: number of the thread.
-
-    Returns:
-        How many events were taken, fewer than there are if the rings cannot hold all live nodes; the new ``oldest``.
+    ``patient``: others may take blocks, too; the arguments are otherwise what ``publish`` and ``wait_for_block`` say.
     """
-    words = parts_at(table, _WORDS, Words, kind).words
-    if member == 0:
-        for n in range(words[THREADS]):
-            frame = parts_at(table, _FRAME + n * _OWN_ROWS, Frame, kind)
-            frame.before[:] = frame.tally
-        room = len(parts_at(table, _BATCH, Batch, kind).counts)
-        block, kept, patient = publish(words, events, size, oldest, table, computes, room)
-        if block == kept:
-            return 0, oldest
-    else:
-        block, kept, patient = wait_for_block(words), np.int64(0), True
     begin, waited, own = nanoseconds(), np.int64(0), 0
     while block >= 0:
         packet = parts_at(words, 0, Packet, kind)
@@ -384,4 +368,46 @@ def append_events(events, size, oldest, table, kind, computes, member):
             block = claim(words)
     if member == 0:
         await_end(words, waited, begin, own, patient)
+
+
+@kernel(error_model="numpy")
+def follow_packets(table, kind, member):
+    """Take part in every packet, as thread ``member`` from 1 on, until told to end.
+
+    Args:
+        table: of the shared words only. The packet says where the other arrays are.
+        kind: a float of the kernels' type.
+        member: number of the thread.
+    """
+    words = parts_at(table, _WORDS, Words, kind).words
+    _run_blocks(words, wait_for_block(words), np.int64(0), True, kind, member)
+
+
+@kernel(error_model="numpy")
+def append_events(events, size, oldest, table, kind):
+    """Take events into the graph and through the layers, a block of them at a time, as the packet's own thread.
+
+    The arrays stay in place meanwhile.
+
+    Args:
+        events: structured ``[N]``, checked.
+        size: nodes so far.
+        oldest: number of the oldest that is in the cells.
+        table: of the arrays of :data:`SHARED_PARTS`, and of :data:`OWN_PARTS` for every thread. The tally
+            ``[layers + 6]`` is added to: nanoseconds of the search, of the splines, of every layer and of the cells,
+            the numbers of edges and of rows of sums, and nanoseconds of waiting for other threads.
+        kind: a float of the kernels' type.
+
+    Returns:
+        How many events were taken, fewer than there are if the rings cannot hold all live nodes; the new ``oldest``.
+    """
+    words = parts_at(table, _WORDS, Words, kind).words
+    for n in range(words[THREADS]):
+        frame = parts_at(table, _FRAME + n * _OWN_ROWS, Frame, kind)
+        frame.before[:] = frame.tally
+    room = len(parts_at(table, _BATCH, Batch, kind).counts)
+    block, kept, patient = publish(words, events, size, oldest, table, room)
+    if block == kept:
+        return 0, oldest
+    _run_blocks(words, block, kept, patient, kind, 0)
     return words[TAKEN], words[OLDEST]
