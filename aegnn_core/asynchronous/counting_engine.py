@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from aegnn_core.asynchronous.compiled.counts import append_places, count_until, hide_expired
 from aegnn_core.asynchronous.compiled.head import make_head
 from aegnn_core.asynchronous.compiled.memory import aligned
-from aegnn_core.asynchronous.compiled.stream import first_live
 from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import check_all_live, no_room
+from aegnn_core.asynchronous.live_nodes import first_live
 from aegnn_core.asynchronous.saved_state import check_features, check_tensor
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE, make_events

@@ -24,12 +24,12 @@ from aegnn_core.asynchronous.compiled.stream import (
     Frame,
     Nodes,
     append_events,
-    first_live,
     follow_packets,
 )
 from aegnn_core.asynchronous.costs import Cost, Costs
 from aegnn_core.asynchronous.event_layers import block_flops, flatten, unknown_layer
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
+from aegnn_core.asynchronous.live_nodes import first_live
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE, make_events

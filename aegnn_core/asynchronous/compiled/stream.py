@@ -31,6 +31,7 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     publish,
     wait_for_block,
 )
+from aegnn_core.asynchronous.live_nodes import first_live
 from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.build import edge_attributes
 from aegnn_core.graph.neighbors import SearchArrays, insert_nodes, search_neighbors
@@ -46,7 +47,6 @@ __all__ = [
     "Frame",
     "Nodes",
     "append_events",
-    "first_live",
     "follow_packets",
 ]
 
@@ -205,19 +205,6 @@ def _note_edges(first, batch, ring, nodes, cells, neighbors, counts):
             if step != 0:
                 n = cells.step_number[step + center]
                 newest[n] = max(newest[n], number)
-
-
-@kernel(error_model="numpy")
-def first_live(oldest, size, time, window, max_nodes, node_t):
-    """Number of the oldest node that is live at ``time`` [µs], if ``size`` nodes have come; at least ``oldest``.
-
-    ``node_t`` is the ring of their times [µs].
-    """
-    mask = len(node_t) - 1
-    first = max(oldest, size - max_nodes)
-    while first < size and time - node_t[first & mask] >= window:
-        first += 1
-    return first
 
 
 @kernel(error_model="numpy")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from aegnn_core.asynchronous.costs import Cost, CostMeter, Costs
 from aegnn_core.asynchronous.cuda.fused_head import FusedHead
 from aegnn_core.asynchronous.cuda.launching import Kernels, Upload
-from aegnn_core.asynchronous.cuda.packing import LONGEST_PACKET_US, first_live, pack
+from aegnn_core.asynchronous.cuda.packing import LONGEST_PACKET_US, pack
 from aegnn_core.asynchronous.cuda.plan import (
     LARGEST_INPUT,
     LARGEST_OUTPUT,
@@ -38,6 +38,7 @@ from aegnn_core.asynchronous.event_layers import block_flops, flatten, unknown_l
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
 from aegnn_core.asynchronous.full_precision import full_precision
+from aegnn_core.asynchronous.live_nodes import first_live
 from aegnn_core.asynchronous.metering import Metering
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.weights import WeightsVersion
@@ -263,7 +264,8 @@ class CudaEngine:
         graph = self._graph
         window = FOREVER if graph.window is None else graph.window
         max_nodes = FOREVER if graph.max_nodes is None else graph.max_nodes
-        return int(first_live(self._rings.size, time, window, max_nodes, self._rings.host_t))
+        size, node_t = self._rings.size, self._rings.host_t
+        return int(first_live(max(0, size - len(node_t)), size, time, window, max_nodes, node_t))
 
     def output(self, time: int) -> Tensor:
         """Pool the live nodes, and run what lies behind."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from aegnn_core.machine_code import kernel
 
-__all__ = ["FAR", "HEAD_WORDS", "LONGEST_PACKET_US", "PLACE", "TIME", "TURN", "first_live", "pack"]
+__all__ = ["FAR", "HEAD_WORDS", "LONGEST_PACKET_US", "PLACE", "TIME", "TURN", "pack"]
 
 #: Words of 64 bits in front of a packet's events: the first one's number, how many they are, whether an update begins,
 #: the packet's turn (see :class:`.launching.Upload`), the time [µs] from which the events' times count, and room to
@@ -40,24 +40,3 @@ def pack(events, first, stride, margin, node_t, words):
         node_t[(first + k) & mask] = t[k]
         place = y[k] * stride + x[k] + corner
         words[HEAD_WORDS + k] = ((t[k] - origin) << TIME) | (place << PLACE) | (1 if p[k] > 0 else 0)
-
-
-@kernel(error_model="numpy")
-def first_live(size, time, window, max_nodes, node_t):
-    """Number of the oldest node that is live at ``time`` [µs], if ``size`` nodes have come.
-
-    Args:
-        size: of which the live ones are among the last that the ring holds.
-        time: not before the last node's.
-        window, max_nodes: see :class:`aegnn_core.graph.GraphConfig`.
-        node_t: ring of the nodes' times [µs], which do not decrease.
-    """
-    mask = len(node_t) - 1
-    low, high = max(0, size - min(len(node_t), max_nodes)), size
-    while low < high:
-        middle = (low + high) // 2
-        if time - node_t[middle & mask] >= window:
-            low = middle + 1
-        else:
-            high = middle
-    return low
