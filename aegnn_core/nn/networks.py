@@ -360,6 +360,24 @@ class _ClassHead(nn.Module):
         return scores
 
 
+class _AnywhereHead(nn.Module):
+    """Ordinary convolutions on the grid of features, and class scores from their mean and maximum over all cells.
+
+    So it makes no difference where something is. In training, a share ``dropout`` of these is left out.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int], outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(_conv(inputs, width) for inputs, width in pairwise((channels, *widths))))
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(2 * widths[-1], outputs)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        features = self.layers(grid)
+        scores: Tensor = self.linear(self.dropout(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)))
+        return scores
+
+
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ELU(inplace=True)
@@ -384,30 +402,49 @@ def _graph_res(
     dim: int,
     voxel: tuple[int, int] | None = None,
     position: str = "center",
-    cells: Sequence[int] = (4, 4),
+    cells: Sequence[int] | None = None,
+    widths: Sequence[int] = (),
+    dropout: float = 0.3,
 ) -> GraphNetwork:
     """AEGNN's residual network (CVPR 2022, section 4): seven spline convolutions, pooling after five.
 
-    ``cells`` are columns and rows of the last pooling, in each of which only the largest features remain.
+    ``cells`` are columns and rows of the last pooling, in each of which only the largest features remain, by default
+    4 of each; AEGNN's head has weights for every one. With ``widths``, a recogniser has ordinary convolutions of so
+    many features on the voxels instead, and looks at what they find anywhere; in training, a share ``dropout`` of that
+    is left out.
     """
     convolution: dict[str, Any] = {"dim": dim, "kernel_size": size.kernel_size}
     c = size.channels
     behind: list[nn.Module] = [Residual([ConvBlock(c[4], c[5], **convolution), ConvBlock(c[5], c[6], **convolution)])]
+    pooling = VoxelPooling(size.sensor, voxel or size.voxel, position)
+    if widths:
+        if task != "recognition" or cells is not None:
+            raise ValueError(f"widths {list(widths)} are for a recogniser without cells, found {task}, {cells}")
+        grid = GridPooling(size.sensor, pooling.shape, size=pooling.size)
+        head: nn.Module = _AnywhereHead(c[6], widths, num_classes, dropout)
+    else:
+        grid = GridPooling(size.sensor, _columns_and_rows(cells or (4, 4)))
+        inputs = c[6] * grid.shape[0] * grid.shape[1]
+        head = _linear_head(inputs, task, num_classes)
+    return GraphNetwork(size.sensor, task, dim, _event_blocks(c, convolution), [(pooling, behind)], grid, head)
+
+
+def _columns_and_rows(cells: Sequence[int]) -> tuple[int, int]:
     if len(cells) != 2 or min(cells) < 1:
         raise ValueError(f"cells must be columns and rows, at least 1 of each, found {list(cells)}")
-    grid = GridPooling(size.sensor, (cells[0], cells[1]))
-    columns, rows = _DETECTION_GRID
-    inputs = c[6] * grid.shape[0] * grid.shape[1]
+    return cells[0], cells[1]
+
+
+def _linear_head(inputs: int, task: str, num_classes: int) -> _FlatHead:
+    """AEGNN's: weights for every cell, to class scores or a grid of boxes."""
     if task == "recognition":
-        head = _FlatHead(nn.Linear(inputs, num_classes, bias=False), None)
-    else:
-        layer = nn.Linear(inputs, columns * rows * (5 + num_classes))
-        nn.init.zeros_(layer.bias)
-        with torch.no_grad():
-            layer.bias.view(-1, 5 + num_classes)[:, 4] = _NO_OBJECT
-        head = _FlatHead(layer, _DETECTION_GRID)
-    pooling = VoxelPooling(size.sensor, voxel or size.voxel, position)
-    return GraphNetwork(size.sensor, task, dim, _event_blocks(c, convolution), [(pooling, behind)], grid, head)
+        return _FlatHead(nn.Linear(inputs, num_classes, bias=False), None)
+    columns, rows = _DETECTION_GRID
+    layer = nn.Linear(inputs, columns * rows * (5 + num_classes))
+    nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        layer.bias.view(-1, 5 + num_classes)[:, 4] = _NO_OBJECT
+    return _FlatHead(layer, _DETECTION_GRID)
 
 
 def _graph_wen(size: DatasetSize, task: str, num_classes: int, dim: int, position: str = "center") -> GraphNetwork:

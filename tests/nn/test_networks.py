@@ -136,6 +136,8 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
         ("graph_res", {"dataset": "ncars", "num_classes": 0}, "num_classes must be"),
         ("graph_res", {"dataset": "ncars", "cells": [4]}, "cells must be columns and rows"),
         ("graph_res", {"dataset": "ncars", "cells": [4, 0]}, "at least 1 of each"),
+        ("graph_res", {"dataset": "ncars", "cells": [4, 4], "widths": [16]}, "a recogniser without cells"),
+        ("graph_res", {"dataset": "simulated", "task": "detection", "widths": [16]}, "a recogniser without cells"),
     ],
 )
 def test_unknown_names_are_refused(name: str, arguments: dict, message: str) -> None:
@@ -148,6 +150,20 @@ def test_graph_res_may_have_a_finer_grid_before_its_head() -> None:
     assert module.grid.shape == (20, 15)
     assert module.head.layers.in_features == 20 * 15 * 32
     assert set(module.head.layers.bias.view(-1, 7)[:, 4].tolist()) == {-4.0}
+
+
+def test_graph_res_may_have_a_head_that_does_not_know_places() -> None:
+    """What is seen elsewhere, by whole voxels, has the same scores."""
+    module = randomize(network("graph_res", dataset="ncars", voxel=[8, 8], widths=[16, 24]), 0)
+    rng = np.random.default_rng(0)
+    graph = GraphConfig(window=100_000)
+    x, y = rng.integers(32, 64, 500), rng.integers(32, 56, 500)
+    t, p = np.arange(500) * 100, rng.integers(0, 2, 500)
+    scores = [
+        module(build_graph(make_events(t, x + dx, y + dy, p), graph)) for dx, dy in ((0, 0), (16, 0), (-8, 16), (24, 8))
+    ]
+    for other in scores[1:]:
+        torch.testing.assert_close(other, scores[0])
 
 
 def test_graph_grid_sees_single_pixels_of_a_small_sensor_and_leaves_out_features_in_training_only() -> None:
