@@ -30,10 +30,8 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     Words,
     await_done,
     begin_job,
-    claim,
     count_done,
-    is_too_long,
-    lose_patience,
+    next_block,
     note_patience,
     wait_for_block,
 )
@@ -697,16 +695,6 @@ def run_image_layers(image, is_new, table, kind, member):
         # With this the job may be finished and the arrays gone: only the words may be used below.
         count_done(words)
         own += 1
-        if block + 1 < kept:
-            block += 1
-        elif member > 0:
-            block = wait_for_block(words)
-        elif patient and is_too_long(words, waited, begin, own):
-            patient = False
-            block, kept = lose_patience(words)
-            if block == kept:
-                block = -1
-        else:
-            block = claim(words)
+        block, kept, patient = next_block(words, block, kept, patient, member, waited, begin, own)
     if member == 0 and is_shared:
         note_patience(words, waited + await_done(words, end), begin, own, patient)

@@ -65,6 +65,7 @@ __all__ = [
     "finish",
     "is_too_long",
     "lose_patience",
+    "next_block",
     "note_patience",
     "publish",
     "wait_for_block",
@@ -241,6 +242,31 @@ def wait_for_block(words):
                 return np.int64(-1)
             has_slept = True
         begin = nanoseconds()
+
+
+@kernel(error_model="numpy")
+def next_block(words, block, kept, patient, member, waited, begin, own):
+    """What a thread works on behind a block.
+
+    Args:
+        words: shared.
+        block: that it has done.
+        kept: see :func:`publish`; 0 for a thread that is not the job's.
+        patient: whether the job's thread lets others take blocks.
+        member: number of the thread, 0 for the job's.
+        waited, begin, own: see :func:`is_too_long`.
+
+    Returns:
+        The next block, -1 if there is none; the new ``kept`` and ``patient``.
+    """
+    if block + 1 < kept:
+        return block + 1, kept, patient
+    if member > 0:
+        return wait_for_block(words), kept, patient
+    if patient and is_too_long(words, waited, begin, own):
+        first, behind = lose_patience(words)
+        return (first if first < behind else np.int64(-1)), behind, False
+    return claim(words), kept, patient
 
 
 @kernel(error_model="numpy")

@@ -24,10 +24,8 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     Words,
     await_end,
     await_older,
-    claim,
     finish,
-    is_too_long,
-    lose_patience,
+    next_block,
     publish,
     wait_for_block,
 )
@@ -342,17 +340,7 @@ def _run_blocks(words, block, kept, patient, kind, member):
         packet = parts_at(words, 0, Packet, kind)
         waited += _run_block(block, words, packet.events, packet.table, kind, member)
         own += 1
-        if block + 1 < kept:
-            block += 1
-        elif member > 0:
-            block = wait_for_block(words)
-        elif patient and is_too_long(words, waited, begin, own):
-            patient = False
-            block, kept = lose_patience(words)
-            if block == kept:
-                block = -1
-        else:
-            block = claim(words)
+        block, kept, patient = next_block(words, block, kept, patient, member, waited, begin, own)
     if member == 0:
         await_end(words, waited, begin, own, patient)
 
