@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     torch.set_num_threads(1)
     # The worker releases the interpreter in every compiled step; up to 5 ms each until it gets it back would add up.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    # Looking through the hundreds of thousands of objects that imports have made, for garbage, would hold the interpreter
+    # A look for garbage among the hundreds of thousands of objects that imports have made would hold the interpreter
     # for some tenths of a second, in which packets get lost.
     gc.freeze()
     # rclpy's handlers take over between these two lines; what it finds is what it falls back on.

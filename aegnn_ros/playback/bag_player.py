@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Play a bag; returns 0, or 2 where the bag or an argument is wrong."""
     arguments = sys.argv if arguments is None else arguments
     parsed = _parser().parse_args(remove_ros_args(arguments)[1:])
+    gc.freeze()  # a look for garbage among all that imports have made would delay packets by some tenths of a second
     try:
         rclpy.init(args=arguments)
     except rclpy_implementation.RCLError as error:
