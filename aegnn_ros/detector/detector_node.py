@@ -21,7 +21,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_ros.detector import topics
-from aegnn_ros.detector.background import run_in_thread
+from aegnn_ros.detector.background import run_in_thread, wait_for_thread
 from aegnn_ros.detector.calibration_input import CalibrationInput
 from aegnn_ros.detector.camera_model import CameraModel
 from aegnn_ros.detector.camera_stream import CameraStream
@@ -105,7 +105,7 @@ class EventDetector(LifecycleNode):
         try:
             if settings.events_type in EVENT_ARRAY_TYPES:
                 array_type(settings.events_type)  # or it is missing
-            model = _prepare(settings)
+            model = wait_for_thread(partial(_prepare, settings))
         except (ValueError, RuntimeError, OSError) as error:
             self._failure = f"cannot configure: {error}"
             self.get_logger().error(self._failure)
