@@ -96,5 +96,4 @@ def test_the_reference_has_the_topic(monkeypatch: pytest.MonkeyPatch) -> None:
 
 if __name__ == "__main__":
     detector_node.DetectorOutputs = WithBestScore
-    detector_node._DIAGNOSTICS_PERIOD_S = 0.2
     main()

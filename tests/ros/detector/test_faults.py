@@ -622,7 +622,7 @@ def test_two_cameras_in_one_process_have_states_of_their_own(
         talk.forget()
         talk.play(packets[:20])
         talk.wait(lambda: talk.received["detections"])
-        names = {"/event_detector", "/other"}
+        names = {"/event_detector: event stream", "/other: event stream"}
         talk.wait(lambda: {message.status[0].name for message in talk.received["diagnostics"]} == names)
         assert other.change_state(Transition.TRANSITION_CLEANUP)
         assert (other.state(), talk.lifecycle.state()) == ("unconfigured", "active")
