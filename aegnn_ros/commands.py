@@ -6,13 +6,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-__all__ = ["aegnn_demo", "evaluate_bag", "event_detector", "play_events"]
+__all__ = ["aegnn", "aegnn_demo", "evaluate_bag", "event_detector", "play_events"]
 
 #: How a command ends that Ctrl-C interrupts, as the shell reports it.
 _INTERRUPTED = 130
+
+
+def aegnn() -> int:
+    """See :mod:`aegnn_core.cli`; the process ends as Python has it end, since loggers wait for that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a script
+        return int(import_module("aegnn_core.cli").main())
+    main = _imported_main("aegnn_core.cli", _INTERRUPTED)
+    _end_where_an_interrupt_is_dropped()
+    return int(main())
 
 
 def aegnn_demo() -> Any:
@@ -36,16 +46,13 @@ def play_events() -> Any:
 
 
 def _run(command: str, module: str, interrupted: int = _INTERRUPTED) -> Any:
-    """Call the module's ``main`` and end the process with what it returns; 1 where a package of others is missing.
-
-    ``interrupted`` is the exit code for a SIGINT that comes while torch and others are imported, which takes seconds:
-    there is nothing yet to put in order.
-    """
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(interrupted))
+    """Call the module's ``main`` and end the process with what it returns; 1 where a package of others is missing."""
     try:
-        main = import_module(module).main
+        main = _imported_main(module, interrupted)
         # A background job of a script, such as launch, has SIGINT ignored, and launch ends its processes by it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if interrupted:  # otherwise the command has handlers of its own
+            _end_where_an_interrupt_is_dropped()
         code = main()
     except KeyboardInterrupt:
         code = interrupted
@@ -58,6 +65,36 @@ def _run(command: str, module: str, interrupted: int = _INTERRUPTED) -> Any:
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Python would take torch and Numba apart piece by piece; launch waits five seconds for a process to end.
+    _end(code)
+
+
+def _imported_main(module: str, interrupted: int) -> Callable[[], Any]:
+    """The module's ``main``.
+
+    ``interrupted`` is the exit code for a SIGINT that comes while torch and others are imported, which takes seconds:
+    there is nothing yet to put in order.
+    """
+    before = signal.signal(signal.SIGINT, lambda number, frame: os._exit(interrupted))
+    try:
+        main: Callable[[], Any] = import_module(module).main
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return main
+
+
+def _end_where_an_interrupt_is_dropped() -> None:
+    """End the process also where Python drops what Ctrl-C raises: in what compilers in C call, and in finalizers."""
+    show = sys.unraisablehook
+
+    def end(dropped: Any) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            _end(_INTERRUPTED)
+        show(dropped)
+
+    sys.unraisablehook = end
+
+
+def _end(code: Any) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

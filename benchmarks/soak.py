@@ -25,6 +25,8 @@ from aegnn_core import build_graph, load_model, make_model_asynchronous
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 
 PACKET, PER_NOTE, SCENES = 1_000, 1_000_000, 8
+#: With fewer events there is no first tenth to compare the memory with.
+FEWEST = 10 * PER_NOTE
 #: Layers on events: a feature looks back as many times the longest edge in time.
 LAYERS = 5
 
@@ -44,11 +46,15 @@ def process_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def main() -> None:
+def main(options: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=30_000_000, metavar="N")
+    parser.add_argument(
+        "--events", type=int, default=30_000_000, metavar="N", help=f"at least {FEWEST:,}, to compare tenths"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(options)
+    if arguments.events < FEWEST:
+        parser.error(f"--events {arguments.events}: expected at least {FEWEST}, as memory is compared by tenths")
     torch.set_num_threads(1)
 
     model = load_model("scenes_graph_detector")

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from aegnn_ros.detector.diagnostics import VALUES
-from aegnn_ros.detector.parameters import DetectorParameters
+from aegnn_ros.detector.parameters import DetectorParameters, parameter_name
 from aegnn_ros.detector.topics import INTERFACES
 
 __all__ = ["main", "reference"]
@@ -56,7 +56,9 @@ def _parameters() -> list[str]:
         kind = "int[4]" if isinstance(default, list) else type(default).__name__
         shown = str(default).lower() if isinstance(default, bool) else str(default) or '""'
         text = parameter.metadata["description"]
-        rows.append((f"`{parameter.name}`", kind, f"`{shown}`", values, parameter.metadata["change"].value, text))
+        rows.append(
+            (f"`{parameter_name(parameter)}`", kind, f"`{shown}`", values, parameter.metadata["change"].value, text)
+        )
     return _table(("name", "type", "default", "values", "may change", "meaning"), rows)
 
 

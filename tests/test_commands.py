@@ -72,3 +72,38 @@ def test_a_command_ends_at_once(tmp_path: Path, interrupted: int | None, code: i
             "done\n" if interrupted is None else "importing\n",
             code,
         )
+
+
+#: Where a package of Python would be: what Ctrl-C meets while it is imported, and in what C calls back.
+INTERRUPTED = {
+    "torch_geometric/__init__.py": "import signal\nprint('importing')\nsignal.raise_signal(signal.SIGINT)\n",
+    "compiling.py": "import ctypes, signal\n"
+    "def main():\n"
+    "    print('compiling')\n"
+    "    ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))()\n"
+    "    print('goes on')\n"
+    "    return 0\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("run", "printed"),
+    [
+        ("commands.aegnn()", "importing\n"),
+        ("commands._run('evaluate_bag', 'compiling')", "compiling\n"),
+        ("sys.modules['aegnn_core.cli'] = import_module('compiling'); commands.aegnn()", "compiling\n"),
+    ],
+)
+def test_an_interrupt_that_python_would_drop_or_trace_ends_a_command(tmp_path: Path, run: str, printed: str) -> None:
+    for name, content in INTERRUPTED.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    head = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from importlib import import_module"
+    ended = subprocess.run(
+        [sys.executable, "-u", "-c", f"{head}; from aegnn_ros import commands; {run}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert (ended.returncode, ended.stdout) == (130, printed)

@@ -64,8 +64,9 @@ def write_scenes(output: str | Path, form: str, seed: int, scenes: int, config: 
     output.mkdir(parents=True, exist_ok=True)
     for number in range(seed, seed + scenes):
         path = output / (f"scene_{number}" if form in _STORAGES else f"scene_{number}.{form}")
-        if path.exists():
-            raise FileExistsError(f"{path}: exists already, expected the name of a new recording")
+        for there in (path,) if form in _STORAGES else (path, boxes_file_of(path)):
+            if there.exists():
+                raise FileExistsError(f"{there}: exists already, expected the name of a new recording")
         scene = simulate_scene(number, config)
         if form in _STORAGES:
             storage = cast(Literal["mcap", "sqlite3"], form)

@@ -88,7 +88,12 @@ def simulated_moments(
         config: of the scenes, or of the recordings.
         camera: width and height [px] of a camera that sees the same scenes, see
             :meth:`aegnn_core.events.simulation.SceneConfig.for_camera`; None for the configuration's own.
+
+    Raises:
+        ValueError: no positive number of recordings.
     """
+    if count < 1:
+        raise ValueError(f"the number of simulated recordings is {count}, expected at least 1")
     seeds = range(seed, seed + count)
     part = f"seeds {seeds.start} to {seeds.stop - 1}"
     labels: tuple[str, ...]

@@ -100,7 +100,8 @@ def _view_topic(arguments: argparse.Namespace, shown: Any) -> None:
             topic_frames,  # the one place where the core knows of ROS, if it is there
         )
     except ModuleNotFoundError as error:
-        raise ValueError(f"--topic without a recording needs ROS 2, but {error.name} is missing: source it") from error
+        needed = f"needs ROS 2, but {error.name} is missing: source its setup.bash"
+        raise ValueError(f"--topic without a recording {needed}") from error
     frames, names = topic_frames(arguments.topic, arguments.boxes, shown)
     _show(arguments, frames, None, names, None)
 

@@ -21,12 +21,12 @@ from std_srvs.srv import SetBool, Trigger
 
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_ros.detector import topics
-from aegnn_ros.detector.background import run_in_thread
+from aegnn_ros.detector.background import run_in_thread, wait_for_thread
 from aegnn_ros.detector.calibration_input import CalibrationInput
 from aegnn_ros.detector.camera_model import CameraModel
 from aegnn_ros.detector.camera_stream import CameraStream
 from aegnn_ros.detector.detection_worker import DetectionWorker
-from aegnn_ros.detector.diagnostics import NodeFacts, StreamDiagnostics, idle_status
+from aegnn_ros.detector.diagnostics import NodeFacts, StreamDiagnostics, idle_status, status_name
 from aegnn_ros.detector.event_arrays import array_type
 from aegnn_ros.detector.event_input import EventInput
 from aegnn_ros.detector.outputs import DetectorOutputs
@@ -42,7 +42,6 @@ from aegnn_ros.detector.setup_check import what_does_not_fit
 
 __all__ = ["EventDetector"]
 
-_DIAGNOSTICS_PERIOD_S = 1.0
 #: A camera that sends nonsense keeps sending it: one line in this time [s] says so.
 _LOG_PERIOD_S = 5.0
 #: How long the end of the process waits for the worker [s].
@@ -87,10 +86,8 @@ class EventDetector(LifecycleNode):
             callback_group=MutuallyExclusiveCallbackGroup(),
         )
         self.create_service(topics.ENABLE.kind, topics.ENABLE.name, self._on_enable)
-        # Monitors want to hear of a node in any state, and whether ROS time goes on or not.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._last_diagnostics = time.monotonic()
-        self.create_timer(_DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
+        self._diagnostics_timer = self._timer_for_diagnostics()
 
     # States
 
@@ -105,7 +102,7 @@ class EventDetector(LifecycleNode):
         try:
             if settings.events_type in EVENT_ARRAY_TYPES:
                 array_type(settings.events_type)  # or it is missing
-            model = _prepare(settings)
+            model = wait_for_thread(partial(_prepare, settings))
         except (ValueError, RuntimeError, OSError) as error:
             self._failure = f"cannot configure: {error}"
             self.get_logger().error(self._failure)
@@ -126,7 +123,7 @@ class EventDetector(LifecycleNode):
         )
         self._outputs = self._outputs_of(model)
         self._input.restart()
-        self._diagnostics = StreamDiagnostics(self.get_fully_qualified_name(), self._input.counts, self._stream.counts)
+        self._diagnostics = StreamDiagnostics(self._status_name(), self._input.counts, self._stream.counts)
         self._failure = ""
         self._configured = True
         self._log_model(model)
@@ -220,6 +217,9 @@ class EventDetector(LifecycleNode):
 
     def _apply_parameters(self, changes: list[Parameter[Any]]) -> None:
         before, self._settings = self._settings, read_parameters(self)
+        if self._settings.diagnostics_period != before.diagnostics_period:
+            self.destroy_timer(self._diagnostics_timer)
+            self._diagnostics_timer = self._timer_for_diagnostics()
         if not self._active:
             return
         self._worker.settings = self._settings
@@ -297,6 +297,14 @@ class EventDetector(LifecycleNode):
     def _request_result(self) -> None:
         self._worker.queue.request_readout()
 
+    def _timer_for_diagnostics(self) -> Timer:
+        # Monitors want to hear of a node in any state, and whether ROS time goes on or not.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        return self.create_timer(self._settings.diagnostics_period, self._publish_diagnostics, clock=steady)
+
+    def _status_name(self) -> str:
+        return status_name(self.get_fully_qualified_name() if self._settings.diagnostics_use_fqn else self.get_name())
+
     def _publish_diagnostics(self) -> None:
         now = time.monotonic()
         interval, self._last_diagnostics = now - self._last_diagnostics, now
@@ -326,7 +334,7 @@ class EventDetector(LifecycleNode):
     def _idle_status(self) -> DiagnosticStatus:
         state = "paused" if self._active else "inactive" if self._configured else "unconfigured"
         topic = self.resolve_topic_name(topics.EVENTS.name)
-        return idle_status(self.get_fully_qualified_name(), topic, state, self._failure)
+        return idle_status(self._status_name(), topic, state, self._failure)
 
     def _log_model(self, model: ReadyModel) -> None:
         trained = model.trained

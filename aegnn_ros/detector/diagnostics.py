@@ -17,7 +17,7 @@ from aegnn_ros.detector.camera_stream import StreamCounts
 from aegnn_ros.detector.detection_worker import Load
 from aegnn_ros.installed_files import profile_variable, share_file
 
-__all__ = ["VALUES", "NodeFacts", "StreamDiagnostics", "idle_status"]
+__all__ = ["VALUES", "NodeFacts", "StreamDiagnostics", "idle_status", "status_name"]
 
 _OK, _WARN, _ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -130,7 +130,7 @@ class StreamDiagnostics:
     """Turns the counts of a stream into status messages; rates and levels are about the time since the last one.
 
     Args:
-        name: of the status, usually the node's.
+        name: of the status, see :func:`status_name`.
         arrived: counts of what came in.
         counts: of what was processed.
     """
@@ -236,6 +236,11 @@ def _why_nothing_arrives(facts: NodeFacts) -> str:
     if not facts.publishers:
         return f"no packets: nobody publishes on {facts.topic}"
     return f"no packets, though {facts.topic} has a publisher{_cure(_LARGE_PACKET)}"
+
+
+def status_name(node: str) -> str:
+    """The name of a node's status: the node and what of it, as ROS's ``diagnostic_updater`` has it."""
+    return f"{node}: event stream"
 
 
 def idle_status(name: str, topic: str, state: str, failure: str) -> DiagnosticStatus:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class DetectorOutputs:
 
     def __init__(self, node: LifecycleNode, labels: tuple[str, ...], detects: bool) -> None:
         self._node, self._labels = node, labels
+        self._publishers: list[LifecyclePublisher[Any]] = []
         self.camera: CameraModel | None = None  # once it is known
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._label_info = self._publisher(topics.LABEL_INFO, latched)
@@ -55,7 +56,7 @@ class DetectorOutputs:
 
     def activate(self, state: LifecycleState) -> None:
         """Activate the publishers of a node that is active already, since no transition will do so."""
-        for publisher in self._publishers():
+        for publisher in self._publishers:
             publisher.on_activate(state)
 
     def publish_labels(self, threshold: float) -> None:
@@ -111,18 +112,14 @@ class DetectorOutputs:
 
     def destroy(self) -> None:
         """Destroy the publishers."""
-        for publisher in self._publishers():
+        for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
-
-    def _publishers(self) -> Iterator[LifecyclePublisher[Any]]:
-        if self._detections is not None:
-            yield self._detections
-        yield from (self._label_info, self._classification, self._markers, self._triggers)
-        yield from (self._image, self._compressed)
 
     def _publisher(self, topic: topics.Interface, qos: QoSProfile) -> LifecyclePublisher[Any]:
         allowed = QoSOverridingOptions.with_default_policies()
-        return self._node.create_lifecycle_publisher(topic.kind, topic.name, qos, qos_overriding_options=allowed)
+        made = self._node.create_lifecycle_publisher(topic.kind, topic.name, qos, qos_overriding_options=allowed)
+        self._publishers.append(made)
+        return made
 
     def _marker_list(self, header: Header, readout: Readout) -> list[Marker]:
         found = readout.detections

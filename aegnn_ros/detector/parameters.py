@@ -28,6 +28,8 @@ __all__ = [
     "DetectorParameters",
     "check_changes",
     "declare_parameters",
+    "default_parameters",
+    "parameter_name",
     "read_parameters",
     "unknown_parameters",
 ]
@@ -52,9 +54,10 @@ def _parameter(
     limits: tuple[float, float] | None = None,
     choices: tuple[str, ...] = (),
     change: Change = Change.LIVE,
+    name: str = "",
 ) -> Any:
-    """A field that carries what ROS has to know."""
-    metadata = {"description": description, "limits": limits, "choices": choices, "change": change}
+    """A field that carries what ROS has to know; ``name`` is the parameter's where a field cannot have it."""
+    metadata = {"description": description, "limits": limits, "choices": choices, "change": change, "name": name}
     return field(default=default, metadata=metadata)
 
 
@@ -181,6 +184,19 @@ class DetectorParameters:
         limits=(0, 1_000_000),
         change=Change.UNCONFIGURED,
     )
+    diagnostics_period: float = _parameter(
+        1.0,
+        "Time between two statuses on /diagnostics [s], as of nodes with ROS's diagnostic_updater",
+        limits=(0.1, 60.0),
+        name="diagnostic_updater.period",
+    )
+    diagnostics_use_fqn: bool = _parameter(
+        True,
+        "Whether the name of the status begins with the node's namespace, as of nodes with ROS's diagnostic_updater,"
+        " where it does not by default",
+        change=Change.UNCONFIGURED,
+        name="diagnostic_updater.use_fqn",
+    )
     autostart: bool = _parameter(
         False, "Whether the node configures and activates itself when it starts", change=Change.UNCONFIGURED
     )
@@ -214,9 +230,20 @@ class DetectorParameters:
         return (left, top, width, height) if width and height else None
 
 
-_FIELDS = {parameter.name: parameter for parameter in fields(DetectorParameters)}
+def parameter_name(parameter: Field[Any]) -> str:
+    """The name that ROS knows a field of :class:`DetectorParameters` by."""
+    return parameter.metadata["name"] or parameter.name
+
+
+#: By the names that ROS knows.
+_FIELDS = {parameter_name(parameter): parameter for parameter in fields(DetectorParameters)}
 #: Beginnings of the names of parameters that ROS declares when something else is made, such as a subscription.
 _DECLARED_LATER = ("qos_overrides.",)
+
+
+def default_parameters() -> dict[str, Any]:
+    """All parameters with their defaults, by the names that ROS knows."""
+    return {name: parameter.default for name, parameter in _FIELDS.items()}
 
 
 def declare_parameters(node: Node) -> DetectorParameters:
@@ -232,10 +259,8 @@ def declare_parameters(node: Node) -> DetectorParameters:
 
 def read_parameters(node: Node) -> DetectorParameters:
     """The present values of the parameters that :func:`declare_parameters` declared."""
-    values: dict[str, Any] = {name: node.get_parameter(name).value for name in _FIELDS}
-    for name, parameter in _FIELDS.items():
-        # A whole number is right for a float too, and ROS has arrays.
-        values[name] = _kind(parameter)(values[name])
+    # A whole number is right for a float too, and ROS has arrays.
+    values = {field.name: _kind(field)(node.get_parameter(name).value) for name, field in _FIELDS.items()}
     return DetectorParameters(**values)
 
 
@@ -268,7 +293,7 @@ def check_changes(changes: Iterable[Parameter[Any]], in_use: DetectorParameters 
             continue
         parameter = _FIELDS[change.name]
         fixed = in_use is not None and parameter.metadata["change"] is Change.UNCONFIGURED
-        if fixed and change.value != getattr(in_use, change.name):
+        if fixed and change.value != getattr(in_use, parameter.name):
             reason = (
                 f"{change.name} can be changed only while the node is unconfigured: deactivate it and clean it up first"
             )

@@ -66,7 +66,12 @@ ANNOTATED_IMAGE = Interface(
     "~/annotated_image", Image, "out", "events, boxes and captions; made while somebody subscribes"
 )
 COMPRESSED_IMAGE = Interface("~/annotated_image/compressed", CompressedImage, "out", "the same as JPEG")
-DIAGNOSTICS = Interface("/diagnostics", DiagnosticArray, "out", "one status per node and second, in every state")
+DIAGNOSTICS = Interface(
+    "/diagnostics",
+    DiagnosticArray,
+    "out",
+    "a status of each node every second (diagnostic_updater.period), in every state",
+)
 ENABLE = Interface("~/enable", SetBool, "service", "pauses and resumes the node without a change of state")
 RELOAD_MODEL = Interface(
     "~/reload_model",

@@ -44,7 +44,8 @@ def test_what_cannot_be_written_is_one_sentence_and_nothing_is_lost(
     assert main([*out, "--format", "npz"]) == 0
     before = (tmp_path / "scene_1000000.npz").read_bytes()
     for arguments, sentence in (
-        (["--format", "npz"], "exists already"),
+        (["--format", "npz"], "scene_1000000.npz: exists already"),
+        (["--format", "raw"], "scene_1000000_bbox.npy: exists already"),
         (["--format", "dat"], "unknown format 'dat', expected one of mcap"),
         (["--camera", "640"], "--camera is '640'"),
         (["--duration", "-1"], "--duration is -1.0 s"),
@@ -55,6 +56,7 @@ def test_what_cannot_be_written_is_one_sentence_and_nothing_is_lost(
         assert main([*out, *arguments]) == 2
         assert sentence in capsys.readouterr().err
     assert (tmp_path / "scene_1000000.npz").read_bytes() == before
+    assert not (tmp_path / "scene_1000000.raw").exists()
 
     large = EventStream(make_events(*np.array([[5], [3000], [0], [1]])), 4000, 10)
     with pytest.raises(ValueError, match="below the sensor's 2048 px"):

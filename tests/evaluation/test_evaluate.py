@@ -377,6 +377,8 @@ def test_the_command_says_in_one_sentence_what_is_wrong(
     assert "--camera is for simulated scenes, the recordings of nmnist have their own" in capsys.readouterr().err
     assert main(["evaluate", "nmnist", "--dataset", "nmnist", "--noise", "3", "--still-camera"]) == 2
     assert "--noise, --still-camera are for simulated scenes" in capsys.readouterr().err
+    assert main(["evaluate", "scenes_detector", "--samples", "0"]) == 2
+    assert "the number of simulated recordings is 0, expected at least 1" in capsys.readouterr().err
     assert main(["evaluate", "scenes_detector", "--object-scale", "0"]) == 2
     assert "the scale of a scene is 0.0, expected a positive number" in capsys.readouterr().err
     monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,9 @@ from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.checkpoint import TrainedModel, save_model
 from aegnn_core.nn.networks import network
 from aegnn_ros.conversions import nanoseconds, packet_message
-from aegnn_ros.detector.parameters import DetectorParameters
+from aegnn_ros.detector.parameters import default_parameters
 from aegnn_ros.installed_files import large_packet_profile
+from aegnn_ros.playback import node_process
 from aegnn_ros.playback.node_process import NodeProcess
 from aegnn_ros.playback.packet_replay import DRIVER_QOS, publish_in_time
 from tests.conftest import claimed_ros_domain
@@ -51,6 +51,9 @@ COUNTS = ("packets", "packets_lost", "packets_dropped", "packets_malformed", "ev
 
 #: No packet gets lost on its way to a node that is kept from running for a while.
 PATIENT = {"queue_depth": 1000}
+
+#: Tests need not wait for diagnostics.
+TALKATIVE = {"diagnostic_updater.period": 0.2}
 
 #: Nothing more comes of what was sent if nothing has come for this long [s].
 SETTLED_S = 0.5
@@ -162,7 +165,7 @@ class Conversation:
         """
         self.clean_up()
         self.forget()
-        defaults = asdict(DetectorParameters()) | {"model": self.parameters["model"]}
+        defaults = default_parameters() | {"model": self.parameters["model"]} | TALKATIVE
         self._set_parameters_to(defaults | parameters)
         try:
             yield
@@ -279,8 +282,9 @@ def spinning_node() -> Iterator[Node]:
 
 @contextmanager
 def conversation(
-    parameters: Parameters, names: Sequence[str] = (), program: str = "tests.ros.talkative_detector"
+    parameters: Parameters, names: Sequence[str] = (), program: str = node_process.__name__
 ) -> Iterator[Conversation]:
     """Start a detector, and a node to talk to it."""
+    parameters = TALKATIVE | parameters
     with spinning_node() as node, NodeProcess(parameters, names, program) as process:
         yield Conversation(node, process, parameters)

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,7 +19,7 @@ from rclpy.parameter import Parameter
 
 from aegnn_ros.detector.detector_node import EventDetector
 from aegnn_ros.detector.detector_process import run
-from aegnn_ros.detector.parameters import DetectorParameters, check_changes
+from aegnn_ros.detector.parameters import DetectorParameters, check_changes, default_parameters
 from aegnn_ros.installed_files import large_packet_profile, share_file
 from docs.node_reference import main as node_reference
 from docs.node_reference import reference
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_parameter_file_holds_every_parameter_with_its_default() -> None:
     content = yaml.safe_load((ROOT / "config" / "detect.yaml").read_text())
-    defaults = asdict(DetectorParameters())
+    defaults = default_parameters()
     defaults["region_of_interest"] = list(defaults["region_of_interest"])  # YAML has no tuples
     assert content == {"/**": {"ros__parameters": defaults}}
 
@@ -116,7 +116,7 @@ def test_foxglove_shows_topics_of_the_node() -> None:
 def test_values_that_stay_as_they_are_are_no_changes() -> None:
     """A file with all parameters, as ``ros2 param dump`` writes it, can be loaded into a running node."""
     settings = DetectorParameters()
-    dumped = [Parameter(name, value=value) for name, value in asdict(settings).items()]
+    dumped = [Parameter(name, value=value) for name, value in default_parameters().items()]
     assert check_changes(dumped, settings).successful
     refused = check_changes([Parameter("every_nth", value=2)], settings)
     assert refused.reason.startswith("every_nth can be changed only while the node is unconfigured")

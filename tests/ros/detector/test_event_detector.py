@@ -312,6 +312,23 @@ def test_a_pause_is_no_change_of_state(detector: Conversation, packets: list[Rec
     assert after["packets_lost"] == before["packets_lost"]
 
 
+def test_statuses_come_at_their_period(detector: Conversation) -> None:
+    statuses = detector.received["diagnostics"]
+    assert detector.set_parameter("diagnostic_updater.period", 60.0).successful
+    detector.forget()
+    time.sleep(1.0)
+    assert len(statuses) <= 1  # which was on its way
+    assert detector.set_parameter("diagnostic_updater.period", 0.2).successful
+    detector.wait(lambda: len(statuses) > 3)
+
+
+def test_names_of_statuses_may_be_without_namespace() -> None:
+    with conversation({"diagnostic_updater.use_fqn": False}) as talk:
+        talk.wait(lambda: talk.received["diagnostics"])
+        (status,) = talk.received["diagnostics"][-1].status
+        assert (status.name, status.hardware_id) == ("event_detector: event stream", "/event_detector/events")
+
+
 def test_label_info_waits_for_late_subscribers(detector: Conversation) -> None:
     detector.listen("/event_detector/label_info", LabelInfo, LATCHED)
     detector.wait(lambda: detector.received["label_info"])

@@ -27,6 +27,7 @@ from visualization_msgs.msg import Marker
 
 from aegnn_core.events.array import EventStream, make_events
 from aegnn_core.events.rosbag import RecordedPacket, event_packets
+from aegnn_ros.detector.background import wait_for_thread
 from aegnn_ros.detector.diagnostics import VALUES
 from aegnn_ros.playback import node_process
 from aegnn_ros.playback.node_process import NodeProcess
@@ -547,8 +548,24 @@ def test_a_signal_ends_the_node_with_0_in_every_state(
                 talk.activate()
                 talk.play(packets[:5])
         assert talk.process.stop(number) == 0, talk.process.log()
-        if state != "configuring":  # a compiler that is interrupted says so
-            assert "Traceback" not in talk.process.log()
+        assert "Traceback" not in talk.process.log()
+
+
+def test_a_signal_ends_a_node_that_compiles_without_a_word() -> None:
+    """Python says what it drops, where C calls it back; the log would have lines of that."""
+    with NodeProcess({"autostart": True}, program="tests.ros.compiling_detector") as process:
+        deadline = time.monotonic() + 60
+        while "compiling" not in process.log():
+            process.check()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert process.stop() == 0
+        assert process.log() == "compiling\n"
+
+
+def test_code_that_exits_in_a_thread_is_an_error_of_whoever_waits() -> None:
+    with pytest.raises(RuntimeError, match=r"it called sys\.exit\(3\)"):
+        wait_for_thread(lambda: sys.exit(3))
 
 
 def _catches(process: int, number: signal.Signals) -> bool:
@@ -605,7 +622,7 @@ def test_two_cameras_in_one_process_have_states_of_their_own(
         talk.forget()
         talk.play(packets[:20])
         talk.wait(lambda: talk.received["detections"])
-        names = {"/event_detector", "/other"}
+        names = {"/event_detector: event stream", "/other: event stream"}
         talk.wait(lambda: {message.status[0].name for message in talk.received["diagnostics"]} == names)
         assert other.change_state(Transition.TRANSITION_CLEANUP)
         assert (other.state(), talk.lifecycle.state()) == ("unconfigured", "active")
