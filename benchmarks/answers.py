@@ -31,6 +31,7 @@ from aegnn_core.graph.build import build_nodes
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.detection import suppress
 from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.option_types import count, positive, thread_counts
 
 #: From an update to the answer, where threads are compared [ms].
 _PAUSES_MS = (0, 4, 30)
@@ -124,16 +125,15 @@ def measure(name: str, packet_us: int, answers: int) -> dict[str, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="scenes_detector", help="a packaged detector that only counts events")
-    parser.add_argument("--packet-ms", type=float, default=33, help="time from one answer to the next")
-    parser.add_argument("--answers", type=int, default=100)
+    parser.add_argument("--packet-ms", type=positive, default=33, help="time from one answer to the next")
+    parser.add_argument("--answers", type=count, default=100)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--threads", metavar="N,N", help="compare answers by these numbers of threads instead")
+    parser.add_argument("--threads", type=thread_counts, metavar="N,N", help="compare answers by these numbers instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     packet_us = round(1e3 * arguments.packet_ms)
     if arguments.threads:
-        numbers = [int(number) for number in arguments.threads.split(",")]
-        seconds = compare_threads(arguments.model, numbers, packet_us, arguments.answers)
+        seconds = compare_threads(arguments.model, arguments.threads, packet_us, arguments.answers)
     else:
         seconds = measure(arguments.model, packet_us, arguments.answers)
     table = Table(

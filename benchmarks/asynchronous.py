@@ -32,6 +32,7 @@ from aegnn_core.doctor import processor
 from aegnn_core.evaluation.speed import sgemm_gflops, simulated_events, time_updates
 from aegnn_core.events import make_events, rescale
 from aegnn_core.nn import DATASETS
+from aegnn_core.option_types import positive, thread_counts
 
 RECORDINGS = Path(__file__).parents[2] / "shared" / "data" / "raw"
 #: Live nodes that the window is chosen for.
@@ -266,11 +267,6 @@ def waiting(live: LiveModel) -> float:
     return 0.0 if cost is None else cost.total
 
 
-def thread_counts(text: str) -> list[int]:
-    """Numbers of threads, such as ``1,2``."""
-    return [int(part) for part in text.split(",")]
-
-
 def plot(path: Path, results: list[Result], flat: list[FlatResult]) -> None:
     """Time per event over the packet size, and over the live nodes."""
     from matplotlib.figure import Figure
@@ -301,7 +297,7 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=thread_counts, metavar="N,N", help="compare these numbers of threads, on N-Cars, and end"
     )
-    parser.add_argument("--seconds", type=float, default=15.0, help="for each packet size of that")
+    parser.add_argument("--seconds", type=positive, default=15.0, help="for each packet size of that")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(1)

@@ -24,6 +24,7 @@ from aegnn_core.events import (
     make_events,
     read_event_packets,
 )
+from aegnn_core.option_types import count
 
 RECORDINGS = Path(__file__).parents[2] / "shared" / "data" / "rosbags"
 REPEATS = 7
@@ -113,7 +114,7 @@ def measure(source: str, packets: Sequence[RecordedPacket], stream: EventStream 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--events", type=int, default=1_000_000, help="length of the synthetic stream")
+    parser.add_argument("--events", type=count, default=1_000_000, help="length of the synthetic stream")
     arguments = parser.parse_args()
 
     stream = moving_edges(arguments.events)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from aegnn_core.events import DOWNSAMPLING, Downsampler, EventStream, Letterbox, make_events
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
+from aegnn_core.option_types import count
 
 MODEL = (160, 120)
 CAMERAS = ((346, 260), (640, 480), (1280, 720))
@@ -64,7 +65,7 @@ def measure(source: str, stream: EventStream, way: str) -> Result:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--events", type=int, default=2_000_000, help="length of the streams, at most")
+    parser.add_argument("--events", type=count, default=2_000_000, help="length of the streams, at most")
     arguments = parser.parse_args()
 
     streams = [("noise", noise(camera, arguments.events)) for camera in CAMERAS]

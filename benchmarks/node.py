@@ -19,6 +19,7 @@ from aegnn_core.events.array import make_events
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.evt3_encoder import encode_evt3
 from aegnn_core.events.rosbag import RecordedPacket
+from aegnn_core.option_types import count, positive
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.playback.timed_answers import answers_of, packet_latencies_ms
 
@@ -191,8 +192,8 @@ def show(results: list[Result], title: str) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each rate")
-    parser.add_argument("--rates", type=int, nargs="+", default=RATES_HZ, metavar="HZ", help="events per second")
+    parser.add_argument("--seconds", type=positive, default=20.0, help="for each rate")
+    parser.add_argument("--rates", type=count, nargs="+", default=RATES_HZ, metavar="HZ", help="events per second")
     parser.add_argument(
         "--packet-us", type=int, default=PACKET_US, choices=[1 << n for n in range(9, 16)], help="duration of a packet"
     )

@@ -30,6 +30,7 @@ from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.events import read_events
 from aegnn_core.events.boxes import BOX_DTYPE
 from aegnn_core.nn import load_model
+from aegnn_core.option_types import existing_file
 
 LABELS = Path(__file__).parent / "street_labels.csv"
 SHA256 = "b383462d72122c69fd96ebf095c384e3f1a2f092cc1b2681be52ebc1d260cf8a"
@@ -85,7 +86,7 @@ def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recording", type=Path)
+    parser.add_argument("recording", type=existing_file)
     parser.add_argument("--model", default="scenes_detector", help="name of a packaged model, or a .safetensors file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument(

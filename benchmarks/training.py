@@ -30,6 +30,7 @@ from aegnn_core.events.simulation import SceneConfig, simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.networks import network
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
+from aegnn_core.option_types import positive, thread_counts
 from aegnn_core.training.learning.learner import GraphLearner
 
 #: N-Cars: sensor [px], duration [µs] and a usual number of events.
@@ -141,11 +142,12 @@ def _step(learner: GraphLearner, optimizer: torch.optim.Optimizer, batch: Data) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", default="1", metavar="N,N", help="numbers of threads, such as 1,2")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument(
+        "--threads", type=thread_counts, default="1", metavar="N,N", help="numbers of threads, such as 1,2"
+    )
+    parser.add_argument("--seconds", type=positive, default=5.0, help="of each measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     arguments = parser.parse_args()
-    numbers = [int(number) for number in arguments.threads.split(",")]
 
     scenes, objects = scene_samples(), object_samples()
     counted = replace(DETECTION, radius=0.5, max_neighbors=1)
@@ -154,9 +156,9 @@ def main() -> None:
         Task("graph_histogram", "detection", "simulated", DETECTION, 8, scenes[:16]),
         Task("graph_res", "recognition", "ncars", DEFAULT_GRAPHS["recognition"], 16, objects),
     ]
-    results = [measure(task, threads, arguments.seconds) for task in tasks for threads in numbers]
+    results = [measure(task, threads, arguments.seconds) for task in tasks for threads in arguments.threads]
     with patch.object(SplineConv, "convolve", gather_and_scatter):
-        plain = measure(tasks[-1], numbers[0], arguments.seconds)
+        plain = measure(tasks[-1], arguments.threads[0], arguments.seconds)
 
     columns = ("network", "threads", "graphs", "forward", "backward", "optimiser", "samples per s")
     table = Table(*columns, title="Training, ms per step")

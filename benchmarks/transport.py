@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from aegnn_core.option_types import positive
 from aegnn_ros.conversions import nanoseconds, time_message
 from aegnn_ros.installed_files import large_packet_profile
 from aegnn_ros.playback.packet_replay import DRIVER_QOS
@@ -124,7 +125,7 @@ def measure(environment: dict[str, str], together: bool, size: int, rate: float,
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long each is measured")
+    parser.add_argument("--seconds", type=positive, default=4.0, help="how long each is measured")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
     parser.add_argument("--role", choices=("publish", "receive", "both"), help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, default=0, help=argparse.SUPPRESS)

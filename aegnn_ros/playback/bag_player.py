@@ -19,6 +19,7 @@ from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
 from aegnn_core.events.rosbag import read_event_packets
+from aegnn_core.option_types import positive
 from aegnn_ros.conversions import time_message
 from aegnn_ros.playback.packet_replay import DRIVER_QOS, publish_in_time
 
@@ -69,19 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bag", type=Path, help="folder of the bag")
     parser.add_argument("--topic", help="event topic in the bag, where it has several")
-    parser.add_argument("--rate", type=_positive, default=1.0, help="how many times as fast as recorded")
+    parser.add_argument("--rate", type=positive, default=1.0, help="how many times as fast as recorded")
     parser.add_argument("--loop", action="store_true", help="start again at the end")
     return parser
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
 
 
 def _play(node: Node, parsed: argparse.Namespace) -> None:
