@@ -163,3 +163,22 @@ def test_a_process_forked_while_another_thread_compiles_can_compile() -> None:
         os._exit(numba.njit(lambda value: value + 1)(41))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
     thread.join()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_an_entry_gives_what_the_kernel_gives_for_its_types(tmp_path: Path, compiled: bool) -> None:
+    (tmp_path / "doubled.py").write_text(
+        "import numpy as np\n"
+        "from aegnn_core.machine_code import entry, kernel\n"
+        "@kernel\ndef doubled(values, times):\n    return 2 * values.sum() * times\n"
+        "for kind in (np.float32, np.int64):\n"
+        "    of_kind = entry(doubled, np.zeros(1, kind), 1)\n"
+        "    values = np.arange(5).astype(kind)\n"
+        "    print(of_kind(values, 3), doubled(values, 3), type(of_kind).__name__)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "NUMBA_DISABLE_JIT": str(int(not compiled))}
+    ran = subprocess.run(
+        [sys.executable, tmp_path / "doubled.py"], env=environment, capture_output=True, text=True, check=True
+    )
+    kind = "builtin_function_or_method" if compiled else "function"
+    assert ran.stdout == f"60.0 60.0 {kind}\n60 60 {kind}\n"

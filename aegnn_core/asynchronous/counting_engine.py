@@ -23,6 +23,7 @@ from aegnn_core.events.array import EVENT_DTYPE, make_events
 from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.build import most_live
 from aegnn_core.graph.neighbors import FOREVER
+from aegnn_core.machine_code import entry
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import cells_of
 
@@ -66,6 +67,9 @@ class CountingEngine:
         self.reset()
         # Compile, or load what was compiled before, now, so that no event has to wait for it.
         event = np.zeros(1, EVENT_DTYPE)
+        self._append = entry(
+            append_places, event, 0, self._column_of, self._row_of, 1, 1, self._ring_t, self._ring_place
+        )
         most_live(event["t"], self._moving, 0)
         self.update(event)
         self.output(0)
@@ -115,7 +119,7 @@ class CountingEngine:
             part = events[start : start + _EVENTS_AT_ONCE]
             if self._size + len(part) - self._oldest > len(self._ring_t):
                 self._count()
-            append_places(
+            self._append(
                 part, self._size, self._column_of, self._row_of, columns, channels, self._ring_t, self._ring_place
             )  # fmt: skip
             self._size += len(part)

@@ -95,6 +95,7 @@ class LiveModel:
         self._name, self._model, self._frozen = name, model, frozen
         self._sensor = model.sensor if isinstance(model, EventNetwork) else (None, None)
         self._layers = Layers(model, settings=name in _READ_ONCE)
+        self._looks_at_update = not frozen and name not in _READ_ONCE
         self._lock = threading.RLock()
         self._unfinished = False
         self._first_time = self._last_time = 0
@@ -136,7 +137,7 @@ class LiveModel:
         with self._lock:
             if self._unfinished:
                 raise ValueError(UNFINISHED)
-            if not self._frozen and self._name not in _READ_ONCE:
+            if self._looks_at_update:
                 self._layers.check()
             if not self._events:
                 self._first_time = first

@@ -36,6 +36,7 @@ from aegnn_core.events.array import EVENT_DTYPE, make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes, most_live
 from aegnn_core.graph.neighbors import FOREVER
+from aegnn_core.machine_code import entry
 from aegnn_core.nn.networks import GraphNetwork
 from aegnn_core.nn.pooling import VoxelPooling
 from aegnn_core.nn.spline import SplineConv
@@ -103,6 +104,7 @@ class CompiledEngine:
         self.reset()
         # Compile, or load what was compiled before, now, so that no event has to wait for it.
         nothing = np.empty(0, EVENT_DTYPE)
+        self._append = entry(append_events, nothing, 0, 0, self._arrays, self._zero)
         most_live(nothing["t"], graph, 0)
         self.update(nothing)
         self.output(0)
@@ -207,10 +209,10 @@ class CompiledEngine:
         if search.size + count - self._oldest > search.capacity:
             self._make_room(events["t"])
         self._size_before = size = search.size
-        self._readout.begin_update()
+        self._readout.is_update_new = True
         if self.threads > 1 and count > self._room:
             self._crew.begin()
-        done, self._oldest = append_events(events, size, self._oldest, self._arrays, self._zero)
+        done, self._oldest = self._append(events, size, self._oldest, self._arrays, self._zero)
         search.size = size + done
         assert done == count, "the rings are too small for the nodes that are live"
 
@@ -352,12 +354,12 @@ class CompiledEngine:
             ring[: len(values)] = 0
             ring[: len(values), : values.shape[1]] = values.numpy()
         self._rule["computes"] = False
-        done, self._oldest = append_events(events, 0, self._oldest, self._arrays, self._zero)
+        done, self._oldest = self._append(events, 0, self._oldest, self._arrays, self._zero)
         self._rule["computes"] = True
         assert done == len(events), "the rings are too small for the nodes that are live"
         self._search.size = self._size_before = self._size_at_first = done
         self._tally[:] = 0
-        self._readout.begin_update()
+        self._readout.is_update_new = True
 
     def _feature_rings(self) -> list[np.ndarray]:
         """The features in front of the layers and behind each, ``[capacity, width]``, missing channels zeros."""

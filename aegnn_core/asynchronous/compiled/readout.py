@@ -119,6 +119,7 @@ class Readout:
         grid: the cells.
         cells: their queues of live nodes.
         layers: on cells, see ``flatten``.
+        is_update_new: whether there has been an update since the last output; costs from there on belong to it.
     """
 
     def __init__(self, model: GraphNetwork, graph: GraphConfig, dtype: type, room: int, threads: int = 1) -> None:
@@ -185,7 +186,7 @@ class Readout:
             self._counts = np.zeros((len(self._model.counts.least_ages) + 1, 2, grid.count), np.int32)
         self._count_image: np.ndarray = np.zeros(self._counts.shape, self._dtype)
         self._tally = np.zeros((len(self.layers) + 2, 3), np.int64)
-        self.begin_update()
+        self.is_update_new = True
 
     def _forget_cells(self) -> None:
         """Take everything for changed, as if there had been no output yet."""
@@ -216,14 +217,10 @@ class Readout:
         """How what lies behind the layers on cells is computed."""
         return "torch" if self._head is None else self._head.description
 
-    def begin_update(self) -> None:
-        """From here on, costs belong to a new update."""
-        self._is_update_new = True
-
     def _costs_before(self) -> np.ndarray:
         """The tally when the last update began; since only outputs add to it, it may be copied when one does."""
-        if self._is_update_new:
-            self._before, self._is_update_new = self._tally.copy(), False
+        if self.is_update_new:
+            self._before, self.is_update_new = self._tally.copy(), False
         return self._before
 
     def output(self, oldest: int, first: int, nodes: Nodes, width: int, final: int) -> Tensor:
