@@ -420,10 +420,12 @@ def _graph_res(
     if widths:
         if task != "recognition" or cells is not None:
             raise ValueError(f"widths {list(widths)} are for a recogniser without cells, found {task}, {cells}")
+        if min(widths) < 1:
+            raise ValueError(f"widths must be numbers of features, at least 1, found {list(widths)}")
         grid = GridPooling(size.sensor, pooling.shape, size=pooling.size)
         head: nn.Module = _AnywhereHead(c[6], widths, num_classes, dropout)
     else:
-        grid = GridPooling(size.sensor, _columns_and_rows(cells or (4, 4)))
+        grid = GridPooling(size.sensor, _columns_and_rows((4, 4) if cells is None else cells))
         inputs = c[6] * grid.shape[0] * grid.shape[1]
         head = _linear_head(inputs, task, num_classes)
     return GraphNetwork(size.sensor, task, dim, _event_blocks(c, convolution), [(pooling, behind)], grid, head)

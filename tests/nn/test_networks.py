@@ -136,6 +136,8 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
         ("graph_res", {"dataset": "ncars", "num_classes": 0}, "num_classes must be"),
         ("graph_res", {"dataset": "ncars", "cells": [4]}, "cells must be columns and rows"),
         ("graph_res", {"dataset": "ncars", "cells": [4, 0]}, "at least 1 of each"),
+        ("graph_res", {"dataset": "ncars", "cells": []}, "cells must be columns and rows"),
+        ("graph_res", {"dataset": "ncars", "widths": [16, 0]}, "widths must be numbers of features"),
         ("graph_res", {"dataset": "ncars", "cells": [4, 4], "widths": [16]}, "a recogniser without cells"),
         ("graph_res", {"dataset": "simulated", "task": "detection", "widths": [16]}, "a recogniser without cells"),
     ],

@@ -69,7 +69,7 @@ RULE = np.dtype(
         ("reads_edges", np.bool_),  # the cells are joined by edges
         ("ahead", np.int64),  # features are requested from memory so many nodes before they are read
         ("search_ahead", np.int64),  # likewise what the search begins with, see search_neighbors
-        ("computes", np.bool_),  # features of new nodes, which are in their slots already otherwise
+        ("computes", np.bool_),  # features of new nodes; otherwise they are in their slots already
         ("queues", np.bool_),  # the cells keep their nodes; otherwise they are gathered when an output is asked for
     ]
 )
