@@ -28,7 +28,7 @@ from numba.core.caching import IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
-__all__ = ["entry", "kernel", "kernel_sources"]
+__all__ = ["entry", "inlined", "kernel", "kernel_sources"]
 
 _PACKAGE = Path(__file__).parent
 #: A file is one with kernels if it has either of these in it: what kernels take from other files has to be there too.
@@ -64,6 +64,24 @@ def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
         cache = compiled._cache
         cache._cache_file = _KernelFile(cache._cache_path, cache._impl.filename_base, _stamp())
     return compiled
+
+
+@overload
+def inlined(function: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+@overload
+def inlined(**options: Any) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]: ...
+
+
+def inlined(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """As :func:`kernel`, for what kernels call per event, edge or block: it becomes a part of each that calls it.
+
+    An array is seven arguments to compiled code. A call with some of them writes so many numbers down and reads them
+    again, which takes tens of nanoseconds, where LLVM does not see for itself that this is worth avoiding.
+    """
+    decorate = kernel(forceinline=True, **options)
+    return decorate if function is None else decorate(function)
 
 
 def entry(kernel: Callable[..., _R], *arguments: Any) -> Callable[..., _R]:

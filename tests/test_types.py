@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMPILERS = {"kernel", "intrinsic", "overload", "jit"}
+COMPILERS = {"kernel", "inlined", "intrinsic", "overload", "jit"}
 OVERRIDES = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["tool"]["mypy"]["overrides"]
 EXEMPTED = next(override["module"] for override in OVERRIDES if "disallow_untyped_defs" in override)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.config import GraphConfig
-from aegnn_core.machine_code import kernel
+from aegnn_core.machine_code import inlined, kernel
 from aegnn_core.simd import prefetch_early
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "NeighborSearch",
     "SearchArrays",
     "check_extent",
-    "insert_and_search",
     "insert_nodes",
     "search_neighbors",
 ]
@@ -76,20 +75,26 @@ def _keep_largest(values, length, keep):
         kept += np.int64(value >= low)
 
 
-@kernel
+@inlined
 def _collect(
-    number, center, now, oldest, head, nodes, mask, offsets, reach_us, max_neighbors, chain_node, chain_reach,
+    number, center, now, oldest, is_last, head, nodes, mask, offsets, reach_us, max_neighbors, chain_node, chain_reach,
     candidates,
 ):  # fmt: skip
     """Put the at most ``max_neighbors`` most recent neighbours from ``oldest`` to ``number - 1`` into ``candidates``.
 
     Their order depends on nothing but the nodes up to ``number``: the last ones of all pixels, those before them, ….
+    ``is_last``: no later node has been inserted.
 
     All chains are walked side by side, one step each in turn, and what is kept is decided by adding 0 or 1 to an index:
     the loads do not wait for each other and there is hardly a branch to guess, which is where the time would go.
     """
     active = np.int64(0)
-    for d in range(len(offsets)):
+    for d in range(len(offsets) if is_last else 0):
+        node = head[np.uintp(center + offsets[d])]
+        chain_node[np.uintp(active)] = node
+        chain_reach[np.uintp(active)] = reach_us[d]
+        active += np.int64(node >= oldest)
+    for d in range(0 if is_last else len(offsets)):
         node = load_acquire(head, center + offsets[d])
         while node >= number:  # it is there already, but later than this one
             node -= np.int64(nodes[np.uintp(node & mask)].back)
@@ -122,24 +127,22 @@ def _collect(
     return found
 
 
-@kernel
+@inlined
 def _search(
-    number, now, center, oldest, head, span, nodes, mask, offsets, reach_us, max_neighbors, chain_node, chain_reach,
-    candidates, row,
+    number, now, center, oldest, is_last, head, span, nodes, mask, offsets, reach_us, max_neighbors, chain_node,
+    chain_reach, candidates, row,
 ):  # fmt: skip
     """Write the numbers of the neighbours of a node, none of them before ``oldest``, to ``row``; how many there are."""
     limit = span[np.uintp(center)]
-    found = np.int64(0)
-    if limit > 0 and number - limit > oldest:
+    begin = number - limit if limit > 0 and number - limit > oldest else oldest
+    while True:
         found = _collect(
-            number, center, now, number - limit, head, nodes, mask, offsets, reach_us, max_neighbors, chain_node,
+            number, center, now, begin, is_last, head, nodes, mask, offsets, reach_us, max_neighbors, chain_node,
             chain_reach, candidates,
         )  # fmt: skip
-    if found < max_neighbors:
-        found = _collect(
-            number, center, now, oldest, head, nodes, mask, offsets, reach_us, max_neighbors, chain_node, chain_reach,
-            candidates,
-        )  # fmt: skip
+        if found == max_neighbors or begin == oldest:
+            break
+        begin = oldest
     earliest = number
     for i in range(found):
         row[i] = candidates[i]
@@ -149,13 +152,13 @@ def _search(
     return found
 
 
-@kernel
+@inlined
 def _pixel(x, y, k, stride, margin):
     """Where pixel ``x[k]``, ``y[k]`` is in the image."""
     return (np.int64(y[k]) + margin) * stride + np.int64(x[k]) + margin
 
 
-@kernel
+@inlined
 def _insert(number, now, center, head, nodes, mask):
     node = nodes[np.uintp(number & mask)]
     node.t = now
@@ -166,41 +169,14 @@ def _insert(number, now, center, head, nodes, mask):
 
 
 @kernel
-def insert_and_search(
-    t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes, max_neighbors,
-    chain_node, chain_reach, candidates, neighbors, counts,
-):  # fmt: skip
-    """Insert nodes ``first, first + 1, …`` and write the numbers of their neighbours.
-
-    Nodes before ``held`` are not in their slots any more. One with number n lies in slot ``n & mask`` of ``nodes``, a
-    ring of :data:`NODE`. ``head`` holds the last node's number per pixel, or -1: a flat image of ``stride`` columns
-    with an empty ``margin`` all around, so that no pixel needs a bounds check. ``offsets`` [D] are the pixels within
-    the radius as steps in it, nearest first, and ``reach_us`` [D] the longest time that an edge from there may span.
-
-    ``span``, shaped like ``head``, remembers how many nodes back the last search at a pixel had to look (0: unknown).
-    Looking only a little further than that usually suffices; where it does not, the search is made again without the
-    limit, so it changes the time and never the result.
-    """
-    for k in range(len(t)):
-        number = first + k
-        now = np.int64(t[k])
-        center = _pixel(x, y, k, stride, margin)
-        counts[k] = _search(
-            number, now, center, max(held, number - max_nodes + 1), head, span, nodes, mask, offsets, reach_us,
-            max_neighbors, chain_node, chain_reach, candidates, neighbors[k],
-        )  # fmt: skip
-        _insert(number, now, center, head, nodes, mask)
-
-
-@kernel
 def insert_nodes(t, x, y, first, head, stride, margin, nodes, mask):
-    """The first half of :func:`insert_and_search`; others may search for the neighbours of earlier nodes meanwhile."""
+    """Insert nodes ``first, first + 1, …``; others may search for the neighbours of earlier nodes meanwhile."""
     for k in range(len(t)):
         center = _pixel(x, y, k, stride, margin)
         _insert(first + k, np.int64(t[k]), center, head, nodes, mask)
 
 
-@kernel
+@inlined
 def _request_pixels(center, head, span, stride, margin):
     """Begin to bring what is kept of the pixels around one into the cache."""
     for row in range(center - margin * stride, center + (margin + 1) * stride, stride):
@@ -209,7 +185,7 @@ def _request_pixels(center, head, span, stride, margin):
     prefetch_early(span, center)
 
 
-@kernel
+@inlined
 def _request_nodes(center, head, nodes, mask, offsets):
     """Begin to bring the last nodes of the pixels within the radius into the cache."""
     for d in range(len(offsets)):
@@ -219,12 +195,22 @@ def _request_nodes(center, head, nodes, mask, offsets):
 @kernel
 def search_neighbors(
     t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes, max_neighbors,
-    chain_node, chain_reach, candidates, neighbors, counts, ahead,
+    chain_node, chain_reach, candidates, neighbors, counts, ahead, inserts,
 ):  # fmt: skip
-    """The second half of :func:`insert_and_search`, with the same result; others may insert later nodes meanwhile.
+    """Write the numbers of the neighbours of nodes ``first, first + 1, …``.
 
-    They need as many slots that are not those of nodes from ``held`` on. What is remembered in ``span`` is whatever
-    thread wrote there last.
+    Nodes before ``held`` are not in their slots any more. One with number n lies in slot ``n & mask`` of ``nodes``, a
+    ring of :data:`NODE`. ``head`` holds the last node's number per pixel, or -1: a flat image of ``stride`` columns
+    with an empty ``margin`` all around, so that no pixel needs a bounds check. ``offsets`` [D] are the pixels within
+    the radius as steps in it, nearest first, and ``reach_us`` [D] the longest time that an edge from there may span.
+
+    With ``inserts``, each of the nodes is inserted after its search, and nobody else inserts any: then none has to be
+    told from later ones. Without, :func:`insert_nodes` has inserted them, and others may insert later ones meanwhile,
+    if there are as many slots that are not those of nodes from ``held`` on. The result is the same.
+
+    ``span``, shaped like ``head``, remembers how many nodes back the last search at a pixel had to look (0: unknown),
+    as whatever thread wrote there last. Looking only a little further than that usually suffices; where it does not,
+    the search is made again without the limit, so it changes the time and never the result.
 
     What a search begins with is requested from memory ``ahead`` nodes before it, its pixels twice as many nodes before;
     with 0, nothing is requested.
@@ -238,15 +224,18 @@ def search_neighbors(
         if k < 0:
             continue
         number = first + k
+        now = np.int64(t[k])
         center = _pixel(x, y, k, stride, margin)
         counts[k] = _search(
-            number, np.int64(t[k]), center, max(held, number - max_nodes + 1), head, span, nodes, mask, offsets,
-            reach_us, max_neighbors, chain_node, chain_reach, candidates, neighbors[k],
+            number, now, center, max(held, number - max_nodes + 1), inserts, head, span, nodes, mask, offsets, reach_us,
+            max_neighbors, chain_node, chain_reach, candidates, neighbors[k],
         )  # fmt: skip
+        if inserts:
+            _insert(number, now, center, head, nodes, mask)
 
 
 class SearchArrays(NamedTuple):
-    """The arrays of a :class:`NeighborSearch`, as :func:`insert_and_search` describes them."""
+    """The arrays of a :class:`NeighborSearch`, as :func:`search_neighbors` describes them."""
 
     head: Annotated[np.ndarray, np.int64]
     span: Annotated[np.ndarray, np.int64]
@@ -347,7 +336,7 @@ class NeighborSearch:
             neighbors: output, int ``[N, max_neighbors]``; row k holds ``counts[k]`` node numbers.
             counts: output, int ``[N]``.
         """
-        insert_and_search(
+        search_neighbors(
             t,
             x,
             y,
@@ -368,6 +357,8 @@ class NeighborSearch:
             self._candidates,
             neighbors,
             counts,
+            0,
+            True,
         )
         self.size += len(t)
 

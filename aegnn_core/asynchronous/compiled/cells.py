@@ -13,13 +13,13 @@ older, in the front from older to younger.
 
 from __future__ import annotations
 
-from aegnn_core.machine_code import kernel
+from aegnn_core.machine_code import inlined
 from aegnn_core.simd import broadcast, load, maximum, store
 
 __all__ = ["enter_cell", "leave_cell", "read_cell"]
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _raise_to(values, at, other, other_at, channels):
     """``values[at …] = max(values[at …], other[other_at …])`` over a row of ``channels``."""
     zero = broadcast(values.dtype.type(0), 8)
@@ -27,14 +27,14 @@ def _raise_to(values, at, other, other_at, channels):
         store(values, at + c, maximum(load(values, at + c, zero), load(other, other_at + c, zero)))
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _copy_row(source, source_at, target, target_at, channels):
     zero = broadcast(source.dtype.type(0), 8)
     for c in range(0, channels, 8):
         store(target, target_at + c, load(source, source_at + c, zero))
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def enter_cell(number, slot, cell, features, base, channels, link, back_newest, back_oldest, back_maximum):
     """Let node ``number``, its features at ``features[base + slot · channels]``, enter a cell."""
     row = base + slot * channels
@@ -48,7 +48,7 @@ def enter_cell(number, slot, cell, features, base, channels, link, back_newest, 
     back_newest[cell] = number
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def leave_cell(number, mask, cell, features, base, channels, link, front_oldest, back_newest):
     """Let node ``number``, the oldest of a cell, leave it."""
     if front_oldest[cell] < 0:
@@ -68,7 +68,7 @@ def leave_cell(number, mask, cell, features, base, channels, link, front_oldest,
     front_oldest[cell] = number + to_younger if to_younger > 0 else -1
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def read_cell(
     first, mask, cell, features, base, channels, link, front_oldest, back_newest, back_oldest, back_maximum, out
 ):

@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from aegnn_core.machine_code import kernel
+from aegnn_core.machine_code import inlined, kernel
 from aegnn_core.simd import (
     broadcast,
     filled,
@@ -50,7 +50,7 @@ __all__ = [
 LANES = 8
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _sum_into_8_kernels(zero, first, last, ahead, source, weight, features, base, channels, sums, to):
     """As many channels as ``zero`` has lanes: ``sums[to + j · channels …] = Σ_e weight[e, j] · features[source_e]``."""
     a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
@@ -76,7 +76,7 @@ def _sum_into_8_kernels(zero, first, last, ahead, source, weight, features, base
     store(sums, to + 7 * channels, a7)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _sum_into_4_kernels(zero, first, last, ahead, source, weight, features, base, channels, sums, to):
     """As :func:`_sum_into_8_kernels`."""
     a0, a1, a2, a3 = zero, zero, zero, zero
@@ -94,7 +94,7 @@ def _sum_into_4_kernels(zero, first, last, ahead, source, weight, features, base
     store(sums, to + 3 * channels, a3)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def aggregate_kernels(batch, reach, counts, source, weight, kernels, features, base, channels, sums, ahead):
     """Sums over the neighbours for 4 or 8 kernels, ``sums [batch, kernels, channels]``.
 
@@ -132,7 +132,7 @@ def aggregate_kernels(batch, reach, counts, source, weight, kernels, features, b
                 lane += 8
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _sum_into_rows(zero, first, last, source, row, weight, per_edge, skipped, features, base, channels, sums, to):
     for e in range(first, last):
         x = load(features, base + np.intp(source[np.uintp(e)]) * channels, zero)
@@ -141,7 +141,7 @@ def _sum_into_rows(zero, first, last, source, row, weight, per_edge, skipped, fe
             store(sums, at, multiply_add(weight[np.uintp(j)], x, load(sums, at, zero)))
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def aggregate_rows(batch, reach, counts, source, row, weight, per_edge, skipped, rows, features, base, channels, sums):
     """Sums over the neighbours for any kernels, ``sums [batch, rows, channels]``.
 
@@ -170,7 +170,7 @@ def aggregate_rows(batch, reach, counts, source, row, weight, per_edge, skipped,
                 lane += 8
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def aggregate_input_kernels(batch, reach, counts, source, weight, kernels, features, base, sums):
     """As :func:`aggregate_kernels` for a single channel: ``sums [batch, kernels]``, the kernels in one register."""
     four = broadcast(features.dtype.type(0), 4)
@@ -190,7 +190,7 @@ def aggregate_input_kernels(batch, reach, counts, source, weight, kernels, featu
             store(sums, k * 4, b)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def aggregate_input_rows(batch, reach, counts, source, row, weight, per_edge, skipped, rows, features, base, sums):
     """As :func:`aggregate_rows` for a single channel: ``sums [batch, rows]``."""
     sums[: batch * rows] = 0
@@ -201,7 +201,7 @@ def aggregate_input_rows(batch, reach, counts, source, row, weight, per_edge, sk
                 sums[np.uintp(k * rows + np.intp(row[j]) - skipped)] += weight[j] * x
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _project_4_nodes(zero, rows, sums, at, stride, weight, weight_at, outputs, out, to):
     """As many outputs as ``zero`` has lanes, for four nodes: every row of the weights is read once for all four."""
     a0 = load(out, to, zero)
@@ -220,7 +220,7 @@ def _project_4_nodes(zero, rows, sums, at, stride, weight, weight_at, outputs, o
     store(out, to + 3 * outputs, a3)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _project_1_node(zero, rows, sums, at, weight, weight_at, outputs, out, to):
     """As :func:`_project_4_nodes`; four sums side by side, so that an addition need not wait for the one before."""
     a0 = load(out, to, zero)
@@ -240,7 +240,7 @@ def _project_1_node(zero, rows, sums, at, weight, weight_at, outputs, out, to):
     store(out, to, multiply_add(one, multiply_add(one, a0, a1), multiply_add(one, a2, a3)))
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def project(batch, rows, sums, stride, weight, weight_at, outputs, out):
     """Add a matrix product: ``out [batch, outputs] += sums[:, :rows] · weight [rows, outputs]``.
 
@@ -327,7 +327,7 @@ def elu_of_vector(x):
     return multiply_add(_ONE, multiply_add(scale, grown, multiply_add(-_ONE, one, scale)), maximum(zero, x))
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def activate(batch, outputs, out, constants, scale_at, shift_at):
     """``out [batch, outputs] = elu(out) · scale + shift``; scale and shift ``[outputs]`` lie in ``constants``."""
     scale = constants[scale_at : scale_at + outputs]

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from aegnn_core.machine_code import kernel
+from aegnn_core.machine_code import inlined, kernel
 from aegnn_core.simd import prefetch
 
 __all__ = ["append_places", "count_until", "hide_expired", "log_table", "logarithm", "logarithms"]
@@ -56,7 +56,7 @@ def append_places(events, size, column_of, row_of, columns, channels, ring_t, ri
         ring_place[slot] = cell * channels + (p[k] > 0)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _bring(number, part, ring_place, counts):
     """Begin to bring the counts of an event's cell into the cache; the number may be of one that has not come yet."""
     prefetch(counts, np.int64(ring_place[(number + _AHEAD) & (len(ring_place) - 1)]) + 2 * part)

@@ -13,7 +13,7 @@ from aegnn_core.asynchronous.compiled.convolution import (
     aggregate_rows,
     project,
 )
-from aegnn_core.machine_code import kernel
+from aegnn_core.machine_code import inlined
 from aegnn_core.simd import broadcast, load, multiply_add, store
 
 __all__ = ["LAYER", "run_layer", "weigh_dense", "weigh_sparse"]
@@ -39,7 +39,7 @@ LAYER = np.dtype(
 )
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def weigh_dense(edge, edge_class, fraction, share, rows, low, high, weight):
     """Write ``weight[edge] = share · (low[class] + fraction · high[class])``, all ``[rows]``, 4 or 8 of them."""
     at = edge * rows
@@ -54,7 +54,7 @@ def weigh_dense(edge, edge_class, fraction, share, rows, low, high, weight):
         store(weight, at, multiply_add(share, value4, zero4))
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def weigh_sparse(edge, edge_class, position, share, times, slots, class_slot, class_weight, per_class, row, weight):
     """Write the rows on which an edge acts and how much; ``position`` is its place among the ``times`` time kernels.
 
@@ -78,7 +78,7 @@ def weigh_sparse(edge, edge_class, position, share, times, slots, class_slot, cl
     return kernel, later
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def run_layer(
     layer, batch, reach, counts, source, row, weight, per_edge, dense, skipped, rows, node, own, features, constants,
     sums, out, ahead,

@@ -30,7 +30,7 @@ from aegnn_core.atomics import (
     yield_processor,
 )
 from aegnn_core.events.array import EVENT_DTYPE
-from aegnn_core.machine_code import kernel
+from aegnn_core.machine_code import inlined, kernel
 
 __all__ = [
     "ASLEEP",
@@ -137,7 +137,7 @@ def _wake_two(words):
             semaphore_post(words, SEMAPHORE)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def publish(words, events, size, oldest, table, room):
     """Begin a packet; all packets before it have been finished.
 
@@ -167,7 +167,7 @@ def publish(words, events, size, oldest, table, room):
     return begin_job(words, (len(events) + block_size - 1) // block_size)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def begin_job(words, blocks):
     """Begin a job of so many blocks. Its other words have been written, and all jobs before it have been finished.
 
@@ -192,7 +192,7 @@ def begin_job(words, blocks):
     return first, first + kept, True
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def claim(words):
     """The number of a block that is the caller's from now on, -1 if there is none."""
     while True:
@@ -244,7 +244,7 @@ def wait_for_block(words):
         begin = nanoseconds()
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def next_block(words, block, kept, patient, member, waited, begin, own):
     """What a thread works on behind a block.
 
@@ -269,19 +269,19 @@ def next_block(words, block, kept, patient, member, waited, begin, own):
     return claim(words), kept, patient
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def count_done(words):
     """Say that a block is done, of a job whose blocks may be finished in any order."""
     add(words, DONE, 1)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def await_done(words, blocks):
     """Wait until so many blocks were done since the threads began; how long that took [ns]."""
     return _await_word(words, DONE, blocks)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _await_word(words, at, least):
     """Wait until a word is at least so much; how long that took [ns]."""
     if load_acquire(words, at) >= least:
@@ -297,20 +297,20 @@ def _await_word(words, at, least):
     return nanoseconds() - begin
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def finish(words, block, stage):
     """Say that a block has come through a stage, 1 … ``STAGES - 1``."""
     store_release(words, _PROGRESS + (block & (MOST_THREADS - 1)) * _APART, block * words[STAGES] + stage)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _await(words, block, stage):
     """Wait until a block has come through a stage; how long that took [ns]."""
     at = _PROGRESS + (block & (MOST_THREADS - 1)) * _APART
     return _await_word(words, at, block * words[STAGES] + stage)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def await_older(words, block, stage, most):
     """Wait until the ``most`` blocks before this one have come through a stage; how long that took [ns].
 
@@ -322,7 +322,7 @@ def await_older(words, block, stage, most):
     return waited
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def is_too_long(words, waited, begin, own):
     """Whether the job's thread has ``waited`` [ns] so long for others that it would be faster alone.
 
@@ -333,7 +333,7 @@ def is_too_long(words, waited, begin, own):
     return waited > words[PATIENCE_NS] and waited > alone // 4
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def await_end(words, waited, begin, own, patient):
     """Wait until all blocks are finished, and remember whether it was worth it to share them.
 
@@ -343,7 +343,7 @@ def await_end(words, waited, begin, own, patient):
     note_patience(words, waited + _await(words, words[_LIMIT] - 1, words[STAGES] - 1), begin, own, patient)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def note_patience(words, waited, begin, own, patient):
     """Remember whether it was worth it to share a job that is over; see :func:`await_end`."""
     if patient and is_too_long(words, waited, begin, own):

@@ -33,7 +33,7 @@ from aegnn_core.asynchronous.live_nodes import first_live
 from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.build import edge_attributes
 from aegnn_core.graph.neighbors import SearchArrays, insert_nodes, search_neighbors
-from aegnn_core.machine_code import kernel
+from aegnn_core.machine_code import inlined, kernel
 from aegnn_core.simd import prefetch_early
 
 __all__ = [
@@ -145,7 +145,7 @@ _OWN_ROWS = sum(len(kind._fields) for kind in OWN_PARTS)
 _INSERTED = 1
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _describe_edges(first, batch, rule, ring, nodes, neighbors, counts, source, row, weight):
     """Write where the edges into nodes ``first …`` come from, and the rows of the sums that they act on.
 
@@ -185,7 +185,7 @@ def _describe_edges(first, batch, rule, ring, nodes, neighbors, counts, source, 
     return earliest, max(earliest, latest)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _note_edges(first, batch, ring, nodes, cells, neighbors, counts):
     """Remember for every pair of cells the youngest source of an edge between them."""
     mask = len(ring) - 1
@@ -205,8 +205,8 @@ def _note_edges(first, batch, ring, nodes, cells, neighbors, counts):
                 newest[n] = max(newest[n], number)
 
 
-@kernel(error_model="numpy")
-def _insert_block(t, x, y, p, first, rule, search, nodes, cells, batch):
+@inlined(error_model="numpy")
+def _begin_block(t, x, y, p, first, rule, search, nodes, cells, batch):
     """Write down what does not depend on other nodes of nodes ``first …``."""
     mask = len(search.nodes) - 1
     for k in range(len(t)):
@@ -217,10 +217,9 @@ def _insert_block(t, x, y, p, first, rule, search, nodes, cells, batch):
         polarity = batch.own.dtype.type(1 if p[k] > 0 else -1)
         batch.own[k] = polarity
         nodes.features[slot] = polarity
-    insert_nodes(t, x, y, first, search.head, rule.stride, rule.margin, search.nodes, mask)
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _enter_block(first, count, oldest, leaving, rule, ring, nodes, cells, batch):
     """Let nodes up to ``leaving`` leave the cells, and nodes ``first …`` enter them."""
     mask = len(ring) - 1
@@ -244,9 +243,12 @@ def _enter_block(first, count, oldest, leaving, rule, ring, nodes, cells, batch)
         _note_edges(first, count, ring, nodes, cells, batch.neighbors.reshape(-1, rule.max_neighbors), batch.counts)
 
 
-@kernel(error_model="numpy")
-def _run_block(block, words, events, table, kind, member):
-    """Lead a block of a packet through all stages; how long it waited for other threads [ns]."""
+@inlined(error_model="numpy")
+def _run_block(block, words, events, table, kind, member, is_shared):
+    """Lead a block of a packet through all stages; how long it waited for other threads [ns].
+
+    ``is_shared``: others may be at work on later blocks.
+    """
     own_rows = member * _OWN_ROWS
     frame = parts_at(table, _FRAME + own_rows, Frame, kind)
     search = parts_at(table, _SEARCH + own_rows, SearchArrays, kind)
@@ -277,12 +279,14 @@ def _run_block(block, words, events, table, kind, member):
         words[TAKEN] = min(words[TAKEN], begin)
         finish(words, block, last_stage)
         return waited
-    _insert_block(t, x, y, p, first, rule, search, nodes, cells, batch)
-    finish(words, block, _INSERTED)
+    _begin_block(t, x, y, p, first, rule, search, nodes, cells, batch)
+    if is_shared:
+        insert_nodes(t, x, y, first, search.head, rule.stride, rule.margin, search.nodes, mask)
+        finish(words, block, _INSERTED)
     search_neighbors(
         t, x, y, first, max(rule.held, leaving), search.head, search.span, rule.stride, rule.margin, search.nodes,
         mask, search.offsets, search.reach_us, rule.nearest_nodes, rule.max_neighbors, search.chain_node,
-        search.chain_reach, search.candidates, neighbors, batch.counts, rule.search_ahead,
+        search.chain_reach, search.candidates, neighbors, batch.counts, rule.search_ahead, not is_shared,
     )  # fmt: skip
     now = nanoseconds()
     tally[0] += now - clock
@@ -329,7 +333,7 @@ def _run_block(block, words, events, table, kind, member):
     return waited
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _run_blocks(words, block, kept, patient, kind, member):
     """Work on blocks of packets as a thread does, beginning with those from ``block`` to ``kept``, until none is left.
 
@@ -338,7 +342,7 @@ def _run_blocks(words, block, kept, patient, kind, member):
     begin, waited, own = nanoseconds(), np.int64(0), 0
     while block >= 0:
         packet = parts_at(words, 0, Packet, kind)
-        waited += _run_block(block, words, packet.events, packet.table, kind, member)
+        waited += _run_block(block, words, packet.events, packet.table, kind, member, patient)
         own += 1
         block, kept, patient = next_block(words, block, kept, patient, member, waited, begin, own)
     if member == 0:

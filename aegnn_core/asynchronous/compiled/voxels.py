@@ -14,7 +14,7 @@ import numpy as np
 from aegnn_core.asynchronous.compiled.cells import read_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import run_layer, weigh_dense, weigh_sparse
-from aegnn_core.machine_code import kernel
+from aegnn_core.machine_code import inlined, kernel
 
 __all__ = [
     "VoxelGraph",
@@ -109,7 +109,7 @@ def read_edges(first, newest_source, voxels):
     return any_changed
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _reads_change(cell, voxels):
     """Whether what a cell's convolution reads has changed."""
     if not voxels.occupied[cell]:

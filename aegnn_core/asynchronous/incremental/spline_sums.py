@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from aegnn_core.machine_code import kernel
+from aegnn_core.machine_code import inlined, kernel
 from aegnn_core.simd import broadcast, load, multiply_add, store
 
 __all__ = ["corner_weights", "sum_neighbors"]
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def corner_weights(edge_attr, out):
     """Weights of all kernels per edge: ``edge_attr [E, dim]`` in [0, 1] in, ``out [E, 2^dim]``.
 
@@ -30,7 +30,7 @@ def corner_weights(edge_attr, out):
             corners *= 2
 
 
-@kernel(error_model="numpy")
+@inlined(error_model="numpy")
 def _sum_row(zero, first, last, source, weight, kernels, at, features, lane, channels, scale, sums, to):
     """Four kernels from ``at`` on, and as many channels from ``lane`` on as ``zero`` has lanes."""
     a0, a1, a2, a3 = zero, zero, zero, zero
