@@ -14,6 +14,7 @@ from aegnn_core.events.array import check_events
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.graph.neighbors import FOREVER, NeighborSearch
 from aegnn_core.machine_code import kernel
+from aegnn_core.torch_threads import torch_team
 
 __all__ = [
     "Neighbors",
@@ -158,7 +159,8 @@ def find_neighbors(events: np.ndarray, graph: GraphConfig) -> Neighbors:
     counts = np.empty(count, np.int32)
     if count:
         capacity = 1 << max(0, count - 1).bit_length()
-        NeighborSearch(graph, int(x.max()) + 1, int(y.max()) + 1, capacity).insert(t, x, y, rows, counts)
+        search = NeighborSearch(graph, int(x.max()) + 1, int(y.max()) + 1, capacity)
+        search.insert(t, x, y, rows, counts, torch_team())
     sources = np.empty(int(counts.sum()), np.int32)
     _close_up(rows, counts, sources)
     return Neighbors(counts, sources)

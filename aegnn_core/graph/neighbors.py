@@ -16,6 +16,7 @@ from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.machine_code import inlined, kernel
 from aegnn_core.simd import prefetch_early
+from aegnn_core.torch_threads import ALONE, Team, in_shares
 
 __all__ = [
     "FOREVER",
@@ -42,6 +43,8 @@ NODE = np.dtype(
         ("back", np.uint32),  # how many nodes before it the one before it at its pixel came
     ]
 )
+#: Nodes that are worth a share of their own.
+_LEAST_SHARE = 1024
 #: Stands for no earlier node at the pixel, or one too far back to be counted.
 _NEVER = np.int64(2**32 - 1)
 
@@ -107,7 +110,9 @@ def _collect(
             # More than fit: keep the most recent. What is older than those can never come back.
             _keep_largest(candidates, found, max_neighbors)
             found = max_neighbors
-            oldest = candidates[:found].min()
+            oldest = candidates[0]
+            for i in range(1, found):
+                oldest = min(oldest, candidates[i])
         still_active = np.int64(0)
         for i in range(active):
             node = chain_node[np.uintp(i)]
@@ -130,9 +135,12 @@ def _collect(
 @inlined
 def _search(
     number, now, center, oldest, is_last, head, span, nodes, mask, offsets, reach_us, max_neighbors, chain_node,
-    chain_reach, candidates, row,
+    chain_reach, candidates, neighbors, k,
 ):  # fmt: skip
-    """Write the numbers of the neighbours of a node, none of them before ``oldest``, to ``row``; how many there are."""
+    """Write the numbers of a node's neighbours, none of them before ``oldest``, to ``neighbors[k]``; how many they are.
+
+    A row that is cut out of an array would count its users, which threads would have to agree on for every node.
+    """
     limit = span[np.uintp(center)]
     begin = number - limit if limit > 0 and number - limit > oldest else oldest
     while True:
@@ -145,7 +153,7 @@ def _search(
         begin = oldest
     earliest = number
     for i in range(found):
-        row[i] = candidates[i]
+        neighbors[k, i] = candidates[i]
         earliest = min(earliest, candidates[i])
     looked_back = number - earliest
     span[np.uintp(center)] = looked_back + (looked_back >> 2) + 1 if found == max_neighbors else 0
@@ -228,10 +236,76 @@ def search_neighbors(
         center = _pixel(x, y, k, stride, margin)
         counts[k] = _search(
             number, now, center, max(held, number - max_nodes + 1), inserts, head, span, nodes, mask, offsets, reach_us,
-            max_neighbors, chain_node, chain_reach, candidates, neighbors[k],
+            max_neighbors, chain_node, chain_reach, candidates, neighbors, k,
         )  # fmt: skip
         if inserts:
             _insert(number, now, center, head, nodes, mask)
+
+
+@kernel
+def _search_all(
+    begin, end, t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes,
+    max_neighbors, chain_node, chain_reach, candidates, neighbors, counts,
+):  # fmt: skip
+    search_neighbors(
+        t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes, max_neighbors,
+        chain_node, chain_reach, candidates, neighbors, counts, 0, True,
+    )  # fmt: skip
+
+
+@kernel
+def _insert_and_search(
+    t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes, max_neighbors,
+    chain_node, chain_reach, candidates, neighbors, counts,
+):  # fmt: skip
+    """:func:`search_neighbors` that inserts, for arrays of Python's: nobody counts their users meanwhile."""
+    arguments = (
+        t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes, max_neighbors,
+        chain_node, chain_reach, candidates, neighbors, counts,
+    )  # fmt: skip
+    in_shares(ALONE, 0, 1, 1, _search_all, arguments)
+
+
+@kernel
+def _search_shares(
+    begin, end, t, x, y, share, first, held, heads, spans, pixels, stride, margin, nodes, mask, offsets, reach_us,
+    max_nodes, max_neighbors, buffers, neighbors, counts,
+):  # fmt: skip
+    """Shares ``begin … end - 1`` of :func:`_insert_and_share`."""
+    for n in range(begin, end):
+        head, span = heads[n * pixels : (n + 1) * pixels], spans[n * pixels : (n + 1) * pixels]
+        chain_node, chain_reach = buffers[n, : len(offsets)], buffers[n, len(offsets) : 2 * len(offsets)]
+        candidates = buffers[n, 2 * len(offsets) :]
+        for k in range(n * share, min((n + 1) * share, len(t))):
+            number = first + k
+            center = _pixel(x, y, k, stride, margin)
+            counts[k] = _search(
+                number, np.int64(t[k]), center, max(held, number - max_nodes + 1), True, head, span, nodes, mask,
+                offsets, reach_us, max_neighbors, chain_node, chain_reach, candidates, neighbors, k,
+            )  # fmt: skip
+            head[np.uintp(center)] = number
+
+
+@kernel
+def _insert_and_share(
+    team, t, x, y, share, first, held, head, heads, spans, stride, margin, nodes, mask, offsets, reach_us, max_nodes,
+    max_neighbors, buffers, neighbors, counts,
+):  # fmt: skip
+    """As :func:`search_neighbors`, which inserts; a ``team`` of threads shares the search, ``share`` nodes at a time.
+
+    All nodes are inserted first, with a copy of ``head`` as it was before each share in ``heads``. From there on, each
+    share has a head of its own.
+    """
+    pixels = len(head)
+    for k in range(len(t)):
+        if k % share == 0:
+            heads[k // share * pixels : (k // share + 1) * pixels] = head
+        _insert(first + k, np.int64(t[k]), _pixel(x, y, k, stride, margin), head, nodes, mask)
+    arguments = (
+        t, x, y, share, first, held, heads, spans, pixels, stride, margin, nodes, mask, offsets, reach_us, max_nodes,
+        max_neighbors, buffers, neighbors, counts,
+    )  # fmt: skip
+    in_shares(team, 0, len(buffers), 1, _search_shares, arguments)
 
 
 class SearchArrays(NamedTuple):
@@ -328,15 +402,28 @@ class NeighborSearch:
         """Only this many last nodes can be neighbours: the rule's limit, or the slots there are."""
         return self.capacity if self.graph.max_nodes is None else min(self.graph.max_nodes, self.capacity)
 
-    def insert(self, t: np.ndarray, x: np.ndarray, y: np.ndarray, neighbors: np.ndarray, counts: np.ndarray) -> None:
+    def insert(
+        self,
+        t: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        neighbors: np.ndarray,
+        counts: np.ndarray,
+        team: Team = ALONE,
+    ) -> None:
         """Append nodes and write the numbers of their neighbours.
 
         Args:
             t, x, y: times [µs] and pixels ``[N]`` of the new nodes, in time order and on the sensor.
             neighbors: output, int ``[N, max_neighbors]``; row k holds ``counts[k]`` node numbers.
             counts: output, int ``[N]``.
+            team: threads that share the search, if there are many nodes and a slot for each.
         """
-        search_neighbors(
+        shares = min(team.threads, len(t) // _LEAST_SHARE)
+        if team.start and shares > 1 and self.size + len(t) <= self.capacity:
+            self._insert_shared(t, x, y, neighbors, counts, team, shares)
+            return
+        _insert_and_search(
             t,
             x,
             y,
@@ -357,8 +444,43 @@ class NeighborSearch:
             self._candidates,
             neighbors,
             counts,
-            0,
-            True,
+        )
+        self.size += len(t)
+
+    def _insert_shared(
+        self,
+        t: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        neighbors: np.ndarray,
+        counts: np.ndarray,
+        team: Team,
+        shares: int,
+    ) -> None:
+        """:meth:`insert` by a team, in so many shares."""
+        share = -(-len(t) // shares)
+        _insert_and_share(
+            team,
+            t,
+            x,
+            y,
+            share,
+            self.size,
+            self.held,
+            self._head,
+            np.empty(shares * len(self._head), np.int64),
+            np.zeros(shares * len(self._head), np.int64),
+            self.stride,
+            self.margin,
+            self.nodes,
+            self.capacity - 1,
+            self._offsets,
+            self._reach_us,
+            self.max_nodes,
+            self.graph.max_neighbors,
+            np.empty((shares, 2 * len(self._offsets) + len(self._candidates)), np.int64),
+            neighbors,
+            counts,
         )
         self.size += len(t)
 

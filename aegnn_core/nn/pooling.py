@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from aegnn_core.machine_code import kernel
 from aegnn_core.nn.groups import grouped
+from aegnn_core.torch_threads import Team, in_shares, torch_team
 
 __all__ = [
     "POOLINGS",
@@ -28,6 +29,10 @@ __all__ = [
     "grid_shape",
     "segment_max",
 ]
+
+
+#: Nodes, or segments of them, that are worth it to be shared by threads.
+_LEAST_SHARED = 1024
 
 
 class PooledGraph(NamedTuple):
@@ -46,11 +51,11 @@ def grid_shape(sensor: tuple[int, int], size: tuple[float, float]) -> tuple[int,
 
 
 @kernel(error_model="numpy")
-def _segment_max(
-    start: NDArray[np.int64], item: NDArray[np.int32], x: np.ndarray, out: np.ndarray, winner: NDArray[np.int32]
-) -> None:
-    """``winner`` is the first item of a segment with the maximum, or -1."""
-    for s in range(len(out)):
+def _maxima(
+    first: int, last: int, start: NDArray[np.int64], item: NDArray[np.int32], x: np.ndarray, out: np.ndarray,
+    winner: NDArray[np.int32],
+) -> None:  # fmt: skip
+    for s in range(first, last):
         if start[s] == start[s + 1]:
             out[s], winner[s] = 0, -1
             continue
@@ -63,13 +68,30 @@ def _segment_max(
 
 
 @kernel(error_model="numpy")
-def _segment_max_backward(
-    segment: NDArray[np.int64], winner: NDArray[np.int32], grad_out: np.ndarray, grad: np.ndarray
-) -> None:
-    for i in range(len(grad)):
+def _segment_max(
+    team: Team, start: NDArray[np.int64], item: NDArray[np.int32], x: np.ndarray, out: np.ndarray,
+    winner: NDArray[np.int32],
+) -> None:  # fmt: skip
+    """``winner`` is the first item of a segment with the maximum, or -1; a ``team`` of threads shares the segments."""
+    in_shares(team, 0, len(out), _LEAST_SHARED, _maxima, (start, item, x, out, winner))
+
+
+@kernel(error_model="numpy")
+def _gradients_of_winners(
+    first: int, last: int, segment: NDArray[np.int64], winner: NDArray[np.int32], grad_out: np.ndarray,
+    grad: np.ndarray,
+) -> None:  # fmt: skip
+    for i in range(first, last):
         s = segment[i]
         for c in range(grad.shape[1]):
             grad[i, c] = grad_out[s, c] if winner[s, c] == i else 0
+
+
+@kernel(error_model="numpy")
+def _segment_max_backward(
+    team: Team, segment: NDArray[np.int64], winner: NDArray[np.int32], grad_out: np.ndarray, grad: np.ndarray
+) -> None:
+    in_shares(team, 0, len(grad), _LEAST_SHARED, _gradients_of_winners, (segment, winner, grad_out, grad))
 
 
 class _CompiledSegmentMax(torch.autograd.Function):
@@ -78,7 +100,7 @@ class _CompiledSegmentMax(torch.autograd.Function):
         groups = grouped(segment.contiguous().numpy(), segments)
         out = x.new_empty(segments, x.shape[1])
         winner = torch.empty(out.shape, dtype=torch.int32)
-        _segment_max(*groups, x.detach().contiguous().numpy(), out.numpy(), winner.numpy())
+        _segment_max(torch_team(), *groups, x.detach().contiguous().numpy(), out.numpy(), winner.numpy())
         ctx.save_for_backward(segment, winner)
         return out
 
@@ -87,7 +109,7 @@ class _CompiledSegmentMax(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None, None]:
         segment, winner = ctx.saved_tensors
         grad = grad_out.new_empty(len(segment), grad_out.shape[1])
-        _segment_max_backward(*(a.contiguous().numpy() for a in (segment, winner, grad_out, grad)))
+        _segment_max_backward(torch_team(), *(a.contiguous().numpy() for a in (segment, winner, grad_out, grad)))
         return grad, None, None
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,16 @@ from torch import Tensor, nn
 
 from aegnn_core.nn import spline_triton
 from aegnn_core.nn.groups import grouped
-from aegnn_core.nn.spline_kernels import LANES, spline_basis, sum_by_kernel, sum_into_8_kernels, weights_of_8_kernels
+from aegnn_core.nn.spline_kernels import (
+    LANES,
+    spline_basis,
+    sum_by_kernel,
+    sum_into_8_kernels,
+    take_items,
+    weights_of_8_kernels,
+)
 from aegnn_core.nn.spline_triton import OrderedEdges
+from aegnn_core.torch_threads import torch_team
 
 __all__ = ["EdgeSplines", "SplineConv"]
 
@@ -56,7 +63,9 @@ class EdgeSplines:
         if (by_source, nodes) not in self._by_node:
             end, other = (self.source, self.target) if by_source else (self.target, self.source)
             groups = grouped(end.contiguous().numpy(), nodes)
-            self._by_node[by_source, nodes] = *groups, other.numpy()[groups.item].astype(np.int32)
+            others = np.empty(len(groups.item), np.int32)
+            take_items(torch_team(), other.contiguous().numpy(), groups.item, others)
+            self._by_node[by_source, nodes] = *groups, others
         return self._by_node[by_source, nodes]
 
 
@@ -184,10 +193,10 @@ class SplineConv(nn.Module):
         if edge_attr.device.type == "cpu":
             attr = edge_attr.detach().contiguous().numpy()
             if self.sizes == (2, 2, 2):
-                weights_of_8_kernels(attr, weight.numpy())
+                weights_of_8_kernels(torch_team(), attr, weight.numpy())
                 return torch.arange(8).expand(weight.shape), weight
             index = torch.empty(weight.shape, dtype=torch.long)
-            spline_basis(attr, self.kernel_size.numpy(), index.numpy(), weight.numpy())
+            spline_basis(torch_team(), attr, self.kernel_size.numpy(), index.numpy(), weight.numpy())
             return index, weight
         index = torch.empty(weight.shape, dtype=torch.long, device=edge_attr.device)
         position = edge_attr * (self.kernel_size - 1)
@@ -329,12 +338,13 @@ def _sums(
     step = max(1, min(nodes, _BYTES_AT_ONCE // (kernels * channels * x.element_size())))
     sums = x.new_empty(step, kernels * channels)
     basis, features, out = (a.contiguous().numpy().ravel() for a in (edges.basis.to(x.dtype), x.detach(), sums))
-    if kernels == corners == 8:
-        loop = partial(sum_into_8_kernels, *by_node, basis, features, channels, out)
-    else:
+    arguments: tuple[Any, ...] = (*by_node, basis, features, channels, out)
+    team = torch_team()
+    loop: Any = sum_into_8_kernels
+    if not kernels == corners == 8:
         index = edges.kernel.contiguous().numpy().ravel()
-        loop = partial(sum_by_kernel, *by_node, index, corners, basis, kernels, features, channels, out)
+        loop, arguments = sum_by_kernel, (*by_node, index, corners, basis, kernels, features, channels, out)
     for first in range(0, nodes, step):
         last = min(nodes, first + step)
-        loop(first, last)
+        loop(team, first, last, *arguments)
         yield first, last, sums[: last - first]

@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from aegnn_core.machine_code import kernel
-from aegnn_core.simd import broadcast, load, multiply_add, store
+from aegnn_core.machine_code import inlined, kernel
+from aegnn_core.simd import broadcast, load, multiply_add, prefetch_early, store
+from aegnn_core.torch_threads import in_shares
 
-__all__ = ["LANES", "spline_basis", "sum_by_kernel", "sum_into_8_kernels", "weights_of_8_kernels"]
+__all__ = ["LANES", "spline_basis", "sum_by_kernel", "sum_into_8_kernels", "take_items", "weights_of_8_kernels"]
 
 #: Features per node are one, or a multiple of this.
 LANES = 8
+#: What an edge is summed from is requested from memory so many edges before.
+_AHEAD = 64
+#: Edges, or nodes, that are worth it to be shared by threads.
+_LEAST_EDGES, _LEAST_NODES = 4096, 256
 
 
 @kernel(error_model="numpy")
-def spline_basis(edge_attr, kernel_size, index, weight):
-    """Kernels and weights of every edge.
-
-    ``edge_attr [E, dim]`` in [0, 1] and ``kernel_size [dim]`` in; ``index`` and ``weight`` ``[E, 2^dim]`` out. The
-    first dimension runs fastest in the numbering of the kernels, as in PyG. With two kernels per dimension, an index is
-    the same for all edges.
-    """
-    for e in range(len(edge_attr)):
+def _weigh_corners(first, last, edge_attr, kernel_size, index, weight):
+    for e in range(first, last):
         index[e, 0] = 0
         weight[e, 0] = 1.0
         stride = 1
@@ -46,9 +45,19 @@ def spline_basis(edge_attr, kernel_size, index, weight):
 
 
 @kernel(error_model="numpy")
-def weights_of_8_kernels(edge_attr, weight):
-    """As :func:`spline_basis` for two kernels in each of three dimensions: ``weight [E, 8]`` of all of them."""
-    for e in range(len(edge_attr)):
+def spline_basis(team, edge_attr, kernel_size, index, weight):
+    """Kernels and weights of every edge; a ``team`` of threads shares the edges.
+
+    ``edge_attr [E, dim]`` in [0, 1] and ``kernel_size [dim]`` in; ``index`` and ``weight`` ``[E, 2^dim]`` out. The
+    first dimension runs fastest in the numbering of the kernels, as in PyG. With two kernels per dimension, an index is
+    the same for all edges.
+    """
+    in_shares(team, 0, len(edge_attr), _LEAST_EDGES, _weigh_corners, (edge_attr, kernel_size, index, weight))
+
+
+@kernel(error_model="numpy")
+def _weigh_8_kernels(first, last, edge_attr, weight):
+    for e in range(first, last):
         u, v, w = edge_attr[e, 0], edge_attr[e, 1], edge_attr[e, 2]
         p, q, r = 1 - u, 1 - v, 1 - w
         weight[e, 0], weight[e, 1], weight[e, 2], weight[e, 3] = p * q * r, u * q * r, p * v * r, u * v * r
@@ -56,10 +65,31 @@ def weights_of_8_kernels(edge_attr, weight):
 
 
 @kernel(error_model="numpy")
-def _sum_lanes_into_8(zero, first, last, number, others, basis, x, channels, sums, to):
+def weights_of_8_kernels(team, edge_attr, weight):
+    """As :func:`spline_basis` for two kernels in each of three dimensions: ``weight [E, 8]`` of all of them."""
+    in_shares(team, 0, len(edge_attr), _LEAST_EDGES, _weigh_8_kernels, (edge_attr, weight))
+
+
+@kernel(error_model="numpy")
+def _take(first, last, values, item, taken):
+    for n in range(first, last):
+        taken[n] = values[item[n]]
+
+
+@kernel(error_model="numpy")
+def take_items(team, values, item, taken):
+    """``taken [N] = values[item]``; a ``team`` of threads shares the items."""
+    in_shares(team, 0, len(item), _LEAST_EDGES, _take, (values, item, taken))
+
+
+@inlined(error_model="numpy")
+def _sum_lanes_into_8(zero, first, last, number, others, basis, x, lane, channels, sums, to):
     a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
     for n in range(first, last):
-        value = load(x, np.intp(others[np.uintp(n)]) * channels, zero)
+        soon = np.uintp(min(n + _AHEAD, len(others) - 1))
+        prefetch_early(x, np.intp(others[soon]) * channels + lane)
+        prefetch_early(basis, np.intp(number[soon]) * 8)
+        value = load(x, np.intp(others[np.uintp(n)]) * channels + lane, zero)
         b = np.uintp(number[np.uintp(n)]) * np.uintp(8)
         a0 = multiply_add(basis[b], value, a0)
         a1 = multiply_add(basis[b + np.uintp(1)], value, a1)
@@ -80,23 +110,12 @@ def _sum_lanes_into_8(zero, first, last, number, others, basis, x, channels, sum
 
 
 @kernel(error_model="numpy")
-def sum_into_8_kernels(start, number, others, basis, x, channels, sums, first, last):
-    """The sums of the nodes from ``first`` to ``last`` where every edge has weights for all of 8 kernels.
-
-    Args:
-        start, number: the edges by node, see :class:`aegnn_core.nn.groups.Groups`.
-        others: ``[E]``, the other end of each, in that order.
-        basis: ``[E · 8]`` weights of the edges by their number.
-        x: ``[M · channels]`` features, a row for every ``other``.
-        channels: 1, or a multiple of :data:`LANES`.
-        sums: ``[* · 8 · channels]`` out; the first row belongs to the node ``first``.
-        first, last: the nodes.
-    """
+def _sum_8_kernels(first, last, start, number, others, basis, x, channels, sums, origin):
     wide = broadcast(x.dtype.type(0), 16)
     narrow = broadcast(x.dtype.type(0), 8)
     for i in range(first, last):
         begin, end = start[i], start[i + 1]
-        to = (i - first) * 8 * channels
+        to = (i - origin) * 8 * channels
         if channels == 1:
             total = narrow
             for n in range(begin, end):
@@ -107,24 +126,36 @@ def sum_into_8_kernels(start, number, others, basis, x, channels, sums, first, l
         lane = 0
         while lane < channels:
             if channels - lane >= 16:
-                _sum_lanes_into_8(wide, begin, end, number, others, basis, x[lane:], channels, sums, to + lane)
+                _sum_lanes_into_8(wide, begin, end, number, others, basis, x, lane, channels, sums, to + lane)
                 lane += 16
             else:
-                _sum_lanes_into_8(narrow, begin, end, number, others, basis, x[lane:], channels, sums, to + lane)
+                _sum_lanes_into_8(narrow, begin, end, number, others, basis, x, lane, channels, sums, to + lane)
                 lane += 8
 
 
 @kernel(error_model="numpy")
-def sum_by_kernel(start, number, others, index, corners, basis, kernels, x, channels, sums, first, last):
-    """As :func:`sum_into_8_kernels` for any number of kernels.
+def sum_into_8_kernels(team, first, last, start, number, others, basis, x, channels, sums):
+    """The sums of the nodes from ``first`` to ``last`` where every edge has weights for all of 8 kernels.
 
     Args:
-        index, basis: ``[E · corners]``, the kernels around each edge, and their weights.
-        kernels: how many there are; the sums are ``[* · kernels · channels]``.
+        team: of threads that share the nodes.
+        first, last: the nodes.
+        start, number: the edges by node, see :class:`aegnn_core.nn.groups.Groups`.
+        others: ``[E]``, the other end of each, in that order.
+        basis: ``[E · 8]`` weights of the edges by their number.
+        x: ``[M · channels]`` features, a row for every ``other``.
+        channels: 1, or a multiple of :data:`LANES`.
+        sums: ``[* · 8 · channels]`` out; the first row belongs to the node ``first``.
     """
+    arguments = (start, number, others, basis, x, channels, sums, first)
+    in_shares(team, first, last, _LEAST_NODES, _sum_8_kernels, arguments)
+
+
+@kernel(error_model="numpy")
+def _sum_kernels(first, last, start, number, others, index, corners, basis, kernels, x, channels, sums, origin):
     narrow = broadcast(x.dtype.type(0), 8)
     for i in range(first, last):
-        to = (i - first) * kernels * channels
+        to = (i - origin) * kernels * channels
         sums[to : to + kernels * channels] = 0
         for n in range(start[i], start[i + 1]):
             row = np.intp(others[np.uintp(n)]) * channels
@@ -137,3 +168,15 @@ def sum_by_kernel(start, number, others, index, corners, basis, kernels, x, chan
                     for lane in range(0, channels, 8):
                         total = load(sums, at + lane, narrow)
                         store(sums, at + lane, multiply_add(weight, load(x, row + lane, narrow), total))
+
+
+@kernel(error_model="numpy")
+def sum_by_kernel(team, first, last, start, number, others, index, corners, basis, kernels, x, channels, sums):
+    """As :func:`sum_into_8_kernels` for any number of kernels.
+
+    Args:
+        index, basis: ``[E · corners]``, the kernels around each edge, and their weights.
+        kernels: how many there are; the sums are ``[* · kernels · channels]``.
+    """
+    arguments = (start, number, others, index, corners, basis, kernels, x, channels, sums, first)
+    in_shares(team, first, last, _LEAST_NODES, _sum_kernels, arguments)

@@ -15,6 +15,7 @@ from aegnn_core.asynchronous.compiled.layers import LAYER
 from aegnn_core.asynchronous.event_layers import folded
 from aegnn_core.asynchronous.folding import weights_of
 from aegnn_core.nn.spline_kernels import spline_basis
+from aegnn_core.torch_threads import torch_team
 
 __all__ = ["LayerTable", "SplineTable", "padded"]
 
@@ -57,7 +58,7 @@ class SplineTable:
         fixed = np.ascontiguousarray(attributes[:, :axes])
         index = np.empty((len(fixed), 2**axes), np.int64)
         weight = np.empty(index.shape, fixed.dtype)
-        spline_basis(fixed, sizes[:axes], index, weight)
+        spline_basis(torch_team(), fixed, sizes[:axes], index, weight)
         kernels = math.prod(sizes[:axes].tolist())
         if dense or kernels < len(fixed):
             return cls(dense, times, kernels, index.astype(np.int32), weight, np.eye(kernels))

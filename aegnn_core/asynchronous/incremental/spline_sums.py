@@ -11,7 +11,7 @@ from aegnn_core.simd import broadcast, load, multiply_add, store
 __all__ = ["corner_weights", "sum_neighbors"]
 
 
-@inlined(error_model="numpy")
+@kernel(error_model="numpy")
 def corner_weights(edge_attr, out):
     """Weights of all kernels per edge: ``edge_attr [E, dim]`` in [0, 1] in, ``out [E, 2^dim]``.
 
