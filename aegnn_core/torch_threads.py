@@ -20,6 +20,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from aegnn_core.machine_code import uncounted
+
 __all__ = ["ALONE", "Team", "in_shares", "torch_team"]
 
 #: Shares of a loop per thread: more of them even out what takes longer, and cost a microsecond at most.
@@ -114,17 +116,6 @@ def in_shares(typing, team, first, last, least, body, arguments):
     return types.void(team, first, last, least, body, arguments), generate
 
 
-def _uncounted(builder: ir.IRBuilder, value: ir.Value, kind: Any) -> ir.Value:
-    """A value without what counts its users, if it is an array: threads would have to agree on it at every slice.
-
-    The caller keeps the array meanwhile.
-    """
-    if isinstance(kind, types.Array):
-        for field in range(2):  # meminfo, parent
-            value = builder.insert_value(value, value.type.elements[field](None), field)
-    return value
-
-
 def _follower(context: Any, module: ir.Module, job: ir.Type, compiled: Any, call: Any) -> ir.Function:
     """The function that each thread runs, given where the job lies: it takes parts until none is left."""
     index = ir.IntType(32)
@@ -136,7 +127,7 @@ def _follower(context: Any, module: ir.Module, job: ir.Type, compiled: Any, call
     place = builder.bitcast(function.args[0], job.as_pointer())
     fields = [builder.gep(place, [index(0), index(n)]) for n in range(4)]
     last, step, given = (builder.load(field) for field in fields[1:])
-    arguments = [_uncounted(builder, builder.extract_value(given, n), kind) for n, kind in enumerate(call.args[2:])]
+    arguments = [uncounted(builder, builder.extract_value(given, n), kind) for n, kind in enumerate(call.args[2:])]
     builder.branch(take)
     builder.position_at_end(take)
     begin = builder.atomic_rmw("add", fields[0], step, "monotonic")

@@ -11,15 +11,16 @@ import threading
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
+import numpy as np
 import pytest
 from numba.core.compiler_lock import global_compiler_lock
 
 import aegnn_core
 from aegnn_core import machine_code
-from aegnn_core.machine_code import kernel_sources
+from aegnn_core.machine_code import borrowed, inlined, kernel, kernel_sources
 
 PACKAGE = Path(aegnn_core.__file__).parent
 
@@ -143,7 +144,38 @@ def _names(tree: ast.AST) -> set[str]:
 
 
 def _is_kernel(function: ast.FunctionDef) -> bool:
-    return any("kernel" in _names(decorator) for decorator in function.decorator_list)
+    return any({"kernel", "inlined"} & _names(decorator) for decorator in function.decorator_list)
+
+
+class _Pair(NamedTuple):
+    values: np.ndarray
+    others: np.ndarray
+
+
+@inlined
+def _total(values: np.ndarray) -> float:
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+@kernel
+def _totals(pair: _Pair, matrix: np.ndarray, out: np.ndarray) -> None:
+    pair, matrix = borrowed(pair), borrowed(matrix)
+    for n in range(len(out)):
+        out[n] = _total(matrix[n]) + _total(pair.values[n:]) + pair.others[n]
+
+
+def test_what_is_borrowed_has_as_many_users_as_before() -> None:
+    pair, matrix = _Pair(np.arange(3.0), np.ones(3)), np.full((3, 2), 10.0)
+    before = [sys.getrefcount(array) for array in (*pair, matrix)]
+    out = np.empty(3)
+
+    _totals(pair, matrix, out)
+
+    assert out.tolist() == [24, 24, 23]
+    assert [sys.getrefcount(array) for array in (*pair, matrix)] == before
 
 
 def test_a_process_forked_while_another_thread_compiles_can_compile() -> None:

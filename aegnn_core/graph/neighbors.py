@@ -419,69 +419,21 @@ class NeighborSearch:
             counts: output, int ``[N]``.
             team: threads that share the search, if there are many nodes and a slot for each.
         """
+        rule = self.max_nodes, self.graph.max_neighbors
+        image = self.stride, self.margin, self.nodes, self.capacity - 1, self._offsets, self._reach_us, *rule
         shares = min(team.threads, len(t) // _LEAST_SHARE)
         if team.start and shares > 1 and self.size + len(t) <= self.capacity:
-            self._insert_shared(t, x, y, neighbors, counts, team, shares)
-            return
-        _insert_and_search(
-            t,
-            x,
-            y,
-            self.size,
-            self.held,
-            self._head,
-            self._span,
-            self.stride,
-            self.margin,
-            self.nodes,
-            self.capacity - 1,
-            self._offsets,
-            self._reach_us,
-            self.max_nodes,
-            self.graph.max_neighbors,
-            self._chain_node,
-            self._chain_reach,
-            self._candidates,
-            neighbors,
-            counts,
-        )
-        self.size += len(t)
-
-    def _insert_shared(
-        self,
-        t: np.ndarray,
-        x: np.ndarray,
-        y: np.ndarray,
-        neighbors: np.ndarray,
-        counts: np.ndarray,
-        team: Team,
-        shares: int,
-    ) -> None:
-        """:meth:`insert` by a team, in so many shares."""
-        share = -(-len(t) // shares)
-        _insert_and_share(
-            team,
-            t,
-            x,
-            y,
-            share,
-            self.size,
-            self.held,
-            self._head,
-            np.empty(shares * len(self._head), np.int64),
-            np.zeros(shares * len(self._head), np.int64),
-            self.stride,
-            self.margin,
-            self.nodes,
-            self.capacity - 1,
-            self._offsets,
-            self._reach_us,
-            self.max_nodes,
-            self.graph.max_neighbors,
-            np.empty((shares, 2 * len(self._offsets) + len(self._candidates)), np.int64),
-            neighbors,
-            counts,
-        )
+            heads = np.empty(shares * len(self._head), np.int64)
+            buffers = np.empty((shares, 2 * len(self._offsets) + len(self._candidates)), np.int64)
+            share, spans = -(-len(t) // shares), np.zeros_like(heads)
+            _insert_and_share(
+                team, t, x, y, share, self.size, self.held, self._head, heads, spans, *image, buffers, neighbors, counts
+            )
+        else:
+            buffer = self._chain_node, self._chain_reach, self._candidates
+            _insert_and_search(
+                t, x, y, self.size, self.held, self._head, self._span, *image, *buffer, neighbors, counts
+            )
         self.size += len(t)
 
     def resize(self, capacity: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from aegnn_core.asynchronous.compiled.cells import read_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.layers import run_layer, weigh_dense, weigh_sparse
-from aegnn_core.machine_code import inlined, kernel
+from aegnn_core.machine_code import borrowed, inlined, kernel
 
 __all__ = [
     "VoxelGraph",
@@ -66,6 +66,7 @@ def read_cells(first, mask, nodes, cells, width, final, voxels, row):
     Returns:
         Whether any cell has changed.
     """
+    nodes, cells, voxels, row = borrowed(nodes), borrowed(cells), borrowed(voxels), borrowed(row)
     any_changed = False
     for cell in range(len(cells.touched)):
         voxels.changed[cell] = False
@@ -96,6 +97,7 @@ def read_edges(first, newest_source, voxels):
     Returns:
         Whether any cell's edges have changed.
     """
+    voxels = borrowed(voxels)
     any_changed = False
     cells, steps = voxels.present.shape
     for cell in range(cells):
@@ -128,6 +130,7 @@ def run_voxels(rules, voxels, batch, tally):
 
     ``tally [layers, 3]`` counts nodes, edges and nanoseconds.
     """
+    voxels, batch = borrowed(voxels), borrowed(batch)
     rule = rules[0]
     cells, steps = voxels.present.shape
     kind = batch.weight.dtype.type
@@ -189,6 +192,7 @@ def pool_ages(first, size, least_ages, node_t, cell, features, final, width, poo
         features, final, width: where their features are, and how many.
         pooled: ``[ages, cells, width]``, written.
     """
+    features, pooled = borrowed(features), borrowed(pooled)
     mask = len(node_t) - 1
     filled = np.zeros(pooled.shape[:2], np.bool_)
     pooled[:] = 0
