@@ -78,6 +78,8 @@ def train(settings: TrainSettings, run: Path, output: str | Path | None = None) 
     with warnings.catch_warnings():
         # The folder has the settings and what an earlier part of the run has left, of which Lightning would warn.
         warnings.filterwarnings("ignore", ".*exists and is not empty", UserWarning)
+        # Lightning and torch about each other.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
         trainer.fit(learner, datamodule=data, ckpt_path=last if begun_at else None, weights_only=True)
     trainer.save_checkpoint(last, weights_only=False)
     if not trainer.is_global_zero:

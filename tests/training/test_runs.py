@@ -120,6 +120,7 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
         [*command, "--output", "tiny.safetensors"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr
     assert done.stdout.count("tiny.safetensors: 3 steps") == 1
     one, other = (json.loads((tmp_path / f"seen.{rank}.json").read_text()) for rank in (0, 1))
     assert len(one["samples"]) == len(other["samples"]) == 3
