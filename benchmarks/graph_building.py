@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast graphs are built, stored and read, on one core: `python benchmarks/graph_building.py [--json FILE]`."""
+"""How fast graphs are built, stored and read: `python benchmarks/graph_building.py [--threads N] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +23,8 @@ from aegnn_core.datasets.stored_graphs import open_graphs
 from aegnn_core.events import EventStream, make_events, read_events
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 from aegnn_core.graph import GraphConfig, NeighborSearch, build_graph
+from aegnn_core.option_types import count
+from aegnn_core.torch_threads import torch_team
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 RECORDINGS = DATA / "raw"
@@ -61,7 +64,7 @@ def measure(source: str, stream: EventStream, graph: GraphConfig) -> Result:
     for _ in range(REPEATS):
         nodes = NeighborSearch(graph, stream.width, stream.height, capacity)
         start = perf_counter()
-        nodes.insert(t, x, y, neighbors, counts)
+        nodes.insert(t, x, y, neighbors, counts, torch_team())
         search.append(perf_counter() - start)
         start = perf_counter()
         data = build_graph(events, graph)
@@ -131,8 +134,10 @@ def write_simulated_digits(root: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="that share a graph")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
 
     streams = {
         "uniform 120 x 100": uniform(),
