@@ -364,11 +364,21 @@ class _AnywhereHead(nn.Module):
     """Ordinary convolutions on the grid of features, and class scores from their mean and maximum over all cells.
 
     So it makes no difference where something is. In training, a share ``dropout`` of these is left out.
+
+    Args:
+        channels: of the grid.
+        widths: features behind each convolution.
+        outputs: classes.
+        dropout: the share that is left out.
+        halving: each of the convolutions halves the resolution, and a residual block follows it.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], outputs: int, dropout: float) -> None:
+    def __init__(self, channels: int, widths: Sequence[int], outputs: int, dropout: float, halving: bool) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*(_conv(inputs, width) for inputs, width in pairwise((channels, *widths))))
+        layers: list[nn.Module] = []
+        for inputs, width in pairwise((channels, *widths)):
+            layers += [_conv(inputs, width, stride=2), _ImageResidual(width)] if halving else [_conv(inputs, width)]
+        self.layers = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(2 * widths[-1], outputs)
 
@@ -405,13 +415,15 @@ def _graph_res(
     cells: Sequence[int] | None = None,
     widths: Sequence[int] = (),
     dropout: float = 0.3,
+    halving: bool = False,
 ) -> GraphNetwork:
     """AEGNN's residual network (CVPR 2022, section 4): seven spline convolutions, pooling after five.
 
     ``cells`` are columns and rows of the last pooling, in each of which only the largest features remain, by default
     4 of each; AEGNN's head has weights for every one. With ``widths``, a recogniser has ordinary convolutions of so
     many features on the voxels instead, and looks at what they find anywhere; in training, a share ``dropout`` of that
-    is left out.
+    is left out. With ``halving``, each convolution halves the resolution and has a residual block behind it, which
+    suits small voxels.
     """
     convolution: dict[str, Any] = {"dim": dim, "kernel_size": size.kernel_size}
     c = size.channels
@@ -423,8 +435,10 @@ def _graph_res(
         if min(widths) < 1:
             raise ValueError(f"widths must be numbers of features, at least 1, found {list(widths)}")
         grid = GridPooling(size.sensor, pooling.shape, size=pooling.size)
-        head: nn.Module = _AnywhereHead(c[6], widths, num_classes, dropout)
+        head: nn.Module = _AnywhereHead(c[6], widths, num_classes, dropout, halving)
     else:
+        if halving:
+            raise ValueError("halving is for a recogniser with widths, found none")
         grid = GridPooling(size.sensor, _columns_and_rows((4, 4) if cells is None else cells))
         inputs = c[6] * grid.shape[0] * grid.shape[1]
         head = _linear_head(inputs, task, num_classes)

@@ -32,7 +32,7 @@ SENSOR = (12, 9)
 NETWORKS = {
     "graph_res": {"name": "graph_res", "dataset": "nmnist", "options": {}},
     "graph_res_mean": {"name": "graph_res", "dataset": "nmnist", "options": {"position": "mean"}},
-    "graph_res_anywhere": {"name": "graph_res", "dataset": "nmnist", "options": {"widths": [8, 8]}},
+    "graph_res_anywhere": {"name": "graph_res", "dataset": "nmnist", "options": {"widths": [8, 8], "halving": True}},
     "graph_res_detector": {"name": "graph_res", "dataset": "simulated", "options": {"task": "detection"}},
     "graph_wen": {"name": "graph_wen", "dataset": "nmnist", "options": {}},
     "graph_grid": {"name": "graph_grid", "dataset": "simulated", "options": {"task": "detection", "dim": 2}},

@@ -140,6 +140,7 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
         ("graph_res", {"dataset": "ncars", "widths": [16, 0]}, "widths must be numbers of features"),
         ("graph_res", {"dataset": "ncars", "cells": [4, 4], "widths": [16]}, "a recogniser without cells"),
         ("graph_res", {"dataset": "simulated", "task": "detection", "widths": [16]}, "a recogniser without cells"),
+        ("graph_res", {"dataset": "ncars", "halving": True}, "halving is for a recogniser with widths"),
     ],
 )
 def test_unknown_names_are_refused(name: str, arguments: dict, message: str) -> None:
@@ -154,12 +155,15 @@ def test_graph_res_may_have_a_finer_grid_before_its_head() -> None:
     assert set(module.head.layers.bias.view(-1, 7)[:, 4].tolist()) == {-4.0}
 
 
-def test_graph_res_may_have_a_head_that_does_not_know_places() -> None:
-    """What is seen elsewhere, by whole voxels, has the same scores."""
-    module = randomize(network("graph_res", dataset="ncars", voxel=[8, 8], widths=[16, 24]), 0)
+@pytest.mark.parametrize(
+    "options", [{"voxel": [8, 8], "widths": [16, 24]}, {"voxel": [2, 2], "widths": [16, 24], "halving": True}]
+)
+def test_graph_res_may_have_a_head_that_does_not_know_places(options: dict) -> None:
+    """What is seen elsewhere, by whole cells of the head's coarsest features, has the same scores."""
+    module = randomize(network("graph_res", dataset="ncars", sensor=(240, 208), **options), 0)
     rng = np.random.default_rng(0)
     graph = GraphConfig(window=100_000)
-    x, y = rng.integers(32, 64, 500), rng.integers(32, 56, 500)
+    x, y = rng.integers(96, 128, 500), rng.integers(96, 120, 500)  # far enough from the margin that it is not seen
     t, p = np.arange(500) * 100, rng.integers(0, 2, 500)
     scores = [
         module(build_graph(make_events(t, x + dx, y + dy, p), graph)) for dx, dy in ((0, 0), (16, 0), (-8, 16), (24, 8))
