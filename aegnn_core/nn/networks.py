@@ -79,6 +79,9 @@ _SMALL_SENSOR = 64
 _PYRAMID_WIDTHS = (32, 48, 64, 96, 128)
 _PYRAMID_DEPTHS = (0, 1, 2, 1)
 
+#: Convolutions that halve the resolution in a head on small voxels.
+_MOST_HALVINGS = 3
+
 #: Features of the head on a picture cut out.
 _CROPPED_WIDTHS = (24, 48, 96)
 
@@ -370,14 +373,17 @@ class _AnywhereHead(nn.Module):
         widths: features behind each convolution.
         outputs: classes.
         dropout: the share that is left out.
-        halving: each of the convolutions halves the resolution, and a residual block follows it.
+        halving: the last three of the convolutions halve the resolution, and a residual block follows each.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], outputs: int, dropout: float, halving: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for inputs, width in pairwise((channels, *widths)):
-            layers += [_conv(inputs, width, stride=2), _ImageResidual(width)] if halving else [_conv(inputs, width)]
+        for n, (inputs, width) in enumerate(pairwise((channels, *widths)), 1 - len(widths)):
+            halves = halving and n > -_MOST_HALVINGS
+            layers.append(_conv(inputs, width, stride=2 if halves else 1))
+            if halving:
+                layers.append(_ImageResidual(width))
         self.layers = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(2 * widths[-1], outputs)
@@ -422,8 +428,8 @@ def _graph_res(
     ``cells`` are columns and rows of the last pooling, in each of which only the largest features remain, by default
     4 of each; AEGNN's head has weights for every one. With ``widths``, a recogniser has ordinary convolutions of so
     many features on the voxels instead, and looks at what they find anywhere; in training, a share ``dropout`` of that
-    is left out. With ``halving``, each convolution halves the resolution and has a residual block behind it, which
-    suits small voxels.
+    is left out. With ``halving``, the last three of the convolutions halve the resolution, and each has a residual
+    block behind it, which suits small voxels.
     """
     convolution: dict[str, Any] = {"dim": dim, "kernel_size": size.kernel_size}
     c = size.channels

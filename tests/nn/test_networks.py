@@ -156,20 +156,28 @@ def test_graph_res_may_have_a_finer_grid_before_its_head() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"voxel": [8, 8], "widths": [16, 24]}, {"voxel": [2, 2], "widths": [16, 24], "halving": True}]
+    "options",
+    [
+        {"voxel": [8, 8], "widths": [16, 24]},
+        {"voxel": [2, 2], "widths": [16, 24], "halving": True},
+        {"voxel": [2, 2], "widths": [8, 8, 16, 16], "halving": True},
+    ],
 )
 def test_graph_res_may_have_a_head_that_does_not_know_places(options: dict) -> None:
     """What is seen elsewhere, by whole cells of the head's coarsest features, has the same scores."""
-    module = randomize(network("graph_res", dataset="ncars", sensor=(240, 208), **options), 0)
+    module = randomize(network("graph_res", dataset="ncars", sensor=(640, 640), **options), 0)
     rng = np.random.default_rng(0)
     graph = GraphConfig(window=100_000)
-    x, y = rng.integers(96, 128, 500), rng.integers(96, 120, 500)  # far enough from the margin that it is not seen
+    x, y = rng.integers(304, 336, 500), rng.integers(304, 328, 500)  # so far from the margin that it is not seen
     t, p = np.arange(500) * 100, rng.integers(0, 2, 500)
     scores = [
-        module(build_graph(make_events(t, x + dx, y + dy, p), graph)) for dx, dy in ((0, 0), (16, 0), (-8, 16), (24, 8))
+        module(build_graph(make_events(t, x + dx, y + dy, p), graph))
+        for dx, dy in ((0, 0), (16, 0), (-32, 16), (48, 32))
     ]
     for other in scores[1:]:
         torch.testing.assert_close(other, scores[0])
+    strides = [layer.stride[0] for layer in module.head.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert np.prod(strides) == 2 ** min(3, len(options["widths"]) if options.get("halving") else 0)
 
 
 def test_graph_grid_sees_single_pixels_of_a_small_sensor_and_leaves_out_features_in_training_only() -> None:
