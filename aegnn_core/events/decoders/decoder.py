@@ -144,7 +144,8 @@ class Decoder(ABC):
             self.counts.unknown_words += unknown
             self.counts.outside_events += outside
             self.counts.unplaced_events += unplaced
-            self.triggers = np.concatenate([self.triggers, found])
+            if len(found):
+                self.triggers = np.concatenate([self.triggers, found]) if len(self.triggers) else found
             yield events
 
     def lose(self, packets: int) -> None:
