@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -117,7 +119,12 @@ class Attributes:
         self._remember()
 
     def _remember(self) -> None:
-        self._names = [tuple(seen) for seen in self._seen]
+        # The first name twice, so that there are always two or more, of which a tuple comes back.
+        self._getters = [
+            (itemgetter(next(iter(seen)), *seen), table)
+            for table, seen in zip(self._tables, self._seen, strict=True)
+            if seen
+        ]
         self._collections = [
             (table, name, seen[name])
             for table, seen in zip(self._tables, self._seen, strict=True)
@@ -127,9 +134,15 @@ class Attributes:
         self._glance = self._look()
 
     def _look(self) -> list[Any]:
-        """What is another if an attribute is another object; what was seen is kept, so that no number comes again."""
-        ids = [[*map(id, map(table.get, names))] for table, names in zip(self._tables, self._names, strict=True)]
-        return [*ids, *map(len, self._tables)]
+        """What is another if an attribute is another object; what was seen is kept, so that no number comes again.
+
+        It is looked at in every update and output, so each microsecond counts.
+        """
+        try:
+            values = [values_of(table) for values_of, table in self._getters]
+        except KeyError:  # one is gone
+            return []
+        return [*map(id, chain.from_iterable(values)), *map(len, self._tables)]
 
     def changes(self) -> list[tuple[int, str, Any, Any]]:
         """Number of the module, name, value before and value now of all that is not as it was; for none, :data:`GONE`.

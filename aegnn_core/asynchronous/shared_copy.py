@@ -99,10 +99,10 @@ class Layers:
 
     def _look_at_code(self) -> list[Any]:
         """What else decides which code runs, and on numbers of which kind."""
-        kinds = [
-            (name, None if one is None else one.dtype) for weights in self._weights for name, one in weights.items()
-        ]
-        return [*map(type, self._parts), *(id(hook) for hooks in self._hooks for hook in hooks.values()), *kinds]
+        tables = [*filter(None, self._weights)]
+        kinds = [None if one is None else one.dtype for table in tables for one in table.values()]
+        hooks = [id(hook) for table in filter(None, self._hooks) for hook in table.values()]
+        return [*map(type, self._parts), hooks, *map(tuple, tables), *kinds]
 
     def _is_refused(self, n: int, name: str, before: Any, now: Any) -> bool:
         known = before is not GONE or hasattr(type(self._parts[n]), name)
