@@ -43,9 +43,11 @@ ALONE = Team(0, 1)
 def _openmp() -> int:
     """The address of the function with which the OpenMP that torch uses begins a parallel region."""
     beside = os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")
-    for library in ("libtorch_cpu.so", beside):
+    # A system's own torch may lie elsewhere; its OpenMP is then the system's, which is in the process already.
+    libraries = {"libtorch_cpu.so": 0, beside: 0, "libgomp.so.1": getattr(os, "RTLD_NOLOAD", 0)}
+    for library, mode in libraries.items():
         try:
-            function = ctypes.CDLL(library).GOMP_parallel
+            function = ctypes.CDLL(library, mode).GOMP_parallel
         except (OSError, AttributeError):
             continue
         return ctypes.cast(function, ctypes.c_void_p).value or 0

@@ -43,8 +43,8 @@ NODE = np.dtype(
         ("back", np.uint32),  # how many nodes before it the one before it at its pixel came
     ]
 )
-#: Nodes that are worth a share of their own.
-_LEAST_SHARE = 1024
+#: Nodes that are worth a share of their own, and most pixels of all shares together for each node: they are copied.
+_LEAST_SHARE, _MOST_PIXELS_PER_NODE = 1024, 16
 #: Stands for no earlier node at the pixel, or one too far back to be counted.
 _NEVER = np.int64(2**32 - 1)
 
@@ -417,11 +417,11 @@ class NeighborSearch:
             t, x, y: times [µs] and pixels ``[N]`` of the new nodes, in time order and on the sensor.
             neighbors: output, int ``[N, max_neighbors]``; row k holds ``counts[k]`` node numbers.
             counts: output, int ``[N]``.
-            team: threads that share the search, if there are many nodes and a slot for each.
+            team: threads that share the search, if there are many nodes for the sensor's size and a slot for each.
         """
         rule = self.max_nodes, self.graph.max_neighbors
         image = self.stride, self.margin, self.nodes, self.capacity - 1, self._offsets, self._reach_us, *rule
-        shares = min(team.threads, len(t) // _LEAST_SHARE)
+        shares = min(team.threads, len(t) // _LEAST_SHARE, _MOST_PIXELS_PER_NODE * len(t) // len(self._head))
         if team.start and shares > 1 and self.size + len(t) <= self.capacity:
             heads = np.empty(shares * len(self._head), np.int64)
             buffers = np.empty((shares, 2 * len(self._offsets) + len(self._candidates)), np.int64)
