@@ -14,7 +14,7 @@ import numpy as np
 
 from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.config import GraphConfig
-from aegnn_core.machine_code import inlined, kernel
+from aegnn_core.machine_code import borrowed, inlined, kernel
 from aegnn_core.simd import prefetch_early
 from aegnn_core.torch_threads import ALONE, Team, in_shares
 
@@ -243,17 +243,6 @@ def search_neighbors(
 
 
 @kernel
-def _search_all(
-    begin, end, t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes,
-    max_neighbors, chain_node, chain_reach, candidates, neighbors, counts,
-):  # fmt: skip
-    search_neighbors(
-        t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes, max_neighbors,
-        chain_node, chain_reach, candidates, neighbors, counts, 0, True,
-    )  # fmt: skip
-
-
-@kernel
 def _insert_and_search(
     t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes, max_neighbors,
     chain_node, chain_reach, candidates, neighbors, counts,
@@ -261,9 +250,9 @@ def _insert_and_search(
     """:func:`search_neighbors` that inserts, for arrays of Python's: nobody counts their users meanwhile."""
     arguments = (
         t, x, y, first, held, head, span, stride, margin, nodes, mask, offsets, reach_us, max_nodes, max_neighbors,
-        chain_node, chain_reach, candidates, neighbors, counts,
+        chain_node, chain_reach, candidates, neighbors, counts, 0, True,
     )  # fmt: skip
-    in_shares(ALONE, 0, 1, 1, _search_all, arguments)
+    search_neighbors(*borrowed(arguments))
 
 
 @kernel

@@ -95,7 +95,7 @@ class Evt21Decoder(Decoder):
             upper, lower, self.width, self.height, self._clock, events, triggers
         )
         unknown, outside, unplaced = counts
-        return events[:n_events], triggers[:n_triggers].copy(), unknown, outside, unplaced
+        return events[:n_events], triggers[:n_triggers], unknown, outside, unplaced
 
 
 class Evt21LegacyDecoder(Evt21Decoder):

@@ -114,4 +114,4 @@ class Evt4Decoder(Decoder):
             words, self.width, self.height, self._clock, self._run, events, triggers
         )
         unknown, outside, unplaced = counts
-        return events[:n_events], triggers[:n_triggers].copy(), unknown, outside, unplaced
+        return events[:n_events], triggers[:n_triggers], unknown, outside, unplaced
