@@ -400,6 +400,16 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
+def _convolution(dim: int, kernel_size: int, root_weight: bool) -> dict[str, Any]:
+    """Arguments of a block's convolution.
+
+    AEGNN's see the neighbours only: what an event has found, itself, is lost in the next layer unless its neighbours
+    have found it, too, and one without neighbours is nothing. With ``root_weight``, an event's own features have
+    weights as well, and there is a bias.
+    """
+    return {"dim": dim, "kernel_size": kernel_size, "root_weight": root_weight, "bias": root_weight}
+
+
 def _event_blocks(channels: tuple[int, ...], convolution: dict[str, Any]) -> list[nn.Module]:
     """AEGNN's five convolutions on events, with a residual around the third and fourth."""
     c = (1, *channels)
@@ -422,6 +432,7 @@ def _graph_res(
     widths: Sequence[int] = (),
     dropout: float = 0.3,
     halving: bool = False,
+    root_weight: bool = False,
 ) -> GraphNetwork:
     """AEGNN's residual network (CVPR 2022, section 4): seven spline convolutions, pooling after five.
 
@@ -429,9 +440,9 @@ def _graph_res(
     4 of each; AEGNN's head has weights for every one. With ``widths``, a recogniser has ordinary convolutions of so
     many features on the voxels instead, and looks at what they find anywhere; in training, a share ``dropout`` of that
     is left out. With ``halving``, the last three of the convolutions halve the resolution, and each has a residual
-    block behind it, which suits small voxels.
+    block behind it, which suits small voxels. With ``root_weight``, convolutions see a node's own features, too.
     """
-    convolution: dict[str, Any] = {"dim": dim, "kernel_size": size.kernel_size}
+    convolution = _convolution(dim, size.kernel_size, root_weight)
     c = size.channels
     behind: list[nn.Module] = [Residual([ConvBlock(c[4], c[5], **convolution), ConvBlock(c[5], c[6], **convolution)])]
     pooling = VoxelPooling(size.sensor, voxel or size.voxel, position)
@@ -475,9 +486,8 @@ def _graph_wen(size: DatasetSize, task: str, num_classes: int, dim: int, positio
     The voxels are of the image plane only; AEGNN's also cut the time axis, which makes them depend on the time origin.
     """
     c = (1, 64, 128, 256, 512)
-    blocks: list[nn.Module] = [
-        ConvBlock(c[n], c[n + 1], dim=dim, kernel_size=4, root_weight=True, bias=True) for n in range(4)
-    ]
+    convolution = _convolution(dim, 4, root_weight=True)
+    blocks: list[nn.Module] = [ConvBlock(*sizes, **convolution) for sizes in pairwise(c)]
     stages = [
         (VoxelPooling(size.sensor, (2 ** (n + 2), 2 ** (n + 2)), position), blocks[n + 1 : n + 2]) for n in range(4)
     ]
@@ -497,12 +507,14 @@ def _graph_grid(
     width: int = 48,
     dropout: float = 0.0,
     least_ages: Sequence[int] = (),
+    root_weight: bool = False,
 ) -> GraphNetwork:
     """AEGNN's convolutions on events, and ordinary convolutions behind the pooling.
 
     After DAGR (Gehrig & Scaramuzza, Nature 2024), which showed that a head that is the same in every cell finds objects
     far better than one that has to learn every place on its own. Voxels have 2 px a side, on a small sensor 1. With
     ``least_ages``, the head sees young and old events apart, see :class:`aegnn_core.nn.pooling.GridPooling`.
+    With ``root_weight``, convolutions see an event's own features, too.
     """
     ages = len(least_ages) + 1
     head: nn.Module
@@ -516,7 +528,7 @@ def _graph_grid(
         size.sensor,
         task,
         dim,
-        _event_blocks(_SMALL, {"dim": dim, "kernel_size": 2}),
+        _event_blocks(_SMALL, _convolution(dim, 2, root_weight)),
         [],
         GridPooling(size.sensor, grid_shape(size.sensor, voxel), least_ages, (float(voxel[0]), float(voxel[1]))),
         head,
@@ -564,18 +576,19 @@ def _graph_histogram(
     dropout: float = 0.0,
     crop: Sequence[int] | None = None,
     crop_cell: float | Sequence[float | None] | None = None,
+    root_weight: bool = False,
 ) -> GraphNetwork:
     """The histogram, and in every cell beside it the largest features that spline convolutions find in its events.
 
-    The head begins with what the counts say: its first weights for the features are zero.
+    The head begins with what the counts say: its first weights for the features are zero. With ``root_weight``,
+    convolutions see an event's own features, too.
     """
     cell = (float(voxel[0]), float(voxel[1]))
     counts = CountPooling(size.sensor, cell, least_ages)
     grid = GridPooling(size.sensor, counts.shape, feature_ages, cell)
     features = grid.ages * channels[-1]
-    blocks: list[nn.Module] = [
-        ConvBlock(inputs, outputs, dim=dim, kernel_size=2) for inputs, outputs in pairwise((1, *channels))
-    ]
+    convolution = _convolution(dim, 2, root_weight)
+    blocks: list[nn.Module] = [ConvBlock(*sizes, **convolution) for sizes in pairwise((1, *channels))]
     head = _image_head(features + counts.channels, task, num_classes, widths, depths, dropout, crop, crop_cell)
     first = next(module for module in head.modules() if isinstance(module, nn.Conv2d))
     with torch.no_grad():

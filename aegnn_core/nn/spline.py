@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from aegnn_core.nn import spline_triton
 from aegnn_core.nn.groups import grouped
@@ -174,8 +175,9 @@ class SplineConv(nn.Module):
         else:
             out = _convolve_in_torch(features, self.weight, edges)
         if self.lin is not None:
-            out = out + self.lin(own)
-        if self.bias is not None:
+            with torch.autocast(own.device.type, enabled=False):  # as the sums
+                out = out + linear(own, self.lin.weight, self.bias)
+        elif self.bias is not None:
             out = out + self.bias
         return out
 

@@ -32,11 +32,19 @@ SENSOR = (12, 9)
 NETWORKS = {
     "graph_res": {"name": "graph_res", "dataset": "nmnist", "options": {}},
     "graph_res_mean": {"name": "graph_res", "dataset": "nmnist", "options": {"position": "mean"}},
-    "graph_res_anywhere": {"name": "graph_res", "dataset": "nmnist", "options": {"widths": [8, 8], "halving": True}},
+    "graph_res_anywhere": {
+        "name": "graph_res",
+        "dataset": "nmnist",
+        "options": {"widths": [8, 8], "halving": True, "root_weight": True},
+    },
     "graph_res_detector": {"name": "graph_res", "dataset": "simulated", "options": {"task": "detection"}},
     "graph_wen": {"name": "graph_wen", "dataset": "nmnist", "options": {}},
     "graph_grid": {"name": "graph_grid", "dataset": "simulated", "options": {"task": "detection", "dim": 2}},
-    "graph_grid_ages": {"name": "graph_grid", "dataset": "nmnist", "options": {"least_ages": [10_000, 20_000]}},
+    "graph_grid_ages": {
+        "name": "graph_grid",
+        "dataset": "nmnist",
+        "options": {"least_ages": [10_000, 20_000], "root_weight": True},
+    },
     "histogram": {"name": "histogram", "dataset": "nmnist", "options": {}},
     "histogram_ages": {
         "name": "histogram",

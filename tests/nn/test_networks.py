@@ -180,6 +180,17 @@ def test_graph_res_may_have_a_head_that_does_not_know_places(options: dict) -> N
     assert np.prod(strides) == 2 ** min(3, len(options["widths"]) if options.get("halving") else 0)
 
 
+@pytest.mark.parametrize("name", ["graph_res", "graph_grid", "graph_histogram"])
+def test_with_root_weight_an_event_without_neighbours_says_its_polarity(name: str) -> None:
+    graph = GraphConfig(window=100_000)
+    on, off = (build_graph(make_events([0], [5], [5], [p]), graph) for p in (1, 0))
+    for root_weight in (False, True):
+        module = randomize(network(name, dataset="ncars", root_weight=root_weight), 0)
+        blocks = module.event_blocks
+        features = [blocks(data.x, data.edge_index, data.edge_attr) for data in (on, off)]
+        assert torch.equal(*features) is not root_weight
+
+
 def test_graph_grid_sees_single_pixels_of_a_small_sensor_and_leaves_out_features_in_training_only() -> None:
     small = network("graph_grid", dataset="nmnist", dropout=0.5)
     assert small.grid.shape == (34, 34)
