@@ -186,7 +186,7 @@ def test_samples_are_fixed_by_the_seed_and_mirrored_boxes_follow_their_events() 
 def test_training_can_take_over_the_event_layers_of_a_model(tmp_path: Path) -> None:
     path = tmp_path / "tiny.safetensors"
     taken = load_model("scenes_graph_detector").network.event_blocks.state_dict()
-    common = {"event_layers": "scenes_graph_detector"}
+    common: dict[str, Any] = {"event_layers": "scenes_graph_detector", "options": {"root_weight": True}}
     trained = train_(path, steps=2, **common)
     for name, value in trained.network.event_blocks.state_dict().items():
         assert torch.equal(value, taken[name]), name
@@ -194,7 +194,7 @@ def test_training_can_take_over_the_event_layers_of_a_model(tmp_path: Path) -> N
     untrained = network("graph_grid", dataset="simulated", sensor=(120, 100)).head.state_dict()
     assert not torch.equal(trained.network.head.state_dict()["linear.weight"], untrained["linear.weight"])
     with pytest.raises(ValueError, match="other shapes than the network's"):
-        train_(tmp_path / "wen" / "x.safetensors", network="graph_wen", steps=1, **common)
+        train_(tmp_path / "other" / "x.safetensors", steps=1, **{**common, "options": {}})
     with pytest.raises(ValueError, match=r"trained with graph radius = 3.0, found radius = 2.0"):
         train_(tmp_path / "other" / "x.safetensors", steps=1, graph=GraphConfig(radius=2.0), **common)
 
@@ -205,6 +205,7 @@ def test_training_can_begin_with_the_weights_of_a_model(tmp_path: Path) -> None:
     first = train_(tmp_path / "first" / "model.safetensors", **common, steps=2)
     start = str(tmp_path / "first" / "model.safetensors")
     second = train_(tmp_path / "second" / "model.safetensors", **common, steps=2, start_from=start, learning_rate=1e-7)
+    assert second.training["start_from"] == "model"
     trained = dict(second.network.named_parameters())
     for name, value in first.network.named_parameters():
         torch.testing.assert_close(trained[name], value, rtol=1e-4, atol=1e-5)
@@ -215,7 +216,8 @@ def test_training_can_begin_with_the_weights_of_a_model(tmp_path: Path) -> None:
 def test_a_head_learns_from_features_that_are_computed_once(tmp_path: Path) -> None:
     """The figures would be those of new samples: features are the network's own, but for a shift and half precision."""
     path = tmp_path / "tiny.safetensors"
-    model = train_(path, steps=5, num_workers=1, batch_size=3, event_layers="scenes_graph_detector", recordings=4)
+    source: dict[str, Any] = {"event_layers": "scenes_graph_detector", "options": {"root_weight": True}}
+    model = train_(path, steps=5, num_workers=1, batch_size=3, recordings=4, **source)
     assert (model.training["recordings"], model.training["steps"]) == (4, 5)  # eight images: two passes
     taken = load_model("scenes_graph_detector").network.event_blocks.state_dict()
     assert all(torch.equal(value, taken[name]) for name, value in model.network.event_blocks.state_dict().items())

@@ -43,11 +43,16 @@ def new_model(settings: TrainSettings, dataset: EventDataset | None, name: str) 
     assert graph is not None
     if not isinstance(module, GraphNetwork):
         graph = _without_dead_nodes(graph, settings.network)
+    training = settings.to_dict()
     if settings.start_from is not None:
-        _take_weights(module, graph, load_model(settings.start_from))
+        source = load_model(settings.start_from)
+        _take_weights(module, graph, source)
+        training["start_from"] = source.name  # not where it lay on this machine: model files are passed on
     if settings.event_layers is not None:
-        _take_event_layers(module, graph, load_model(settings.event_layers))
-    return TrainedModel(module, graph, labels, name, architecture, settings.to_dict())
+        source = load_model(settings.event_layers)
+        _take_event_layers(module, graph, source)
+        training["event_layers"] = source.name
+    return TrainedModel(module, graph, labels, name, architecture, training)
 
 
 def _architecture(settings: TrainSettings, dataset: EventDataset | None) -> tuple[dict[str, Any], tuple[str, ...]]:
