@@ -175,8 +175,9 @@ class SplineConv(nn.Module):
         else:
             out = _convolve_in_torch(features, self.weight, edges)
         if self.lin is not None:
+            weight = self.lin.weight
             with torch.autocast(own.device.type, enabled=False):  # as the sums
-                out = out + linear(own, self.lin.weight, self.bias)
+                out = out + linear(own.to(weight.dtype), weight, self.bias)
         elif self.bias is not None:
             out = out + self.bias
         return out

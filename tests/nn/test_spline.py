@@ -82,6 +82,16 @@ def test_values_by_hand() -> None:
     torch.testing.assert_close(conv(x, edge_index, edge_attr), torch.tensor([[8.0], [9.0], [1024.25]]))
 
 
+def test_everything_is_in_full_precision_under_autocast() -> None:
+    x, edge_index, edge_attr = (
+        part.float() if part.is_floating_point() else part for part in random_graph(0, 7, 20, 3, 3)
+    )
+    conv = SplineConv(3, 4, 3, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = conv(x, edge_index, edge_attr)
+    assert torch.equal(mixed, conv(x, edge_index, edge_attr))
+
+
 def test_weights_of_pygs_layer_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyG's layer can be made, though not run, without its compiled kernels."""
     module = pytest.importorskip("torch_geometric.nn.conv.spline_conv")

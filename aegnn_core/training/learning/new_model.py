@@ -44,14 +44,11 @@ def new_model(settings: TrainSettings, dataset: EventDataset | None, name: str) 
     if not isinstance(module, GraphNetwork):
         graph = _without_dead_nodes(graph, settings.network)
     training = settings.to_dict()
-    if settings.start_from is not None:
-        source = load_model(settings.start_from)
-        _take_weights(module, graph, source)
-        training["start_from"] = source.name  # not where it lay on this machine: model files are passed on
-    if settings.event_layers is not None:
-        source = load_model(settings.event_layers)
-        _take_event_layers(module, graph, source)
-        training["event_layers"] = source.name
+    for setting, take in (("start_from", _take_weights), ("event_layers", _take_event_layers)):
+        if training[setting] is not None:
+            source = load_model(training[setting])
+            take(module, graph, source)
+            training[setting] = source.name  # not where it lay on this machine: model files are passed on
     return TrainedModel(module, graph, labels, name, architecture, training)
 
 
