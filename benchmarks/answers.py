@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the packaged detector's answer takes: its head in compiled code beside torch's, and its boxes.
+"""How long an answer of a packaged histogram takes: its head in compiled code beside torch's, and a detector's boxes.
 
 A simulated stream comes in packets of a given duration, an answer is asked for after each. All ways are measured in
 turn at the same moments, so that a noisy machine does not favour one, and by the time that the one thread had of its
@@ -58,8 +58,13 @@ def _packets(events: np.ndarray, window: int, packet_us: int, answers: int) -> I
         start = stop
 
 
+def _read_answer(network: GraphNetwork, output: Tensor) -> object:
+    """What a node makes of an output."""
+    return network.detections(output) if network.task == "detection" else output.softmax(1)
+
+
 def compare_threads(name: str, counts: Sequence[int], packet_us: int, answers: int) -> dict[str, list[float]]:
-    """Seconds that answers with their boxes took by the clock, by number of threads and time since the update."""
+    """Seconds that answers, with a detector's boxes, took by the clock, by number of threads and time since the update."""
     trained = load_model(name)
     network = trained.network
     lives = {n: make_model_asynchronous(network, trained.graph, threads=n, frozen=True) for n in counts}
@@ -73,7 +78,7 @@ def compare_threads(name: str, counts: Sequence[int], packet_us: int, answers: i
                 live.update(events[start:stop])
                 sleep(1e-3 * pause_ms)
                 begin = perf_counter()
-                network.detections(live.output())
+                _read_answer(network, live.output())
                 seconds.setdefault(f"{n} threads, {pause_ms} ms after an update", []).append(perf_counter() - begin)
     return seconds
 
@@ -114,8 +119,9 @@ def measure(name: str, packet_us: int, answers: int) -> dict[str, list[float]]:
                 if way == "head, compiled, whole image":
                     head(image + 1)
                 timed(way, head, image)
-        timed("boxes", network.detections, output)
-        timed("boxes, all cells decoded", _decode_all, network, output)
+        if network.task == "detection":
+            timed("boxes", _read_answer, network, output)
+            timed("boxes, all cells decoded", _decode_all, network, output)
     for way, head in ways.items():
         if way != "head, torch":
             seconds[f"{way}: FLOP"] = [head.flops]
@@ -124,7 +130,7 @@ def measure(name: str, packet_us: int, answers: int) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="scenes_detector", help="a packaged detector that only counts events")
+    parser.add_argument("--model", default="scenes_detector", help="a packaged model that only counts events")
     parser.add_argument("--packet-ms", type=positive, default=33, help="time from one answer to the next")
     parser.add_argument("--answers", type=count, default=100)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")

@@ -10,7 +10,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CroppedHead", "CroppedViews"]
+from aegnn_core.nn.class_head import AnywhereHead
+
+__all__ = ["CROP_OF", "CroppedHead", "CroppedViews"]
+
+#: What a picture can be made of: the counts as they are, where there were events of a polarity at all, or how long ago
+#: the last one was.
+CROP_OF = ("counts", "occurrence", "recency")
 
 #: In training, the rectangle is changed at random: the logarithm of its scale lies between these, that of its aspect
 #: and its shift (as a share of half a side of what has events) at most so far from 0.
@@ -27,7 +33,7 @@ _ERASED, _ERASED_SIDES = 0.3, (0.2, 0.5)
 _Span = tuple[Tensor, Tensor]
 
 
-class CroppedHead(nn.Module):
+class CroppedHead(AnywhereHead):
     """Class scores from a picture of the rectangle that holds all events, always of the same size.
 
     The rectangle is stretched to the picture, so that neither place, nor size, nor shape of what is seen can be learned
@@ -38,16 +44,22 @@ class CroppedHead(nn.Module):
     less or what is beside, with more or less contrast, parts of pictures are erased, and a share of what the scores
     are made from is left out.
 
+    The picture can be made of less than the counts, which differ from drive to drive: with ``of="occurrence"``, of 1
+    where there was an event of a polarity, with ``of="recency"``, of ``exp(-k)`` where the last one lies in part k of
+    the past, the youngest of which is 0.
+
     Args:
-        channels: of the image.
+        channels: of the image; if it is not pictured as it is, those of :class:`aegnn_core.nn.pooling.CountPooling`.
         size: columns and rows of the picture.
         widths: features at the three resolutions, or at the four.
         outputs: classes.
         dropout: the share that is left out.
         cell: pixels that the side of a cell of the picture takes; None stretches.
+        of: one of :data:`CROP_OF`.
 
     Raises:
-        ValueError: a size that isn't two numbers of at least 8, neither three nor four widths, or a cell of no size.
+        ValueError: a size that isn't two numbers of at least 8, neither three nor four widths, a cell of no size, or
+            something else that the picture is to be made of.
     """
 
     def __init__(
@@ -58,48 +70,52 @@ class CroppedHead(nn.Module):
         outputs: int,
         dropout: float,
         cell: float | None = None,
+        of: str = "counts",
     ) -> None:
-        super().__init__()
         if len(size) != 2 or min(size) < 8:
             raise ValueError(f"crop must be columns and rows of a picture, at least 8 of each, found {list(size)}")
         if len(widths) not in (3, 4):
             raise ValueError(f"widths must be three or four numbers of features behind a crop, found {list(widths)}")
         if cell is not None and not 0 < cell < math.inf:
             raise ValueError(f"crop_cell must be a positive number of pixels, found {cell}")
-        self.columns, self.rows = size
-        self.cell = cell
+        if of not in CROP_OF:
+            raise ValueError(f"crop_of must be one of {', '.join(CROP_OF)}, found {of}")
+        seen = channels if of == "counts" else 2
         strides = (1, 2, 2, 2)[-len(widths) :]
-        self.layers = nn.Sequential(
-            *(
-                nn.Sequential(_convolution(inputs, width, stride), nn.ReLU(inplace=True), _Residual(width))
-                for (inputs, width), stride in zip(pairwise((channels, *widths)), strides, strict=True)
-            )
+        layers = (
+            nn.Sequential(_convolution(inputs, width, stride), nn.ReLU(inplace=True), _Residual(width))
+            for (inputs, width), stride in zip(pairwise((seen, *widths)), strides, strict=True)
         )
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(2 * widths[-1], outputs)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """``image [B, C, rows, columns]``, 0 where nothing happened → class logits ``[B, classes]``."""
-        with torch.autocast(image.device.type, enabled=False):
-            picture = self.picture(image)
-        features = self.layers(picture)
-        logits: Tensor = self.linear(self.dropout(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)))
-        return logits
+        super().__init__(nn.Sequential(*layers), widths[-1], outputs, dropout)
+        self.columns, self.rows = size
+        self.cell, self.of = cell, of
 
     def picture(self, image: Tensor) -> Tensor:
-        """What the layers see: ``[B, C, self.rows, self.columns]``."""
-        (y, height), (x, width) = self._shown(image)
-        rows = _resampling(y, height, self.rows, image.shape[2])
-        columns = _resampling(x, width, self.columns, image.shape[3])
-        picture = rows[:, None] @ image @ columns.transpose(1, 2)[:, None]
-        if self.training:
-            picture = _with_other_contrast(picture)
-        picture = picture / (5 * picture.mean((1, 2, 3), keepdim=True) + 1e-3)
-        return self._erased(picture) if self.training else picture
+        """What the layers see of ``image``, 0 where nothing happened: ``[B, C, self.rows, self.columns]``."""
+        with torch.autocast(image.device.type, enabled=False):
+            image = self._pictured(image.contiguous())
+            (y, height), (x, width) = self._shown(image)
+            rows = _resampling(y, height, self.rows, image.shape[2])
+            columns = _resampling(x, width, self.columns, image.shape[3])
+            picture = rows[:, None] @ image @ columns.transpose(1, 2)[:, None]
+            if self.training:
+                picture = _with_other_contrast(picture)
+            picture = picture / (5 * picture.mean((1, 2, 3), keepdim=True) + 1e-3)
+            return self._erased(picture) if self.training else picture
+
+    def _pictured(self, image: Tensor) -> Tensor:
+        """What the picture is made of, pixel by pixel."""
+        if self.of == "counts":
+            return image
+        pictured = torch.zeros_like(image[:, :2])
+        for part in reversed(range(image.shape[1] // 2)):
+            value = math.exp(-part) if self.of == "recency" else 1.0
+            pictured = torch.where(image[:, 2 * part : 2 * part + 2] != 0, value, pictured)
+        return pictured
 
     def _shown(self, image: Tensor) -> tuple[_Span, _Span]:
         """The rows and the columns that the picture shows; in training nearly."""
-        seen = (image != 0).any(1)
+        seen = image.abs().amax(1) != 0
         (y, height), (x, width) = (_extent(seen.any(axis), image.dtype) for axis in (2, 1))
         shown_height, shown_width = height, width
         if self.cell is not None:

@@ -15,6 +15,9 @@ from aegnn_core.nn.networks import network
 
 __all__ = ["join_views"]
 
+#: The options in which views differ.
+_OF_VIEWS = ("crop_cell", "crop_of")
+
 
 def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedModel:
     """One model whose class scores are the mean of those of several, which stay as they are.
@@ -22,7 +25,8 @@ def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedM
     What they count is counted once.
 
     Args:
-        models: at least two ``histogram`` networks with ``crop``, alike but for ``crop_cell`` and their weights.
+        models: at least two ``histogram`` networks with ``crop``, alike but for ``crop_cell``, ``crop_of`` and their
+            weights.
         name: of the joined model.
 
     Raises:
@@ -31,11 +35,12 @@ def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedM
     if len(models) < 2:
         raise ValueError(f"joining needs at least two models, found {len(models)}")
     first, *others = models
-    cells: list[Any] = []
+    cells: list[float | None] = []
+    of: list[str] = []
     weights: dict[str, Tensor] = {}
     for model in models:
         head: Any = getattr(model.network, "head", None)
-        views = list(head.views) if isinstance(head, CroppedViews) else [head]
+        views: list[Any] = list(head.views) if isinstance(head, CroppedViews) else [head]
         if model.architecture["name"] != "histogram" or not all(isinstance(view, CroppedHead) for view in views):
             raise ValueError(
                 f"model {model.name} is {model.architecture['name']}, only histogram networks with crop can be joined"
@@ -43,6 +48,7 @@ def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedM
         for view in views:
             weights |= {f"head.views.{len(cells)}.{key}": value for key, value in view.state_dict().items()}
             cells.append(view.cell)
+            of.append(view.of)
     for other in others:
         for what, value, found in (
             ("labels", first.labels, other.labels),
@@ -51,10 +57,10 @@ def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedM
         ):
             if value != found:
                 raise ValueError(
-                    f"model {other.name} has the {what} {found}, expected {value} as of {first.name}: only crop_cell"
-                    " may differ"
+                    f"model {other.name} has the {what} {found}, expected {value} as of {first.name}: only"
+                    f" {' and '.join(_OF_VIEWS)} may differ"
                 )
-    architecture = {**first.architecture, "crop_cell": cells}
+    architecture = {**first.architecture, "crop_cell": cells, "crop_of": of}
     module = network(**architecture)
     module.load_state_dict({**_beside_head(first), **weights})
     module.graph = first.graph
@@ -63,7 +69,7 @@ def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedM
 
 
 def _without_view(architecture: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in architecture.items() if key != "crop_cell"}
+    return {key: value for key, value in architecture.items() if key not in _OF_VIEWS}
 
 
 def _beside_head(model: TrainedModel) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 
 from aegnn_core.known_datasets import GEN1, NCALTECH101, NCARS, NMNIST, KnownDataset
 from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
+from aegnn_core.nn.class_head import AnywhereHead, ClassHead
 from aegnn_core.nn.cropped_head import CroppedHead, CroppedViews
 from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling, grid_shape
@@ -78,6 +79,9 @@ _SMALL_SENSOR = 64
 #: Features, and residual blocks, of the head on an image of one pixel a cell.
 _PYRAMID_WIDTHS = (32, 48, 64, 96, 128)
 _PYRAMID_DEPTHS = (0, 1, 2, 1)
+
+#: Columns and rows of what a recogniser on a grid tells apart.
+_PLACES = 4
 
 #: Convolutions that halve the resolution in a head on small voxels.
 _MOST_HALVINGS = 3
@@ -339,7 +343,7 @@ def _box_predictor(channels: int, outputs: int) -> nn.Conv2d:
     return predict
 
 
-class _ClassHead(nn.Module):
+class _PlacesHead(ClassHead):
     """Ordinary convolutions on the grid of features, and class scores from what is left on a grid of 4 x 4.
 
     In training, a share ``dropout`` of what the scores are made from is left out.
@@ -353,45 +357,33 @@ class _ClassHead(nn.Module):
             _conv(32, width, stride=2),
             _conv(width, 2 * width, stride=2),
             _conv(2 * width, 2 * width),
-            nn.AdaptiveAvgPool2d(4),
         )
-        self.linear = nn.Linear(16 * 2 * width, outputs)
+        self.linear = nn.Linear(_PLACES**2 * 2 * width, outputs)
 
-    def forward(self, grid: Tensor) -> Tensor:
-        features = self.layers(grid).flatten(1)
-        scores: Tensor = self.linear(nn.functional.dropout(features, self.dropout, self.training))
-        return scores
+    def scores(self, features: Tensor) -> Tensor:
+        """Class logits from what the layers give."""
+        seen = nn.functional.adaptive_avg_pool2d(features, _PLACES).flatten(1)
+        logits: Tensor = self.linear(nn.functional.dropout(seen, self.dropout, self.training))
+        return logits
 
 
-class _AnywhereHead(nn.Module):
-    """Ordinary convolutions on the grid of features, and class scores from their mean and maximum over all cells.
-
-    So it makes no difference where something is. In training, a share ``dropout`` of these is left out.
+def _anywhere_head(channels: int, widths: Sequence[int], outputs: int, dropout: float, halving: bool) -> AnywhereHead:
+    """Ordinary convolutions on the grid of features, and class scores from what they find anywhere.
 
     Args:
         channels: of the grid.
         widths: features behind each convolution.
         outputs: classes.
-        dropout: the share that is left out.
+        dropout: the share of what the scores are made from that is left out in training.
         halving: the last three of the convolutions halve the resolution, and a residual block follows each.
     """
-
-    def __init__(self, channels: int, widths: Sequence[int], outputs: int, dropout: float, halving: bool) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for n, (inputs, width) in enumerate(pairwise((channels, *widths)), 1 - len(widths)):
-            halves = halving and n > -_MOST_HALVINGS
-            layers.append(_conv(inputs, width, stride=2 if halves else 1))
-            if halving:
-                layers.append(_ImageResidual(width))
-        self.layers = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(2 * widths[-1], outputs)
-
-    def forward(self, grid: Tensor) -> Tensor:
-        features = self.layers(grid)
-        scores: Tensor = self.linear(self.dropout(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)))
-        return scores
+    layers: list[nn.Module] = []
+    for n, (inputs, width) in enumerate(pairwise((channels, *widths)), 1 - len(widths)):
+        halves = halving and n > -_MOST_HALVINGS
+        layers.append(_conv(inputs, width, stride=2 if halves else 1))
+        if halving:
+            layers.append(_ImageResidual(width))
+    return AnywhereHead(nn.Sequential(*layers), widths[-1], outputs, dropout)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -452,7 +444,7 @@ def _graph_res(
         if min(widths) < 1:
             raise ValueError(f"widths must be numbers of features, at least 1, found {list(widths)}")
         grid = GridPooling(size.sensor, pooling.shape, size=pooling.size)
-        head: nn.Module = _AnywhereHead(c[6], widths, num_classes, dropout, halving)
+        head: nn.Module = _anywhere_head(c[6], widths, num_classes, dropout, halving)
     else:
         if halving:
             raise ValueError("halving is for a recogniser with widths, found none")
@@ -519,7 +511,7 @@ def _graph_grid(
     ages = len(least_ages) + 1
     head: nn.Module
     if task == "recognition":
-        head = _ClassHead(ages * _SMALL[4], width, num_classes, dropout)
+        head = _PlacesHead(ages * _SMALL[4], width, num_classes, dropout)
     else:
         head = _ConvolutionalHead(ages * _SMALL[4], width, 5 + num_classes)
     if voxel is None:
@@ -547,15 +539,17 @@ def _histogram(
     dropout: float = 0.0,
     crop: Sequence[int] | None = None,
     crop_cell: float | Sequence[float | None] | None = None,
+    crop_of: str | Sequence[str] = "counts",
 ) -> GraphNetwork:
     """No graph at all: events counted per pixel, polarity and part of the past, and ordinary convolutions.
 
     With ``crop``, columns and rows of a picture, a recogniser looks at the rectangle that holds the events; with
-    ``crop_cell``, at one scale, so many pixels to a side of the picture's cells. With a list of such numbers, or None
-    to stretch, the scores are the mean of as many heads.
+    ``crop_cell``, at one scale, so many pixels to a side of the picture's cells; with ``crop_of``, at less than the
+    counts, see :class:`aegnn_core.nn.cropped_head.CroppedHead`. With lists of such numbers, or None to stretch, and of
+    what is looked at, the scores are the mean of as many heads.
     """
     counts = CountPooling(size.sensor, (float(voxel[0]), float(voxel[1])), least_ages)
-    head = _image_head(counts.channels, task, num_classes, widths, depths, dropout, crop, crop_cell)
+    head = _image_head(counts.channels, task, num_classes, widths, depths, dropout, crop, crop_cell, crop_of)
     return GraphNetwork(size.sensor, task, dim, [], [], None, head, counts)
 
 
@@ -605,24 +599,33 @@ def _image_head(
     dropout: float,
     crop: Sequence[int] | None,
     crop_cell: float | Sequence[float | None] | None,
+    crop_of: str | Sequence[str] = "counts",
 ) -> nn.Module:
     """The heads for an image of one pixel a cell."""
     if crop is not None:
         if task != "recognition":
             raise ValueError(f"crop is for recognition, found {list(crop)} for {task}")
         cells: Sequence[float | None] = crop_cell if isinstance(crop_cell, Sequence) else [crop_cell]
+        of = [crop_of] * len(cells) if isinstance(crop_of, str) else crop_of
         if not 1 <= len(cells) <= _MOST_VIEWS:
             raise ValueError(
                 f"crop_cell has {len(cells)} views, expected 1 to {_MOST_VIEWS} numbers of pixels (or null)"
             )
-        views = [CroppedHead(channels, crop, widths or _CROPPED_WIDTHS, num_classes, dropout, cell) for cell in cells]
+        if len(of) != len(cells):
+            raise ValueError(f"crop_of says of {len(of)} views what they look at, crop_cell has {len(cells)}")
+        views = [
+            CroppedHead(channels, crop, widths or _CROPPED_WIDTHS, num_classes, dropout, cell, what)
+            for cell, what in zip(cells, of, strict=True)
+        ]
         return views[0] if len(views) == 1 else CroppedViews(views)
     if crop_cell is not None:
         raise ValueError(f"crop_cell is for a recogniser with crop, found {crop_cell} without")
+    if crop_of != "counts":
+        raise ValueError(f"crop_of is for a recogniser with crop, found {crop_of} without")
     widths = widths or _PYRAMID_WIDTHS
     if task == "detection":
         return _PyramidHead(channels, widths, depths, 5 + num_classes)
-    return nn.Sequential(_conv(channels, widths[0], stride=2), _ClassHead(widths[0], widths[1], num_classes, dropout))
+    return nn.Sequential(_conv(channels, widths[0], stride=2), _PlacesHead(widths[0], widths[1], num_classes, dropout))
 
 
 #: Heads of a recogniser with ``crop``.

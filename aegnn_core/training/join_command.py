@@ -16,7 +16,7 @@ def add_join_command(commands: Any, formatter: Any) -> None:
         "join", help="make one recogniser of several that look at the same counts", formatter_class=formatter
     )
     parser.set_defaults(run=_run)
-    parser.add_argument("model", nargs="+", help="histogram networks with crop, alike but for crop_cell")
+    parser.add_argument("model", nargs="+", help="histogram networks with crop, alike but for crop_cell and crop_of")
     parser.add_argument("--output", type=Path, required=True, help="model file to write (.safetensors)")
     parser.add_argument("--half", action="store_true", help="weights of 16 bits, for a file of half the size")
 

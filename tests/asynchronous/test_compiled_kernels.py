@@ -2,7 +2,7 @@
 """Every kernel of the compiled engine does what a few lines of NumPy do."""
 
 from collections import deque
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from aegnn_core.asynchronous.compiled.convolution import (
     aggregate_rows,
     project,
 )
-from aegnn_core.asynchronous.compiled.head import make_head
+from aegnn_core.asynchronous.compiled.head import ClassScores, make_head
 from aegnn_core.asynchronous.compiled.image_head import ImageHead
 from aegnn_core.asynchronous.compiled.plan import SplineTable
 from aegnn_core.asynchronous.folded_head import TorchHead
@@ -245,21 +245,38 @@ def test_compiled_code_reads_the_clock() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    ("name", "task", "sensor", "kind"),
+    ("name", "task", "sensor", "kind", "options"),
     [
-        ("graph_grid", "recognition", (160, 120), TorchHead),
-        ("graph_grid", "detection", (150, 117), ImageHead),
-        ("histogram", "detection", (1, 1), ImageHead),
-        ("histogram", "detection", (12, 9), ImageHead),
-        ("histogram", "detection", (77, 130), ImageHead),
+        ("graph_grid", "recognition", (160, 120), ClassScores, {}),
+        ("graph_res", "recognition", (160, 120), TorchHead, {}),
+        (
+            "graph_res",
+            "recognition",
+            (120, 100),
+            ClassScores,
+            {"voxel": [2, 2], "widths": [24, 32, 40], "halving": True},
+        ),
+        ("histogram", "recognition", (50, 40), TorchHead, {}),
+        ("histogram", "recognition", (50, 40), ClassScores, {"crop": [24, 17], "widths": [16, 24, 40]}),
+        (
+            "histogram",
+            "recognition",
+            (50, 40),
+            ClassScores,
+            {"crop": [33, 16], "crop_cell": [None, 2.5], "widths": [8] * 4},
+        ),
+        ("graph_grid", "detection", (150, 117), ImageHead, {}),
+        ("histogram", "detection", (1, 1), ImageHead, {}),
+        ("histogram", "detection", (12, 9), ImageHead, {}),
+        ("histogram", "detection", (77, 130), ImageHead, {}),
     ],
 )
 def test_a_head_as_it_runs_fastest_gives_the_same(
-    name: str, task: str, sensor: tuple[int, int], kind: type, dtype: torch.dtype
+    name: str, task: str, sensor: tuple[int, int], kind: type, options: dict[str, Any], dtype: torch.dtype
 ) -> None:
     """Also after a few pixels have changed, which is then the same to the bit as all anew."""
-    options = {"num_classes": 2} if task == "detection" else {}
-    module = randomize(network(name, dataset="simulated", task=task, sensor=sensor, **options).to(dtype), 0)
+    module = network(name, dataset="simulated", task=task, sensor=sensor, num_classes=2, **options).to(dtype)
+    module = randomize(module, 0)
     pooling = module.counts if name == "histogram" else module.grid
     shape = (pooling.channels if name == "histogram" else 32, *pooling.shape[::-1])
     generator = torch.Generator().manual_seed(0)
@@ -281,6 +298,7 @@ def test_a_head_as_it_runs_fastest_gives_the_same(
         assert torch.equal(answer, anew)
         assert float((answer - reference).abs().max()) <= tolerance * float(reference.abs().max())
         assert heads[0].flops <= heads[1].flops
+        assert heads[1].flops > 0
 
 
 class OneConvolution(nn.Module):
@@ -360,6 +378,19 @@ def interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize(("dtype", "kernels"), [(torch.float32, np.float32), (torch.float64, np.float64)])
+@pytest.mark.parametrize("outputs", [3, 16])
+def test_a_rectified_image_keeps_what_is_not_a_number(outputs: int, dtype: torch.dtype, kernels: type) -> None:
+    module = nn.Sequential(nn.Conv2d(3, outputs, 1), nn.ReLU(inplace=True)).to(dtype)
+    image = torch.randn(1, 3, 6, 7, dtype=dtype)
+    image[0, 1, 2, 3] = torch.nan
+    head = make_head(module, (3, 6, 7), kernels)
+    assert isinstance(head, ImageHead)
+    expected = module(image).detach()
+    assert all(bool(found.any()) for found in (expected.isnan(), expected == 0, expected > 0))
+    torch.testing.assert_close(head(image), expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
 class OddHead(nn.Module):
     """Does with an image what a compiled head could take for something else, or cannot do."""
 
@@ -376,6 +407,8 @@ class OddHead(nn.Module):
             y = x + y
         elif self.what == "in place":
             y = y + self.second(x)
+        elif self.what == "relu":
+            y = nn.functional.relu(self.second(nn.functional.relu(self.second(y) + y, inplace=True)))
         elif self.what == "function":
             y = y.sigmoid()
         elif self.what == "twice":
@@ -408,7 +441,7 @@ class OddHead(nn.Module):
 
 @pytest.mark.parametrize(
     "what",
-    ["alpha", "before and after", "in place", "function", "twice", "sum of the input", "sum with a later one",
+    ["alpha", "before and after", "relu", "in place", "function", "twice", "sum of the input", "sum with a later one",
      "three", "dilation", "channels first", "active when enlarged", "concatenated answer",
      "sum with channels elsewhere", "sum with what changes in more pixels", "comparison", "tensors only", "nothing"],
 )  # fmt: skip

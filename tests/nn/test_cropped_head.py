@@ -77,6 +77,22 @@ def test_a_picture_is_what_the_definition_says() -> None:
     np.testing.assert_allclose(cropped.picture(image_with(thing, 3, 2))[0].numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
+def test_a_picture_can_be_made_of_less_than_counts() -> None:
+    """Three parts of the past, OFF and ON in each: against what is written out for each pixel."""
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(np.log1p(rng.poisson(0.2, (2, 6, 20, 24)))).contiguous(memory_format=torch.channels_last)
+    expected = {"counts": image.numpy(), "occurrence": np.zeros((2, 2, 20, 24)), "recency": np.zeros((2, 2, 20, 24))}
+    for b, polarity, y, x in np.ndindex(2, 2, 20, 24):
+        parts = [part for part in range(3) if image[b, 2 * part + polarity, y, x] > 0]
+        if parts:
+            expected["occurrence"][b, polarity, y, x] = 1
+            expected["recency"][b, polarity, y, x] = np.exp(-parts[0])
+    for of, less in expected.items():
+        seen = CroppedHead(6, (16, 12), (4, 6, 8), 3, 0.5, 2.0, of).double().eval().picture(image)
+        plain = CroppedHead(less.shape[1], (16, 12), (4, 6, 8), 3, 0.5, 2.0).double().eval()
+        torch.testing.assert_close(seen, plain.picture(torch.from_numpy(less)), rtol=1e-12, atol=1e-12)
+
+
 def test_training_sees_other_rectangles_each_time_and_gaps_in_some() -> None:
     cropped = head().train()
     torch.manual_seed(3)
@@ -109,13 +125,21 @@ def test_slopes_stay_finite_where_features_are_negative_or_nothing(widths: list[
     assert bool(image.grad.isfinite().all())
 
 
-@pytest.mark.parametrize("name", ["histogram", "graph_histogram"])
 @pytest.mark.parametrize("count", [0, 1, 400])
-@pytest.mark.parametrize("cell", [None, 2, [None, 2]])
-def test_live_answers_are_the_networks_own(name: str, count: int, cell: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "cell", "options"),
+    [
+        *((name, cell, {}) for name in ("histogram", "graph_histogram") for cell in (None, 2, [None, 2])),
+        ("histogram", 2, {"crop_of": "occurrence"}),
+        ("histogram", [None, 2, 3], {"crop_of": ["counts", "occurrence", "recency"]}),
+    ],
+)
+def test_live_answers_are_the_networks_own(name: str, count: int, cell: Any, options: dict[str, Any]) -> None:
     rng = np.random.default_rng(count)
     widths = [8, 8, 16] if cell is None else [4, 8, 8, 16]
-    module = network(name, dataset="ncars", crop=[16, 12], crop_cell=cell, least_ages=[10_000], widths=widths)
+    module = network(
+        name, dataset="ncars", crop=[16, 12], crop_cell=cell, least_ages=[10_000], widths=widths, **options
+    )
     module = randomize(module.double(), 1)
     t = np.sort(rng.integers(0, 60_000, count))
     events = make_events(t, rng.integers(10, 50, count), rng.integers(5, 40, count), rng.integers(0, 2, count))
@@ -139,6 +163,9 @@ def test_live_answers_are_the_networks_own(name: str, count: int, cell: Any) -> 
         ({"crop": [64, 48], "crop_cell": []}, "crop_cell has 0 views, expected 1 to 16"),
         ({"crop": [64, 48], "crop_cell": [2, -1]}, "crop_cell must be a positive number"),
         ({"crop_cell": 2}, "crop_cell is for a recogniser with crop"),
+        ({"crop_of": "recency"}, "crop_of is for a recogniser with crop"),
+        ({"crop": [64, 48], "crop_of": "age"}, "crop_of must be one of counts, occurrence, recency, found age"),
+        ({"crop": [64, 48], "crop_of": ["counts"] * 2}, "crop_of says of 2 views what they look at, crop_cell has 1"),
         ({"crop": [64, 48], "task": "detection", "dataset": "simulated"}, "crop is for recognition"),
     ],
 )
@@ -155,7 +182,7 @@ def trained(cell: Any, seed: int, name: str = "histogram", **options: Any) -> Tr
 
 def test_joined_models_give_the_mean_of_their_scores(tmp_path: Path) -> None:
     files = [str(tmp_path / f"{n}.safetensors") for n in range(3)]
-    models = [trained(cell, seed) for cell, seed in ((None, 1), (2, 2), (3, 3))]
+    models = [trained(None, 1), trained(2, 2), trained(2, 3, crop_of="occurrence")]
     for file, model in zip(files, models, strict=True):
         save_model(file, model)
     output = tmp_path / "both.safetensors"
@@ -169,14 +196,18 @@ def test_joined_models_give_the_mean_of_their_scores(tmp_path: Path) -> None:
         torch.testing.assert_close(joined.network(graph), (scores[0] + scores[1]) / 2)
         of_three = join_views([joined, models[2]])  # a mean of three, not of a mean and another
         torch.testing.assert_close(of_three.network(graph), sum(scores) / 3)
-    assert of_three.architecture["crop_cell"] == [None, 2, 3]
+    assert of_three.architecture["crop_cell"] == [None, 2, 2]
+    assert of_three.architecture["crop_of"] == ["counts", "counts", "occurrence"]
 
 
 @pytest.mark.parametrize(
     ("others", "message"),
     [
         ([], "at least two models, found 1"),
-        ([trained(2, 5, least_ages=[10_000])], "model model5 has the architecture .* only crop_cell may differ"),
+        (
+            [trained(2, 5, least_ages=[10_000])],
+            "model model5 has the architecture .* only crop_cell and crop_of may differ",
+        ),
         ([trained(2, 5, "graph_histogram")], "model model5 is graph_histogram, only histogram networks with crop"),
     ],
 )

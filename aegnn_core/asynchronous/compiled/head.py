@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The head as it runs fastest on the CPU: compiled where it is one of images throughout, else in torch."""
+"""The head as it runs fastest on the CPU: compiled as far as it is one of images, else in torch."""
 
 from __future__ import annotations
+
+from functools import reduce
 
 import numpy as np
 import torch
@@ -10,27 +12,114 @@ from torch import Tensor, nn
 from aegnn_core.asynchronous.compiled.counts import log_table, logarithms
 from aegnn_core.asynchronous.compiled.image_head import ImageHead
 from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
+from aegnn_core.asynchronous.metering import forward_flops
+from aegnn_core.nn.class_head import ClassHead
+from aegnn_core.nn.cropped_head import CroppedViews
 
 __all__ = ["make_head"]
 
 
 def make_head(
     head: nn.Module, shape: tuple[int, int, int], dtype: type, threads: int = 1, of_counts: bool = False
-) -> ImageHead | TorchHead:
+) -> ImageHead | TorchHead | ClassScores:
     """What computes a head's answers to single images fastest, the same to rounding.
 
     Args:
         head: in evaluation mode, on the CPU; its weights are copied.
         shape: channels, rows and columns of the images.
         dtype: of the weights.
-        threads: that work on an answer, if the head is one of images throughout.
+        threads: that work on an answer, as far as the head is one of images.
         of_counts: whether it is given numbers of events, and has to see their logarithms.
     """
     folded = fold_norms(head)
     try:
+        if _is_class_head(folded):
+            return ClassScores(folded, shape, dtype, threads, of_counts)
         return ImageHead(folded, shape, dtype, threads, of_counts)
-    except NotImplementedError:  # it is not one of images throughout
+    except NotImplementedError:  # it is not one of images
         return TorchHead(_BehindLogarithms(folded, dtype) if of_counts else folded)
+
+
+def _is_class_head(head: nn.Module) -> bool:
+    """Whether a head does what a :class:`ClassHead` does, or several of them."""
+    if isinstance(head, CroppedViews):
+        return all(_is_class_head(view) for view in head.views)
+    return isinstance(head, ClassHead) and type(head).forward is ClassHead.forward
+
+
+class ClassScores:
+    """A recogniser's head, or several whose scores are averaged: their layers compiled, the rest in torch.
+
+    Args:
+        head: a :class:`ClassHead` or :class:`CroppedViews`, otherwise as for :func:`make_head`.
+
+    Attributes:
+        threads: that work on an answer.
+        flops: of the last answer.
+
+    Raises:
+        NotImplementedError: layers do anything else with their image than compiled code can.
+    """
+
+    description = "convolutions compiled, all else in torch"
+
+    def __init__(
+        self, head: nn.Module, shape: tuple[int, int, int], dtype: type, threads: int, of_counts: bool
+    ) -> None:
+        self._logarithms = _Logarithms(dtype) if of_counts else None
+        self._views: list[ClassHead] = list(head.views) if isinstance(head, CroppedViews) else [head]  # type: ignore[arg-type,list-item]
+        image = torch.zeros(1, *shape, dtype=torch.from_numpy(np.zeros(1, dtype)).dtype)
+        self._layers = []
+        self._flops_beside = 0
+        for view in self._views:
+            picture = view.picture(image)
+            self._layers.append(ImageHead(view.layers, tuple(picture.shape[1:]), dtype, threads))  # type: ignore[arg-type]
+            self._flops_beside += forward_flops(_Beside(view), image, view.layers(picture))
+        self.threads = threads
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """The answer to ``image [1, channels, rows, columns]``, or to such counts."""
+        if self._logarithms is not None:
+            image = self._logarithms(image)
+        scores = [
+            view.scores(layers(view.picture(image))) for view, layers in zip(self._views, self._layers, strict=True)
+        ]
+        return reduce(torch.add, scores) / len(scores)
+
+    @property
+    def flops(self) -> int:
+        """Of the last answer."""
+        return self._flops_beside + sum(layers.flops for layers in self._layers)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the images."""
+        return sum(layers.memory for layers in self._layers)
+
+
+class _Beside(nn.Module):
+    """What a head does before and behind its layers."""
+
+    def __init__(self, head: ClassHead) -> None:
+        super().__init__()
+        self._head = head
+
+    def forward(self, image: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self._head.picture(image), self._head.scores(features)
+
+
+class _Logarithms:
+    """``log(1 + n)`` of images of counts."""
+
+    def __init__(self, dtype: type) -> None:
+        self._table = log_table(dtype)
+
+    def __call__(self, counts: Tensor) -> Tensor:
+        """``counts [1, channels, rows, columns]`` int32, channels last → the same, of the type."""
+        cells = counts.permute(0, 2, 3, 1)
+        image = np.empty(tuple(cells.shape), self._table.dtype)
+        logarithms(cells.numpy().reshape(-1), self._table, image.reshape(-1))
+        return torch.from_numpy(image).permute(0, 3, 1, 2)
 
 
 class _BehindLogarithms(nn.Module):
@@ -38,12 +127,9 @@ class _BehindLogarithms(nn.Module):
 
     def __init__(self, head: nn.Module, dtype: type) -> None:
         super().__init__()
-        self._head, self._table = head, log_table(dtype)
+        self._head, self._logarithms = head, _Logarithms(dtype)
 
     def forward(self, counts: Tensor) -> Tensor:
         """``counts [1, channels, rows, columns]`` int32, channels last → the head's answer."""
-        cells = counts.permute(0, 2, 3, 1)
-        image = np.empty(tuple(cells.shape), self._table.dtype)
-        logarithms(cells.numpy().reshape(-1), self._table, image.reshape(-1))
-        answer: Tensor = self._head(torch.from_numpy(image).permute(0, 3, 1, 2))
+        answer: Tensor = self._head(self._logarithms(counts))
         return answer

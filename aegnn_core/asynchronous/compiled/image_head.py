@@ -13,18 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu, interpolate
+from torch.nn.functional import elu, interpolate, relu
 
 from aegnn_core.asynchronous.array_table import addresses, array_table
 from aegnn_core.asynchronous.compiled.counts import log_table
 from aegnn_core.asynchronous.compiled.crew import Crew, check_sleep
 from aegnn_core.asynchronous.compiled.image_layers import (
     CONVOLUTION,
+    ELU,
     IMAGE_LAYER,
     IMAGE_PART,
     LARGE_TILES,
     MOST_AT_ONCE,
     MOVE,
+    NO_ACTIVATION,
+    RELU,
     SMALL_TILES,
     TAKE,
     TILE_POINT,
@@ -130,12 +133,12 @@ class _Layer:
     weight: np.ndarray | None = None
     bias: np.ndarray | None = None
     skip: _Image | None = None
-    active: bool = False
+    activation: int = NO_ACTIVATION
 
     def flops(self) -> int:
         """For one place, as docs/flops.md counts them; what is padding included."""
         values = self.block**2 * self.outputs
-        flops = values * (self.active + (self.skip is not None))
+        flops = values * ((self.activation != NO_ACTIVATION) + (self.skip is not None))
         products = self.side**2 * 2 * self.source.width
         if self.kind == CONVOLUTION:
             flops += values * (products + 1)
@@ -244,7 +247,7 @@ class _Plan:
     def layer_of(self, image: _Image) -> _Layer | None:
         """The layer that computes an image, if it is one alone and more can be done in the same pass."""
         layers = [layer for layer in self.layers if layer.result is image]
-        return layers[0] if len(layers) == 1 and not layers[0].active else None
+        return layers[0] if len(layers) == 1 and layers[0].activation == NO_ACTIVATION else None
 
 
 def _follow_images(dtype: type, words: np.ndarray, member: int) -> None:
@@ -281,7 +284,7 @@ class _Traced(Tensor):
     """
 
     @staticmethod
-    def __new__(cls, *_: Any) -> _Traced:
+    def __new__(cls, *_: Any, **__: Any) -> _Traced:
         return stand_in(cls)
 
     @classmethod
@@ -325,10 +328,12 @@ class _Value(_Traced):
 
 
 class _Answer(_Traced):
-    """An image with its channels last."""
+    """An image, with its channels last or not."""
 
-    def __init__(self, image: _Image) -> None:
-        self.image = image
+    def __init__(self, image: _Image, channels_last: bool = True) -> None:
+        if not np.array_equal(image.position, np.arange(len(image.position))):
+            raise NotImplementedError("an answer whose channels do not lie side by side")
+        self.image, self.channels_last = image, channels_last
 
 
 def _convolve(
@@ -345,10 +350,20 @@ def _pair(value: Any) -> tuple[Any, ...]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _activate(value: Any, alpha: float = 1.0, inplace: bool = False) -> _Value:
-    if alpha != 1 or not isinstance(value, _Value):
-        raise NotImplementedError(f"ELU of {type(value).__name__} with alpha {alpha}")
-    result = value.finished(lambda layer: setattr(layer, "active", True))
+def _elu(value: Any, alpha: float = 1.0, inplace: bool = False) -> _Value:
+    if alpha != 1:
+        raise NotImplementedError(f"ELU with alpha {alpha}")
+    return _activate(value, ELU, inplace)
+
+
+def _relu(value: Any, inplace: bool = False) -> _Value:
+    return _activate(value, RELU, inplace)
+
+
+def _activate(value: Any, activation: int, inplace: bool) -> _Value:
+    if not isinstance(value, _Value):
+        raise NotImplementedError(f"an activation of {type(value).__name__}")
+    result = value.finished(lambda layer: setattr(layer, "activation", activation))
     value.is_gone = not inplace
     return value if inplace else result
 
@@ -386,15 +401,13 @@ def _concatenate(values: Sequence[Any], dim: int = 0) -> _Value:
 def _permute(value: Any, *order: int) -> _Answer:
     if order != (0, 2, 3, 1) or not isinstance(value, _Value):
         raise NotImplementedError(f"{type(value).__name__} whose axes are in the order {order}")
-    image = value.read()
-    if not np.array_equal(image.position, np.arange(len(image.position))):
-        raise NotImplementedError("an answer whose channels do not lie side by side")
-    return _Answer(image)
+    return _Answer(value.read())
 
 
 _OPERATIONS: dict[Any, Callable[..., _Traced]] = {
     torch.conv2d: _convolve,
-    elu: _activate,
+    elu: _elu,
+    relu: _relu,
     Tensor.add: _add,
     interpolate: _enlarge,
     torch.cat: _concatenate,
@@ -406,8 +419,8 @@ class ImageHead:
     """Computes a network's answers to images in compiled code, and of an image only what has changed since the last.
 
     Args:
-        head: convolutions of 3 x 3 or 1 x 1 with the norms folded into them, ELU, sums, nearest enlarging and
-            concatenation, channels last at the end; in evaluation mode, on the CPU. Its weights are copied.
+        head: convolutions of 3 x 3 or 1 x 1 with the norms folded into them, ELU, ReLU, sums, nearest enlarging and
+            concatenation, and perhaps channels last at the end; in evaluation mode, on the CPU. Its weights are copied.
         shape: channels, rows and columns of the image.
         dtype: of the weights.
         threads: that work on an answer.
@@ -433,8 +446,10 @@ class ImageHead:
         plan = _Plan(dtype)
         taken = plan.image(columns, rows, np.arange(channels), channels)
         answer = head(_Value(plan, taken))
+        if isinstance(answer, _Value):
+            answer = _Answer(answer.read(), channels_last=False)
         if not isinstance(answer, _Answer):
-            raise NotImplementedError("an answer that is no image with its channels last")
+            raise NotImplementedError("an answer that is no image")
         if not plan.layers:
             raise NotImplementedError("a head that does nothing with its image")
         self.threads, self._kind = threads, dtype(0)
@@ -445,6 +460,8 @@ class ImageHead:
         pixels = self._shared.features[image.begin :][: image.pixels * image.width].reshape(-1, image.line, image.width)
         inside = pixels[_BEFORE:, _BEFORE:, : len(image.position)][: image.rows, : image.columns]
         self._answer = torch.from_numpy(inside[None])
+        if not answer.channels_last:
+            self._answer = self._answer.permute(0, 3, 1, 2)
 
     def _write_down(self, layers: list[_Layer], plan: _Plan, dtype: type, of_counts: bool) -> None:
         """Make the tables that the compiled code reads."""
@@ -463,7 +480,7 @@ class ImageHead:
             record["width"], record["pitch"] = result.width, result.pitch
             if skip is not None:
                 record["skip"], record["skip_mark"] = skip.begin - result.begin, skip.first_mark - result.first_mark
-            record["active"], record["side"], record["block"] = layer.active, layer.side, layer.block
+            record["activation"], record["side"], record["block"] = layer.activation, layer.side, layer.block
             record["joins"] = layer.offset > 0
             record["source_line"], record["line"] = source.line, result.line
             record["corner"] = result.begin + result.first * result.width

@@ -38,7 +38,9 @@ from aegnn_core.asynchronous.compiled.pipeline import (
 from aegnn_core.machine_code import kernel
 from aegnn_core.simd import (
     REGISTER_BITS,
+    filled,
     load,
+    maximum,
     multiply_add,
     multiply_rows,
     register_of,
@@ -46,12 +48,15 @@ from aegnn_core.simd import (
 )
 
 __all__ = [
-    "CONVOLUTION", "IMAGE_LAYER", "IMAGE_PART", "LARGE_TILES", "MOST_AT_ONCE", "MOVE", "SMALL_TILES", "TAKE",
-    "TILES_AT_ONCE", "TILE_POINT", "ImageParts", "Workspace", "run_image_layers",
+    "CONVOLUTION", "ELU", "IMAGE_LAYER", "IMAGE_PART", "LARGE_TILES", "MOST_AT_ONCE", "MOVE", "NO_ACTIVATION", "RELU",
+    "SMALL_TILES", "TAKE", "TILES_AT_ONCE", "TILE_POINT", "ImageParts", "Workspace", "run_image_layers",
 ]  # fmt: skip
 
 #: Kinds of layers: the first takes the image in; tiles are of 2 x 2 or 4 x 4 pixels.
 TAKE, MOVE, CONVOLUTION, SMALL_TILES, LARGE_TILES = range(5)
+
+#: What can follow a convolution.
+NO_ACTIVATION, ELU, RELU = range(3)
 
 #: Tiles of a kind that are transformed together: few enough to stay in the cache, enough to read every weight seldom.
 TILES_AT_ONCE = {SMALL_TILES: 48, LARGE_TILES: 20}
@@ -62,6 +67,7 @@ TILE_POINT = (0.75, 1.5)
 _P1, _Q1 = (np.float32(point) for point in TILE_POINT)
 _P2, _Q2, _P3, _Q3 = (np.float32(point**power) for power in (2, 3) for point in TILE_POINT)
 _PRODUCT, _TOTAL = np.float32(_P2 * _Q2), np.float32(_P2 + _Q2)
+_ZERO = np.float32(0)
 #: Pixels that are finished while they are in the cache.
 _PIXELS = 48
 #: Places that are multiplied together at most; lists are filled up so far.
@@ -83,7 +89,7 @@ IMAGE_LAYER = np.dtype(
             "width",  # floats from a pixel of the result to the next
             "pitch",  # floats from a pixel of the result to the one below
             "skip",  # from the result to an image that is added; 0: none
-            "active",  # whether ELU follows
+            "activation",  # that follows
             "joins",  # whether an earlier layer computes other floats of the same pixels
             "side",  # of the square of pixels that a place needs
             "block",  # side of the square of pixels that a place is
@@ -506,16 +512,20 @@ def _convolve_tiles(layer, part, features, constants, count, workspace):
 
 
 @kernel(error_model="numpy")
-def _finish_scalars(features, begin, end, skip, active):
+def _finish_scalars(features, begin, end, skip, activation):
     for at in range(begin, end):
         value = features[at]
         if skip != 0:
             value += features[at + skip]
-        features[at] = elu(value) if active else value
+        if activation == ELU:
+            value = elu(value)
+        elif activation == RELU and value < 0:
+            value = value - value
+        features[at] = value
 
 
 @kernel(error_model="numpy")
-def _finish_vectors(features, at, end, skip, active):
+def _finish_vectors(features, at, end, skip, activation):
     """As many whole vectors as there are; where the rest begins."""
     like = register_of(features)
     lanes = REGISTER_BITS // 8 // features.itemsize
@@ -523,28 +533,30 @@ def _finish_vectors(features, at, end, skip, active):
         value = load(features, at, like)
         if skip != 0:
             value = _sum(value, load(features, at + skip, like))
-        if active:
+        if activation == ELU:
             value = elu_of_vector(value)
+        elif activation == RELU:
+            value = maximum(filled(_ZERO, value), value)
         store(features, at, value)
         at += lanes
     return at
 
 
-def _finish(features: np.ndarray, at: int, length: int, skip: int, active: bool) -> None:
-    """What follows a convolution, for so many of its results: an image is added, ELU."""
+def _finish(features: np.ndarray, at: int, length: int, skip: int, activation: int) -> None:
+    """What follows a convolution, for so many of its results: an image is added, an activation."""
     raise NotImplementedError("compiled code only")
 
 
 @overload(_finish)
-def _finish_by_type(features, at, length, skip, active):
+def _finish_by_type(features, at, length, skip, activation):
     if features.dtype == types.float32:
 
-        def finish_float32(features, at, length, skip, active):
-            rest = _finish_vectors(features, at, at + length, skip, active)
-            _finish_scalars(features, rest, at + length, skip, active)
+        def finish_float32(features, at, length, skip, activation):
+            rest = _finish_vectors(features, at, at + length, skip, activation)
+            _finish_scalars(features, rest, at + length, skip, activation)
 
         return finish_float32
-    return lambda features, at, length, skip, active: _finish_scalars(features, at, at + length, skip, active)
+    return lambda features, at, length, skip, activation: _finish_scalars(features, at, at + length, skip, activation)
 
 
 @kernel(error_model="numpy")
@@ -574,7 +586,7 @@ def _fill_empty(layer, part, features, constants, occupied, count, workspace):
             left += 1
         elif first < 0:
             _copy(constants, layer.bias + part.lane, features, to, length)
-            _finish(features, to, length, 0, layer.active)
+            _finish(features, to, length, 0, layer.activation)
             first = to
         else:
             _copy(features, first, features, to, length)
@@ -602,7 +614,7 @@ def _convolve_pixels(layer, part, features, constants, count, workspace):
                 k += 1
             k += 1
             begin = write_at[k - 1] + part.until - length
-            _finish(features, begin, length, layer.skip, layer.active)
+            _finish(features, begin, length, layer.skip, layer.activation)
 
 
 @kernel(error_model="numpy")
@@ -611,11 +623,11 @@ def _finish_tiles(layer, part, features, count, write_at):
         for row in range(layer.block):
             at = write_at[k] + row * layer.pitch
             if part.until - part.lane == layer.width:
-                _finish(features, at, layer.block * layer.width, layer.skip, layer.active)
+                _finish(features, at, layer.block * layer.width, layer.skip, layer.activation)
             else:
                 for column in range(layer.block):
                     begin = at + column * layer.width + part.lane
-                    _finish(features, begin, part.until - part.lane, layer.skip, layer.active)
+                    _finish(features, begin, part.until - part.lane, layer.skip, layer.activation)
         _clear_margin(layer, features, write_at[k], part.lane, part.until)
 
 
@@ -656,8 +668,8 @@ def _run_part(number, image, is_new, shared, workspace):
         for k in range(count):
             at, to = workspace.read_at[k], workspace.write_at[k]
             _copy(features, at, features, to, layer.outputs)
-            if layer.skip != 0 or layer.active:
-                _finish(features, to, layer.outputs, layer.skip, layer.active)
+            if layer.skip != 0 or layer.activation != NO_ACTIVATION:
+                _finish(features, to, layer.outputs, layer.skip, layer.activation)
 
 
 @kernel(error_model="numpy")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aegnn_core.asynchronous.compiled.counts import log_table
-from aegnn_core.asynchronous.compiled.head import make_head
+from aegnn_core.asynchronous.compiled.head import ClassScores, make_head
 from aegnn_core.asynchronous.compiled.image_head import ImageHead
 from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.compiled.plan import LayerTable, SplineTable, padded
@@ -151,7 +151,7 @@ class Readout:
     def take_weights(self) -> None:
         """Read the model's weights."""
         self._table = LayerTable(self.layers, self._splines, self._dtype, padded(self._channels))
-        self._head: ImageHead | TorchHead | None = None
+        self._head: ImageHead | TorchHead | ClassScores | None = None
         self._batch = make_batch(
             self._room, max(1, len(self.grid.step)), self._splines, self._table.widths, self._dtype
         )
