@@ -64,7 +64,7 @@ def _read_answer(network: GraphNetwork, output: Tensor) -> object:
 
 
 def compare_threads(name: str, counts: Sequence[int], packet_us: int, answers: int) -> dict[str, list[float]]:
-    """Seconds that answers, with a detector's boxes, took by the clock, by number of threads and time since the update."""
+    """Seconds of the clock per answer, a detector's boxes included, by number of threads and time since the update."""
     trained = load_model(name)
     network = trained.network
     lives = {n: make_model_asynchronous(network, trained.graph, threads=n, frozen=True) for n in counts}

@@ -145,7 +145,7 @@ _REDUCTIONS = frozenset(
 
 def function_name(func: Callable[..., Any]) -> str:
     """The name of a torch function, without the underscore of its writing form."""
-    name = getattr(func, "__name__", str(func))
+    name = getattr(func, "__name__", None) or str(func)
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
 
 

@@ -92,6 +92,9 @@ def for_rows(call: Call) -> Callable[..., Any]:
     if not call.nested and not any(isinstance(value, Value) for value in call.kwargs.values()):
         places = [n for n, arg in enumerate(call.args) if isinstance(arg, Value)]
         func, kwargs = call.func, call.kwargs
+        if places == [0]:
+            others = call.args[1:]
+            return lambda n, row: func(row, *others, **kwargs)
 
         def flat(n: int, *rows: Tensor) -> Any:
             args = list(call.args)

@@ -39,9 +39,16 @@ class Space:
 
     def union(self, *parts: Rows) -> Rows:
         """The rows in any of the parts."""
-        first, *rest = (part for part in parts if len(part)) if any(map(len, parts)) else (NO_ROWS,)
-        if all(part is first for part in rest):
+        # Asked for some thirty times per event, nearly always of parts of which only one has rows.
+        first, several = NO_ROWS, False
+        for part in parts:
+            if part is not first and part.stop > part.start:
+                first, several = part, first is not NO_ROWS
+                if several:
+                    break
+        if not several:
             return first
+        first, *rest = (part for part in parts if len(part))
         if first.contiguous and all(part.contiguous for part in rest):
             start, stop = min(p.start for p in (first, *rest)), max(p.stop for p in (first, *rest))
             if any(p.start == start and p.stop == stop for p in (first, *rest)):

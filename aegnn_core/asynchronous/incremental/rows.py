@@ -74,17 +74,17 @@ class Buffer:
     """Values of the rows of a table: allocated once, moved when the table's slots move."""
 
     def __init__(self, base: int, capacity: int, tail: Iterable[int], dtype: torch.dtype, device: torch.device) -> None:
-        self.base = base
+        self.base, self._capacity = base, capacity
         self.table = torch.empty(capacity, *tail, dtype=dtype, device=device)
 
     def move(self, base: int, capacity: int) -> Tensor:
         """The table with slot 0 for row number ``base``, and that many slots."""
-        if base != self.base or capacity != len(self.table):
+        if base != self.base or capacity != self._capacity:
             shift = base - self.base
             moved = self.table.new_empty(capacity, *self.table.shape[1:])
-            kept = max(0, min(len(self.table) - shift, capacity))
+            kept = max(0, min(self._capacity - shift, capacity))
             moved[:kept] = self.table[shift : shift + kept]
-            self.base, self.table = base, moved
+            self.base, self._capacity, self.table = base, capacity, moved
         return self.table
 
     @property

@@ -227,7 +227,12 @@ class ComputedRows(RowValue):
 
     def refresh(self) -> None:
         state, space = self._state, self.space
-        self.changed = space.all if state.fresh else space.union(*(value.changed for value in self._inputs))
+        if state.fresh:
+            self.changed = space.all
+        elif len(self._inputs) == 1:
+            self.changed = self._inputs[0].changed
+        else:
+            self.changed = space.union(*[value.changed for value in self._inputs])
         self._value = None
         if len(self.changed) or state.tail is None:
             self._value = self._compute(self.changed)
@@ -238,7 +243,7 @@ class ComputedRows(RowValue):
                 self.changed.put(table, self._value)
 
     def _compute(self, rows: Rows) -> Tensor:
-        return self._apply(len(rows), *(value.at(rows) for value in self._inputs))
+        return self._apply(len(rows), *[value.at(rows) for value in self._inputs])
 
     def at(self, rows: Rows) -> Tensor:
         if rows is self.changed and self._value is not None:
