@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,13 +67,14 @@ class ClassScores:
         self, head: nn.Module, shape: tuple[int, int, int], dtype: type, threads: int, of_counts: bool
     ) -> None:
         self._logarithms = _Logarithms(dtype) if of_counts else None
-        self._views: list[ClassHead] = list(head.views) if isinstance(head, CroppedViews) else [head]  # type: ignore[arg-type,list-item]
-        image = torch.zeros(1, *shape, dtype=torch.from_numpy(np.zeros(1, dtype)).dtype)
-        self._layers = []
+        views: list[Any] = list(head.views) if isinstance(head, CroppedViews) else [head]
+        self._views: list[tuple[ClassHead, ImageHead]] = []
         self._flops_beside = 0
-        for view in self._views:
+        image = torch.from_numpy(np.zeros((1, *shape), dtype))
+        for view in views:
             picture = view.picture(image)
-            self._layers.append(ImageHead(view.layers, tuple(picture.shape[1:]), dtype, threads))  # type: ignore[arg-type]
+            _, channels, rows, columns = picture.shape
+            self._views.append((view, ImageHead(view.layers, (channels, rows, columns), dtype, threads)))
             self._flops_beside += forward_flops(_Beside(view), image, view.layers(picture))
         self.threads = threads
 
@@ -81,20 +82,17 @@ class ClassScores:
         """The answer to ``image [1, channels, rows, columns]``, or to such counts."""
         if self._logarithms is not None:
             image = self._logarithms(image)
-        scores = [
-            view.scores(layers(view.picture(image))) for view, layers in zip(self._views, self._layers, strict=True)
-        ]
-        return reduce(torch.add, scores) / len(scores)
+        return torch.stack([view.scores(layers(view.picture(image))) for view, layers in self._views]).mean(0)
 
     @property
     def flops(self) -> int:
         """Of the last answer."""
-        return self._flops_beside + sum(layers.flops for layers in self._layers)
+        return self._flops_beside + sum(layers.flops for _, layers in self._views)
 
     @property
     def memory(self) -> int:
         """Bytes of the images."""
-        return sum(layers.memory for layers in self._layers)
+        return sum(layers.memory for _, layers in self._views)
 
 
 class _Beside(nn.Module):
