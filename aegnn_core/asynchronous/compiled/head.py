@@ -74,7 +74,8 @@ class ClassScores:
         for view in views:
             picture = view.picture(image)
             _, channels, rows, columns = picture.shape
-            self._views.append((view, ImageHead(view.layers, (channels, rows, columns), dtype, threads)))
+            first = self._views[0][1] if self._views else None
+            self._views.append((view, ImageHead(view.layers, (channels, rows, columns), dtype, threads, beside=first)))
             self._flops_beside += forward_flops(_Beside(view), image, view.layers(picture))
         self.threads = threads
 

@@ -426,6 +426,7 @@ class ImageHead:
         threads: that work on an answer.
         of_counts: whether images are numbers of events (int32, an even number of channels) of which the head sees
             ``log(1 + n)``.
+        beside: another of as many threads, which it shares: the two answer one after the other.
 
     Raises:
         NotImplementedError: the head does anything else with its image.
@@ -440,9 +441,11 @@ class ImageHead:
         dtype: type,
         threads: int = 1,
         of_counts: bool = False,
+        beside: ImageHead | None = None,
     ) -> None:
         channels, rows, columns = shape
         assert not (of_counts and channels % 2), "counts are compared two at a time"
+        assert beside is None or beside.threads == threads, "a crew has one number of threads"
         plan = _Plan(dtype)
         taken = plan.image(columns, rows, np.arange(channels), channels)
         answer = head(_Value(plan, taken))
@@ -452,7 +455,9 @@ class ImageHead:
             raise NotImplementedError("an answer that is no image")
         if not plan.layers:
             raise NotImplementedError("a head that does nothing with its image")
-        self.threads, self._kind = threads, dtype(0)
+        self.threads: int = threads
+        self._kind = dtype(0)
+        self._crew: Crew = Crew(threads, 1, partial(_follow_images, dtype)) if beside is None else beside._crew
         self._is_unfinished = True
         layers = [_Layer(TAKE, taken, taken, np.arange(rows), np.arange(rows), channels), *plan.layers]
         self._write_down(layers, plan, dtype, of_counts)
@@ -512,7 +517,6 @@ class ImageHead:
             logarithms=log_table(dtype),
         )
         self._workspaces = [_workspace(layers, dtype) for _ in range(self.threads)]
-        self._crew = Crew(self.threads, 1, partial(_follow_images, dtype))
         kinds = (Words, ImageParts, *[Workspace] * self.threads)
         self._arrays = array_table((Words(self._crew.words), self._shared, *self._workspaces), kinds, dtype)
 
