@@ -16,7 +16,7 @@ from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.nn.class_head import ClassHead
 from aegnn_core.nn.cropped_head import CroppedViews
 
-__all__ = ["make_head"]
+__all__ = ["ClassScores", "make_head"]
 
 
 def make_head(

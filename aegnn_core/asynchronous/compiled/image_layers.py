@@ -520,7 +520,7 @@ def _finish_scalars(features, begin, end, skip, activation):
         if activation == ELU:
             value = elu(value)
         elif activation == RELU and value < 0:
-            value = value - value
+            value = features.dtype.type(0)
         features[at] = value
 
 
