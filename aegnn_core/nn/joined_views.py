@@ -64,7 +64,10 @@ def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedM
     module = network(**architecture)
     module.load_state_dict({**_beside_head(first), **weights})
     module.graph = first.graph
-    training = {"joined": [{"model": model.name, **model.training} for model in models]}
+    trainings: list[dict[str, Any]] = []
+    for model in models:
+        trainings += model.training.get("joined") or [{"model": model.name, **model.training}]
+    training = {"joined": trainings}
     return replace(first, network=module, name=name, architecture=architecture, training=training)
 
 

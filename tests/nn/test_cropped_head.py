@@ -198,6 +198,7 @@ def test_joined_models_give_the_mean_of_their_scores(tmp_path: Path) -> None:
         torch.testing.assert_close(of_three.network(graph), sum(scores) / 3)
     assert of_three.architecture["crop_cell"] == [None, 2, 2]
     assert of_three.architecture["crop_of"] == ["counts", "counts", "occurrence"]
+    assert [one["model"] for one in of_three.training["joined"]] == ["0", "1", "model3"]
 
 
 @pytest.mark.parametrize(
