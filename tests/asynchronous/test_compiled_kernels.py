@@ -391,6 +391,45 @@ def test_a_rectified_image_keeps_what_is_not_a_number(outputs: int, dtype: torch
     torch.testing.assert_close(head(image), expected, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
+def hooked(head: Any) -> None:
+    head.register_forward_hook(lambda module, inputs, output: 3 * output)
+
+
+def hooked_view(head: Any) -> None:
+    head.views[1].register_forward_hook(lambda module, inputs, output: 3 * output)
+
+
+def hooked_layers(head: Any) -> None:
+    head.views[0].layers.register_forward_hook(lambda module, inputs, output: output.sigmoid())
+
+
+def forward_of_its_own(head: Any) -> None:
+    head.forward = lambda image: image.sum((1, 3))[:, :3]
+
+
+def other_class(head: Any) -> None:
+    class Other(type(head.views[1])):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(image)
+
+    head.views[1].__class__ = Other
+
+
+@pytest.mark.parametrize("change", [hooked, hooked_view, hooked_layers, forward_of_its_own, other_class])
+def test_class_scores_that_do_more_than_the_packages_are_left_to_torch(change: Any) -> None:
+    options = {"crop": [24, 17], "crop_cell": [None, 2], "widths": [8, 8, 16, 16], "sensor": (50, 40)}
+    head = randomize(network("histogram", dataset="simulated", **options).double(), 0).head
+    image = torch.rand(1, 2, 40, 50, dtype=torch.float64)
+    with torch.no_grad():
+        plain = head(image)
+        change(head)
+        expected = head(image)
+        assert not torch.equal(plain, expected)
+        made = make_head(head, (2, 40, 50), np.float64)
+        assert isinstance(made, TorchHead)
+        torch.testing.assert_close(made(image), expected, rtol=1e-9, atol=1e-9)
+
+
 class OddHead(nn.Module):
     """Does with an image what a compiled head could take for something else, or cannot do."""
 

@@ -13,6 +13,7 @@ from aegnn_core.asynchronous.compiled.counts import log_table, logarithms
 from aegnn_core.asynchronous.compiled.image_head import ImageHead
 from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
 from aegnn_core.asynchronous.metering import forward_flops
+from aegnn_core.asynchronous.torch_internals import has_hooks
 from aegnn_core.nn.class_head import ClassHead
 from aegnn_core.nn.cropped_head import CroppedViews
 
@@ -41,10 +42,18 @@ def make_head(
 
 
 def _is_class_head(head: nn.Module) -> bool:
-    """Whether a head does what a :class:`ClassHead` does, or several of them."""
+    """Whether a head does what a :class:`ClassHead` does, or the mean of several, and nothing else."""
     if isinstance(head, CroppedViews):
-        return all(_is_class_head(view) for view in head.views)
-    return isinstance(head, ClassHead) and type(head).forward is ClassHead.forward
+        kind: type[nn.Module] = CroppedViews
+        parts = list(head.views)
+    else:
+        kind, parts = ClassHead, []
+    return (
+        isinstance(head, kind)
+        and getattr(head.forward, "__func__", None) is kind.forward
+        and not has_hooks(head)
+        and all(map(_is_class_head, parts))
+    )
 
 
 class ClassScores:
