@@ -145,6 +145,13 @@ class Conversation:
         self.wait(lambda: self._subscriptions() - earlier)
         self.wait(self.publisher.get_subscription_count)
 
+    def wait_for_publishers(self, topic: str, number: int) -> list[Any]:
+        """Those of one of the detector's topics, as soon as there are so many: one hears of changes some time after."""
+        name = f"/event_detector/{topic}"
+        self.wait(lambda: len(self.node.get_publishers_info_by_topic(name)) == number)
+        found: list[Any] = self.node.get_publishers_info_by_topic(name)
+        return found
+
     def _subscriptions(self) -> set[bytes]:
         """Those to our events, each with a name that none had before."""
         found = self.node.get_subscriptions_info_by_topic("/event_detector/events")

@@ -346,7 +346,7 @@ def test_the_life_cycle_goes_back_and_forth(detector: Conversation, packets: lis
     assert not detector.received["detections"]
     assert detector.lifecycle.change_state(Transition.TRANSITION_CLEANUP)
     assert detector.lifecycle.state() == "unconfigured"
-    assert not detector.node.get_publishers_info_by_topic("/event_detector/detections")
+    detector.wait_for_publishers("detections", 0)
     assert detector.set_parameter("every_nth", 2).successful
 
     assert detector.configure()
@@ -393,7 +393,7 @@ def test_a_recognition_model_gives_classes_and_no_boxes(
         active.activate()
         active.play(packets[:30])
         active.wait(lambda: all(active.received[topic] for topic in OUTPUTS if topic != "detections"))
-        assert not active.node.get_publishers_info_by_topic("/event_detector/detections")
+        active.wait_for_publishers("detections", 0)
         message = active.received["classification"][-1]
         assert message.header.frame_id == "camera_optical"
         assert sum(result.score for result in message.results) == pytest.approx(1)

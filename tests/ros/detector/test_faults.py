@@ -426,10 +426,10 @@ def test_qos_of_the_topics_can_be_overridden(models: dict[str, Path]) -> None:
     with conversation({"model": str(models["detection"]), override: "best_effort"}) as talk:
         for _ in range(2):  # what cleanup takes away comes back the same
             assert talk.configure()
-            (publisher,) = talk.node.get_publishers_info_by_topic("/event_detector/detections")
+            (publisher,) = talk.wait_for_publishers("detections", 1)
             assert publisher.qos_profile.reliability.name == "BEST_EFFORT"
             assert talk.lifecycle.change_state(Transition.TRANSITION_CLEANUP)
-            talk.wait(lambda: not talk.node.get_publishers_info_by_topic("/event_detector/detections"))
+            talk.wait_for_publishers("detections", 0)
 
 
 # Errors
