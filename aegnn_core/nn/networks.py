@@ -727,18 +727,21 @@ def network(
         raise ValueError(f"network {name} has no option {', '.join(unknown)}, known are {', '.join(taken) or 'none'}")
     given = dict(zip(_GIVEN, (size, size.sensor, task, num_classes, dim), strict=True))
     given = {key: given[key] for key in _parameters(name) if key in given}
-    made = NETWORKS[name](**given, **options) if is_own(name) else _made_elsewhere(name, {**given, **options})
+    made = _made(name, given, options)
     if not isinstance(made, EventNetwork):
         made = UserNetwork(made, size.sensor, task, num_classes)
     return made.eval()
 
 
-def _made_elsewhere(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """What other code than this package's makes, if that is a module."""
+def _made(name: str, given: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+    """What makes a network, called; if that gives a module."""
     try:
-        made = NETWORKS[name](**arguments)
-    except Exception as error:  # of any kind
-        listed = ", ".join(f"{key}={repr(value)[:100]}" for key, value in arguments.items())
+        made = NETWORKS[name](**given, **options)
+    except Exception as error:  # of any kind, as other code than this package's may raise
+        if is_own(name) and isinstance(error, ValueError):
+            raise  # it says what is wrong
+        shown = options if is_own(name) else {**given, **options}
+        listed = ", ".join(f"{key}={repr(value)[:100]}" for key, value in shown.items())
         raise ValueError(f"network {name}({listed}) cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"network {name} is {type(made).__name__}, expected a torch.nn.Module")
