@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch_geometric.nn as pyg
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +17,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core import GraphConfig, make_model_asynchronous
+from aegnn_core.events import make_events
 from aegnn_core.nn.spline import SplineConv
 from tests.asynchronous.foreign import RULES, crowd, follow, randomized
 from tests.graph.reference import graph_configs, streams
@@ -180,6 +181,9 @@ def test_a_layer_equals_itself_on_the_whole_graph(name: str, rule: str) -> None:
     assert "dense" not in repr(live)
 
 
+@example(  # a graph of no nodes at all, in which nothing is done on the whole of it
+    "max_pool", make_events(*np.array([[0], [0], [0], [1]])), GraphConfig(directed=False, window=1), [], 0
+)
 @settings(max_examples=40)
 @given(
     name=st.sampled_from(list(LAYERS)),

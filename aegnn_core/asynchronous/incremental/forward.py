@@ -316,6 +316,8 @@ def _on_graph(value: Value) -> bool:
     """Whether it has as many rows as some graph has nodes or edges, and the graph has any."""
     if isinstance(value, RowValue):
         return len(value.space.all) > 0
+    if isinstance(value, (EdgeIndex, EdgeValue)):
+        return len(value.graph.nodes.all) > 0
     return not isinstance(value, WholeValue)
 
 
