@@ -171,9 +171,10 @@ class TrainSettings:
                 raise ValueError("setting augmentation is for recordings, found it with simulated scenes")
         elif self.augmentation is None:
             object.__setattr__(self, "augmentation", default_augmentation(self.dataset, self.task))
-        elif self.task == "detection" and (only := self.augmentation.for_recognition):
-            found = getattr(self.augmentation, only)
-            raise ValueError(f"setting augmentation: {only} is for recognition, found {found} for detection")
+        elif self.task == "detection" and self.augmentation.cut:
+            raise ValueError(
+                f"setting augmentation: cut is for recognition, found {self.augmentation.cut} for detection"
+            )
 
     @property
     def size(self) -> tuple[int, int] | None:

@@ -447,7 +447,7 @@ class OddHead(nn.Module):
         elif self.what == "in place":
             y = y + self.second(x)
         elif self.what == "relu":
-            y = nn.functional.relu(self.second(nn.functional.relu(self.second(y) + y, inplace=True)))
+            y = nn.functional.relu(self.second(nn.functional.relu(y + self.second(y), inplace=True)))
         elif self.what == "function":
             y = y.sigmoid()
         elif self.what == "twice":

@@ -68,30 +68,6 @@ def test_half_of_the_samples_end_early() -> None:
         cut(with_boxes, (34, 34), rng)
 
 
-def test_events_in_a_rectangle_are_erased_somewhere() -> None:
-    """Of 20 x 12 px full of events; sides are up to half of these, and what is left keeps its order."""
-    rng = np.random.default_rng(0)
-    y, x = np.divmod(np.arange(240), 20)
-    events = make_events(np.arange(240), x + 7, y + 3, np.zeros(240, int))
-    erase = replace(NOTHING, erase=0.5)
-    sizes, corners = [], []
-    for _ in range(300):
-        kept = changed(erase, events, (34, 34), rng)
-        assert np.all(np.diff(kept["t"]) > 0)
-        gone = events[~np.isin(events["t"], kept["t"])]
-        if len(gone):
-            width, height = (int(np.ptp(gone[axis])) + 1 for axis in ("x", "y"))
-            assert len(gone) == width * height
-            sizes.append((width, height))
-            corners.append((int(gone["x"].min()), int(gone["y"].min())))
-    assert {width for width, _ in sizes} == set(range(1, 11))
-    assert {height for _, height in sizes} == set(range(1, 7))
-    assert len(set(corners)) > 100
-    assert len(changed(erase, events[:0], (34, 34), rng)) == 0
-    with pytest.raises(ValueError, match=r"erase is for recognition, found 0\.5 with boxes"):
-        erase(EventSample(events, None, make_boxes((1, 1, 5, 5))), (34, 34), rng)
-
-
 def test_a_crop_keeps_a_rectangle_and_a_change_of_speed_the_end() -> None:
     rng = np.random.default_rng(0)
     x, y = (axis.ravel() for axis in np.meshgrid(np.arange(20), np.arange(10)))

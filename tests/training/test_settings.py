@@ -79,10 +79,6 @@ def test_parts_that_are_not_said_are_those_of_the_data_set(tmp_path: Path) -> No
             "setting augmentation: cut is for recognition, found 0.1 for detection",
         ),
         (
-            {"dataset": "gen1", "task": "detection", "augmentation": {"erase": 0.2}},
-            "setting augmentation: erase is for recognition, found 0.2 for detection",
-        ),
-        (
             {"dataset": "nmnist", "augmentation": {"crop": 3}},
             "augmentation: crop must be a share of at most 1",
         ),

@@ -43,16 +43,12 @@ def make_head(
 
 def _is_class_head(head: nn.Module) -> bool:
     """Whether a head does what a :class:`ClassHead` does, or the mean of several, and nothing else."""
-    if isinstance(head, CroppedViews):
-        kind: type[nn.Module] = CroppedViews
-        parts = list(head.views)
-    else:
-        kind, parts = ClassHead, []
+    kind = CroppedViews if isinstance(head, CroppedViews) else ClassHead
     return (
         isinstance(head, kind)
         and getattr(head.forward, "__func__", None) is kind.forward
         and not has_hooks(head)
-        and all(map(_is_class_head, parts))
+        and all(map(_is_class_head, head.views if isinstance(head, CroppedViews) else ()))
     )
 
 

@@ -41,8 +41,6 @@ class Augmentation:
         mirror: whether left and right may change places.
         invert: whether ON and OFF may.
         crop: largest share of the sensor's width and height that is cut off, anywhere.
-        erase: largest share of the width and height over which there are events that a rectangle takes in which they
-            are left out, anywhere; for recognition, as boxes of what is hidden would stay.
         time_scale: largest change of speed, as the logarithm of a factor; the last event keeps its time.
         cut: largest share of its time by which half of the samples end early; for recognition, as boxes are true at the
             end only.
@@ -59,7 +57,6 @@ class Augmentation:
     mirror: bool = False
     invert: bool = False
     crop: float = 0.0
-    erase: float = 0.0
     time_scale: float = 0.0
     cut: float = 0.0
 
@@ -70,14 +67,9 @@ class Augmentation:
                     raise ValueError(f"augmentation: {name} must be true or false, found {repr(value)[:300]}")
             elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"augmentation: {name} must be a number of at least 0, found {repr(value)[:300]}")
-        for name in ("drop", "crop", "erase", "cut"):
+        for name in ("drop", "crop", "cut"):
             if getattr(self, name) > 1:
                 raise ValueError(f"augmentation: {name} must be a share of at most 1, found {getattr(self, name)}")
-
-    @property
-    def for_recognition(self) -> str:
-        """The name of a change that is made and boxes do not allow, or nothing."""
-        return next((name for name in ("erase", "cut") if getattr(self, name)), "")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Augmentation:
@@ -93,9 +85,7 @@ class Augmentation:
         Coordinates are rounded to pixels after the change, so two pixels may become one. Boxes become the upright
         rectangles around their images, as far as these are in the picture; those of which little is left are gone.
         """
-        if sample.boxes is not None and (only := self.for_recognition):
-            raise ValueError(f"augmentation: {only} is for recognition, found {getattr(self, only)} with boxes")
-        events = self._draw_beginning(sample.events, rng)
+        events = self._draw_beginning(sample, rng)
         events = events[rng.random(len(events)) >= rng.uniform(0, self.drop)]
         side = np.array(sensor)
         change = self._draw_map(rng)
@@ -105,8 +95,6 @@ class Augmentation:
         invert = self.invert and rng.random() < 0.5
         lower, upper = self._draw_crop(side, rng)
         inside = ((place >= lower[:, None]) & (place < upper[:, None])).all(0)
-        if self.erase and inside.any():
-            inside &= ~self._draw_erased(place, inside, rng)
         changed = np.empty(np.count_nonzero(inside), EVENT_DTYPE)
         changed["t"], changed["p"] = events["t"][inside], events["p"][inside]
         changed["x"], changed["y"] = place[:, inside]
@@ -147,21 +135,16 @@ class Augmentation:
             scale[0] = -scale[0]
         return _Map(rotation @ shear @ np.diag(scale), rng.uniform(-self.shift, self.shift, 2))
 
-    def _draw_beginning(self, events: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The events up to where they are cut."""
+    def _draw_beginning(self, sample: EventSample, rng: np.random.Generator) -> np.ndarray:
+        """The events of a sample up to where it is cut."""
+        events = sample.events
+        if self.cut and sample.boxes is not None:
+            raise ValueError(f"augmentation: cut is for recognition, found {self.cut} with boxes")
         if not self.cut or not len(events) or rng.random() < 0.5:
             return events
         t: NDArray[np.int64] = events["t"].astype(np.int64)
         begun: NDArray[np.bool_] = t <= t[-1] - rng.uniform(0, self.cut) * (t[-1] - t[0])
         return events[begun]
-
-    def _draw_erased(self, place: np.ndarray, seen: np.ndarray, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Which events lie in a rectangle that is drawn within the one around those that are ``seen``."""
-        first, last = place[:, seen].min(1), place[:, seen].max(1) + 1
-        size = (last - first) * rng.uniform(0, self.erase, 2)
-        begin = rng.uniform(first, last - size)
-        erased: NDArray[np.bool_] = ((place >= begin[:, None]) & (place < (begin + size)[:, None])).all(0)
-        return erased
 
     def _draw_crop(self, side: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The first pixel ``[2]`` of the part of the picture that stays, and the one behind its last."""
