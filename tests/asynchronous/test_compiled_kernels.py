@@ -24,11 +24,13 @@ from aegnn_core.asynchronous.compiled.convolution import (
     aggregate_rows,
     project,
 )
+from aegnn_core.asynchronous.compiled.cropped_pictures import Pictures
 from aegnn_core.asynchronous.compiled.head import ClassScores, make_head
-from aegnn_core.asynchronous.compiled.image_head import ImageHead
+from aegnn_core.asynchronous.compiled.image_head import ImageHead, channels_last
 from aegnn_core.asynchronous.compiled.plan import SplineTable
 from aegnn_core.asynchronous.folded_head import TorchHead
 from aegnn_core.nn import network
+from aegnn_core.nn.cropped_head import CROP_OF, CroppedHead
 from aegnn_core.nn.spline import SplineConv
 from tests.nn.random_networks import randomize
 
@@ -265,6 +267,19 @@ def test_compiled_code_reads_the_clock() -> None:
             ClassScores,
             {"crop": [33, 16], "crop_cell": [None, 2.5], "widths": [8] * 4},
         ),
+        (
+            "histogram",
+            "recognition",
+            (50, 40),
+            ClassScores,
+            {
+                "crop": [24, 17],
+                "crop_cell": [None, 2, 3.5, 2],
+                "crop_of": ["counts", "recency", "occurrence", "counts"],
+                "widths": [8, 8, 16],
+                "least_ages": [10_000],
+            },
+        ),
         ("graph_grid", "detection", (150, 117), ImageHead, {}),
         ("histogram", "detection", (1, 1), ImageHead, {}),
         ("histogram", "detection", (12, 9), ImageHead, {}),
@@ -299,6 +314,38 @@ def test_a_head_as_it_runs_fastest_gives_the_same(
         assert float((answer - reference).abs().max()) <= tolerance * float(reference.abs().max())
         assert heads[0].flops <= heads[1].flops
         assert heads[1].flops > 0
+
+
+@pytest.mark.parametrize(("dtype", "kernels"), [(torch.float32, np.float32), (torch.float64, np.float64)])
+@pytest.mark.parametrize(
+    "seen", [(0, 0, 0, 0), (0, 1, 0, 1), (39, 40, 49, 50), (7, 8, 3, 45), (5, 31, 20, 33), (0, 40, 0, 50)]
+)
+def test_pictures_are_cut_out_as_by_the_heads(
+    seen: tuple[int, int, int, int], dtype: torch.dtype, kernels: type
+) -> None:
+    """Of the rows and columns that have events: none, one pixel in a corner, a line, a part, all."""
+    top, bottom, left, right = seen
+    image = torch.zeros(1, 6, 40, 50, dtype=dtype)
+    part = image[:, :, top:bottom, left:right]
+    generator = torch.Generator().manual_seed(0)
+    part[:] = torch.randn(part.shape, dtype=dtype, generator=generator).abs() + 0.1
+    part *= torch.rand(part.shape, generator=generator) < (0.3 if part.numel() > 100 else 1)
+    heads = [
+        CroppedHead(6, size, (8, 8, 8), 2, 0, cell, of).eval()
+        for size in ((24, 17), (64, 48))
+        for cell in (None, 2, 0.3, 9.5)
+        for of in CROP_OF
+    ]
+    pictures = Pictures(heads, (6, 40, 50), kernels)
+    for _ in range(2):  # nothing is left of an image before
+        found: list[np.ndarray] = [np.full(shape, np.nan, kernels).ravel() for shape in pictures.shapes]
+        pictures.take(channels_last(torch.rand(1, 6, 40, 50).to(dtype)), found)
+        pictures.take(channels_last(image), found)
+        for head, picture, shape in zip(heads, found, pictures.shapes, strict=True):
+            expected = channels_last(head.picture(image))
+            channels, rows, columns = shape
+            tolerance = 1e-10 if dtype == torch.float64 else 2e-5
+            np.testing.assert_allclose(picture.reshape(rows, columns, channels), expected, tolerance, tolerance)
 
 
 class OneConvolution(nn.Module):

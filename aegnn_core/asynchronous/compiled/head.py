@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from aegnn_core.asynchronous.compiled.counts import log_table, logarithms
-from aegnn_core.asynchronous.compiled.image_head import ImageHead
+from aegnn_core.asynchronous.compiled.cropped_pictures import Pictures
+from aegnn_core.asynchronous.compiled.image_head import ImageHead, channels_last
 from aegnn_core.asynchronous.folded_head import TorchHead, fold_norms
 from aegnn_core.asynchronous.metering import forward_flops
 from aegnn_core.asynchronous.torch_internals import has_hooks
 from aegnn_core.nn.class_head import ClassHead
-from aegnn_core.nn.cropped_head import CroppedViews
+from aegnn_core.nn.cropped_head import CroppedHead, CroppedViews
 
 __all__ = ["ClassScores", "make_head"]
 
@@ -36,7 +37,7 @@ def make_head(
     try:
         if _is_class_head(folded):
             return ClassScores(folded, shape, dtype, threads, of_counts)
-        return ImageHead(folded, shape, dtype, threads, of_counts)
+        return ImageHead([folded], [shape], dtype, threads, of_counts)
     except NotImplementedError:  # it is not one of images
         return TorchHead(_BehindLogarithms(folded, dtype) if of_counts else folded)
 
@@ -72,33 +73,43 @@ class ClassScores:
         self, head: nn.Module, shape: tuple[int, int, int], dtype: type, threads: int, of_counts: bool
     ) -> None:
         self._logarithms = _Logarithms(dtype) if of_counts else None
-        views: list[Any] = list(head.views) if isinstance(head, CroppedViews) else [head]
-        self._views: list[tuple[ClassHead, ImageHead]] = []
-        self._flops_beside = 0
+        self._views: list[Any] = list(head.views) if isinstance(head, CroppedViews) else [head]
         image = torch.from_numpy(np.zeros((1, *shape), dtype))
-        for view in views:
+        self._flops_beside = 0
+        shapes: list[tuple[int, int, int]] = []
+        for view in self._views:
             picture = view.picture(image)
             _, channels, rows, columns = picture.shape
-            first = self._views[0][1] if self._views else None
-            self._views.append((view, ImageHead(view.layers, (channels, rows, columns), dtype, threads, beside=first)))
+            shapes.append((channels, rows, columns))
             self._flops_beside += forward_flops(_Beside(view), image, view.layers(picture))
+        self._layers = ImageHead([view.layers for view in self._views], shapes, dtype, threads)
+        self._pictures: Pictures | None = None
+        if all(type(view).picture is CroppedHead.picture for view in self._views):
+            self._pictures = Pictures(self._views, shape, dtype)
+            self.description = "pictures and convolutions compiled, all else in torch"
         self.threads = threads
 
     def __call__(self, image: Tensor) -> Tensor:
         """The answer to ``image [1, channels, rows, columns]``, or to such counts."""
         if self._logarithms is not None:
             image = self._logarithms(image)
-        return torch.stack([view.scores(layers(view.picture(image))) for view, layers in self._views]).mean(0)
+        if self._pictures is not None:
+            self._pictures.take(channels_last(image), self._layers.images)
+        else:
+            for view, taken in zip(self._views, self._layers.images, strict=True):
+                taken[:] = channels_last(view.picture(image)).reshape(-1)
+        answers = self._layers.answers()
+        return torch.stack([view.scores(answer) for view, answer in zip(self._views, answers, strict=True)]).mean(0)
 
     @property
     def flops(self) -> int:
         """Of the last answer."""
-        return self._flops_beside + sum(layers.flops for _, layers in self._views)
+        return self._flops_beside + self._layers.flops
 
     @property
     def memory(self) -> int:
         """Bytes of the images."""
-        return sum(layers.memory for _, layers in self._views)
+        return self._layers.memory
 
 
 class _Beside(nn.Module):

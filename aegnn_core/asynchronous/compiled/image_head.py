@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network of convolutions on one image, as compiled code: norms folded, sums and activations in the same pass."""
+"""Networks of convolutions on images, as compiled code: norms folded, sums and activations in the same pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import signature
-from itertools import pairwise
+from itertools import accumulate, pairwise, zip_longest
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ from aegnn_core.asynchronous.compiled.pipeline import Words
 from aegnn_core.asynchronous.torch_internals import stand_in
 from aegnn_core.simd import REGISTER_BITS
 
-__all__ = ["ImageHead"]
+__all__ = ["ImageHead", "channels_last"]
 
 #: Zeros around every image: as many pixels before it, and behind it.
 _BEFORE, _BEHIND = 1, 4
@@ -271,6 +272,29 @@ def _workspace(layers: list[_Layer], dtype: type) -> Workspace:
     )
 
 
+def channels_last(image: Tensor) -> np.ndarray:
+    """``image [1, channels, rows, columns]`` as an array ``[rows, columns, channels]``, copied if it lies otherwise."""
+    return np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+
+
+def _traced_answer(head: nn.Module, plan: _Plan, image: _Image) -> _Answer:
+    """What a head makes of an image; its layers are then in the plan, which has none yet."""
+    answer = head(_Value(plan, image))
+    if isinstance(answer, _Value):
+        answer = _Answer(answer.read(), channels_last=False)
+    if not isinstance(answer, _Answer):
+        raise NotImplementedError("an answer that is no image")
+    if not plan.layers:
+        raise NotImplementedError("a head that does nothing with its image")
+    return answer
+
+
+def _words(image: _Image, dtype: type) -> int:
+    """Of four bytes, that an image without margins has; an even number."""
+    size = image.rows * image.columns * image.width * np.dtype(dtype).itemsize // 4
+    return size + size % 2
+
+
 def _shares(count: int, parts: int) -> list[tuple[int, int]]:
     """Where each of as many equal parts as there can be begins, and how many are in it."""
     bounds = [count * part // parts for part in range(parts + 1)]
@@ -416,65 +440,80 @@ _OPERATIONS: dict[Any, Callable[..., _Traced]] = {
 
 
 class ImageHead:
-    """Computes a network's answers to images in compiled code, and of an image only what has changed since the last.
+    """Computes networks' answers to images in compiled code, and of an image only what has changed since the last.
+
+    Several networks, each with an image of its own, take turns layer by layer, so that threads share their work evenly.
 
     Args:
-        head: convolutions of 3 x 3 or 1 x 1 with the norms folded into them, ELU, ReLU, sums, nearest enlarging and
-            concatenation, and perhaps channels last at the end; in evaluation mode, on the CPU. Its weights are copied.
-        shape: channels, rows and columns of the image.
+        heads: convolutions of 3 x 3 or 1 x 1 with the norms folded into them, ELU, ReLU, sums, nearest enlarging and
+            concatenation, and perhaps channels last at the end; in evaluation mode, on the CPU. Weights are copied.
+        shapes: channels, rows and columns of each head's image.
         dtype: of the weights.
         threads: that work on an answer.
-        of_counts: whether images are numbers of events (int32, an even number of channels) of which the head sees
-            ``log(1 + n)``.
-        beside: another of as many threads, which it shares: the two answer one after the other.
+        of_counts: whether the image, of a single head, has numbers of events (int32, an even number of channels) of
+            which the head sees ``log(1 + n)``.
 
     Raises:
-        NotImplementedError: the head does anything else with its image.
+        NotImplementedError: a head does anything else with its image.
     """
 
     description = "compiled, changed pixels only"
 
     def __init__(
         self,
-        head: nn.Module,
-        shape: tuple[int, int, int],
+        heads: Sequence[nn.Module],
+        shapes: Sequence[tuple[int, int, int]],
         dtype: type,
         threads: int = 1,
         of_counts: bool = False,
-        beside: ImageHead | None = None,
     ) -> None:
-        channels, rows, columns = shape
-        assert not (of_counts and channels % 2), "counts are compared two at a time"
-        assert beside is None or beside.threads == threads, "a crew has one number of threads"
+        assert not of_counts or (len(heads) == 1 and shapes[0][0] % 2 == 0), "counts are compared two at a time"
         plan = _Plan(dtype)
-        taken = plan.image(columns, rows, np.arange(channels), channels)
-        answer = head(_Value(plan, taken))
-        if isinstance(answer, _Value):
-            answer = _Answer(answer.read(), channels_last=False)
-        if not isinstance(answer, _Answer):
-            raise NotImplementedError("an answer that is no image")
-        if not plan.layers:
-            raise NotImplementedError("a head that does nothing with its image")
+        taken = [plan.image(columns, rows, np.arange(channels), channels) for channels, rows, columns in shapes]
+        answers: list[_Answer] = []
+        ranks: list[list[_Layer]] = []
+        for head, image in zip(heads, taken, strict=True):
+            plan.layers = []
+            answers.append(_traced_answer(head, plan, image))
+            take = _Layer(TAKE, image, image, np.arange(image.rows), np.arange(image.rows), image.width)
+            ranks.append([take, *plan.layers])
         self.threads: int = threads
         self._kind = dtype(0)
-        self._crew: Crew = Crew(threads, 1, partial(_follow_images, dtype)) if beside is None else beside._crew
+        self._crew: Crew = Crew(threads, 1, partial(_follow_images, dtype))
         self._is_unfinished = True
-        layers = [_Layer(TAKE, taken, taken, np.arange(rows), np.arange(rows), channels), *plan.layers]
-        self._write_down(layers, plan, dtype, of_counts)
+        self._write_down([list(filter(None, rank)) for rank in zip_longest(*ranks)], plan, taken, of_counts)
+        self._answers = [self._answer(answer) for answer in answers]
+
+    def _answer(self, answer: _Answer) -> Tensor:
+        """The part of the features that is an answer."""
         image = answer.image
         pixels = self._shared.features[image.begin :][: image.pixels * image.width].reshape(-1, image.line, image.width)
         inside = pixels[_BEFORE:, _BEFORE:, : len(image.position)][: image.rows, : image.columns]
-        self._answer = torch.from_numpy(inside[None])
-        if not answer.channels_last:
-            self._answer = self._answer.permute(0, 3, 1, 2)
+        seen = torch.from_numpy(inside[None])
+        return seen if answer.channels_last else seen.permute(0, 3, 1, 2)
 
-    def _write_down(self, layers: list[_Layer], plan: _Plan, dtype: type, of_counts: bool) -> None:
-        """Make the tables that the compiled code reads."""
+    def _write_down(self, ranks: list[list[_Layer]], plan: _Plan, taken: list[_Image], of_counts: bool) -> None:
+        """Make the tables that the compiled code reads.
+
+        Args:
+            ranks: layers of as many heads as have so many; the layers of a rank need those of the ranks before.
+            plan: of the images.
+            taken: those that are taken in.
+            of_counts: whether that one is of counts.
+        """
+        layers, dtype = [layer for rank in ranks for layer in rank], plan.dtype
         records = np.zeros(len(layers), IMAGE_LAYER)
         first = np.cumsum([0, *(len(layer.gives) for layer in layers)])
         constants = [part.ravel() for layer in layers for part in (layer.weight, layer.bias) if part is not None]
         constants.insert(0, np.zeros(max(layer.outputs for layer in layers), dtype))
         begin = iter(np.cumsum([*map(len, constants)]))
+        words = [_words(image, dtype) for image in taken]
+        # Where nobody writes there, it takes no memory.
+        self._bits: np.ndarray = aligned(sum(words), np.uint32)
+        self._taken: list[np.ndarray] = [
+            self._bits[end - size : end].view(dtype)[: image.rows * image.columns * image.width]
+            for image, size, end in zip(taken, words, accumulate(words), strict=True)
+        ]
         for record, layer in zip(records, layers, strict=True):
             source, result, skip = layer.source, layer.result, layer.skip
             record["kind"] = layer.kind
@@ -491,9 +530,12 @@ class ImageHead:
             record["corner"] = result.begin + result.first * result.width
             record["corner_mark"] = result.first_mark + result.first
             record["columns"], record["lines"] = result.columns, result.rows
+            record["source_at"], record["source_mark"] = source.begin, source.first_mark
+            if layer.kind == TAKE:
+                record["taken_at"] = sum(words[: taken.index(source)])
             # Counts of events are zeros in many places; what comes behind an activation seldom is.
-            record["sparse"] = layer.kind == CONVOLUTION and source is layers[0].result and skip is None
-        parts = self._parts(layers, first.tolist(), plan.lanes)
+            record["sparse"] = layer.kind == CONVOLUTION and source in taken and skip is None
+        parts = self._parts(ranks, first.tolist(), plan.lanes)
         self._flops_of_place = np.array(
             [layers[n].flops() * (until - lane) // layers[n].outputs for n, _, _, lane, until, _ in parts], np.int64
         )
@@ -503,7 +545,7 @@ class ImageHead:
             features=np.zeros(plan.size + plan.size % 2, dtype),  # whole words of eight bytes
             constants=np.concatenate(constants),
             marks=np.zeros(plan.marks, np.bool_),
-            occupied=np.zeros(layers[0].result.pixels, np.bool_),
+            occupied=np.zeros(sum(image.pixels for image in taken), np.bool_),
             read_at=np.concatenate([layer.source.begin + layer.needs * layer.source.width for layer in layers]),
             write_at=np.concatenate(
                 [layer.result.begin + layer.gives * layer.result.width + layer.offset for layer in layers]
@@ -511,45 +553,60 @@ class ImageHead:
             seen_at=np.concatenate([layer.source.first_mark + layer.needs for layer in layers]),
             mark_at=np.concatenate([layer.result.first_mark + layer.gives for layer in layers]),
             computed=np.zeros(len(parts), np.int64),
-            counts=np.zeros(
-                layers[0].outputs * layers[0].result.rows * layers[0].result.columns * of_counts, np.uint32
-            ),
+            counts=np.zeros(len(self._taken[0]) * of_counts, np.uint32),
             logarithms=log_table(dtype),
         )
         self._workspaces = [_workspace(layers, dtype) for _ in range(self.threads)]
         kinds = (Words, ImageParts, *[Workspace] * self.threads)
         self._arrays = array_table((Words(self._crew.words), self._shared, *self._workspaces), kinds, dtype)
 
-    def _parts(self, layers: list[_Layer], first: list[int], lanes: int) -> list[tuple[int, ...]]:
-        """Records of :data:`IMAGE_PART`: as many parts of every layer as threads can share, in the order of layers."""
+    def _parts(self, ranks: list[list[_Layer]], first: list[int], lanes: int) -> list[tuple[int, ...]]:
+        """Records of :data:`IMAGE_PART`: as many parts of every rank as threads can share, in the order of ranks."""
         parts: list[tuple[int, ...]] = []
-        for n, layer in enumerate(layers):
-            after, count, across, along = len(parts), len(layer.gives), 1, 1
-            if self.threads > 1:
-                if layer.weight is not None and count <= _LEAST_PLACES:
-                    # Few places: every thread reads a part of the weights only.
-                    across = max(1, min(self.threads, layer.outputs // (lanes * _LEAST_REGISTERS)))
-                along = -(-self.threads // across) * max(1, min(_MOST_PARTS, count // (_LEAST_PLACES * self.threads)))
-            for begin, some in _shares(count, along):
-                for lane, wide in _shares(layer.outputs // lanes, across) if across > 1 else [(0, 0)]:
-                    until = (lane + wide) * lanes if wide else layer.outputs
-                    at = begin if layer.kind == TAKE else first[n] + begin
-                    parts.append((n, at, some, lane * lanes, until, after))
+        n = 0
+        for rank in ranks:
+            after = len(parts)
+            # The fewest parts of each of so many layers of which every thread has as many.
+            team = self.threads // gcd(self.threads, len(rank))
+            for layer in rank:
+                count, across, along = len(layer.gives), 1, 1
+                if team > 1:
+                    if layer.weight is not None and count <= _LEAST_PLACES:
+                        # Few places: every thread reads a part of the weights only.
+                        across = max(1, min(team, layer.outputs // (lanes * _LEAST_REGISTERS)))
+                    along = -(-team // across) * max(1, min(_MOST_PARTS, count // (_LEAST_PLACES * team)))
+                for begin, some in _shares(count, along):
+                    for lane, wide in _shares(layer.outputs // lanes, across) if across > 1 else [(0, 0)]:
+                        until = (lane + wide) * lanes if wide else layer.outputs
+                        at = begin if layer.kind == TAKE else first[n] + begin
+                        parts.append((n, at, some, lane * lanes, until, after))
+                n += 1
         return parts
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """The answer to ``image [1, channels, rows, columns]``, which is copied if its channels do not come last.
+    @property
+    def images(self) -> list[np.ndarray]:
+        """Where the images are to be written that :meth:`answers` takes, pixels one behind the other."""
+        return self._taken
 
-        It is an image of the head's type, or of counts where the head is one of counts.
+    def __call__(self, image: Tensor) -> Tensor:
+        """The answer of a single head to ``image [1, channels, rows, columns]``.
+
+        It is copied if its channels do not come last; of the head's type, or of counts where the head is one of counts.
         """
+        return self._run(channels_last(image).reshape(-1).view(np.uint32))[0]
+
+    def answers(self) -> list[Tensor]:
+        """The heads' answers to what has been written into :attr:`images`."""
+        return self._run(self._bits)
+
+    def _run(self, bits: np.ndarray) -> list[Tensor]:
         if self.threads > 1:
             self._crew.begin()
-        bits = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()).reshape(-1).view(np.uint32)
         # If the last answer was interrupted, pixels that were marked as changed have not been computed.
         is_new, self._is_unfinished = self._is_unfinished, True
         run_image_layers(bits, is_new, self._arrays, self._kind, 0)
         self._is_unfinished = False
-        return self._answer.clone()
+        return [answer.clone() for answer in self._answers]
 
     @property
     def flops(self) -> int:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiled layers on images: convolutions with bias, sum and activation, and moves of pixels.
 
+Several networks, each with an image of its own, can be run together, a layer of each at a time.
+
 An image lies in a flat array of features pixel by pixel, rows one after the other, in a margin of zeros. A layer is a
 list of *places*: where the features begin that a place's result is computed from, and where that result begins. Only
 places are computed that something has changed for since the last time, and each of them in the same way whatever else
@@ -100,7 +102,10 @@ IMAGE_LAYER = np.dtype(
             "corner_mark",  # and that pixel's mark
             "columns",  # of the result
             "lines",  # rows of pixels of the result
-            "sparse",  # whether its source is the image that is taken in, many of whose pixels may be zeros
+            "taken_at",  # where the bits of the image that is taken in begin
+            "source_at",  # the source's first pixel, the margin included
+            "source_mark",  # and that pixel's mark
+            "sparse",  # whether its source is an image that is taken in, many of whose pixels may be zeros
         )
     ]
 )
@@ -116,7 +121,8 @@ class ImageParts(NamedTuple):
 
     ``layers`` in the order in which they are to be run, and their ``parts``; ``features`` of all images; ``constants``:
     weights and biases, behind as many zeros as the widest layer has outputs; ``marks`` of the pixels of all images,
-    whether they have changed; ``occupied``: which pixels of the first image, with its margin, are not zeros. The places
+    whether they have changed; ``occupied``: which pixels of those that are taken in, which lie before all others, are
+    not zeros. The places
     of all layers: where they are computed from, where their results begin, and the marks of both. ``computed [parts]``:
     how many places were. ``counts``: the image before as numbers of events, of which the features are ``logarithms``;
     none where images are taken as they are.
@@ -149,7 +155,7 @@ class Workspace(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """The bits of the image at work, and the table of arrays; read by ``parts_at(words, 0, _Job, …)``."""
+    """The bits of the images at work, and the table of arrays; read by ``parts_at(words, 0, _Job, …)``."""
 
     image: Annotated[np.ndarray, np.uint32]
     table: Annotated[np.ndarray, np.int64]
@@ -166,11 +172,13 @@ def _take_rows(layer, part, image, is_new, features, marks, occupied):
     Args:
         layer: of the kind ``TAKE``.
         part: its rows.
-        image: the bits of its floats, pixels one behind the other.
+        image: the bits of all images' floats, pixels one behind the other.
         is_new: there is no image before, or nobody knows what has become of it.
         features, marks: of all images.
         occupied: which of the pixels are not zeros.
     """
+    words = layer.lines * layer.columns * layer.outputs * features.itemsize // 4
+    image = image[layer.taken_at : layer.taken_at + words]
     if layer.outputs * features.itemsize % 8 == 0:
         _take_words(layer, part, image.view(np.uint64), is_new, features.view(np.uint64), marks, occupied)
     else:
@@ -581,7 +589,8 @@ def _fill_empty(layer, part, features, constants, occupied, count, workspace):
     length, left, first = part.until - part.lane, 0, -1
     for k in range(count):
         at, to = read_at[k], write_at[k] + part.lane
-        if _is_marked(occupied, np.uintp(at) // np.uintp(layer.inputs), layer.side, layer.source_line):
+        pixel = layer.source_mark + np.int64(np.uintp(at - layer.source_at) // np.uintp(layer.inputs))
+        if _is_marked(occupied, pixel, layer.side, layer.source_line):
             read_at[left], write_at[left] = at, write_at[k]
             left += 1
         elif first < 0:
@@ -674,13 +683,13 @@ def _run_part(number, image, is_new, shared, workspace):
 
 @kernel(error_model="numpy")
 def run_image_layers(image, is_new, table, kind, member):
-    """Take an image in, and bring all others up to date one after the other.
+    """Take one image or several in, and bring all others up to date one after the other.
 
     The caller's thread does this with ``member`` 0 for every image. The others call it once, with a table that has the
     shared words only: they take part in every image, until they are told to end.
 
     Args:
-        image: the bits of its floats, pixels one behind the other.
+        image: the bits of the floats, pixels one behind the other, and images as well.
         is_new: see ``_take_rows``.
         table: of the words, :class:`ImageParts`, and a :class:`Workspace` for every thread.
         kind: a float of the kernels' type.
