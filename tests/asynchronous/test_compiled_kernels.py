@@ -477,6 +477,37 @@ def test_class_scores_that_do_more_than_the_packages_are_left_to_torch(change: A
         torch.testing.assert_close(made(image), expected, rtol=1e-9, atol=1e-9)
 
 
+class OnesHead(CroppedHead):
+    """Makes its pictures of something else than the package's."""
+
+    def _pictured(self, image: torch.Tensor) -> torch.Tensor:
+        return 3 + super()._pictured(image)
+
+
+def test_pictures_of_another_class_are_left_to_torch() -> None:
+    options = {"crop": [24, 17], "widths": [8, 8, 16, 16], "sensor": (50, 40)}
+    head = randomize(network("histogram", dataset="simulated", **options).double(), 0).head
+    image = torch.rand(1, 2, 40, 50, dtype=torch.float64)
+    for change in (lambda: setattr(head, "__class__", OnesHead), lambda: setattr(head, "picture", lambda image: image)):
+        with torch.no_grad():
+            before = head(image)
+            change()
+            made, expected = make_head(head, (2, 40, 50), np.float64), head(image)
+            assert isinstance(made, ClassScores)
+            assert not torch.equal(before, expected)
+            torch.testing.assert_close(made(image), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_flops_of_a_picture_by_hand() -> None:
+    head = CroppedHead(2, (8, 10), (8, 8, 8), 2, 0, 1.0).eval()
+    pictures = Pictures([head], (2, 20, 20), np.float64)
+    image = np.zeros((20, 20, 2))
+    image[4:7, 5:10] = 1  # cells lie between two pixels of these, each of which is seen by two
+    (shape,) = pictures.shapes
+    pictures.take(image, [np.empty(shape).ravel()])
+    assert pictures.flops == 2 * (2 * 3 * 5 * 2 + 2 * 5 * 10 * 2 + 8 * 10 * 2)
+
+
 class OddHead(nn.Module):
     """Does with an image what a compiled head could take for something else, or cannot do."""
 

@@ -27,11 +27,16 @@ class Pictures:
         heads: that look at the same image.
         shape: channels, rows and columns of the image.
         dtype: of the image and the pictures.
+
+    Attributes:
+        shapes: channels, rows and columns of every picture.
+        flops: of the last pictures.
     """
 
     def __init__(self, heads: Sequence[CroppedHead], shape: tuple[int, int, int], dtype: type) -> None:
         channels, rows, columns = shape
         self._ways = [(CROP_OF.index(head.of), head.cell or 0.0, head.rows, head.columns) for head in heads]
+        self.flops = 0
         self.shapes = [(channels if head.of == "counts" else 2, head.rows, head.columns) for head in heads]
         self._values: np.ndarray = np.empty((rows, columns, channels), dtype)
         self._between: np.ndarray = np.empty((max(head.rows for head in heads), columns, channels), dtype)
@@ -39,9 +44,11 @@ class Pictures:
     def take(self, image: np.ndarray, pictures: Sequence[np.ndarray]) -> None:
         """Write what every head sees of ``image [rows, columns, channels]`` into its array."""
         extent = _extent(image)
+        self.flops = 0
         for (of, cell, rows, columns), (channels, _, _), picture in zip(self._ways, self.shapes, pictures, strict=True):
             values, between = (flat_part(array, channels) for array in (self._values, self._between))
-            _take_picture(image, extent, of, cell, values, between, picture.reshape(rows, columns, channels))
+            picture = picture.reshape(rows, columns, channels)
+            self.flops += _take_picture(image, extent, of, cell, values, between, picture)
 
 
 def flat_part(array: np.ndarray, channels: int) -> np.ndarray:
@@ -106,17 +113,23 @@ def _taps(cell, cells, first, last, side):
 
 @kernel(error_model="numpy")
 def _take_picture(image, extent, of, side, values, between, picture):
-    """Write a picture: rows are resampled into ``between``, then columns; and it is divided by its own mean."""
+    """Write a picture: rows are resampled into ``between``, then columns; and it is divided by its own mean.
+
+    Returns:
+        FLOPs.
+    """
     top, bottom, left, right = extent
     if of != _COUNTS:
         _make_values(image, extent, of, values)
     seen = image if of == _COUNTS else values
     rows, columns, channels = picture.shape
     length = (right - left + 1) * channels
+    products = 0
     for row in range(rows):
         line = between[row, left : right + 1].reshape(length)
         line[:] = 0
         begin, end, middle, width = _taps(row, rows, top, bottom, side)
+        products += max(end + 1 - begin, 0) * length
         for pixel in range(begin, end + 1):
             weight = picture.dtype.type((1 - abs(pixel - middle) / width) / width)
             other = seen[pixel, left : right + 1].reshape(length)
@@ -126,6 +139,7 @@ def _take_picture(image, extent, of, side, values, between, picture):
     picture[:] = 0
     for column in range(columns):
         begin, end, middle, width = _taps(column, columns, left, right, side)
+        products += max(end + 1 - begin, 0) * rows * channels
         for pixel in range(begin, end + 1):
             weight = picture.dtype.type((1 - abs(pixel - middle) / width) / width)
             for row in range(rows):
@@ -139,3 +153,4 @@ def _take_picture(image, extent, of, side, values, between, picture):
         line = picture[row].reshape(columns * channels)
         for n in range(columns * channels):
             line[n] /= divisor
+    return 2 * (products + picture.size)

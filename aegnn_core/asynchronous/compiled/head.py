@@ -74,19 +74,21 @@ class ClassScores:
     ) -> None:
         self._logarithms = _Logarithms(dtype) if of_counts else None
         self._views: list[Any] = list(head.views) if isinstance(head, CroppedViews) else [head]
+        is_cropped = all(type(view) is CroppedHead and "picture" not in vars(view) for view in self._views)
+        self._pictures = Pictures(self._views, shape, dtype) if is_cropped else None
+        if is_cropped:
+            self.description = "pictures and convolutions compiled, scores in torch"
         image = torch.from_numpy(np.zeros((1, *shape), dtype))
-        self._flops_beside = 0
+        self._flops_in_torch = 0
         shapes: list[tuple[int, int, int]] = []
         for view in self._views:
             picture = view.picture(image)
             _, channels, rows, columns = picture.shape
             shapes.append((channels, rows, columns))
-            self._flops_beside += forward_flops(_Beside(view), image, view.layers(picture))
+            self._flops_in_torch += forward_flops(_Scores(view), view.layers(picture))
+            if not is_cropped:
+                self._flops_in_torch += forward_flops(_Picture(view), image)
         self._layers = ImageHead([view.layers for view in self._views], shapes, dtype, threads)
-        self._pictures: Pictures | None = None
-        if all(type(view).picture is CroppedHead.picture for view in self._views):
-            self._pictures = Pictures(self._views, shape, dtype)
-            self.description = "pictures and convolutions compiled, all else in torch"
         self.threads = threads
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -104,7 +106,8 @@ class ClassScores:
     @property
     def flops(self) -> int:
         """Of the last answer."""
-        return self._flops_beside + self._layers.flops
+        pictures = 0 if self._pictures is None else self._pictures.flops
+        return self._flops_in_torch + self._layers.flops + pictures
 
     @property
     def memory(self) -> int:
@@ -112,15 +115,26 @@ class ClassScores:
         return self._layers.memory
 
 
-class _Beside(nn.Module):
-    """What a head does before and behind its layers."""
+class _Picture(nn.Module):
+    """What a head does before its layers."""
 
     def __init__(self, head: ClassHead) -> None:
         super().__init__()
         self._head = head
 
-    def forward(self, image: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        return self._head.picture(image), self._head.scores(features)
+    def forward(self, image: Tensor) -> Tensor:
+        return self._head.picture(image)
+
+
+class _Scores(nn.Module):
+    """What a head does behind its layers."""
+
+    def __init__(self, head: ClassHead) -> None:
+        super().__init__()
+        self._head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self._head.scores(features)
 
 
 class _Logarithms:
