@@ -26,8 +26,8 @@ _SCALE, _ASPECT, _SHIFT = (-0.22, 0.26), 0.15, 0.15
 #: another contrast are seen.
 _CONTRAST = 0.3
 
-#: In training, this share of pictures loses a rectangle with sides of so much of theirs.
-_ERASED, _ERASED_SIDES = 0.3, (0.2, 0.5)
+#: In training, this share of pictures loses a rectangle.
+_ERASED = 0.3
 
 #: Middle and half the length of something in rows or columns, ``[B]`` each.
 _Span = tuple[Tensor, Tensor]
@@ -86,7 +86,7 @@ class CroppedHead(AnywhereHead):
             nn.Sequential(_convolution(inputs, width, stride), nn.ReLU(inplace=True), _Residual(width))
             for (inputs, width), stride in zip(pairwise((seen, *widths)), strides, strict=True)
         )
-        super().__init__(nn.Sequential(*layers), widths[-1], outputs, dropout)
+        super().__init__(nn.Sequential(*layers), widths[-1], outputs, dropout, _ERASED)
         self.columns, self.rows = size
         self.cell, self.of = cell, of
 
@@ -101,7 +101,7 @@ class CroppedHead(AnywhereHead):
             if self.training:
                 picture = _with_other_contrast(picture)
             picture = picture / (5 * picture.mean((1, 2, 3), keepdim=True) + 1e-3)
-            return self._erased(picture) if self.training else picture
+            return self._with_erased(picture) if self.training else picture
 
     def _pictured(self, image: Tensor) -> Tensor:
         """What the picture is made of, pixel by pixel."""
@@ -131,19 +131,6 @@ class CroppedHead(AnywhereHead):
             (y + down * height, shown_height * (scale + aspect).exp()),
             (x + right * width, shown_width * (scale - aspect).exp()),
         )
-
-    def _erased(self, picture: Tensor) -> Tensor:
-        """The pictures, of which some have lost a rectangle."""
-
-        def outside(cells: int) -> Tensor:
-            length = picture.new_empty(len(picture)).uniform_(*_ERASED_SIDES)
-            begin = torch.rand_like(length) * (1 - length)
-            place = (torch.arange(cells, device=picture.device, dtype=picture.dtype) + 0.5) / cells
-            return (place < begin[:, None]) | (place > (begin + length)[:, None])
-
-        whole = torch.rand(len(picture), 1, 1, device=picture.device) >= _ERASED
-        kept = outside(self.rows)[:, :, None] | outside(self.columns)[:, None, :] | whole
-        return picture * kept[:, None]
 
 
 class CroppedViews(nn.Module):

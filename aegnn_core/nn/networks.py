@@ -367,7 +367,9 @@ class _PlacesHead(ClassHead):
         return logits
 
 
-def _anywhere_head(channels: int, widths: Sequence[int], outputs: int, dropout: float, halving: bool) -> AnywhereHead:
+def _anywhere_head(
+    channels: int, widths: Sequence[int], outputs: int, dropout: float, halving: bool, erase: float
+) -> AnywhereHead:
     """Ordinary convolutions on the grid of features, and class scores from what they find anywhere.
 
     Args:
@@ -376,6 +378,7 @@ def _anywhere_head(channels: int, widths: Sequence[int], outputs: int, dropout: 
         outputs: classes.
         dropout: the share of what the scores are made from that is left out in training.
         halving: the last three of the convolutions halve the resolution, and a residual block follows each.
+        erase: the share of images that lose a rectangle in training.
     """
     layers: list[nn.Module] = []
     for n, (inputs, width) in enumerate(pairwise((channels, *widths)), 1 - len(widths)):
@@ -383,7 +386,7 @@ def _anywhere_head(channels: int, widths: Sequence[int], outputs: int, dropout: 
         layers.append(_conv(inputs, width, stride=2 if halves else 1))
         if halving:
             layers.append(_ImageResidual(width))
-    return AnywhereHead(nn.Sequential(*layers), widths[-1], outputs, dropout)
+    return AnywhereHead(nn.Sequential(*layers), widths[-1], outputs, dropout, erase)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -424,6 +427,7 @@ def _graph_res(
     widths: Sequence[int] = (),
     dropout: float = 0.3,
     halving: bool = False,
+    erase: float = 0.0,
     root_weight: bool = False,
 ) -> GraphNetwork:
     """AEGNN's residual network (CVPR 2022, section 4): seven spline convolutions, pooling after five.
@@ -431,8 +435,9 @@ def _graph_res(
     ``cells`` are columns and rows of the last pooling, in each of which only the largest features remain, by default
     4 of each; AEGNN's head has weights for every one. With ``widths``, a recogniser has ordinary convolutions of so
     many features on the voxels instead, and looks at what they find anywhere; in training, a share ``dropout`` of that
-    is left out. With ``halving``, the last three of the convolutions halve the resolution, and each has a residual
-    block behind it, which suits small voxels. With ``root_weight``, convolutions see a node's own features, too.
+    is left out, and a share ``erase`` of the images of voxels loses a rectangle. With ``halving``, the last three of
+    the convolutions halve the resolution, and all have a residual block behind them, which suits small voxels.
+    With ``root_weight``, convolutions see a node's own features, too.
     """
     convolution = _convolution(dim, size.kernel_size, root_weight)
     c = size.channels
@@ -444,10 +449,10 @@ def _graph_res(
         if min(widths) < 1:
             raise ValueError(f"widths must be numbers of features, at least 1, found {list(widths)}")
         grid = GridPooling(size.sensor, pooling.shape, size=pooling.size)
-        head: nn.Module = _anywhere_head(c[6], widths, num_classes, dropout, halving)
+        head: nn.Module = _anywhere_head(c[6], widths, num_classes, dropout, halving, erase)
     else:
-        if halving:
-            raise ValueError("halving is for a recogniser with widths, found none")
+        if halving or erase:
+            raise ValueError("halving and erase are for a recogniser with widths, found none")
         grid = GridPooling(size.sensor, _columns_and_rows((4, 4) if cells is None else cells))
         inputs = c[6] * grid.shape[0] * grid.shape[1]
         head = _linear_head(inputs, task, num_classes)

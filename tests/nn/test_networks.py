@@ -140,7 +140,9 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
         ("graph_res", {"dataset": "ncars", "widths": [16, 0]}, "widths must be numbers of features"),
         ("graph_res", {"dataset": "ncars", "cells": [4, 4], "widths": [16]}, "a recogniser without cells"),
         ("graph_res", {"dataset": "simulated", "task": "detection", "widths": [16]}, "a recogniser without cells"),
-        ("graph_res", {"dataset": "ncars", "halving": True}, "halving is for a recogniser with widths"),
+        ("graph_res", {"dataset": "ncars", "halving": True}, "halving and erase are for a recogniser with widths"),
+        ("graph_res", {"dataset": "ncars", "erase": 0.3}, "halving and erase are for a recogniser with widths"),
+        ("graph_res", {"dataset": "ncars", "widths": [16], "erase": 1.3}, "must be from 0 to 1, found 1.3"),
     ],
 )
 def test_unknown_names_are_refused(name: str, arguments: dict, message: str) -> None:
@@ -178,6 +180,21 @@ def test_graph_res_may_have_a_head_that_does_not_know_places(options: dict) -> N
         torch.testing.assert_close(other, scores[0])
     strides = [layer.stride[0] for layer in module.head.modules() if isinstance(layer, torch.nn.Conv2d)]
     assert np.prod(strides) == 2 ** min(3, len(options["widths"]) if options.get("halving") else 0)
+
+
+def test_a_share_of_images_loses_a_rectangle_in_training() -> None:
+    head = network("graph_res", dataset="ncars", voxel=[2, 2], widths=[8, 8], erase=0.4).head
+    image = torch.ones(500, 1, 50, 60)
+    assert torch.equal(head.picture(image), image)
+    torch.manual_seed(0)
+    lost = head.train().picture(image)[:, 0] == 0
+    assert 0.3 < lost.flatten(1).any(1).float().mean() < 0.5
+    for one in lost[lost.flatten(1).any(1)]:
+        rows, columns = one.any(1), one.any(0)
+        assert torch.equal(one, rows[:, None] & columns)
+        for seen in (rows, columns):
+            assert 0.2 - 1 / 50 <= seen.float().mean() <= 0.5 + 1 / 50
+            assert seen.nonzero().flatten().diff().eq(1).all()  # in one piece
 
 
 @pytest.mark.parametrize("name", ["graph_res", "graph_grid", "graph_histogram"])
