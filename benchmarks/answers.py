@@ -30,7 +30,7 @@ from aegnn_core.events.simulation import SceneConfig, SensorModel, simulate_scen
 from aegnn_core.graph.build import build_nodes
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.detection import suppress
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.option_types import count, positive, thread_counts
 
 #: From an update to the answer, where threads are compared [ms].

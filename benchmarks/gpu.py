@@ -34,7 +34,7 @@ from aegnn_core.events import make_events
 from aegnn_core.events.simulation import simulate_recognition
 from aegnn_core.nn import spline_triton
 from aegnn_core.nn.checkpoint import load_model
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 
 PACKETS = (100, 1_000, 10_000, 100_000)
 #: Where one packet takes long.

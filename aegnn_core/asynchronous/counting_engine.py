@@ -24,7 +24,7 @@ from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.build import most_live
 from aegnn_core.graph.neighbors import FOREVER
 from aegnn_core.machine_code import entry
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.pooling import cells_of
 
 __all__ = ["CountingEngine"]

@@ -19,7 +19,7 @@ from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.graph.build import first_live
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 
 __all__ = ["DenseEngine"]
 

@@ -12,7 +12,7 @@ from aegnn_core.asynchronous.cuda import CudaEngine
 from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.event_network import EventNetwork
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 
 __all__ = ["LEAST_FLOPS", "DeviceChoice", "choose_device", "most_flops_per_event"]
 

@@ -9,7 +9,7 @@ from torch import nn
 from aegnn_core.asynchronous.torch_internals import has_hooks
 from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.build import first_live
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 
 __all__ = ["STALE_WEIGHTS", "UNFINISHED", "NoRoomError", "check_all_live", "no_room", "not_final", "writes_weights"]
 

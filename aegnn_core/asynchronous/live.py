@@ -39,7 +39,7 @@ from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.graph.neighbors import check_extent
 from aegnn_core.nn.event_network import EventNetwork
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 
 __all__ = ["ENGINES", "LiveModel", "make_model_asynchronous"]
 

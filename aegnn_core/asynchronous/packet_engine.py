@@ -29,7 +29,7 @@ from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes, most_live
 from aegnn_core.machine_code import kernel
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.spline import EdgeSplines
 from aegnn_core.nn.spline_triton import OrderedEdges
 

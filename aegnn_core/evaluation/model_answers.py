@@ -17,7 +17,7 @@ from torch import Tensor
 from aegnn_core.asynchronous import make_model_asynchronous
 from aegnn_core.graph import build_graph
 from aegnn_core.nn.checkpoint import TrainedModel
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.spline import SplineConv
 
 __all__ = ["ANSWERS", "DenseAnswers", "LiveAnswers", "LiveCosts"]

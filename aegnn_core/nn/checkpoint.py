@@ -17,7 +17,8 @@ from safetensors.torch import save
 
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.event_network import EventNetwork
-from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, is_own, network, network_options
+from aegnn_core.nn.graph_network import GraphNetwork
+from aegnn_core.nn.networks import DATASETS, NETWORKS, is_own, network, network_options
 from aegnn_core.nn.pooling import even_ages
 from aegnn_core.registry import Trust, is_path, trusts
 

@@ -9,7 +9,8 @@ from aegnn_core import GraphConfig, build_graph, make_model_asynchronous
 from aegnn_core.asynchronous import ENGINES, live
 from aegnn_core.asynchronous.dense_engine import DenseEngine
 from aegnn_core.events import make_events
-from aegnn_core.nn.networks import GraphNetwork, network
+from aegnn_core.nn.graph_network import GraphNetwork
+from aegnn_core.nn.networks import network
 
 GRAPH = GraphConfig(max_neighbors=8, window=20_000)
 EVENTS = make_events([0, 900, 1000, 1800], [10, 11, 12, 11], [20, 20, 21, 22], [0, 1, 1, 0])

@@ -15,7 +15,7 @@ from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, networ
 from aegnn_core.asynchronous.compiled import engine
 from aegnn_core.events import make_events
 from aegnn_core.nn.blocks import ConvBlock, Residual
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.pooling import GridPooling, VoxelPooling
 from tests.graph.reference import graph_configs, streams
 from tests.nn.random_networks import randomize

@@ -22,7 +22,7 @@ from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, networ
 from aegnn_core.asynchronous import ENGINES
 from aegnn_core.asynchronous.cuda import engine as cuda_engine
 from aegnn_core.events import make_events, rescale
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from tests.asynchronous.engines import KEEPING_FEATURES
 from tests.graph.reference import graph_configs, streams
 from tests.nn.random_networks import randomize, taken_by

@@ -10,7 +10,7 @@ import torch
 from aegnn_core import GraphConfig, network
 from aegnn_core.asynchronous.cuda import CudaEngine
 from aegnn_core.asynchronous.device_choice import choose_device, most_flops_per_event
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 
 SMALL: dict[str, Any] = {"name": "histogram", "dataset": "ncars"}
 LARGE: dict[str, Any] = {"name": "graph_res", "dataset": "gen1"}

@@ -12,7 +12,7 @@ from aegnn_core.asynchronous.event_layers import LAYER_KINDS, LayerKind
 from aegnn_core.asynchronous.live import ENGINES
 from aegnn_core.events import make_events
 from aegnn_core.nn.blocks import ConvBlock, Residual
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.pooling import GridPooling
 from aegnn_core.nn.spline import SplineConv
 from tests.nn.random_networks import randomize

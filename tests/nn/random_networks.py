@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.spline import SplineConv
 
 

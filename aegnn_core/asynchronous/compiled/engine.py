@@ -37,7 +37,7 @@ from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import edge_attributes, most_live
 from aegnn_core.graph.neighbors import FOREVER
 from aegnn_core.machine_code import entry
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.pooling import VoxelPooling
 from aegnn_core.nn.spline import SplineConv
 

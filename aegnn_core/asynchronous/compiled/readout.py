@@ -31,7 +31,7 @@ from aegnn_core.asynchronous.event_layers import block_flops, flatten
 from aegnn_core.asynchronous.folded_head import TorchHead
 from aegnn_core.asynchronous.metering import Metering
 from aegnn_core.graph import GraphConfig
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.pooling import GridPooling, VoxelPooling, cells_of
 
 __all__ = ["CellGrid", "Readout", "make_batch"]

@@ -46,7 +46,7 @@ from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig, NeighborSearch
 from aegnn_core.graph.build import most_live
 from aegnn_core.graph.neighbors import FOREVER
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.pooling import CountPooling, GridPooling
 from aegnn_core.nn.spline import SplineConv
 from aegnn_core.triton_support import interpreted, unavailable

@@ -23,7 +23,7 @@ from aegnn_core.asynchronous.packet_engine import PacketEngine
 from aegnn_core.asynchronous.weights import architecture_digest
 from aegnn_core.events.array import make_events
 from aegnn_core.graph import GraphConfig
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 
 __all__ = ["TOLERANCE", "disagreement", "known_disagreement"]
 

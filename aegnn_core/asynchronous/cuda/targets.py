@@ -25,7 +25,8 @@ from aegnn_core.asynchronous.cuda.engine import CudaEngine
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn import spline_triton
-from aegnn_core.nn.networks import GraphNetwork, network
+from aegnn_core.nn.graph_network import GraphNetwork
+from aegnn_core.nn.networks import network
 from aegnn_core.triton_support import interpreted
 
 __all__ = ["TARGETS", "Compiled", "compile_launches"]

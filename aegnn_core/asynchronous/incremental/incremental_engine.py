@@ -45,7 +45,7 @@ from aegnn_core.asynchronous.torch_internals import undispatched
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.event_network import EventNetwork
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.pooling import CountPooling, GridPooling, VoxelPooling
 from aegnn_core.nn.spline import SplineConv
 

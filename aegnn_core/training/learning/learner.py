@@ -18,7 +18,7 @@ from torch_geometric.data import Batch
 
 from aegnn_core.nn.checkpoint import DESCRIPTION, TrainedModel, describe
 from aegnn_core.nn.detection import detection_loss
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.training.learning.pictures import log_validation
 from aegnn_core.training.learning.validation import Validation, logged_figures
 

@@ -11,7 +11,8 @@ from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, RECOGNITI
 from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.event_network import EventNetwork
-from aegnn_core.nn.networks import DATASETS, NETWORKS, GraphNetwork, network, network_options
+from aegnn_core.nn.graph_network import GraphNetwork
+from aegnn_core.nn.networks import DATASETS, NETWORKS, network, network_options
 from aegnn_core.registry import is_path
 from aegnn_core.training.settings import TrainSettings
 

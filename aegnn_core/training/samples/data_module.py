@@ -19,7 +19,7 @@ from aegnn_core.datasets.samples import EventSamples, GraphMaker, labelled_graph
 from aegnn_core.datasets.simulated import SimulatedRecordings, SimulatedSamples
 from aegnn_core.datasets.stored_graphs import open_graphs
 from aegnn_core.nn.checkpoint import TrainedModel
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.training.samples.loader_process import start_loader_process
 from aegnn_core.training.samples.pooled_features import PooledFeatures
 from aegnn_core.training.samples.recorded_samples import (

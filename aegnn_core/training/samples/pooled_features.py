@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Data
 
 from aegnn_core.datasets.simulated import SimulatedRecordings
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.training.samples.loader_process import start_loader_process
 from aegnn_core.training.samples.recorded_samples import ChangedRecordings
 

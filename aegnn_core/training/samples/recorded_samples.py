@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from aegnn_core.datasets.samples import EventSample, EventSamples, GraphMaker, labelled_graph
 from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.build import first_live
-from aegnn_core.nn.networks import GraphNetwork
+from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.training.samples.augmentation import Augmentation
 
 __all__ = ["ChangedRecordings", "ChangedStoredGraphs", "CountedSamples", "RecordedSamples"]
