@@ -390,7 +390,7 @@ def test_a_head_of_counts_sees_their_logarithms(is_compiled: bool, dtype: torch.
 
 
 def test_a_fault_in_the_compiled_head_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aegnn_core.asynchronous.compiled.image_head.REGISTER_BITS", None)
+    monkeypatch.setattr("aegnn_core.asynchronous.compiled.image_plan.REGISTER_BITS", None)
     with pytest.raises(TypeError):
         make_head(OneConvolution(8, 16).double(), (8, 4, 5), np.float64)
 

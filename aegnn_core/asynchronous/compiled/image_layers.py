@@ -25,6 +25,13 @@ from aegnn_core.asynchronous.array_table import KIND, address_of, first_rows, pa
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
 from aegnn_core.asynchronous.compiled.convolution import elu, elu_of_vector
 from aegnn_core.asynchronous.compiled.counts import logarithm
+from aegnn_core.asynchronous.compiled.image_tiles import (
+    gather_large_tile,
+    gather_small_tile,
+    sum_of,
+    transform_large,
+    transform_small,
+)
 from aegnn_core.asynchronous.compiled.pipeline import (
     FIRST_BLOCK,
     IS_NEW,
@@ -43,7 +50,6 @@ from aegnn_core.simd import (
     filled,
     load,
     maximum,
-    multiply_add,
     multiply_rows,
     register_of,
     store,
@@ -51,7 +57,7 @@ from aegnn_core.simd import (
 
 __all__ = [
     "CONVOLUTION", "ELU", "IMAGE_LAYER", "IMAGE_PART", "LARGE_TILES", "MOST_AT_ONCE", "MOVE", "NO_ACTIVATION", "RELU",
-    "SMALL_TILES", "TAKE", "TILES_AT_ONCE", "TILE_POINT", "ImageParts", "Workspace", "run_image_layers",
+    "SMALL_TILES", "TAKE", "TILES_AT_ONCE", "ImageParts", "Workspace", "run_image_layers",
 ]  # fmt: skip
 
 #: Kinds of layers: the first takes the image in; tiles are of 2 x 2 or 4 x 4 pixels.
@@ -63,12 +69,6 @@ NO_ACTIVATION, ELU, RELU = range(3)
 #: Tiles of a kind that are transformed together: few enough to stay in the cache, enough to read every weight seldom.
 TILES_AT_ONCE = {SMALL_TILES: 48, LARGE_TILES: 20}
 _SMALL_AT_ONCE, _LARGE_AT_ONCE = TILES_AT_ONCE[SMALL_TILES], TILES_AT_ONCE[LARGE_TILES]
-#: The scheme for large tiles multiplies polynomials at 0, these, their negatives and infinity. With these, errors are a
-#: quarter of those with the usual 1 and 2, and all factors are exact.
-TILE_POINT = (0.75, 1.5)
-_P1, _Q1 = (np.float32(point) for point in TILE_POINT)
-_P2, _Q2, _P3, _Q3 = (np.float32(point**power) for power in (2, 3) for point in TILE_POINT)
-_PRODUCT, _TOTAL = np.float32(_P2 * _Q2), np.float32(_P2 + _Q2)
 _ZERO = np.float32(0)
 #: Pixels that are finished while they are in the cache.
 _PIXELS = 48
@@ -336,151 +336,6 @@ def _multiply(
 
 
 @kernel(error_model="numpy")
-def _sum(a, b):
-    return multiply_add(np.float32(1), a, b)
-
-
-@kernel(error_model="numpy")
-def _difference(a, b):
-    return multiply_add(np.float32(-1), b, a)
-
-
-@kernel(error_model="numpy")
-def _scaled(factor, a, b):
-    return multiply_add(np.float32(factor), a, b)
-
-
-@kernel(error_model="numpy")
-def _spread(a, b, c, d):
-    """One axis of the transform of a small tile's pixels."""
-    return _difference(a, c), _sum(b, c), _difference(c, b), _difference(b, d)
-
-
-@kernel(error_model="numpy")
-def _gather(a, b, c, d):
-    """One axis of the transform of a small tile's sums."""
-    return _sum(_sum(a, b), c), _difference(_difference(b, c), d)
-
-
-@kernel(error_model="numpy")
-def _spread_large(a, b, c, d, e, f):
-    """One axis of the transform of a large tile's pixels."""
-    even_q, odd_q = _scaled(-_Q2, c, e), _scaled(-_Q2, b, d)
-    even_p, odd_p = _scaled(-_P2, c, e), _scaled(-_P2, b, d)
-    return (
-        _scaled(_PRODUCT, a, _scaled(-_TOTAL, c, e)),
-        _scaled(_P1, odd_q, even_q),
-        _scaled(-_P1, odd_q, even_q),
-        _scaled(_Q1, odd_p, even_p),
-        _scaled(-_Q1, odd_p, even_p),
-        _scaled(_PRODUCT, b, _scaled(-_TOTAL, d, f)),
-    )
-
-
-@kernel(error_model="numpy")
-def _gather_large(a, b, c, d, e, f):
-    """One axis of the transform of a large tile's sums."""
-    sum_p, difference_p, sum_q, difference_q = _sum(b, c), _difference(b, c), _sum(d, e), _difference(d, e)
-    zero = _difference(a, a)
-    return (
-        _sum(_sum(a, sum_p), sum_q),
-        _scaled(_P1, difference_p, _scaled(_Q1, difference_q, zero)),
-        _scaled(_P2, sum_p, _scaled(_Q2, sum_q, zero)),
-        _scaled(_P3, difference_p, _scaled(_Q3, difference_q, f)),
-    )
-
-
-@kernel(error_model="numpy")
-def _load_apart(source, at, apart, like):
-    return (
-        load(source, at, like),
-        load(source, at + apart, like),
-        load(source, at + 2 * apart, like),
-        load(source, at + 3 * apart, like),
-    )
-
-
-@kernel(error_model="numpy")
-def _store_apart(target, at, apart, values):
-    store(target, at, values[0])
-    store(target, at + apart, values[1])
-    store(target, at + 2 * apart, values[2])
-    store(target, at + 3 * apart, values[3])
-
-
-@kernel(error_model="numpy")
-def _load_six(source, at, apart, like):
-    a, b, c, d = _load_apart(source, at, apart, like)
-    return a, b, c, d, load(source, at + 4 * apart, like), load(source, at + 5 * apart, like)
-
-
-@kernel(error_model="numpy")
-def _store_six(target, at, apart, values):
-    _store_apart(target, at, apart, values[:4])
-    store(target, at + 4 * apart, values[4])
-    store(target, at + 5 * apart, values[5])
-
-
-@kernel(error_model="numpy")
-def _transform_small(source, at, width, pitch, target, to, apart, like):
-    """Transform 4 x 4 pixels that begin at ``source[at]``; the results lie ``apart`` from ``target[to]`` on."""
-    for c in range(0, width, REGISTER_BITS // 8 // source.itemsize):
-        a = _spread(*_load_apart(source, at + c, width, like))
-        b = _spread(*_load_apart(source, at + c + pitch, width, like))
-        d = _spread(*_load_apart(source, at + c + 2 * pitch, width, like))
-        e = _spread(*_load_apart(source, at + c + 3 * pitch, width, like))
-        _store_apart(target, to + c, 4 * apart, _spread(a[0], b[0], d[0], e[0]))
-        _store_apart(target, to + c + apart, 4 * apart, _spread(a[1], b[1], d[1], e[1]))
-        _store_apart(target, to + c + 2 * apart, 4 * apart, _spread(a[2], b[2], d[2], e[2]))
-        _store_apart(target, to + c + 3 * apart, 4 * apart, _spread(a[3], b[3], d[3], e[3]))
-
-
-@kernel(error_model="numpy")
-def _transform_large(source, at, width, pitch, target, to, apart, like):
-    """Transform 6 x 6 pixels, as ``_transform_small`` does 4 x 4: at first by columns, then by rows."""
-    for c in range(0, width, REGISTER_BITS // 8 // source.itemsize):
-        for column in range(6):
-            values = _spread_large(*_load_six(source, at + c + column * width, pitch, like))
-            _store_six(target, to + c + column * apart, 6 * apart, values)
-        for row in range(6):
-            values = _spread_large(*_load_six(target, to + c + 6 * row * apart, apart, like))
-            _store_six(target, to + c + 6 * row * apart, apart, values)
-
-
-@kernel(error_model="numpy")
-def _gather_small_tile(sums, at, apart, constants, bias, lane, until, target, to, width, pitch, like):
-    """Write the 2 x 2 pixels to which 16 sums belong, with their bias."""
-    for c in range(lane, until, REGISTER_BITS // 8 // sums.itemsize):
-        a = _gather(*_load_apart(sums, at + c, apart, like))
-        b = _gather(*_load_apart(sums, at + c + 4 * apart, apart, like))
-        d = _gather(*_load_apart(sums, at + c + 8 * apart, apart, like))
-        e = _gather(*_load_apart(sums, at + c + 12 * apart, apart, like))
-        own = load(constants, bias + c, like)
-        left, right = _gather(a[0], b[0], d[0], e[0]), _gather(a[1], b[1], d[1], e[1])
-        store(target, to + c, _sum(left[0], own))
-        store(target, to + c + width, _sum(right[0], own))
-        store(target, to + c + pitch, _sum(left[1], own))
-        store(target, to + c + pitch + width, _sum(right[1], own))
-
-
-@kernel(error_model="numpy")
-def _gather_large_tile(sums, at, apart, constants, bias, lane, until, target, to, width, pitch, like):
-    """Write the 4 x 4 pixels to which 36 sums belong, with their bias."""
-    for c in range(lane, until, REGISTER_BITS // 8 // sums.itemsize):
-        for column in range(6):
-            values = _gather_large(*_load_six(sums, at + c + column * apart, 6 * apart, like))
-            _store_apart(sums, at + c + column * apart, 6 * apart, values)
-        own = load(constants, bias + c, like)
-        for row in range(4):
-            values = _gather_large(*_load_six(sums, at + c + 6 * row * apart, apart, like))
-            pixel = to + c + row * pitch
-            store(target, pixel, _sum(values[0], own))
-            store(target, pixel + width, _sum(values[1], own))
-            store(target, pixel + 2 * width, _sum(values[2], own))
-            store(target, pixel + 3 * width, _sum(values[3], own))
-
-
-@kernel(error_model="numpy")
 def _convolve_tiles(layer, part, features, constants, count, workspace):
     """The convolution of the tiles that are listed, without what follows."""
     tiles, sums = workspace.tiles, workspace.sums
@@ -499,9 +354,9 @@ def _convolve_tiles(layer, part, features, constants, count, workspace):
         for k in range(together):
             at, to = workspace.read_at[start + k], k * inputs
             if is_large:
-                _transform_large(features, at, inputs, layer.step, tiles, to, apart * inputs, like)
+                transform_large(features, at, inputs, layer.step, tiles, to, apart * inputs, like)
             else:
-                _transform_small(features, at, inputs, layer.step, tiles, to, apart * inputs, like)
+                transform_small(features, at, inputs, layer.step, tiles, to, apart * inputs, like)
         for n in range(layer.side**2):
             _multiply(
                 sums[n * apart * outputs :], workspace.sums_at, tiles[n * apart * inputs :], workspace.tile_at, 0,
@@ -510,11 +365,11 @@ def _convolve_tiles(layer, part, features, constants, count, workspace):
         for k in range(together):
             at, to = k * outputs, workspace.write_at[start + k]
             if is_large:
-                _gather_large_tile(
+                gather_large_tile(
                     sums, at, apart * outputs, constants, bias, lane, until, features, to, width, pitch, like
                 )
             else:
-                _gather_small_tile(
+                gather_small_tile(
                     sums, at, apart * outputs, constants, bias, lane, until, features, to, width, pitch, like
                 )
 
@@ -540,7 +395,7 @@ def _finish_vectors(features, at, end, skip, activation):
     while at + lanes <= end:
         value = load(features, at, like)
         if skip != 0:
-            value = _sum(value, load(features, at + skip, like))
+            value = sum_of(value, load(features, at + skip, like))
         if activation == ELU:
             value = elu_of_vector(value)
         elif activation == RELU:
