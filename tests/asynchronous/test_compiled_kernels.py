@@ -484,11 +484,13 @@ class OnesHead(CroppedHead):
         return 3 + super()._pictured(image)
 
 
-def test_pictures_of_another_class_are_left_to_torch() -> None:
-    options = {"crop": [24, 17], "widths": [8, 8, 16, 16], "sensor": (50, 40)}
+@pytest.mark.parametrize("cells", [None, [None, 2]])
+def test_pictures_of_another_class_are_left_to_torch(cells: list[float | None] | None) -> None:
+    options = {"crop": [24, 17], "crop_cell": cells, "widths": [8, 8, 16, 16], "sensor": (50, 40)}
     head = randomize(network("histogram", dataset="simulated", **options).double(), 0).head
+    view = head.views[1] if cells else head
     image = torch.rand(1, 2, 40, 50, dtype=torch.float64)
-    for change in (lambda: setattr(head, "__class__", OnesHead), lambda: setattr(head, "picture", lambda image: image)):
+    for change in (lambda: setattr(view, "__class__", OnesHead), lambda: setattr(view, "picture", lambda image: image)):
         with torch.no_grad():
             before = head(image)
             change()

@@ -95,13 +95,19 @@ class ClassScores:
         """The answer to ``image [1, channels, rows, columns]``, or to such counts."""
         if self._logarithms is not None:
             image = self._logarithms(image)
+        answers = self._features(image)
+        return torch.stack([view.scores(answer) for view, answer in zip(self._views, answers, strict=True)]).mean(0)
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        """What the layers of every view give."""
         if self._pictures is not None:
             self._pictures.take(channels_last(image), self._layers.images)
+        elif len(self._views) == 1:  # nothing has to be copied
+            return [self._layers(self._views[0].picture(image))]
         else:
             for view, taken in zip(self._views, self._layers.images, strict=True):
                 taken[:] = channels_last(view.picture(image)).reshape(-1)
-        answers = self._layers.answers()
-        return torch.stack([view.scores(answer) for view, answer in zip(self._views, answers, strict=True)]).mean(0)
+        return self._layers.answers()
 
     @property
     def flops(self) -> int:

@@ -121,11 +121,10 @@ class ImageParts(NamedTuple):
 
     ``layers`` in the order in which they are to be run, and their ``parts``; ``features`` of all images; ``constants``:
     weights and biases, behind as many zeros as the widest layer has outputs; ``marks`` of the pixels of all images,
-    whether they have changed; ``occupied``: which pixels of those that are taken in, which lie before all others, are
-    not zeros. The places
-    of all layers: where they are computed from, where their results begin, and the marks of both. ``computed [parts]``:
-    how many places were. ``counts``: the image before as numbers of events, of which the features are ``logarithms``;
-    none where images are taken as they are.
+    whether they have changed; ``occupied``: which pixels of the images that are taken in, which lie before all others,
+    are not zeros. The places of all layers: where they are computed from, where their results begin, and the marks of
+    both. ``computed [parts]``: how many places were. ``counts``: the image before as numbers of events, of which the
+    features are ``logarithms``; none where images are taken as they are.
     """
 
     layers: Annotated[np.ndarray, IMAGE_LAYER]
