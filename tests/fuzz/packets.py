@@ -58,7 +58,8 @@ class Packets:
         path = folder / "fuzzed.safetensors"
         save_model(path, small_detector())
         self._models = [prepare_model(str(path), "cpu"), prepare_model(str(path), "cpu", "camera")]
-        self._huge = array.array("B", bytes(_HUGE_BYTES))
+        # A message copies what it is given, for which there may be no memory later.
+        self._huge = EventPacket(events=array.array("B", bytes(_HUGE_BYTES)))
         self._messages = DetectionMessages()
 
     def attempts(self, rng: np.random.Generator) -> Iterator[Callable[[], None]]:
@@ -80,13 +81,16 @@ class Packets:
             seq = int(rng.integers(2**63)) * 2 if rng.random() < 0.02 else (seq + int(rng.random() < 0.95)) % 2**64
             base = TIME_BASES[rng.integers(len(TIME_BASES))] if rng.random() < 0.1 else min(base + 10**6, 2**64 - 1)
             now = _SECONDS[rng.integers(len(_SECONDS))] * 10**9 if rng.random() < 0.05 else now + 10**6
-            packet = EventPacket(
-                header=Header(stamp=_time(now), frame_id="camera"),
-                encoding=camera[0], width=camera[1], height=camera[2], seq=seq, time_base=base,
-                is_bigendian=bool(rng.random() < 0.02),
-            )  # fmt: skip
-            part = data[places[number] : places[number + 1]]
-            packet.events = self._huge if rng.random() < 0.0002 else array.array("B", part)
+            fields = {
+                "header": Header(stamp=_time(now), frame_id="camera"),
+                "encoding": camera[0], "width": camera[1], "height": camera[2], "seq": seq, "time_base": base,
+                "is_bigendian": bool(rng.random() < 0.02),
+            }  # fmt: skip
+            packet = self._huge if rng.random() < 0.0002 else EventPacket()
+            for name, value in fields.items():
+                setattr(packet, name, value)
+            if packet is not self._huge:
+                packet.events = array.array("B", data[places[number] : places[number + 1]])
             yield partial(self._take, stream, packet, number, rng)
 
     @staticmethod
