@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recogniser's head in three steps, of which the live model compiles the middle one."""
+"""A recogniser's head in three steps, of which the live model compiles the middle one, and the cutting of pictures."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ class AnywhereHead(ClassHead):
         channels: features that they give.
         outputs: classes.
         dropout: the share that is left out.
-        erased: the share of pictures that lose a rectangle, from a fifth to a half of each side.
+        erase: the share of pictures that lose a rectangle, from a fifth to a half of each side.
 
     Raises:
-        ValueError: ``erased`` is no share.
+        ValueError: ``erase`` is no share.
     """
 
-    def __init__(self, layers: nn.Module, channels: int, outputs: int, dropout: float, erased: float = 0.0) -> None:
+    def __init__(self, layers: nn.Module, channels: int, outputs: int, dropout: float, erase: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= erased <= 1:
-            raise ValueError(f"the share of pictures that lose a part must be from 0 to 1, found {erased}")
+        if not 0 <= erase <= 1:
+            raise ValueError(f"erase must be a share from 0 to 1, found {erase}")
         self.layers = layers
-        self.erased = erased
+        self.erase = erase
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(2 * channels, outputs)
 
     def picture(self, image: Tensor) -> Tensor:
         """What the layers see of an image: all of it, in training perhaps without a rectangle."""
-        return self._with_erased(image) if self.training and self.erased else image
+        return self._with_erased(image) if self.training and self.erase else image
 
     def scores(self, features: Tensor) -> Tensor:
         """Class logits from what the layers give."""
@@ -77,7 +77,7 @@ class AnywhereHead(ClassHead):
             place = (torch.arange(cells, device=picture.device) + 0.5) / cells
             return (place < begin[:, None]) | (place > (begin + length)[:, None])
 
-        whole = torch.rand(len(picture), 1, 1, device=picture.device) >= self.erased
+        whole = torch.rand(len(picture), 1, 1, device=picture.device) >= self.erase
         _, _, rows, columns = picture.shape
         kept = outside(rows)[:, :, None] | outside(columns)[:, None, :] | whole
         return picture * kept[:, None]

@@ -142,7 +142,11 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
         ("graph_res", {"dataset": "simulated", "task": "detection", "widths": [16]}, "a recogniser without cells"),
         ("graph_res", {"dataset": "ncars", "halving": True}, "halving and erase are for a recogniser with widths"),
         ("graph_res", {"dataset": "ncars", "erase": 0.3}, "halving and erase are for a recogniser with widths"),
-        ("graph_res", {"dataset": "ncars", "widths": [16], "erase": 1.3}, "must be from 0 to 1, found 1.3"),
+        (
+            "graph_res",
+            {"dataset": "ncars", "widths": [16], "erase": 1.3},
+            "erase must be a share from 0 to 1",
+        ),
     ],
 )
 def test_unknown_names_are_refused(name: str, arguments: dict, message: str) -> None:

@@ -35,26 +35,21 @@ class Pictures:
 
     def __init__(self, heads: Sequence[CroppedHead], shape: tuple[int, int, int], dtype: type) -> None:
         channels, rows, columns = shape
-        self._ways = [(CROP_OF.index(head.of), head.cell or 0.0, head.rows, head.columns) for head in heads]
         self.flops = 0
         self.shapes = [(channels if head.of == "counts" else 2, head.rows, head.columns) for head in heads]
-        self._values: np.ndarray = np.empty((rows, columns, channels), dtype)
-        self._between: np.ndarray = np.empty((max(head.rows for head in heads), columns, channels), dtype)
+        self._ways = [(CROP_OF.index(head.of), head.cell or 0.0) for head in heads]
+        self._values: np.ndarray = np.empty((rows, columns, 2), dtype)
+        self._between: list[np.ndarray] = [np.empty((height, columns, seen), dtype) for seen, height, _ in self.shapes]
 
     def take(self, image: np.ndarray, pictures: Sequence[np.ndarray]) -> None:
         """Write what every head sees of ``image [rows, columns, channels]`` into its array."""
         extent = _extent(image)
         self.flops = 0
-        for (of, cell, rows, columns), (channels, _, _), picture in zip(self._ways, self.shapes, pictures, strict=True):
-            values, between = (flat_part(array, channels) for array in (self._values, self._between))
+        for way, (channels, rows, columns), between, picture in zip(
+            self._ways, self.shapes, self._between, pictures, strict=True
+        ):
             picture = picture.reshape(rows, columns, channels)
-            self.flops += _take_picture(image, extent, of, cell, values, between, picture)
-
-
-def flat_part(array: np.ndarray, channels: int) -> np.ndarray:
-    """As many rows and columns as there are, of fewer channels, in the first part of an array."""
-    rows, columns, _ = array.shape
-    return array.reshape(-1)[: rows * columns * channels].reshape(rows, columns, channels)
+            self.flops += _take_picture(image, extent, *way, self._values, between, picture)
 
 
 @kernel(error_model="numpy")

@@ -54,7 +54,7 @@ def _is_class_head(head: nn.Module) -> bool:
 
 
 class ClassScores:
-    """A recogniser's head, or several whose scores are averaged: their layers compiled, the rest in torch.
+    """A recogniser's head, or the mean of several: layers and cropped pictures compiled, the rest in torch.
 
     Args:
         head: a :class:`ClassHead` or :class:`CroppedViews`, otherwise as for :func:`make_head`.
@@ -85,9 +85,9 @@ class ClassScores:
             picture = view.picture(image)
             _, channels, rows, columns = picture.shape
             shapes.append((channels, rows, columns))
-            self._flops_in_torch += forward_flops(_Scores(view), view.layers(picture))
+            self._flops_in_torch += forward_flops(_Step(view, "scores"), view.layers(picture))
             if not is_cropped:
-                self._flops_in_torch += forward_flops(_Picture(view), image)
+                self._flops_in_torch += forward_flops(_Step(view, "picture"), image)
         self._layers = ImageHead([view.layers for view in self._views], shapes, dtype, threads)
         self.threads = threads
 
@@ -121,26 +121,16 @@ class ClassScores:
         return self._layers.memory
 
 
-class _Picture(nn.Module):
-    """What a head does before its layers."""
+class _Step(nn.Module):
+    """One of a head's steps, ``picture`` or ``scores``, by itself."""
 
-    def __init__(self, head: ClassHead) -> None:
+    def __init__(self, head: ClassHead, name: str) -> None:
         super().__init__()
-        self._head = head
+        self._head, self._name = head, name
 
     def forward(self, image: Tensor) -> Tensor:
-        return self._head.picture(image)
-
-
-class _Scores(nn.Module):
-    """What a head does behind its layers."""
-
-    def __init__(self, head: ClassHead) -> None:
-        super().__init__()
-        self._head = head
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self._head.scores(features)
+        result: Tensor = getattr(self._head, self._name)(image)
+        return result
 
 
 class _Logarithms:

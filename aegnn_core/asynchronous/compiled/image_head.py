@@ -90,6 +90,10 @@ class ImageHead:
         of_counts: whether the image, of a single head, has numbers of events (int32, an even number of channels) of
             which the head sees ``log(1 + n)``.
 
+    Attributes:
+        images: where those are to be written that :meth:`answers` takes, pixels one behind the other.
+        threads: that work on an answer.
+
     Raises:
         NotImplementedError: a head does anything else with its image.
     """
@@ -147,7 +151,7 @@ class ImageHead:
         words = [_words(image, dtype) for image in taken]
         # Where nobody writes there, it takes no memory.
         self._bits: np.ndarray = aligned(sum(words), np.uint32)
-        self._taken: list[np.ndarray] = [
+        self.images: list[np.ndarray] = [
             self._bits[end - size : end].view(dtype)[: image.rows * image.columns * image.width]
             for image, size, end in zip(taken, words, accumulate(words), strict=True)
         ]
@@ -190,7 +194,7 @@ class ImageHead:
             seen_at=np.concatenate([layer.source.first_mark + layer.needs for layer in layers]),
             mark_at=np.concatenate([layer.result.first_mark + layer.gives for layer in layers]),
             computed=np.zeros(len(parts), np.int64),
-            counts=np.zeros(len(self._taken[0]) * of_counts, np.uint32),
+            counts=np.zeros(len(self.images[0]) * of_counts, np.uint32),
             logarithms=log_table(dtype),
         )
         self._workspaces = [_workspace(layers, dtype) for _ in range(self.threads)]
@@ -219,11 +223,6 @@ class ImageHead:
                         parts.append((n, at, some, lane * lanes, until, after))
                 n += 1
         return parts
-
-    @property
-    def images(self) -> list[np.ndarray]:
-        """Where the images are to be written that :meth:`answers` takes, pixels one behind the other."""
-        return self._taken
 
     def __call__(self, image: Tensor) -> Tensor:
         """The answer of a single head to ``image [1, channels, rows, columns]``.

@@ -23,6 +23,7 @@ _PRODUCT, _TOTAL = np.float32(_P2 * _Q2), np.float32(_P2 + _Q2)
 
 @kernel(error_model="numpy")
 def sum_of(a, b):
+    """Of two registers."""
     return multiply_add(np.float32(1), a, b)
 
 
