@@ -4,7 +4,8 @@
 ``{training,validation,test}`` hold rosbag2 recordings (folders, or ``.mcap`` and ``.db3`` files) and ROS 1 ``.bag``
 files, all of one camera. The labels of each are on the topic ``/labels``: ``vision_msgs/Classification`` with the
 one class of the recording, or ``vision_msgs/Detection2DArray``. The names of the classes stand in ``labels.txt``, one a
-line in the order of their numbers, or in the bags on ``/label_info`` (``vision_msgs/LabelInfo``).
+line in the order of their numbers, or in the bags on ``/label_info`` (``vision_msgs/LabelInfo``). Where both are there,
+a bag's own numbers are those of its ``/label_info``, and the names say which class is meant.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from aegnn_core.datasets.dataset_format import (
     read_names,
 )
 from aegnn_core.events.array import EventFormatError
-from aegnn_core.events.files.bag import read_bag_camera
+from aegnn_core.events.files.bag import read_bag_sensor
+from aegnn_core.events.files.bag_clock import read_bag_clock
 from aegnn_core.events.label_topics import BOXES_TYPE, LABEL_INFO_TOPIC, LABEL_TOPIC
 from aegnn_core.events.rosbag import is_bag_recording, read_class_names, read_labels, topic_types
 
@@ -54,8 +56,7 @@ def rosbag_format(folder: Path, split: str, topic: str | None = None) -> Dataset
             its labels or the names of its classes, or nothing says what these are.
     """
     bags = _bags(folder / split)
-    cameras = [read_bag_camera(bag, topic) for bag in bags]
-    sensor = _same(bags, "the sensor's width and height are", [(camera.width, camera.height) for camera in cameras])
+    sensor = _same(bags, "the sensor's width and height are", [read_bag_sensor(bag, topic) for bag in bags])
     kind = _same(bags, "the type of its labels is", [_label_type(bag) for bag in bags])
     file = folder / NAMES_FILE
     names = read_names(file) if file.exists() else _same(bags, "its classes are", list(map(read_class_names, bags)))
@@ -118,13 +119,15 @@ def _class_of(bag: Path, names: tuple[str, ...]) -> int:
 def _read_boxes(names: tuple[str, ...], recording: Recording) -> np.ndarray:
     """The boxes of a bag in the sensor's time; nothing follows an object, so all have the track number 0."""
     bag = recording.events
-    offset = read_bag_camera(bag, recording.topic).clock_offset
+    clock = read_bag_clock(bag, recording.topic)
+    labels = clock.in_sensor_time(read_labels(bag, names))
+    clock.check(bag, labels)
     parts = [np.empty(0, BOX_DTYPE)]
-    for label in read_labels(bag, names):
+    for label in labels:
         assert label.boxes is not None
         _check_class(bag, int(label.boxes["class_id"].max(initial=0)), names)
         part = np.zeros(len(label.boxes), BOX_DTYPE)
-        part["t"] = (label.stamp - offset) // 1000
+        part["t"] = label.stamp // 1000
         for name in label.boxes.dtype.names or ():
             part[name] = label.boxes[name]
         parts.append(part)

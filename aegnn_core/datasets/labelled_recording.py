@@ -14,9 +14,9 @@ import numpy as np
 from aegnn_core.datasets.boxes_file import boxes_file_of, read_boxes_file
 from aegnn_core.datasets.dataset_format import AT_THE_END, NAMES_FILE, DatasetFormat, read_names
 from aegnn_core.datasets.event_dataset import FORMATS, dataset_format
-from aegnn_core.events.array import EventStream
+from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.files import read_events
-from aegnn_core.events.files.bag import read_bag_camera
+from aegnn_core.events.files.bag_clock import read_bag_clock
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.events.rosbag import is_bag_recording, read_class_names, read_labels
 
@@ -123,8 +123,14 @@ def _read_bag(path: Path, topic: str | None, reading: dict[str, Any]) -> Labelle
     stream = read_events(path, topic=topic, **reading)
     names = read_class_names(path) or _names_beside(path)
     labels = read_labels(path, names)
-    offset = read_bag_camera(path, topic).clock_offset if labels else 0
-    return LabelledRecording(stream, [replace(label, stamp=label.stamp - offset) for label in labels], names)
+    if labels:
+        clock = read_bag_clock(path, topic)
+        labels = clock.in_sensor_time(labels)
+        try:
+            clock.check(path, labels)
+        except EventFormatError as error:  # the events can be looked at all the same
+            warnings.warn(str(error), stacklevel=3)
+    return LabelledRecording(stream, labels, names)
 
 
 def _names_beside(path: Path) -> tuple[str, ...]:

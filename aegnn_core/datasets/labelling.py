@@ -15,7 +15,7 @@ from aegnn_core.datasets.box_tracks import Labelling, TrackRules, label_between,
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.files import read_events
-from aegnn_core.events.files.bag import read_bag_camera
+from aegnn_core.events.files.bag import read_bag_sensor
 from aegnn_core.events.label_topics import DetectedBox
 from aegnn_core.events.rosbag import (
     RecordedPacket,
@@ -84,11 +84,11 @@ def label_bag(
         raise FileNotFoundError(f"{recording}: no such file or folder, expected a bag with events and detections")
     if not is_bag_recording(recording):
         raise EventFormatError(f"{recording}: is no bag, expected one with events and a topic of detections")
-    camera = read_bag_camera(recording, topic)
+    sensor = read_bag_sensor(recording, topic)
     images = read_detections(recording, detections)
-    sensor, homography = (camera.width, camera.height), np.eye(3) if homography is None else homography
+    homography = np.eye(3) if homography is None else homography
     images = [(stamp + offset_ns, boxes) for stamp, boxes in images]
-    images = _while_events_come(recording, images, _packets(recording, topic, camera.clock_offset))
+    images = _while_events_come(recording, images, _packets(recording, topic))
     images = [(stamp, map_boxes(boxes, homography, sensor)) for stamp, boxes in images]
     found = Counter(box.class_name for _, boxes in images for box in boxes)
     classes = classes or {name: (name,) for name in sorted(found)}
@@ -107,7 +107,7 @@ def label_bag(
     path = Path(output) / (recording.absolute().name if recording.is_dir() else recording.stem)
     packets = write_event_bag(
         path,
-        _packets(recording, topic, camera.clock_offset),
+        _packets(recording, topic),
         storage=storage,
         labels=labelling.labels,
         class_names=tuple(classes),
@@ -132,9 +132,9 @@ def _while_events_come(
     return during
 
 
-def _packets(recording: Path, topic: str | None, clock_offset: int) -> Iterable[RecordedPacket]:
+def _packets(recording: Path, topic: str | None) -> Iterable[RecordedPacket]:
     """The packets as they are; of other messages, new ones with the same events and stamps."""
     if event_topic_type(recording, topic) not in EVENT_ARRAY_TYPES:
         return read_event_packets(recording, topic)
     stream: EventStream = read_events(recording, topic=topic)
-    return event_packets(stream, stamp_offset=clock_offset)
+    return event_packets(stream)  # in arrays, the sensor's time is ROS time

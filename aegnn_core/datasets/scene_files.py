@@ -11,7 +11,7 @@ from typing import Literal, cast
 import numpy as np
 
 from aegnn_core.datasets.boxes_file import boxes_file_of, write_boxes_file
-from aegnn_core.datasets.dataset_format import NAMES_FILE
+from aegnn_core.datasets.dataset_format import NAMES_FILE, read_names
 from aegnn_core.events.files.writing import WRITERS, write_events
 from aegnn_core.events.label_topics import Label
 from aegnn_core.events.rosbag import write_event_bag
@@ -74,10 +74,20 @@ def write_scenes(output: str | Path, form: str, seed: int, scenes: int, config: 
                 path, scene.stream, storage=storage, labels=_labels(scene, config), class_names=scene.labels
             )
         else:
+            _write_names(output / NAMES_FILE, scene.labels)
             write_events(path, scene.stream)
             write_boxes_file(boxes_file_of(path), scene.boxes)
-            (output / NAMES_FILE).write_text("\n".join(scene.labels) + "\n")
         yield SceneFile(path, len(scene.stream), len(scene.boxes))
+
+
+def _write_names(file: Path, names: tuple[str, ...]) -> None:
+    """Say what the numbers of boxes mean, unless the folder says so already."""
+    if not file.exists():
+        file.write_text("\n".join(names) + "\n")
+    elif (there := read_names(file)) != names:
+        raise FileExistsError(
+            f"{file}: names the classes {', '.join(there)}, expected {', '.join(names)} or no such file"
+        )
 
 
 def _labels(scene: SimulatedScene, config: SceneConfig) -> list[Label]:

@@ -20,7 +20,7 @@ from aegnn_core.evaluation.model_answers import LiveAnswers
 from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.files import read_events
-from aegnn_core.events.files.bag import read_bag_camera
+from aegnn_core.events.files.bag_clock import BagClock, read_bag_clock
 from aegnn_core.events.label_topics import (
     BOXES_TYPE,
     CLASS_TYPE,
@@ -31,7 +31,7 @@ from aegnn_core.events.label_topics import (
     serialize_classes,
     serialize_label_info,
 )
-from aegnn_core.events.rosbag import LATCHED_QOS, is_bag_recording, read_labels
+from aegnn_core.events.rosbag import LATCHED_QOS, check_ros_time, is_bag_recording, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.model_sensor import MODEL_SENSORS
 
@@ -105,21 +105,22 @@ def replay(
     if output is not None and Path(output).exists():
         raise FileExistsError(f"{output}: exists already, expected the name of a new bag")
     stream = read_events(recording, topic=topic, **reading)
-    offset, labels = _bag_clock_and_labels(recording, model, topic)
+    clock, labels = _bag_clock_and_labels(recording, model, topic)
     start, stop = int(stream.events["t"][0]), int(stream.events["t"][-1])
-    truth = {(label.stamp - offset) // 1000: label for label in labels}
+    truth = {label.stamp // 1000: label for label in labels}
     moments = sorted({*range(start + period_us, stop, period_us), stop, *truth})
     fitted = ModelOnCamera(model, (stream.width, stream.height), downsampling, model_sensor)
     events = fitted.events(stream.events)
     outputs = LiveAnswers(fitted.model)(events, moments)
     predictions: dict[int, Any] = {}
     seconds = 0.0
-    with _open_bag(output, model, score_threshold, 1000 * start + offset) as bag:
+    stamp_of = (lambda moment: 1000 * moment) if clock is None else clock.stamp
+    with _open_bag(output, model, score_threshold, stamp_of(start)) as bag:
         for moment in track(moments, "Replaying", transient=True):
             begin = perf_counter()
             answer = next(outputs)
             seconds += perf_counter() - begin
-            stamp = 1000 * moment + offset
+            stamp = stamp_of(moment)
             if model.task == "recognition":
                 scores = model.network.class_scores(answer)[0].cpu().numpy()
                 predictions[moment] = int(scores.argmax())
@@ -140,6 +141,7 @@ def _open_bag(
     if path is None:
         yield _NoBag()
         return
+    check_ros_time(Path(path), start)
     with Writer(Path(path), version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         yield _AnswerBag(writer, model, score_threshold, start)
 
@@ -175,22 +177,25 @@ class _AnswerBag:
         self._writer.write(self._topic, stamp, serialize_boxes(stamp, shown, self._store))
 
 
-def _bag_clock_and_labels(recording: Path, model: TrainedModel, topic: str | None) -> tuple[int, list[Label]]:
-    """Host time of the sensor's time 0 [ns], and the labels that are for the model's task.
+def _bag_clock_and_labels(
+    recording: Path, model: TrainedModel, topic: str | None
+) -> tuple[BagClock | None, list[Label]]:
+    """A bag's clock, and its labels, stamped with the sensor's time, that are for the model's task.
 
     A recording that is not a bag has neither.
     """
     if not is_bag_recording(recording):
-        return 0, []
-    offset = read_bag_camera(recording, topic).clock_offset
-    labels = read_labels(recording, model.labels)
+        return None, []
+    clock = read_bag_clock(recording, topic)
+    labels = clock.in_sensor_time(read_labels(recording, model.labels))
+    clock.check(recording, labels)
     if labels and (labels[0].boxes is None) != (model.task == "recognition"):
         kind = "classes" if labels[0].boxes is None else "boxes"
         raise ValueError(f"{recording}: the labels are {kind}, the model {model.name} is for {model.task}")
     largest = max(map(_largest_class, labels), default=0)
     if largest >= len(model.labels):
         raise ValueError(f"{recording}: a label is of class {largest}, the model has {', '.join(model.labels)}")
-    return offset, labels
+    return clock, labels
 
 
 def _largest_class(label: Label) -> int:

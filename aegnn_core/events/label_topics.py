@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -168,27 +168,34 @@ def _header(stamp: int, store: Typestore) -> Any:
 
 
 def deserialize_label(
-    kind: str, data: bytes, class_names: Sequence[str], ros1_definition: str | None = None
+    kind: str,
+    data: bytes,
+    class_names: Sequence[str] = (),
+    own_names: Sequence[str] = (),
+    ros1_definition: str | None = None,
 ) -> Label | None:
     """A label from its message, the inverse of :func:`serialize_label`; None for a class message that names no class.
 
     Args:
         kind: message type, as rosbags writes it.
         data: CDR bytes, or those of ROS 1.
-        class_names: for labels that name their class instead of numbering it.
+        class_names: names of the classes in the order of the numbers that labels get.
+        own_names: what the message's own numbers mean; without, or without ``class_names``, they stay as they are.
         ros1_definition: of the message type in a ROS 1 bag, with those of the types in it.
 
     Raises:
-        EventFormatError: another message type, or a class that is neither a number nor one of the names.
+        EventFormatError: another message type, or a class that is not one of the names, nor a number that stays.
     """
     if kind not in (BOXES_TYPE, *CLASS_TYPES):
         raise EventFormatError(f"labels are {kind}, expected {BOXES_TYPE} or {CLASS_TYPE}")
     message = _deserialize(kind, data, ros1_definition)
     stamp = _stamp(message)
+    number = partial(_class_number, class_names=class_names, own_names=own_names)
     if kind == BOXES_TYPE:
-        return Label(stamp, boxes=np.array(list(_boxes(message.detections, class_names)), LABEL_DTYPE))
+        boxes = [(box.x, box.y, box.w, box.h, number(box.class_name)) for box in detected_boxes(message.detections)]
+        return Label(stamp, boxes=np.array(boxes, LABEL_DTYPE))
     best = max(message.results, key=lambda result: result.score, default=None)
-    return None if best is None else Label(stamp, class_id=_class_number(_class_name(best), class_names))
+    return None if best is None else Label(stamp, class_id=number(_class_name(best)))
 
 
 def _deserialize(kind: str, data: bytes, ros1_definition: str | None) -> Any:
@@ -215,11 +222,6 @@ def deserialize_label_info(data: bytes, store: Typestore) -> tuple[str, ...]:
     if sorted(names) != list(range(len(names))):
         raise EventFormatError(f"{INFO_TYPE} has the class numbers {sorted(names)}, expected all from 0 on")
     return tuple(names[number] for number in range(len(names)))
-
-
-def _boxes(detections: Iterable[Any], class_names: Sequence[str]) -> Iterator[tuple[float, ...]]:
-    for box in detected_boxes(detections):
-        yield box.x, box.y, box.w, box.h, _class_number(box.class_name, class_names)
 
 
 def detected_boxes(detections: Iterable[Any]) -> Iterator[DetectedBox]:
@@ -261,11 +263,15 @@ def _class_name(hypothesis: Any) -> str:
     return str(hypothesis.class_id if hasattr(hypothesis, "class_id") else hypothesis.id)
 
 
-def _class_number(name: str, class_names: Sequence[str]) -> int:
+def _class_number(name: str, class_names: Sequence[str], own_names: Sequence[str]) -> int:
+    found = f"the class {name!r}"
     if name.isdecimal():
-        return int(name)
+        number = int(name)
+        if not class_names or not own_names:
+            return number
+        name = own_names[number] if number < len(own_names) else "nothing"
+        found = f"the class {number}, which is {name!r}"
     if name in class_names:
         return list(class_names).index(name)
-    raise EventFormatError(
-        f"a label has the class {name!r}, expected a number or one of {', '.join(class_names) or 'no names'}"
-    )
+    wanted = ", ".join(class_names) or "no names"
+    raise EventFormatError(f"a label has {found}, expected {'' if own_names else 'a number or '}one of {wanted}")

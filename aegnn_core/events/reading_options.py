@@ -13,6 +13,7 @@ _KINDS: dict[str, type] = {
     "columns": str,
     "height": int,
     "max_events": int,
+    "rows": str,
     "stream": str,
     "time_unit": str,
     "width": int,

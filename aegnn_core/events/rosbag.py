@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -67,6 +68,7 @@ __all__ = [
     "EVENT_PACKET_TYPE",
     "LATCHED_QOS",
     "RecordedPacket",
+    "check_ros_time",
     "event_packets",
     "event_topic_type",
     "is_bag",
@@ -169,17 +171,20 @@ def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topi
 
     Args:
         path: ROS 1 ``.bag`` file, rosbag2 folder, or one of its ``.db3`` or ``.mcap`` files.
-        class_names: for labels that name their class instead of numbering it.
+        class_names: names of the classes in the order of the numbers that labels get. A bag whose topic ``label_info``
+            beside the labels' says what its own numbers mean may have another order.
         topic: of type ``vision_msgs/Detection2DArray``, ``vision_msgs/Classification`` or, in ROS 1, its
             ``Classification2D``.
 
     Raises:
-        EventFormatError: the topic has another type, or a class that is neither a number nor one of the names.
+        EventFormatError: the topic has another type, or a class that is not one of the names; nor a number, where
+            nothing says what numbers mean.
     """
     path = Path(path)
+    own_names = read_class_names(path, topic.rpartition("/")[0] + LABEL_INFO_TOPIC) if class_names else ()
 
     def decode(connection: Connection, data: bytes) -> Label | None:
-        return deserialize_label(connection.msgtype, data, class_names, _ros1_definition(path, connection))
+        return deserialize_label(connection.msgtype, data, class_names, own_names, _ros1_definition(path, connection))
 
     labels = [label for label in _read_topic(path, topic, decode) if label is not None]
     return sorted(labels, key=lambda label: label.stamp)
@@ -207,7 +212,7 @@ def read_detections(path: str | PathLike[str], topic: str) -> list[tuple[int, li
     return sorted(_read_topic(path, topic, decode), key=lambda message: message[0])
 
 
-def read_class_names(path: str | PathLike[str]) -> tuple[str, ...]:
+def read_class_names(path: str | PathLike[str], topic: str = LABEL_INFO_TOPIC) -> tuple[str, ...]:
     """The names of the classes that a rosbag2's topic ``/label_info`` holds; none where it has no such topic.
 
     Raises:
@@ -217,7 +222,7 @@ def read_class_names(path: str | PathLike[str]) -> tuple[str, ...]:
     def decode(connection: Connection, data: bytes) -> tuple[str, ...] | None:
         return deserialize_label_info(data, label_typestore()) if connection.msgtype == INFO_TYPE else None
 
-    return next((names for names in _read_topic(Path(path), LABEL_INFO_TOPIC, decode) if names is not None), ())
+    return next((names for names in _read_topic(Path(path), topic, decode) if names is not None), ())
 
 
 def topic_types(path: str | PathLike[str]) -> dict[str, str]:
@@ -500,7 +505,7 @@ def write_event_bag(
 
     Raises:
         FileExistsError: something is there already.
-        ValueError: the storage is not known, or there are no packets.
+        ValueError: the storage is not known, there are no packets, or times before 0. Nothing is left of the bag then.
     """
     path = Path(path)
     if path.exists():
@@ -516,7 +521,8 @@ def write_event_bag(
     if first is None:
         raise ValueError(f"{path}: no packets to write, expected at least one")
     written = 0
-    with Writer(path, version=9, storage_plugin=_STORAGES[storage]) as writer:
+    check_ros_time(path, min(first.stamp, first.received))
+    with _removed_on_failure(path), Writer(path, version=9, storage_plugin=_STORAGES[storage]) as writer:
         connection = writer.add_connection(
             topic, EVENT_PACKET_TYPE, typestore=store, offered_qos_profiles=[_DRIVER_QOS]
         )
@@ -538,14 +544,33 @@ def write_event_bag(
                 LABEL_INFO_TOPIC, INFO_TYPE, typestore=label_typestore(), offered_qos_profiles=[LATCHED_QOS]
             )
             writer.write(info, first.received, serialize_label_info(first.stamp, class_names, 0.0, label_typestore()))
-        _write_labels(writer, labels)
+        _write_labels(path, writer, labels)
     return written
 
 
-def _write_labels(writer: Writer, labels: Iterable[Label]) -> None:
+@contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    """Remove the folder that was made within, unless it is complete."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def check_ros_time(path: Path, stamp: int) -> None:
+    """Raise ``ValueError`` for a time [ns] that a bag cannot hold: its times begin at 0."""
+    if stamp < 0:
+        raise ValueError(
+            f"{path}: a time is {stamp / 1e9:g} s, but a bag's begin at 0; expected a recording whose times do, too"
+        )
+
+
+def _write_labels(path: Path, writer: Writer, labels: Iterable[Label]) -> None:
     """Write labels as received when they were stamped; readers put them in order with the packets."""
     store, connection = label_typestore(), None
     for label in labels:
+        check_ros_time(path, label.stamp)
         kind, data = serialize_label(label, store)
         connection = connection or writer.add_connection(LABEL_TOPIC, kind, typestore=store)
         if connection.msgtype != kind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,10 @@ _GIF_COLORS = 64
 
 
 def _write_gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
-    images = (Image.fromarray(picture).quantize(_GIF_COLORS, dither=Image.Dither.NONE) for picture in pictures)
-    next(images).save(path, "GIF", save_all=True, append_images=images, duration=1000 / fps, loop=0)
+    images = [Image.fromarray(picture).quantize(_GIF_COLORS, dither=Image.Dither.NONE) for picture in pictures]
+    ends = [round(number * 100 / fps) for number in range(len(images) + 1)]  # in steps of 10 ms, on the whole in time
+    durations = [10 * max(end - begin, 1) for begin, end in pairwise(ends)]
+    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
 
 
 def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:

@@ -78,6 +78,28 @@ def test_bags_of_ros_1_and_single_files_are_read_too(tmp_path: Path) -> None:
         assert dataset[number].boxes.tolist() == [(200_000, *box, 0) for box in boxes.tolist()]
 
 
+def test_names_say_which_class_a_number_means(tmp_path: Path) -> None:
+    """Two bags that number the same classes in different orders, and a third one, which the file of names gives."""
+    folder = tmp_path / "rosbag"
+    box = boxes_at(200_000, (1, 2, 10, 12, 1))
+    write_bag(folder / "training" / "a", bag_stream(0), [box], ("car", "pedestrian"))
+    write_bag(folder / "training" / "b", bag_stream(1), [box], ("pedestrian", "car"))
+    (folder / "labels.txt").write_text("pedestrian\nbicycle\ncar\n")
+    dataset = open_dataset("rosbag", "training", task="detection", root=tmp_path)
+    assert [dataset[number].boxes["class_id"].tolist() for number in range(2)] == [[0], [2]]
+    (folder / "labels.txt").write_text("pedestrian\nbicycle\n")
+    with pytest.raises(EventFormatError, match=r"b: .*class 1, which is 'car', expected one of pedestrian, bicycle"):
+        open_dataset("rosbag", "training", task="detection", root=tmp_path)[1]
+
+
+def test_labels_on_another_clock_are_refused(tmp_path: Path) -> None:
+    late = Label(CLOCK_OFFSET + 10**12, boxes=np.array([(1, 2, 3, 4, 0)], LABEL_DTYPE))
+    write_bag(tmp_path / "rosbag" / "test" / "a", bag_stream(0), [late], ("car",))
+    dataset = open_dataset("rosbag", "test", task="detection", root=tmp_path)
+    with pytest.raises(EventFormatError, match=r"a: events are stamped from .* s, labels from .*, on one clock"):
+        dataset[0]
+
+
 def test_classes_of_ros_1(tmp_path: Path) -> None:
     write_ros1_bag(tmp_path / "rosbag" / "test" / "a.bag", bag_stream(0), [Label(5, class_id=1)])
     (tmp_path / "rosbag" / "labels.txt").write_text("cup\nhand")
@@ -148,7 +170,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     )
     write_bag(folder / "test" / "a", bag_stream(0), [boxes_at(200_000, (1, 2, 3, 4, 2))], names)
     dataset = open_dataset("rosbag", "test", task="detection", root=tmp_path)
-    with pytest.raises(EventFormatError, match="a: a label is of class 2, expected 0 to 1: car, pedestrian"):
+    with pytest.raises(EventFormatError, match="a: topic /labels: a label has the class 2, which is 'nothing'"):
         dataset[0]
     write_bag(folder / "test" / "b", bag_stream(0), [box], names[::-1])
     refused("test", r"b: its classes are \('pedestrian', 'car'\), expected \('car', 'pedestrian'\) as in a")

@@ -55,6 +55,10 @@ def test_what_cannot_be_written_is_one_sentence_and_nothing_is_lost(
     ):
         assert main([*out, *arguments]) == 2
         assert sentence in capsys.readouterr().err
+    (tmp_path / "labels.txt").write_text("forklift\npallet\n")
+    assert main([*out, "--format", "npz", "--seed", "3"]) == 2
+    assert "labels.txt: names the classes forklift, pallet, expected car, pedestrian or no" in capsys.readouterr().err
+    assert (tmp_path / "labels.txt").read_text() == "forklift\npallet\n"
     assert (tmp_path / "scene_1000000.npz").read_bytes() == before
     assert not (tmp_path / "scene_1000000.raw").exists()
 

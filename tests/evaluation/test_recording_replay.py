@@ -4,6 +4,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,6 +177,41 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, capsys: pytest.Captu
         replay(tmp_path / "bag", model, tmp_path / "bag")
     assert main(["replay", str(tmp_path / "nothing")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_labels_of_a_bag_are_those_of_its_own_names(tmp_path: Path) -> None:
+    """Numbered in another order than the model's, and stamped on another clock."""
+    scene = simulate_scene(SEED)
+    moments = [int(time) for time in np.unique(scene.boxes["t"]) if time >= 200_000][:3]
+    model = load_model("scenes_detector")
+
+    def figures(bag: str, names: tuple[str, ...], numbers: list[int], late: int = 0) -> Any:
+        labels = []
+        for moment in moments:
+            boxes = np.zeros(int((scene.boxes["t"] == moment).sum()), LABEL_DTYPE)
+            for name in ("x", "y", "w", "h"):
+                boxes[name] = scene.boxes[scene.boxes["t"] == moment][name]
+            boxes["class_id"] = np.array(numbers)[scene.boxes[scene.boxes["t"] == moment]["class_id"]]
+            labels.append(Label(1000 * moment + late, boxes=boxes))
+        write_event_bag(tmp_path / bag, scene.stream, labels=labels, class_names=names)
+        return replay(tmp_path / bag, model, period_us=1_000_000).figures
+
+    same = figures("same", ("car", "pedestrian"), [0, 1])
+    assert same.ap50 > 0.5
+    assert figures("swapped", ("pedestrian", "car"), [1, 0]) == same
+    with pytest.raises(ValueError, match=r"late: events are stamped from 0.* labels from .*, on one clock"):
+        figures("late", ("car", "pedestrian"), [0, 1], 10**13)
+
+
+def test_times_before_0_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    stream = simulate_recognition(SEED).stream
+    early = stream.events.copy()
+    early["t"] -= 500_000
+    np.savez(tmp_path / "early.npz", **{name: early[name] for name in "txyp"})
+    with pytest.raises(ValueError, match=r"answers: a time is -0.* s, but a bag's begin at 0"):
+        replay(tmp_path / "early.npz", load_model("scenes_recognizer"), tmp_path / "answers")
+    assert not (tmp_path / "answers").exists()
+    assert replay(tmp_path / "early.npz", load_model("scenes_recognizer")).answers > 0
 
 
 def test_labels_of_ros_1_bags_count(tmp_path: Path) -> None:

@@ -136,6 +136,23 @@ def test_dat(tmp_path):
     assert (read_events(path).width, read_events(path).height) == (1280, 720)
 
 
+@pytest.mark.parametrize("damaged", [[5], [5, 6, 7]])
+@pytest.mark.parametrize("start", [0, (1 << 32) - 1_500_000])
+def test_a_damaged_time_is_no_wrap_of_the_counter(tmp_path, damaged, start):
+    """Whether the counter wraps or not, in its midst."""
+    times = start + np.arange(3000, dtype=np.int64) * 1000
+    events = make_events(times, times % 100, times % 90, times % 2)
+    words = events.copy()
+    words["t"] %= 1 << 32
+    words["t"][damaged] = (words["t"][damaged] + (1 << 31) + 10**9) % (1 << 32)
+    (tmp_path / "a.dat").write_bytes(b"% Version 2\n\x00\x08" + dat_words(words))
+    with pytest.warns(UserWarning, match=r"far ahead of their neighbours|late events"):
+        found = read_events(tmp_path / "a.dat").events
+    kept = found[np.isin(found["t"], events["t"])]
+    assert len(kept) >= 3000 - 2 * len(damaged)
+    assert int(found["t"][-1]) - int(found["t"][1]) <= 3_000_000
+
+
 def test_dat_flaws_are_left_out_and_reported(tmp_path):
     path = tmp_path / "a.dat"
     path.write_bytes(b"% Height 479\n% Width 640\n\x00\x08" + dat_words(THREE) + b"1234567")

@@ -57,6 +57,24 @@ def test_names_of_classes_read_back(tmp_path: Path) -> None:
     assert read_class_names(tmp_path / "nameless") == ()
 
 
+def test_numbers_are_those_of_the_names_asked_for(tmp_path: Path) -> None:
+    """Whoever made the bag may have numbered the same classes in another order."""
+    write_event_bag(tmp_path / "bag", STREAM, labels=[Label(5, boxes=BOXES)], class_names=("cup", "hand"))
+    for names, numbers in (((), [1, 0]), (("cup", "hand"), [1, 0]), (("hand", "face", "cup"), [0, 2])):
+        (label,) = read_labels(tmp_path / "bag", names)
+        assert label.boxes is not None
+        assert label.boxes["class_id"].tolist() == numbers
+    with pytest.raises(EventFormatError, match="a label has the class 1, which is 'hand', expected one of cup, face"):
+        read_labels(tmp_path / "bag", ("cup", "face"))
+    write_event_bag(tmp_path / "class", STREAM, labels=[Label(5, class_id=1)], class_names=("cup", "hand"))
+    assert [label.class_id for label in read_labels(tmp_path / "class", ("hand", "cup"))] == [0]
+    write_event_bag(tmp_path / "more", STREAM, labels=[Label(5, class_id=2)], class_names=("cup", "hand"))
+    with pytest.raises(
+        EventFormatError, match="a label has the class 2, which is 'nothing', expected one of hand, cup"
+    ):
+        read_labels(tmp_path / "more", ("hand", "cup"))
+
+
 def test_class_numbers_with_gaps_are_refused() -> None:
     store = label_typestore()
     classes = [store.types["vision_msgs/msg/VisionClass"](class_id=n, class_name=str(n)) for n in (0, 2)]

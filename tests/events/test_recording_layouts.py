@@ -198,6 +198,16 @@ def test_seconds_and_what_is_beyond_them_are_one_time(tmp_path, names, finer):
         with pytest.raises(EventFormatError, match=f"{file}: has columns of seconds and of .*, expected no time_unit="):
             read_events(tmp_path / file, time_unit="ns")
 
+    latest = [
+        seconds,
+        np.where(beyond == beyond.max(), 999_999 * finer + finer * 999 // 1000, beyond * finer),
+        *columns[2:],
+    ]
+    lines = [", ".join(map(str, row)) for row in zip(*latest, strict=True)]
+    (tmp_path / "a.csv").write_text("\n".join([f"{names}, x, y, p", *lines]))
+    found = read_events(tmp_path / "a.csv").events["t"]
+    np.testing.assert_array_equal(found, seconds * 10**6 + latest[1] // finer)
+
     beyond_them = names.split(", ")[1]
     np.savez(tmp_path / "a.npz", **named | {beyond_them: events["t"] * finer})  # all of the time
     assert_reads(tmp_path / "a.npz", events)
@@ -827,6 +837,14 @@ def test_aedat_2_of_a_dvs128(tmp_path, chip):
     path = tmp_path / "a.aedat"
     path.write_bytes(jaer(SMALL, chip, lambda x, y, p: y << 8 | (127 - x) << 1 | (1 - p)))
     assert_reads(path, SMALL, (128, 128))
+
+
+def test_rows_that_count_from_the_lower_edge_are_turned(tmp_path):
+    path = tmp_path / "a.aedat"
+    path.write_bytes(jaer(SMALL, "", lambda x, y, p: (127 - y) << 8 | (127 - x) << 1 | (1 - p)))
+    assert_reads(path, SMALL, (128, 128), rows="up")
+    with pytest.raises(ValueError, match=r"a\.aedat: rows='left', expected down or up"):
+        read_events(path, rows="left")
 
 
 def test_aedat_2_of_a_davis(tmp_path):

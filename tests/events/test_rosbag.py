@@ -24,7 +24,8 @@ from aegnn_core.events import (
     read_events,
     write_event_bag,
 )
-from aegnn_core.events.files.bag import BagCamera, read_bag_camera
+from aegnn_core.events.files.bag import read_bag_sensor
+from aegnn_core.events.label_topics import Label
 from aegnn_core.events.rosbag import (
     EVENT_PACKET_DEFINITION,
     EVENT_PACKET_TYPE,
@@ -197,17 +198,29 @@ def packets_of(stream, **changes):
     return [replace(packet, **changes) for packet in event_packets(stream)]
 
 
-def test_the_camera_of_a_bag_is_that_of_its_first_packet_with_events(tmp_path):
+def test_the_sensor_of_a_bag_is_that_of_its_first_packet_with_events(tmp_path):
     """Packets before it may be of nothing but the sensor's clock, or of triggers."""
-    packets = list(event_packets(make_stream(), stamp_offset=7_000_000_123))
-    empty = replace(packets[0], events=packets[0].events[:0], stamp=5)
+    packets = list(event_packets(make_stream()))
+    empty = replace(packets[0], events=packets[0].events[:0], width=5)
     write_event_bag(tmp_path / "bag", [empty, *packets])
-    assert read_bag_camera(tmp_path / "bag") == BagCamera(640, 480, 7_000_000_123)
+    assert read_bag_sensor(tmp_path / "bag") == (640, 480)
     write_event_bag(tmp_path / "silent", [empty])
     with pytest.raises(
         EventFormatError, match="silent: its event topic holds no events of a sensor with a size, expected at least one"
     ):
-        read_bag_camera(tmp_path / "silent")
+        read_bag_sensor(tmp_path / "silent")
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+@pytest.mark.parametrize("before", ["events", "labels"])
+def test_times_before_0_are_refused_and_leave_no_bag(tmp_path, storage, before):
+    """A recording whose times count from a trigger in its midst."""
+    stream = make_stream()
+    labels = [Label(-1_000_000, class_id=0)] if before == "labels" else []
+    source = event_packets(stream, stamp_offset=-(10**12)) if before == "events" else stream
+    with pytest.raises(ValueError, match=r"bag: a time is -.* s, but a bag's begin at 0; expected a recording whose"):
+        write_event_bag(tmp_path / "bag", source, storage=storage, labels=labels)
+    assert not (tmp_path / "bag").exists()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ from aegnn_core.events import (
 )
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.files import READERS
-from aegnn_core.events.files.bag import read_bag_camera
+from aegnn_core.events.files.bag import read_bag_sensor
+from aegnn_core.events.files.bag_clock import read_bag_clock
 from aegnn_core.events.label_topics import LABEL_DTYPE, LABEL_TOPIC, Label
 from aegnn_core.events.rosbag import read_class_names, read_detections, read_labels, topic_types
 from tests.events.foreign_formats import (
@@ -52,7 +53,8 @@ __all__ = ["Recordings"]
 Content = bytes | dict[str, bytes]
 
 _BAG_READERS: list[Callable[[Path], Any]] = [
-    read_bag_camera, read_labels, partial(read_detections, topic=LABEL_TOPIC), read_class_names, topic_types,
+    read_bag_sensor, read_bag_clock, read_labels, partial(read_detections, topic=LABEL_TOPIC), read_class_names,
+    topic_types,
 ]  # fmt: skip
 _FILES = 50
 #: What a recording may hold at most here: more is more than a mutated small file can be meant to hold.

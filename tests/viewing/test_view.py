@@ -19,6 +19,7 @@ from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.nn import DETECTION_DTYPE
 from aegnn_core.viewing import Frame, Shown, draw_frame, recording_frames
 from aegnn_core.viewing.rerun_viewer import free_port
+from aegnn_core.viewing.video import write_video
 
 START_US = 5_000_000
 NAMES = ("cat", "dog")
@@ -72,6 +73,17 @@ def test_what_is_true_is_coloured_and_white_beside_a_models_answers() -> None:
     assert tuple(alone[40 + 32, 80]) == CLASS_COLORS[1]
     assert tuple(both[40 + 32, 80]) == ON_COLOR
     assert tuple(both[4 * 80, 4 * 80]) == CLASS_COLORS[1]
+
+
+def test_a_gif_lasts_as_long_as_its_pictures(tmp_path: Path) -> None:
+    """It has steps of 10 ms, which 30 pictures per second do not meet."""
+    write_video(tmp_path / "a.gif", [np.full((8, 8, 3), number, np.uint8) for number in range(0, 240, 4)], 30)
+    with Image.open(tmp_path / "a.gif") as gif:
+        durations = []
+        for number in range(gif.n_frames):
+            gif.seek(number)
+            durations.append(gif.info["duration"])
+    assert (len(durations), sum(durations), set(durations)) == (60, 2000, {30, 40})
 
 
 def test_the_command_writes_a_gif_with_a_packaged_models_answers(

@@ -63,6 +63,7 @@ _OPTIONS: dict[str, tuple[Reader, ...]] = {
     "stream": (read_aedat, read_aedat4, read_hdf5),
     "columns": (read_text, read_npy, read_npz, read_hdf5),
     "time_unit": (read_text, read_npy, read_npz, read_hdf5),
+    "rows": (read_aedat,),
 }
 
 
@@ -75,6 +76,7 @@ def read_events(
     stream: str | int | None = None,
     columns: str | None = None,
     time_unit: str | None = None,
+    rows: str | None = None,
     max_events: int = MAX_EVENTS,
 ) -> EventStream:
     """Read a recording of events, whatever its format.
@@ -100,6 +102,7 @@ def read_events(
         columns: order of the columns of a table of numbers, such as ``"txyp"``; by default found from the numbers.
         time_unit: unit of the times of text, NumPy and HDF5 files, ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; by default
             found from the numbers.
+        rows: of ``.aedat``: ``"up"`` if they are counted from the lower edge, as jAER's own are, otherwise ``"down"``.
         max_events: a recording of more events is refused before it fills the memory.
 
     Raises:
@@ -110,7 +113,8 @@ def read_events(
         ValueError: an option that makes no sense, or none for this format.
     """
     path = Path(path)
-    options = ReadOptions(width, height, topic, None if stream is None else str(stream), columns, time_unit, max_events)
+    place = None if stream is None else str(stream)
+    options = ReadOptions(width, height, topic, place, columns, time_unit, rows, max_events)
     _check_options(path, options)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder, expected a recording of events")
@@ -147,6 +151,8 @@ def _check_options(path: Path, options: ReadOptions) -> None:
         raise ValueError(f"{path}: columns={options.columns!r}, expected the letters t, x, y and p in their order")
     if options.time_unit is not None and options.time_unit not in TIME_UNITS:
         raise ValueError(f"{path}: time_unit={options.time_unit!r}, expected one of {', '.join(TIME_UNITS)}")
+    if options.rows not in (None, "down", "up"):
+        raise ValueError(f"{path}: rows={options.rows!r}, expected down or up")
 
 
 def _check_unpacked(path: Path) -> None:

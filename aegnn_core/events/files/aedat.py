@@ -111,11 +111,18 @@ def read_aedat(path: Path, options: ReadOptions) -> EventStream:
             raise EventFormatError(f"{path}: begins with {first[:24]!r}, expected '#!AER-DAT2.0' or '#!AER-DAT3.1'")
         major, minor = int(version[1]), int(version[2])
         if major in (1, 2):
-            return _read_jaer(path, file, major, options)
+            return _turned(_read_jaer(path, file, major, options), options)
         if (major, minor) == (3, 1):
-            return _read_caer(path, file, options)
+            return _turned(_read_caer(path, file, options), options)
     hint = "; rename the file to .aedat4" if major == 4 else ""
     raise EventFormatError(f"{path}: is AEDAT {major}.{minor}, expected 1.0, 2.0 or 3.1{hint}")
+
+
+def _turned(stream: EventStream, options: ReadOptions) -> EventStream:
+    """The stream with its rows counted from the upper edge."""
+    if options.rows == "up":
+        stream.events["y"] = stream.height - 1 - stream.events["y"]
+    return stream
 
 
 def _header_lines(file: BinaryIO) -> list[str]:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.decoders import Decoder, DecoderCounts, make_decoder
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.files.stream_checks import (
+    LARGEST_SIDE,
     EventChunks,
     ReadOptions,
     Size,
@@ -17,31 +17,13 @@ from aegnn_core.events.files.stream_checks import (
     drop_outside,
     first_known,
 )
-from aegnn_core.events.rosbag import event_topic_type, read_event_arrays, read_event_packets
+from aegnn_core.events.rosbag import RecordedPacket, event_topic_type, read_event_arrays, read_event_packets
 
-__all__ = ["BagCamera", "read_bag", "read_bag_camera"]
-
-
-@dataclass(frozen=True)
-class BagCamera:
-    """What the beginning of a bag says of its camera.
-
-    Attributes:
-        width: sensor width [px].
-        height: sensor height [px].
-        clock_offset: host time of the sensor's time 0 [ns].
-    """
-
-    width: int
-    height: int
-    clock_offset: int
+__all__ = ["packet_decoder", "read_bag", "read_bag_sensor"]
 
 
-def read_bag_camera(path: Path, topic: str | None = None) -> BagCamera:
-    """The camera of a bag's event topic, without reading more than its first events.
-
-    The clock's offset is that of the first packet with events: between its stamp and its first event. In event arrays
-    the sensor's time is ROS time.
+def read_bag_sensor(path: Path, topic: str | None = None) -> tuple[int, int]:
+    """Width and height [px] that a bag's event topic states, without reading more than its first events.
 
     Raises:
         EventFormatError: not a bag, no event topic or several, an encoding that is not known, or no events.
@@ -49,15 +31,18 @@ def read_bag_camera(path: Path, topic: str | None = None) -> BagCamera:
     if event_topic_type(path, topic) in EVENT_ARRAY_TYPES:
         for _, width, height in read_event_arrays(path, topic):
             if width and height:
-                return BagCamera(width, height, 0)
+                return width, height
     else:
         decoder: Decoder | None = None
         for packet in read_event_packets(path, topic):
-            decoder = decoder or _decoder_for(path, packet.encoding, packet.width, packet.height)
+            decoder = decoder or packet_decoder(path, packet)
             decoder.expect(packet.seq)
-            events = decoder.decode(packet.events, packet.time_base, packet.is_bigendian)
-            if len(events):
-                return BagCamera(packet.width, packet.height, packet.stamp - 1000 * int(events["t"][0]))
+            if (
+                packet.width
+                and packet.height
+                and len(decoder.decode(packet.events, packet.time_base, packet.is_bigendian))
+            ):
+                return packet.width, packet.height
     raise EventFormatError(f"{path}: its event topic holds no events of a sensor with a size, expected at least one")
 
 
@@ -116,6 +101,15 @@ def _read_packets(path: Path, options: ReadOptions) -> EventStream:
     if decoder is None:
         raise EventFormatError(f"{path}: its event topic holds no packets, expected at least one")
     return camera_stream(path, chunks.together(), decoder.counts, (decoder.width, decoder.height))
+
+
+def packet_decoder(path: Path, packet: RecordedPacket) -> Decoder:
+    """What decodes the packets of a bag of which this is one; a sensor whose size is not stated may be any.
+
+    Raises:
+        EventFormatError: an encoding that is not known.
+    """
+    return _decoder_for(path, packet.encoding, packet.width or LARGEST_SIDE, packet.height or LARGEST_SIDE)
 
 
 def _decoder_for(path: Path, encoding: str, width: int, height: int) -> Decoder:

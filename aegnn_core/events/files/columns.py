@@ -281,7 +281,7 @@ def _microseconds(path: Path, t: np.ndarray, unit: str | None) -> NDArray[np.int
         else:
             unit = "ns" if _EPOCH_NANOSECONDS < latest < np.iinfo(np.int64).max else "us"
     step = float(np.spacing(np.abs(t).max())) if is_float and len(t) else 0.0  # before its floats are made finer
-    if is_float:
+    if is_float and not (unit == "ns" and _are_whole(t)):
         scaled = np.rint(t.astype(np.float64) * TIME_UNITS[unit])
         if len(t) and (scaled.max() >= 2.0**63 or scaled.min() < -(2.0**63)):
             raise EventFormatError(f"{path}: column t goes from {t.min()} to {t.max()} {unit}, expected 64 bits of µs")

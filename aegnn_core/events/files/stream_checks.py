@@ -47,6 +47,9 @@ _LARGEST_CAMERA = 1 << 12
 #: Of this many events one may be at a time of its own, far from its neighbours, and counts as a fault of that event.
 _EVENTS_PER_STRAY = 1000
 
+#: So many damaged times in a row are told from a counter that has started again.
+_MOST_DAMAGED = 8
+
 _PACKAGE = __name__.rpartition(".")[0]
 
 
@@ -61,6 +64,7 @@ class ReadOptions:
         stream: the event stream of a file that has several.
         columns: order of the columns of a table, such as ``"txyp"``.
         time_unit: unit of the times of a table or array: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``.
+        rows: where rows are counted from: ``"down"`` from the upper edge, ``"up"`` from the lower one.
         max_events: a larger recording is refused.
     """
 
@@ -70,6 +74,7 @@ class ReadOptions:
     stream: str | None = None
     columns: str | None = None
     time_unit: str | None = None
+    rows: str | None = None
     max_events: int = MAX_EVENTS
 
     @property
@@ -129,10 +134,14 @@ def first_known(asked: Size, stated: Size) -> Size:
 def unwrapped(t: np.ndarray, bits: int) -> np.ndarray:
     """Times ``[N]`` of a counter of so many bits, as int64 that goes on where the counter has started again.
 
-    A step back by more than half the counter's range is a wrap.
+    A step back by more than half the counter's range is a wrap, unless it only takes back a step ahead of that size a
+    few events before: those are damaged.
     """
     counted: NDArray[np.int64] = t.astype(np.int64)
-    wraps = np.cumsum(np.diff(counted, prepend=counted[:1]) < -(1 << (bits - 1)))
+    steps, half = np.diff(counted, prepend=counted[:1]), 1 << (bits - 1)
+    number = np.arange(len(counted))
+    last_ahead = np.maximum.accumulate(np.where(steps > half, number, -_MOST_DAMAGED - 1))
+    wraps = np.cumsum((steps < -half) & (number - last_ahead > _MOST_DAMAGED))
     return counted + (wraps << bits)
 
 
