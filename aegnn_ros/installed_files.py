@@ -4,28 +4,43 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
+import sysconfig
 from pathlib import Path
 
-__all__ = ["large_packet_profile", "profile_variable", "share_file"]
+__all__ = ["find_share_file", "large_packet_profile", "profile_variable", "share_file"]
 
 _WITH_FAST_DDS_2 = ("humble", "iron", "jazzy")
 
 
 def share_file(name: str) -> Path:
-    """The path of a file below ``share/aegnn_ros``, such as ``config/detect.yaml``.
-
-    It is looked for in the ROS prefixes (``AMENT_PREFIX_PATH``), in the Python environment and in the source tree.
+    """The path of a file below ``share/aegnn_ros``, such as ``config/detect.yaml``; see :func:`find_share_file`.
 
     Raises:
-        FileNotFoundError: it is in none of them.
+        FileNotFoundError: it is nowhere.
     """
-    prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p] + [Path(sys.prefix)]
-    folders = [prefix / "share" / "aegnn_ros" for prefix in prefixes] + [Path(__file__).resolve().parents[1]]
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{name} of aegnn_ros is in none of {', '.join(map(str, folders))}")
+    if (path := find_share_file(name)) is None:
+        raise FileNotFoundError(f"{name} of aegnn_ros is in none of {', '.join(map(str, _share_folders()))}")
+    return path
+
+
+def find_share_file(name: str) -> Path | None:
+    """The path of a file below ``share/aegnn_ros``, or None.
+
+    It is looked for in the ROS prefixes (``AMENT_PREFIX_PATH``), where pip installs files of an environment, of the
+    system and of a user, and in the source tree.
+    """
+    return next((folder / name for folder in _share_folders() if (folder / name).is_file()), None)
+
+
+def _share_folders() -> list[Path]:
+    prefixes = [prefix for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    prefixes += [sys.prefix, sysconfig.get_path("data")]
+    if site.ENABLE_USER_SITE:
+        prefixes.append(site.getuserbase())
+    folders = [Path(prefix) / "share" / "aegnn_ros" for prefix in dict.fromkeys(prefixes)]
+    return [*folders, Path(__file__).resolve().parents[1]]
 
 
 def profile_variable() -> str:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
-__all__ = ["existing_file", "is_true"]
+__all__ = ["existing_file", "is_true", "parameters_of_nodes"]
 
 
 def is_true(name: str, text: str) -> bool:
@@ -20,3 +23,15 @@ def existing_file(name: str, text: str) -> str:
     if not Path(text).is_file():
         raise ValueError(f"{name} is {text!r}, where no file is, expected a YAML file of parameters")
     return text
+
+
+def parameters_of_nodes(names: Sequence[str], values: Mapping[str, str | bool]) -> str:
+    """The path of a new file with parameters of the nodes of these names, in any namespace.
+
+    Behind other files on the command line, its values win. What launch writes for a process is for all nodes (``/**``),
+    and a node's section in another file wins over that; so it does over ``-p``, which launch puts before files.
+    """
+    sections = {f"/**/{name}": {"ros__parameters": dict(values)} for name in names}
+    with NamedTemporaryFile("w", prefix="launch_params_", suffix=".yaml", encoding="utf-8", delete=False) as file:
+        json.dump(sections, file, ensure_ascii=False)  # which is YAML, too
+    return file.name

@@ -14,7 +14,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from aegnn_ros.installed_files import large_packet_profile, share_file
-from aegnn_ros.launch_arguments import existing_file, is_true
+from aegnn_ros.launch_arguments import existing_file, is_true, parameters_of_nodes
 
 ARGUMENTS = {
     "names": ("left right", "of the nodes, one per camera"),
@@ -37,6 +37,10 @@ def detectors(context: LaunchContext) -> list[Action]:
         raise RuntimeError(f"multi.launch.py: {len(names)} names and {len(topics)} event topics, expected one per name")
     if len(set(names)) < len(names):
         raise RuntimeError(f"multi.launch.py: names are {' '.join(names)!r}, expected another name for each node")
+    # launch drives the life cycle of one node per process, so these do it themselves.
+    parameters = {"autostart": True, "use_sim_time": is_true("use_sim_time", value["use_sim_time"])}
+    parameters |= {n: value[n] for n in ("model", "device") if value[n]}
+    parameters |= {n: is_true(n, value[n]) for n in ("trust_code",) if value[n]}
     return [
         Node(
             package="aegnn_ros",
@@ -45,10 +49,7 @@ def detectors(context: LaunchContext) -> list[Action]:
             arguments=names,
             parameters=[
                 existing_file("params_file", value["params_file"]),
-                # launch drives the life cycle of one node per process, so these do it themselves.
-                {"autostart": True, "use_sim_time": is_true("use_sim_time", value["use_sim_time"])},
-                {n: value[n] for n in ("model", "device") if value[n]},
-                {n: is_true(n, value[n]) for n in ("trust_code",) if value[n]},
+                parameters_of_nodes(names, parameters),
             ],
             remappings=[(f"{name}:~/events", topic) for name, topic in zip(names, topics, strict=True)],
             output="screen",

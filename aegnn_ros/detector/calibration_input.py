@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo
 
 from aegnn_ros.detector import topics
@@ -17,6 +18,8 @@ __all__ = ["CalibrationInput"]
 
 #: A camera repeats a calibration that cannot be used: one line in this time [s] says so.
 _LOG_PERIOD_S = 50.0
+#: As of ROS's profile for sensors.
+_DEPTH = 5
 #: Fields of a calibration beside its distortion model.
 _FIELDS = ("width", "height", "d", "k", "r", "p")
 
@@ -37,7 +40,11 @@ class CalibrationInput:
         self._node, self._on_change = node, on_change
         self._last: CameraInfo | None = None
         node.create_subscription(
-            topics.CAMERA_INFO.kind, topics.CAMERA_INFO.name, self._take_calibration, qos_profile_sensor_data
+            topics.CAMERA_INFO.kind,
+            topics.CAMERA_INFO.name,
+            self._take_calibration,
+            QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
     def _take_calibration(self, info: CameraInfo) -> None:
@@ -46,9 +53,8 @@ class CalibrationInput:
         try:
             camera = CameraModel(info)
         except ValueError as error:
-            self._node.get_logger().warning(
-                f"{error}: markers are drawn without it", throttle_duration_sec=_LOG_PERIOD_S
-            )
+            instead = "markers are drawn without it" if self.camera is None else "the one before it stays in use"
+            self._node.get_logger().warning(f"{error}: {instead}", throttle_duration_sec=_LOG_PERIOD_S)
             return
         self._last, self.camera = info, camera
         self._on_change(camera)

@@ -12,6 +12,9 @@ __all__ = ["CameraModel", "corners_of"]
 #: Coefficients of the distortion models that ROS has; those that are not given are 0.
 _MODELS = {"": 0, "plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
 _ITERATIONS = 20
+#: Points of a side of a box that are looked at, since a lens bends sides. With so many, random boxes in 640 x 480 px
+#: were right to less than a pixel, for lenses that move the image's corners by up to a third of half the diagonal.
+_POINTS = 16
 
 
 class CameraModel:
@@ -53,10 +56,10 @@ class CameraModel:
 
     def rectified(self, boxes: np.ndarray) -> np.ndarray:
         """The smallest boxes in the rectified image that contain these (x, y, w, h [px]); other fields stay."""
-        rays = self.rays(corners_of(boxes))
+        rays = self.rays(_points_of_sides(boxes))
         turned = np.concatenate([rays, np.ones((*rays.shape[:2], 1))], axis=2) @ self._rotation.T
-        corners = turned[..., :2] / turned[..., 2:] * self._new_focal + self._new_center
-        low, high = corners.min(1), corners.max(1)
+        points = turned[..., :2] / turned[..., 2:] * self._new_focal + self._new_center
+        low, high = points.min(1), points.max(1)
         changed = boxes.copy()
         changed["x"], changed["y"] = low.T
         changed["w"], changed["h"] = (high - low).T
@@ -95,3 +98,11 @@ def corners_of(boxes: np.ndarray) -> NDArray[np.float64]:
     right, bottom = left + boxes["w"], top + boxes["h"]
     columns, rows = (left, right, right, left), (top, top, bottom, bottom)
     return np.stack([np.stack(columns, 1), np.stack(rows, 1)], axis=2)
+
+
+def _points_of_sides(boxes: np.ndarray) -> NDArray[np.float64]:
+    """Points ``[N, P, 2]`` [px] along the sides of boxes, their corners among them."""
+    corners = corners_of(boxes)
+    sides = np.roll(corners, -1, axis=1) - corners
+    points: NDArray[np.float64] = corners[:, :, None] + np.arange(_POINTS)[:, None] / _POINTS * sides[:, :, None]
+    return points.reshape(len(boxes), 4 * _POINTS, 2)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,7 +129,7 @@ class CameraStream:
 
         Args:
             packet: the next of the stream.
-            received: ROS time of its arrival [ns], for packets without a stamp.
+            received: ROS time of its arrival [ns], also the stamp of a packet that has none.
 
         Returns:
             Its events in time order, in the camera's pixels: structured array ``[N]`` of ``EVENT_DTYPE``.
@@ -141,7 +142,7 @@ class CameraStream:
         self._keep_triggers(stamp)
         if len(events):
             self._keep(events)
-            self._time.advance(int(events["t"][-1]))
+            self._time.advance(int(events["t"][-1]), received)
         self.counts.processing_ns += time.perf_counter_ns() - started
         return events
 
@@ -174,15 +175,29 @@ class CameraStream:
         self.counts.processing_ns += time.perf_counter_ns() - started
         return len(chosen.events) + chosen.filtered
 
-    def next_readout(self) -> int | None:
+    def next_readout(self, now: int | None = None) -> int | None:
         """The sensor time [µs] of the next readout that can differ from the last one; None while there is none.
 
-        See :meth:`StreamTime.next_readout`.
+        See :meth:`StreamTime.next_readout`; ``now`` is ROS time [ns].
         """
-        return self._time.next_readout(self._model.trained.graph.window)
+        return self._time.next_readout(self._model.trained.graph.window, now)
 
-    def read_out(self, t: int, score_threshold: float, iou_threshold: float, max_detections: int) -> Readout:
-        """The network's answer for the sensor time ``t`` [µs] that :meth:`next_readout` gave.
+    def read_out(
+        self,
+        t: int,
+        score_threshold: float,
+        iou_threshold: float,
+        max_detections: int,
+        classes: frozenset[str] = frozenset(),
+    ) -> Readout:
+        """The network's answer for a time.
+
+        Args:
+            t: sensor time that :meth:`next_readout` gave [µs].
+            score_threshold: least score of a box.
+            iou_threshold: of two boxes of a class that overlap by more than this, the better one stays.
+            max_detections: most boxes; the best stay.
+            classes: names of the classes whose boxes are wanted; none for all.
 
         Raises:
             RuntimeError: nothing has been decoded yet, or the network's output is not finite.
@@ -197,7 +212,10 @@ class CameraStream:
             raise RuntimeError(f"the class scores of model {trained.name} are {scores}, expected finite numbers")
         detections = None
         if trained.task == "detection":
-            found = trained.network.detections(output, score_threshold, iou_threshold, max_detections)[0]
+            most = sys.maxsize if classes else max_detections  # the best boxes may be of other classes
+            found = trained.network.detections(output, score_threshold, iou_threshold, most)[0]
+            if classes:
+                found = _of_classes(found, trained.labels, classes)[:max_detections]
             left, top, width, height = self._filters.view(size)
             detections = Letterbox((width, height), self._model.sensor).to_camera(found)
             detections["x"] += left
@@ -297,3 +315,9 @@ class CameraStream:
         self._model.live.reset()
         self._filters.restart_counting()
         self._input.restart(self._model.sensor)
+
+
+def _of_classes(detections: np.ndarray, labels: Sequence[str], names: frozenset[str]) -> np.ndarray:
+    """The boxes of the named classes."""
+    wanted = [number for number, label in enumerate(labels) if label in names]
+    return detections[np.isin(detections["class_id"], wanted)]

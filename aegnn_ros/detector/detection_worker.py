@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 from event_camera_msgs.msg import EventPacket
 from rclpy.clock import Clock
 
@@ -19,11 +18,10 @@ from aegnn_ros.detector.outputs import DetectorOutputs
 from aegnn_ros.detector.packet_queue import Arrival, PacketQueue, TakenPackets
 from aegnn_ros.detector.parameters import DetectorParameters
 from aegnn_ros.detector.ready_model import ReadyModel
-from aegnn_ros.detector.stream_results import Readout
 from aegnn_ros.detector.thinning import LoadControl
-from aegnn_ros.detector.tracking import CONTINUING_SCORE, DetectionTracker
+from aegnn_ros.detector.tracking import DetectionTracker
 
-__all__ = ["DetectionWorker", "Load", "of_classes"]
+__all__ = ["DetectionWorker", "Load"]
 
 #: Where neither the parameter nor the camera names a frame: RViz shows nothing without one.
 _DEFAULT_FRAME = "event_camera"
@@ -46,14 +44,6 @@ class Load:
     factor: float = 1.0
     results: int = 0
     readout: float = 0.0
-
-
-def of_classes(readout: Readout, labels: Sequence[str], names: frozenset[str]) -> Readout:
-    """The readout with the boxes of the named classes only; no names stand for all."""
-    if readout.detections is None or not names:
-        return readout
-    wanted = [number for number, label in enumerate(labels) if label in names]
-    return replace(readout, detections=readout.detections[np.isin(readout.detections["class_id"], wanted)])
 
 
 class DetectionWorker:
@@ -171,14 +161,13 @@ class DetectionWorker:
 
     def _publish_result(self, settings: DetectorParameters) -> None:
         self._events_since_result = 0
-        if (t := self._stream.next_readout()) is None:
+        if (t := self._stream.next_readout(self._clock.now().nanoseconds)) is None:
             return
         begin = time.perf_counter()
-        tracked = settings.tracking and self._stream.model.trained.task == "detection"
-        lowest = min(settings.score_threshold, CONTINUING_SCORE) if tracked else settings.score_threshold
-        readout = self._stream.read_out(t, lowest, settings.iou_threshold, settings.max_detections)
-        readout = of_classes(readout, self._stream.model.trained.labels, settings.class_names)
-        if tracked:
+        readout = self._stream.read_out(
+            t, settings.lowest_score, settings.iou_threshold, settings.max_detections, settings.class_names
+        )
+        if settings.tracking:
             readout = self._tracker.follow(readout, settings.score_threshold)
         self._outputs.publish(
             readout, self._frame_of(self._frame_id), round(1000 * settings.image_ms), settings.undistort

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import time
 import traceback
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.timer import Timer
@@ -46,6 +48,8 @@ __all__ = ["EventDetector"]
 _LOG_PERIOD_S = 5.0
 #: How long the end of the process waits for the worker [s].
 _PATIENCE_S = 5.0
+#: What a wrong setting raises: its text says what is wrong.
+_WRONG_SETTING = (ValueError, RuntimeError, OSError, ParameterException)
 
 
 class EventDetector(LifecycleNode):
@@ -69,8 +73,8 @@ class EventDetector(LifecycleNode):
 
     def __init__(self, name: str = "event_detector") -> None:
         super().__init__(name)
-        self._configured = self._active = False
-        self._failure = ""  # what has brought the node into the error state
+        self._configured = self._active = self._finalized = False
+        self._failure = ""  # why it is unconfigured, where that was not asked for
         self._diagnostics_publisher = self.create_publisher(topics.DIAGNOSTICS.kind, topics.DIAGNOSTICS.name, 10)
         self.add_on_set_parameters_callback(self._check_parameters)
         self._settings = declare_parameters(self)
@@ -98,20 +102,38 @@ class EventDetector(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and compile what it runs; with wrong settings say so and stay unconfigured."""
-        settings = self._settings
+        return self._attempt("configure", partial(self._configure, state), TransitionCallbackReturn.FAILURE)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the events and start publishing; where that fails say so and be unconfigured again."""
+        return self._attempt("activate", partial(self._activate, state), TransitionCallbackReturn.ERROR)
+
+    def _attempt(
+        self, what: str, work: Callable[[], TransitionCallbackReturn], refused: TransitionCallbackReturn
+    ) -> TransitionCallbackReturn:
+        """What ``work`` returns; where it fails, say so and leave nothing behind, which rclpy does not do.
+
+        ``refused`` is returned where a setting is wrong.
+        """
         try:
-            if settings.events_type in EVENT_ARRAY_TYPES:
-                array_type(settings.events_type)  # or it is missing
-            model = wait_for_thread(partial(_prepare, settings))
-        except (ValueError, RuntimeError, OSError) as error:
-            self._failure = f"cannot configure: {error}"
-            self.get_logger().error(self._failure)
-            return TransitionCallbackReturn.FAILURE
+            return work()
+        except _WRONG_SETTING as error:
+            result, self._failure = refused, f"cannot {what}: {error}"
+            if self.context.ok():  # otherwise a signal has shut ROS down under it
+                self.get_logger().error(self._failure)
         except Exception as error:
-            # rclpy would enter the error state without logging anything.
-            self._failure = f"cannot configure: {type(error).__name__}: {error}"
-            self.get_logger().fatal(traceback.format_exc())
-            return TransitionCallbackReturn.ERROR
+            result, self._failure = TransitionCallbackReturn.ERROR, f"cannot {what}: {type(error).__name__}: {error}"
+            if self.context.ok():
+                self.get_logger().fatal(traceback.format_exc())
+        self._stop()
+        self._release()
+        return result
+
+    def _configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        settings = self._settings
+        if settings.events_type in EVENT_ARRAY_TYPES:
+            array_type(settings.events_type)  # or it is missing
+        model = wait_for_thread(partial(_prepare, settings))
         self._stream = CameraStream(
             model,
             region=settings.region,
@@ -121,28 +143,28 @@ class EventDetector(LifecycleNode):
             on_malformed=self._log_malformed,
             on_reset=self._log_reset,
         )
-        self._outputs = self._outputs_of(model)
         self._input.restart()
         self._diagnostics = StreamDiagnostics(self._status_name(), self._input.counts, self._stream.counts)
+        self._last_diagnostics = time.monotonic()
+        self._outputs = self._outputs_of(model)
         self._failure = ""
         self._configured = True
         self._log_model(model)
         return super().on_configure(state)
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the events and start publishing."""
+    def _activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
         self._active_state = state
         self._stream.resume()
-        self._outputs.publish_labels(self._settings.score_threshold)
+        self._outputs.publish_labels(self._settings.lowest_score)
+        self._result_timer = None
         self._worker = DetectionWorker(
             self._stream, self._outputs, self._settings, self.get_clock(), self._on_thread_failure
         )
+        self._active = True
         self._input.listen(
             self._settings.events_type, self._settings.queue_depth, self._worker.queue, self._on_thread_failure
         )
-        self._result_timer = None
-        self._active = True
         self._set_result_timer()
         self.get_logger().info(f"listening to {self._input.topic_name}")
         return result
@@ -163,6 +185,7 @@ class EventDetector(LifecycleNode):
         """Stop and free everything, from any state."""
         self._stop()
         self._release()
+        self._finalized = True
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -223,8 +246,8 @@ class EventDetector(LifecycleNode):
         if not self._active:
             return
         self._worker.settings = self._settings
-        if self._settings.score_threshold != before.score_threshold:
-            self._outputs.publish_labels(self._settings.score_threshold)
+        if self._settings.lowest_score != before.lowest_score:
+            self._outputs.publish_labels(self._settings.lowest_score)
         if (self._settings.trigger, self._settings.rate) != (before.trigger, before.rate):
             self._set_result_timer()
 
@@ -243,14 +266,14 @@ class EventDetector(LifecycleNode):
         settings, stream = self._settings, self._stream
         try:
             model = await run_in_thread(partial(_prepare, settings), self.executor)
+            if model is None or not self._configured or self._stream is not stream:
+                response.message = "the node was cleaned up before the model was there"
+                return response
+            self._swap_model(model)
         except Exception as error:
             response.message = f"{stream.model.trained.name} goes on: {error}"
             self.get_logger().error(f"cannot load another model: {response.message}")
             return response
-        if model is None or not self._configured or self._stream is not stream:
-            response.message = "the node was cleaned up before the model was there"
-            return response
-        self._swap_model(model)
         response.success = True
         response.message = f"{model.trained.name} on {model.device}"
         return response
@@ -266,9 +289,10 @@ class EventDetector(LifecycleNode):
         else:
             self._stream.use_model(model)
         if self._outputs is not outputs:
+            outputs.clear_markers()
             outputs.destroy()
             if self._active:
-                self._outputs.publish_labels(self._settings.score_threshold)
+                self._outputs.publish_labels(self._settings.lowest_score)
         self._log_model(model)
 
     def _outputs_of(self, model: ReadyModel) -> DetectorOutputs:
@@ -308,7 +332,12 @@ class EventDetector(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         now = time.monotonic()
         interval, self._last_diagnostics = now - self._last_diagnostics, now
-        message = DiagnosticArray(status=[self._active_status(interval) if self._works() else self._idle_status()])
+        if self._works():
+            status = self._active_status(interval)
+        else:
+            self._skip_interval()
+            status = self._idle_status()
+        message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(message)
 
@@ -331,10 +360,22 @@ class EventDetector(LifecycleNode):
             self.get_logger().warning(status.message, throttle_duration_sec=10 * _LOG_PERIOD_S)
         return status
 
+    def _skip_interval(self) -> None:
+        """Leave what has happened since the last status out of the next one of an active node."""
+        if self._configured:
+            self._diagnostics.skip()
+        if self._active:
+            self._worker.take_load()
+
     def _idle_status(self) -> DiagnosticStatus:
-        state = "paused" if self._active else "inactive" if self._configured else "unconfigured"
-        topic = self.resolve_topic_name(topics.EVENTS.name)
-        return idle_status(self._status_name(), topic, state, self._failure)
+        return idle_status(self._status_name(), self._input.topic_name, self._idle_state(), self._failure)
+
+    def _idle_state(self) -> str:
+        if self._active:
+            return "paused"
+        if self._configured:
+            return "inactive"
+        return "finalized" if self._finalized else "unconfigured"
 
     def _log_model(self, model: ReadyModel) -> None:
         trained = model.trained

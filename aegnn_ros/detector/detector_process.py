@@ -27,6 +27,10 @@ _SWITCH_INTERVAL_S = 0.0001
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
+class _CannotStartError(Exception):
+    """A node cannot be made, because a name or a setting is wrong."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Spin a node for each name in the command line until ROS is shut down; returns the exit code."""
     names = _parser().parse_args(remove_ros_args(list(arguments))[1:]).names
@@ -58,14 +62,15 @@ def run(arguments: Sequence[str]) -> int:
         _spin(names)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except _CannotStartError as error:
+        if not interrupted.is_set():
+            get_logger("event_detector").fatal(f"cannot start: {error}")
+            return 1
     except (RuntimeError, rclpy_implementation.InvalidHandle):
         # A signal shuts ROS down between any two lines of a callback, and what the callback then publishes fails; or it
         # interrupts rclpy while that makes a message, which becomes an error of its own.
         if rclpy.ok() and not interrupted.is_set():
             raise
-    except (ParameterException, InvalidNodeNameException) as error:
-        get_logger("event_detector").fatal(f"cannot start: {error}")
-        return 1
     finally:
         interrupted.set()  # from here on there is nothing left to interrupt
         rclpy.try_shutdown()
@@ -91,7 +96,8 @@ def _spin(names: Sequence[str]) -> None:
     # Of one thread, also for several nodes: rclpy's others fail where a callback destroys what they wait for.
     executor = SingleThreadedExecutor()
     try:
-        nodes += [EventDetector(name) for name in names] or [EventDetector()]
+        for name in names or ["event_detector"]:
+            nodes.append(_node(name))
         for node in nodes:
             executor.add_node(node)
             executor.create_task(node.start)
@@ -101,3 +107,14 @@ def _spin(names: Sequence[str]) -> None:
             node.end()
             node.destroy_node()
         executor.shutdown()
+
+
+def _node(name: str) -> EventDetector:
+    try:
+        return EventDetector(name)
+    except (ParameterException, InvalidNodeNameException) as error:
+        raise _CannotStartError(str(error)) from error
+    except RuntimeError as error:  # of rclpy, as where a quality of service is overridden by what is none
+        if not rclpy.ok():
+            raise
+        raise _CannotStartError(str(error)) from error

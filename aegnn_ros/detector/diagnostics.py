@@ -15,7 +15,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from aegnn_ros.detector.arrivals import ArrivalCounts
 from aegnn_ros.detector.camera_stream import StreamCounts
 from aegnn_ros.detector.detection_worker import Load
-from aegnn_ros.installed_files import profile_variable, share_file
+from aegnn_ros.installed_files import find_share_file, profile_variable
 
 __all__ = ["VALUES", "NodeFacts", "StreamDiagnostics", "idle_status", "status_name"]
 
@@ -153,6 +153,10 @@ class StreamDiagnostics:
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
 
+    def skip(self) -> None:
+        """Begin an interval without a status: the node is not working."""
+        self._end_interval(0.0)
+
     def _end_interval(self, seconds: float) -> _Interval:
         """The interval since the last status, of so many seconds; the next one begins."""
         cpu, now, arrived = time.process_time(), replace(self._counts), replace(self._arrived)
@@ -265,7 +269,8 @@ def _cure(largest: int) -> str:
     if "fastrtps" not in rclpy.get_rmw_implementation_identifier():
         return ""
     condition = "" if largest >= _LARGE_PACKET else "if there are packets of more than 500 kB: "
+    profile = find_share_file("config/fastdds.xml") or "a profile with more shared memory"
     return (
-        f"; {condition}Fast DDS loses large packets by default, unless {profile_variable()} is"
-        f" {share_file('config/fastdds.xml')} where the camera's driver or the bag player starts"
+        f"; {condition}Fast DDS loses large packets by default, unless {profile_variable()} is {profile} where the"
+        " camera's driver or the bag player starts"
     )

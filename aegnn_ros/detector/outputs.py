@@ -36,20 +36,21 @@ class DetectorOutputs:
         node: owns the publishers; they are silent while it is not active.
         labels: names of the classes.
         detects: whether the model finds boxes; otherwise there is no topic of detections.
+
+    Raises:
+        RuntimeError: what the user has overridden of the quality of service is no such policy.
+        rclpy.exceptions.ParameterException: or is of a wrong type.
     """
 
     def __init__(self, node: LifecycleNode, labels: tuple[str, ...], detects: bool) -> None:
         self._node, self._labels = node, labels
         self._publishers: list[LifecyclePublisher[Any]] = []
         self.camera: CameraModel | None = None  # once it is known
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._label_info = self._publisher(topics.LABEL_INFO, latched)
-        self._classification = self._publisher(topics.CLASSIFICATION, QoSProfile(depth=_DEPTH))
-        self._detections = self._publisher(topics.DETECTIONS, QoSProfile(depth=_DEPTH)) if detects else None
-        self._markers = self._publisher(topics.MARKERS, QoSProfile(depth=_DEPTH))
-        self._triggers = self._publisher(topics.TRIGGERS, QoSProfile(depth=_TRIGGERS_DEPTH))
-        self._image = self._publisher(topics.ANNOTATED_IMAGE, QoSProfile(depth=2))
-        self._compressed = self._publisher(topics.COMPRESSED_IMAGE, QoSProfile(depth=2))
+        try:
+            self._make_publishers(detects)
+        except Exception:
+            self.destroy()
+            raise
         self._detection_messages, self._marker_messages = DetectionMessages(), MarkerMessages()
         self._surface: EventSurface | None = None
         self._shown: set[int] = set()  # ids of the boxes that the markers so far have drawn
@@ -114,6 +115,16 @@ class DetectorOutputs:
         """Destroy the publishers."""
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
+
+    def _make_publishers(self, detects: bool) -> None:
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._label_info = self._publisher(topics.LABEL_INFO, latched)
+        self._classification = self._publisher(topics.CLASSIFICATION, QoSProfile(depth=_DEPTH))
+        self._detections = self._publisher(topics.DETECTIONS, QoSProfile(depth=_DEPTH)) if detects else None
+        self._markers = self._publisher(topics.MARKERS, QoSProfile(depth=_DEPTH))
+        self._triggers = self._publisher(topics.TRIGGERS, QoSProfile(depth=_TRIGGERS_DEPTH))
+        self._image = self._publisher(topics.ANNOTATED_IMAGE, QoSProfile(depth=2))
+        self._compressed = self._publisher(topics.COMPRESSED_IMAGE, QoSProfile(depth=2))
 
     def _publisher(self, topic: topics.Interface, qos: QoSProfile) -> LifecyclePublisher[Any]:
         allowed = QoSOverridingOptions.with_default_policies()

@@ -22,6 +22,7 @@ from aegnn_core.extras import missing_package
 from aegnn_core.nn.model_sensor import MODEL_SENSORS
 from aegnn_ros.detector.camera_filters import Region
 from aegnn_ros.detector.ready_model import MAX_NODES, Bound
+from aegnn_ros.detector.tracking import CONTINUING_SCORE
 
 __all__ = [
     "Change",
@@ -133,7 +134,12 @@ class DetectorParameters:
         "Time from a packet's arrival within which it is processed [ms]; events that do not fit into it are thinned",
         limits=(5.0, 10_000.0),
     )
-    score_threshold: float = _parameter(0.3, "Detections with a lower score are not published", limits=(0.0, 1.0))
+    score_threshold: float = _parameter(
+        0.3,
+        "Detections with a lower score are not published; with tracking, those that continue a track are, down to a"
+        f" score of {CONTINUING_SCORE:g}",
+        limits=(0.0, 1.0),
+    )
     iou_threshold: float = _parameter(
         0.5,
         "Of two boxes of one class that overlap by more than this (intersection over union), the better one stays",
@@ -158,7 +164,9 @@ class DetectorParameters:
         " always are",
     )
     tracking: bool = _parameter(
-        False, "Whether detections are tracked over time (ByteTrack): smoother boxes and stable ids"
+        False,
+        "Whether detections are tracked over time (ByteTrack): smoother boxes and stable ids. A track begins with a"
+        f" score of score_threshold, and goes on with boxes from {CONTINUING_SCORE:g} on, which are published, too",
     )
     image_ms: float = _parameter(30.0, "How long an event stays in the annotated image [ms]", limits=(1.0, 10_000.0))
     classes: str = _parameter(
@@ -217,6 +225,11 @@ class DetectorParameters:
     def class_names(self) -> frozenset[str]:
         """The classes whose boxes are published, none for all."""
         return frozenset(name.strip() for name in self.classes.split(",") if name.strip())
+
+    @property
+    def lowest_score(self) -> float:
+        """The score from which on a box can be published."""
+        return min(self.score_threshold, CONTINUING_SCORE) if self.tracking else self.score_threshold
 
     @property
     def bound(self) -> Bound:

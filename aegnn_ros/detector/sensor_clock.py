@@ -25,7 +25,8 @@ class SensorClock:
 
     def __init__(self) -> None:
         self._parts: deque[tuple[int, int]] = deque()  # when a part began [µs], smallest offset in it [ns]
-        self._latest = 0
+        self._latest = 0  # stamp [ns] ...
+        self._latest_us = 0  # ... and the sensor time that it is of [µs]
 
     @property
     def started(self) -> bool:
@@ -51,8 +52,10 @@ class SensorClock:
             self._parts[-1] = (began, min(smallest, offset))
 
     def stamp(self, sensor_us: int) -> int:
-        """ROS time [ns] of a sensor time that does not decrease from call to call; neither does the answer."""
-        self._latest = max(self._latest, self.at(sensor_us))
+        """ROS time [ns] of a sensor time; from call to call, it decreases only where the sensor time does."""
+        stamp = self.at(sensor_us)
+        self._latest = stamp if sensor_us < self._latest_us else max(self._latest, stamp)
+        self._latest_us = sensor_us
         return self._latest
 
     def at(self, sensor_us: int) -> int:

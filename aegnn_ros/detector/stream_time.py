@@ -31,6 +31,7 @@ class StreamTime:
         self.last: int | None = None
         self._clock = SensorClock()
         self._last_arrival = 0.0  # of a packet with events, monotonic clock [s]
+        self._last_received = 0  # the same in ROS time [ns]
         self._unread = False  # events have come since the last readout
         self._expired = False  # the last readout was made after the last node had expired
 
@@ -62,20 +63,27 @@ class StreamTime:
         self._clock.follow(first, stamp)
         return ordered, reason
 
-    def advance(self, t: int) -> None:
-        """The last event so far has this time [µs]."""
-        self.last, self._last_arrival = t, time.monotonic()
+    def advance(self, t: int, received: int) -> None:
+        """The last event so far has this time [µs]; its packet came at this ROS time [ns]."""
+        self.last, self._last_arrival, self._last_received = t, time.monotonic(), received
         self._unread, self._expired = True, False
 
-    def next_readout(self, window: int | None) -> int | None:
+    def next_readout(self, window: int | None, now: int | None = None) -> int | None:
         """The sensor time [µs] of the next readout that can differ from the last one; None while there is none.
 
         Without events the sensor's time is unknown, so a readout is made for the last event's time. But
         when no packet has come for longer than the window, and for too long to be late, all nodes have expired.
+        ROS time has to have passed the window, too: a bag or a simulation may be paused, or slow.
+
+        Args:
+            window: of the model's graph [µs].
+            now: ROS time [ns]; None where it goes as the host's clock does.
         """
         if self.last is None or self._unread:
             return self.last
         if window is None or self._expired:
+            return None
+        if now is not None and now - self._last_received <= 1000 * window:
             return None
         pause = time.monotonic() - self._last_arrival
         return self.last + window if pause > max(1e-6 * window, _LONGEST_PAUSE_S) else None

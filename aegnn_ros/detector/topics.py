@@ -49,7 +49,9 @@ DETECTIONS = Interface(
     "~/detections", Detection2DArray, "out", "boxes in the camera's pixels, best first; detectors only"
 )
 CLASSIFICATION = Interface("~/classification", Classification, "out", "the score of every class, best first")
-LABEL_INFO = Interface("~/label_info", LabelInfo, "out", "names of the classes and the score threshold; latched")
+LABEL_INFO = Interface(
+    "~/label_info", LabelInfo, "out", "names of the classes, and the score from which on boxes are published; latched"
+)
 MARKERS = Interface(
     "~/markers",
     MarkerArray,

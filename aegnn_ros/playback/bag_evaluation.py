@@ -20,10 +20,12 @@ from rich.table import Table
 
 from aegnn_core.evaluation import average_precision
 from aegnn_core.evaluation.camera_options import add_camera_options
+from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.label_topics import LABEL_TOPIC, Label
 from aegnn_core.events.rosbag import read_event_packets, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.trust_option import add_trust_option
+from aegnn_core.option_types import positive
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.playback.exit_status import exit_status
 from aegnn_ros.playback.timed_answers import Answer, answers_of, packet_latencies_ms
@@ -91,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="scenes_detector", help="name of a packaged model, or a .safetensors file")
     parser.add_argument("--device", default="cpu", help="where the network runs")
     parser.add_argument(
-        "--rates", type=float, nargs="+", default=list(RATES), help="how many times as fast as recorded"
+        "--rates", type=positive, nargs="+", default=list(RATES), help="how many times as fast as recorded"
     )
     add_camera_options(parser)
     add_trust_option(parser)
@@ -107,11 +109,12 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
         raise ValueError(f"{parsed.bag}: no event packets, expected at least one")
     labels = read_labels(parsed.bag, model.labels, parsed.labels)
     parsed.output.mkdir(parents=True, exist_ok=True)
+    downsampling = parsed.downsampling or DOWNSAMPLING[0]  # as the node by itself
     parameters = {
         "model": parsed.model,
         "device": parsed.device,
         "trust_code": bool(parsed.trust_code),  # as far as the model file needs it, which has been read
-        "downsampling": parsed.downsampling,
+        "downsampling": downsampling,
         "model_sensor": parsed.model_sensor,
         "score_threshold": _PUBLISHED_SCORE,
         "max_latency_ms": parsed.max_latency_ms,
@@ -128,14 +131,14 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
                 progress.update(task, completed=before + played)
 
             run = runner.run(packets, parameters, advance, rate)
-            answers = answers_of(run)
+            answers = answers_of(run, model.graph.window)
             latencies[rate] = packet_latencies_ms(run, answers)
             rows.append(_figures(rate, run, answers, latencies[rate], labels, model))
     report = {
         "bag": str(parsed.bag),
         "model": model.name,
         "device": parsed.device,
-        "downsampling": parsed.downsampling,
+        "downsampling": downsampling,
         "model_sensor": parsed.model_sensor,
         "max_latency_ms": parsed.max_latency_ms,
         "rates": [asdict(row) for row in rows],

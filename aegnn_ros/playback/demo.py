@@ -102,7 +102,7 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
             parameters,
             lambda played: progress.update(task, completed=played, description="Playing in real time"),
         )
-    answers = answers_of(run)
+    answers = answers_of(run, model.graph.window)
     if not answers:
         raise ValueError(f"{bag}: the node found no events in {len(packets)} packets, expected a recording with events")
 

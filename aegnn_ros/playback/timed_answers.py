@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aegnn_core.events.decoders import make_decoder
-from aegnn_core.events.time_order import in_time_order
-from aegnn_ros.detector.sensor_clock import SensorClock
+from aegnn_core.events.time_order import TimeJumpError
+from aegnn_ros.conversions import packet_message
+from aegnn_ros.detector.packet_decoder import PacketDecoder
+from aegnn_ros.detector.stream_time import StreamTime
 from aegnn_ros.playback.bag_run import BagRun
 
 __all__ = ["Answer", "answers_of", "packet_latencies_ms"]
@@ -39,9 +40,12 @@ class Answer:
     scores: np.ndarray
 
 
-def answers_of(run: BagRun) -> list[Answer]:
-    """The node's results, in order, without those that belong to no packet, such as one after all nodes expired."""
-    numbers, times, stamps = _ends_of_packets(run)
+def answers_of(run: BagRun, window: int | None = None) -> list[Answer]:
+    """The node's results, in order, without those that belong to no packet, such as one after all nodes expired.
+
+    ``window`` is that of the model's graph [µs].
+    """
+    numbers, times, stamps = _ends_of_packets(run, window)
     answers = []
     for result in run.results:
         nearest = int(np.argmin(np.abs(stamps - result.stamp))) if len(stamps) else 0
@@ -71,18 +75,24 @@ def packet_latencies_ms(run: BagRun, answers: list[Answer]) -> np.ndarray:
     return np.array(latencies)
 
 
-def _ends_of_packets(run: BagRun) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Number, last sensor time [µs] and its stamp [ns], as the node computes it, of each packet that has events."""
-    clock, decoder, last_t = SensorClock(), None, None
+def _ends_of_packets(run: BagRun, window: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number, last sensor time [µs] and its stamp [ns], as the node computes it, of each packet that has events.
+
+    As in the node, the sensor's time starts again with another sequence of packets, and what is malformed is left out.
+    """
+    stream_time = StreamTime()
+    decoder = PacketDecoder(lambda number, reason: None, lambda reason: stream_time.restart())
     rows = []
     for number, sent in enumerate(run.sent):
-        packet = sent.packet
-        decoder = decoder or make_decoder(packet.encoding, packet.width, packet.height)
-        decoder.expect(packet.seq)
-        events = in_time_order(decoder.decode(packet.events, packet.time_base, packet.is_bigendian), last_t)
-        if len(events):
-            last_t = int(events["t"][-1])
-            clock.follow(int(events["t"][0]), sent.stamp)
-            rows.append((number, last_t, clock.stamp(last_t)))
+        events = decoder.decode(packet_message(sent.packet, sent.stamp))
+        if not len(events):
+            continue
+        try:
+            events, _ = stream_time.order(events, sent.stamp, window)
+        except TimeJumpError:
+            continue
+        last_t = int(events["t"][-1])
+        stream_time.advance(last_t, sent.stamp)
+        rows.append((number, last_t, stream_time.note_readout(last_t)))
     table = np.array(rows, np.int64).reshape(-1, 3)
     return table[:, 0], table[:, 1], table[:, 2]

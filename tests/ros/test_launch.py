@@ -165,7 +165,10 @@ def test_a_wrong_model_is_one_line_of_the_launch_log() -> None:
 def test_two_cameras_run_in_one_process_with_parameters_and_states_of_their_own(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
-    content = {"/robot/left": {"score_threshold": 0.25}, "/robot/right": {"score_threshold": 0.75}}
+    content = {
+        "/robot/left": {"score_threshold": 0.25, "model": "no_such_model"},
+        "/robot/right": {"score_threshold": 0.75},
+    }
     settings = parameter_file(tmp_path / "settings.yaml", content)
     arguments = {
         "names": "left right",
@@ -181,7 +184,8 @@ def test_two_cameras_run_in_one_process_with_parameters_and_states_of_their_own(
                 wait_for(lambda topic=topic, name=name: subscribers_of(node, topic) == {name})
                 kind = {"vision_msgs/msg/Detection2DArray"}
                 wait_for(lambda name=name, kind=kind: types_of(node, f"{name}/detections") == kind)
-                assert parameters_of(node, name, "score_threshold") == [content[name]["score_threshold"]]
+                values = [content[name]["score_threshold"], str(models["detection"])]
+                assert parameters_of(node, name, "score_threshold", "model") == values
             assert left.change_state(Transition.TRANSITION_DEACTIVATE)
             assert (left.state(), right.state()) == ("inactive", "active")
         assert output[0].count("process has finished cleanly") == 1

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments of launch files, checked also where ``ros2 launch`` is not installed."""
+"""What launch files do with their arguments, checked also where ``ros2 launch`` is not installed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import rclpy
+from rclpy.node import Node
 
-from aegnn_ros.launch_arguments import existing_file, is_true
+from aegnn_ros.launch_arguments import existing_file, is_true, parameters_of_nodes
 
 
 def test_flags_are_true_or_false() -> None:
@@ -22,3 +24,24 @@ def test_parameter_files_have_to_be_there(tmp_path: Path) -> None:
     assert existing_file("params_file", str(tmp_path / "a.yaml")) == str(tmp_path / "a.yaml")
     with pytest.raises(ValueError, match=r"params_file is '.*b\.yaml', where no file is, expected a YAML file"):
         existing_file("params_file", str(tmp_path / "b.yaml"))
+
+
+@pytest.mark.parametrize("namespace", ["", "robot"])
+@pytest.mark.parametrize("section", ["/**", "left", "/robot/left", "/*/left"])
+def test_parameters_of_nodes_win_over_what_a_file_says_of_one(tmp_path: Path, namespace: str, section: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"/**:\n  ros__parameters: {{rate: 5.0}}\n{section}:\n  ros__parameters: {{model: theirs}}\n")
+    model = 'a "path": größer'
+    own = parameters_of_nodes(["left", "right"], {"model": model, "use_sim_time": True})
+    try:
+        files = ("--params-file", str(file), "--params-file", own)
+        rclpy.init(args=["--ros-args", "-r", f"__ns:=/{namespace}", *files])
+        for name, set_for_it in (("left", True), ("right", True), ("other", False)):
+            node = Node(name)
+            node.declare_parameter("model", "")
+            assert (node.get_parameter("model").value == model) is set_for_it
+            assert node.get_parameter("use_sim_time").value is set_for_it
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+        Path(own).unlink()

@@ -53,14 +53,18 @@ def test_rays_go_back_through_the_lens(model: str, coefficients: tuple[float, ..
     pixels = np.array([through_the_lens(ray, model, coefficients) for ray in rays])
     camera = CameraModel(info_of(model, coefficients))
     np.testing.assert_allclose(camera.rays(pixels), rays, atol=1e-7)
-    # A box around two of them is, in the rectified image, around where a pinhole would see them.
-    low, high = pixels.min(0), pixels.max(0)
+    # A box is, in the rectified image, around where a pinhole would see its sides, which bend: the lower one downwards.
+    low, high = pixels.min(0), np.array([pixels[:, 0].max(), CY - 40])
     boxes = np.array([(*low, *(high - low), 0.5, 1)], DETECTION_DTYPE)
     rectified = camera.rectified(boxes)[0]
-    corners = camera.rays(np.array([low, high, (low[0], high[1]), (high[0], low[1])])) * (FX, FY) + (CX, CY)
-    expected = (*corners.min(0), *np.ptp(corners, axis=0))
-    np.testing.assert_allclose([rectified[name] for name in "xywh"], expected, rtol=1e-4, atol=1e-3)
+    way = np.linspace(low, high, 500)
+    sides = [np.stack([way[:, 0], np.full(500, y)], 1) for y in (low[1], high[1])]
+    sides += [np.stack([np.full(500, x), way[:, 1]], 1) for x in (low[0], high[0])]
+    seen = camera.rays(np.concatenate(sides)) * (FX, FY) + (CX, CY)
+    expected = (*seen.min(0), *np.ptp(seen, axis=0))
+    np.testing.assert_allclose([rectified[name] for name in "xywh"], expected, atol=1.0)
     assert (rectified["score"], rectified["class_id"]) == (0.5, 1)
+    assert len(camera.rectified(boxes[:0])) == 0
 
 
 def test_the_rectified_image_has_a_matrix_and_a_rotation_of_its_own() -> None:

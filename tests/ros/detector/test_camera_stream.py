@@ -30,17 +30,14 @@ from aegnn_core.events.filters import (
 from aegnn_core.events.rosbag import RecordedPacket, event_packets
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, save_model
-from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_core.nn.networks import NETWORKS, network
 from aegnn_ros.conversions import packet_message
 from aegnn_ros.detector import ready_model, stream_time
 from aegnn_ros.detector.camera_filters import Region
 from aegnn_ros.detector.camera_stream import CameraStream
-from aegnn_ros.detector.detection_worker import of_classes
 from aegnn_ros.detector.event_arrays import SerializedArray
 from aegnn_ros.detector.parameters import DetectorParameters
 from aegnn_ros.detector.ready_model import Bound, ReadyModel, prepare_model
-from aegnn_ros.detector.stream_results import Readout
 from tests.events.foreign_formats import make_message, make_store
 from tests.nn.random_networks import randomize
 from tests.nn.user_package import forget_user_package, install_user_package
@@ -679,14 +676,25 @@ def test_noise_filters_come_before_everything_else_and_may_change(detector: Read
     assert stream.counts.events_filtered == border - len(kept)
 
 
-def test_only_boxes_of_the_named_classes_stay() -> None:
-    boxes = np.zeros(4, DETECTION_DTYPE)
-    boxes["class_id"] = [0, 1, 0, 1]
-    readout = Readout(1, 2, 3, 4, np.array([0.2, 0.8]), boxes)
-    labels = ("car", "pedestrian")
-    assert of_classes(readout, labels, frozenset()) is readout
-    assert of_classes(readout, labels, frozenset({"pedestrian", "bus"})).detections["class_id"].tolist() == [1, 1]
-    assert DetectorParameters(classes=" car ,pedestrian,").class_names == set(labels)
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_the_best_boxes_of_the_named_classes_stay(detector: ReadyModel, most: int) -> None:
+    """However many of other classes have better scores."""
+    stream, source = stream_of(detector), recording(18)
+    feed(stream, event_packets(source))
+
+    def boxes(most: int, *classes: str) -> np.ndarray:
+        found = stream.read_out(int(source.events["t"][-1]), 0.0, 0.5, most, frozenset(classes)).detections
+        assert found is not None
+        return found
+
+    everything = boxes(1000)
+    for number, label in enumerate(detector.trained.labels):
+        expected = everything[everything["class_id"] == number][:most]
+        assert len(expected) >= min(most, 3)
+        np.testing.assert_array_equal(boxes(most, label, "bus"), expected)
+    np.testing.assert_array_equal(boxes(most, *detector.trained.labels), everything[:most])
+    assert len(boxes(most, "bus")) == 0
+    assert DetectorParameters(classes=" car ,pedestrian,").class_names == {"car", "pedestrian"}
 
 
 # Streams without end

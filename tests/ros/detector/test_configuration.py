@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import re
+import site
 import subprocess
 import sys
+import sysconfig
 from dataclasses import fields
 from pathlib import Path
 from xml.etree import ElementTree
@@ -59,6 +61,18 @@ def test_a_ros_prefix_comes_before_the_source_tree(tmp_path: Path, monkeypatch: 
     installed.parent.mkdir(parents=True)
     installed.touch()
     monkeypatch.setenv("AMENT_PREFIX_PATH", f"/nowhere:{tmp_path}")
+    assert share_file("config/detect.yaml") == installed
+
+
+def test_what_pip_has_installed_for_a_user_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "share" / "aegnn_ros" / "config" / "detect.yaml"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    monkeypatch.setattr(sys, "prefix", "/nowhere")
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: "/nowhere")
+    monkeypatch.setattr(site, "USER_BASE", str(tmp_path))
+    assert share_file("config/detect.yaml") != installed  # in a virtual environment, a user's packages do not count
+    monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
     assert share_file("config/detect.yaml") == installed
 
 

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from aegnn_ros import installed_files
 from aegnn_ros.detector.arrivals import ArrivalCounts
 from aegnn_ros.detector.camera_stream import StreamCounts
 from aegnn_ros.detector.detection_worker import Load
@@ -113,6 +116,30 @@ def test_lost_packets_are_a_warning_that_names_the_cure(largest: int, size: str)
     status = stream.status()
     assert status.level == DiagnosticStatus.OK
     assert values_of(status)["packets_lost"] == "3"
+
+
+def test_where_the_profile_is_not_installed_the_cure_names_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installed_files, "_share_folders", lambda: [Path("/nowhere")])
+    stream = Stream()
+    stream.arrived.largest = 600_000
+    stream.come(10)
+    stream.arrived.packets_lost = 3
+    message = stream.status().message
+    assert "unless FASTDDS_DEFAULT_PROFILES_FILE is a profile with more shared memory where" in message
+
+
+def test_what_happens_while_the_node_is_idle_is_no_part_of_the_next_status() -> None:
+    """Other nodes of the process go on, for one."""
+    stream = Stream()
+    begin = time.process_time()
+    while time.process_time() < begin + 0.2:
+        pass
+    stream.arrived.packets_lost += 3
+    stream.diagnostics.skip()
+    stream.come(1)
+    status = stream.status()
+    assert float(values_of(status)["cpu_percent"]) < 20  # the 0.2 s would be 40 % of half a second
+    assert (status.level, values_of(status)["packets_lost"]) == (DiagnosticStatus.OK, "3")
 
 
 def test_nothing_at_all_is_a_warning_that_says_what_to_look_at() -> None:

@@ -402,9 +402,16 @@ def test_a_recognition_model_gives_classes_and_no_boxes(
         assert "Traceback" not in active.process.log()
 
 
-def test_a_start_with_a_wrong_parameter_ends_with_one_sentence() -> None:
-    with NodeProcess({"rate": -1.0}) as process:
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("rate", -1.0, "Min: 0.1, Max: 1000.0, value: -1.0"),
+        ("qos_overrides./event_detector/camera_info.subscription.reliability", "best-effort", "override.*best-effort"),
+    ],
+)
+def test_a_start_with_a_wrong_parameter_ends_with_one_sentence(name: str, value: str | float, complaint: str) -> None:
+    with NodeProcess({name: value}) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        with pytest.raises(NodeProcessError, match=r"(?s)exit code 1;.*Min: 0.1, Max: 1000.0, value: -1.0"):
+        with pytest.raises(NodeProcessError, match=rf"(?s)exit code 1;.*cannot start: .*{complaint}"):
             process.check()
         assert "Traceback" not in process.log()

@@ -29,6 +29,16 @@ def test_an_hour_of_late_stamps_and_a_wrong_crystal_cost_less_than_a_millisecond
     assert worst < 1.0
 
 
+def test_stamps_go_back_only_with_sensor_time() -> None:
+    clock = SensorClock()
+    clock.follow(0, STAMP)
+    assert clock.stamp(50_000) == STAMP + 50_000_000
+    clock.follow(51_000, STAMP + 41_000_000)  # the packets so far came late
+    assert clock.stamp(51_000) == STAMP + 50_000_000
+    assert clock.stamp(45_000) == STAMP + 35_000_000
+    assert clock.stamp(46_000) == STAMP + 36_000_000
+
+
 @pytest.mark.parametrize("jump_s", [-100.0, -1.1, 1.1, 100.0])
 def test_a_clock_that_is_set_is_a_jump(jump_s: float) -> None:
     clock = SensorClock()

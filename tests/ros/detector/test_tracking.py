@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from aegnn_core.nn.detection import DETECTION_DTYPE
+from aegnn_ros.detector.parameters import DetectorParameters
 from aegnn_ros.detector.stream_results import Readout
 
 pytest.importorskip("edgefirst.tracker", reason="edgefirst-tracker is not installed")
 
-from aegnn_ros.detector.tracking import DetectionTracker
+from aegnn_ros.detector.tracking import CONTINUING_SCORE, DetectionTracker
 
 
 def readout(stamp_ms: int, *boxes: tuple[float, ...]) -> Readout:
@@ -32,6 +33,12 @@ def test_an_object_keeps_its_number_while_it_moves_and_fades() -> None:
     assert abs(last["x"][0] - 157) < 12
     assert last["x"][1] == pytest.approx(300, abs=1)
     assert last["class_id"].tolist() == [0, 1]
+
+
+def test_boxes_are_published_from_the_score_on_that_continues_a_track() -> None:
+    assert DetectorParameters(score_threshold=0.3).lowest_score == 0.3
+    assert DetectorParameters(score_threshold=0.3, tracking=True).lowest_score == CONTINUING_SCORE
+    assert DetectorParameters(score_threshold=0.05, tracking=True).lowest_score == 0.05
 
 
 def test_boxes_that_are_too_uncertain_begin_no_track() -> None:

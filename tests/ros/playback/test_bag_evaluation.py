@@ -89,6 +89,14 @@ def test_wrong_arguments_are_one_sentence(
     assert complaint in line
 
 
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "fast"])
+def test_rates_are_above_0(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate_bag", "/no/such/bag", "--rates", "1", rate])
+    assert ended.value.code == 2
+    assert f"argument --rates: expected a number above 0, found {rate!r}" in capsys.readouterr().err
+
+
 def test_a_bag_that_loops_at_twice_its_speed_drives_a_node_in_sim_time(
     models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
 ) -> None:
