@@ -22,6 +22,7 @@ __all__ = [
     "LabelledStream",
     "MissingFilesError",
     "Recording",
+    "boxes_in_picture",
     "read_names",
     "require_files",
 ]
@@ -110,7 +111,23 @@ class DatasetFormat:
         boxes = boxes[boxes["t"] >= self.evaluated_from_us]
         if self.counts is not None:
             boxes = boxes[self.counts(boxes["w"], boxes["h"])]
-        return {moment: boxes[boxes["t"] == moment] for moment in np.unique(boxes["t"]).tolist()}
+        boxes = boxes[np.argsort(boxes["t"], kind="stable")]
+        moments, first = np.unique(boxes["t"], return_index=True)
+        return dict(zip(moments.tolist(), np.split(boxes, first)[1:], strict=True))
+
+
+def boxes_in_picture(boxes: np.ndarray, sensor: tuple[int, int]) -> np.ndarray:
+    """A copy of the boxes ``[M]``, clipped to the sensor (width, height) [px]; without those of which nothing is left.
+
+    Boxes of whole objects, such as those of Gen1 and 1 Mpx, reach beyond the sensor where the objects do.
+    """
+    clipped = boxes.copy()
+    for (position, length), size in zip((("x", "w"), ("y", "h")), sensor, strict=True):
+        low = boxes[position].astype(np.float64)
+        high = low + boxes[length]
+        clipped[position] = low.clip(0, size)
+        clipped[length] = high.clip(0, size) - low.clip(0, size)
+    return clipped[(clipped["w"] > 0) & (clipped["h"] > 0)]
 
 
 def read_names(file: Path) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from aegnn_core.datasets.dataset_format import (
     LabelledStream,
     MissingFilesError,
     Recording,
+    boxes_in_picture,
 )
 from aegnn_core.datasets.dsec_det import DSEC_DET
 from aegnn_core.datasets.dvs_gesture import DVS_GESTURE
@@ -83,6 +84,7 @@ class EventDataset:
     ) -> None:
         self.form, self.split, self.recordings, self.folder = form, split, recordings, folder
         self.downsampler = downsampler
+        self._joined: tuple[EventDataset, ...] = ()
         self._parted: tuple[Path, EventStream] | None = None  # the file of which the last part was read
 
     def __len__(self) -> int:
@@ -137,22 +139,62 @@ class EventDataset:
             read_boxes=self.form.read_boxes and partial(_boxes_on_model, self.form.read_boxes, letterbox),
             counts=self.form.counts and partial(_counts_on_camera, self.form.counts, letterbox.scale),
         )
-        return EventDataset(form, self.split, self.recordings, self.folder, downsampler)
+        small = EventDataset(form, self.split, self.recordings, self.folder, downsampler)
+        small._joined = tuple(part.on_sensor(sensor, downsampling) for part in self._joined)
+        return small
 
     def joined(self, other: EventDataset) -> EventDataset:
-        """The recordings of both of two splits, these first."""
-        recordings = [*self.recordings, *other.recordings]
-        return EventDataset(self.form, f"{self.split} and {other.split}", recordings, self.folder, self.downsampler)
+        """The recordings of both of two splits, these first.
+
+        Raises:
+            ValueError: see :meth:`check_same_kind`.
+        """
+        self.check_same_kind(other)
+        recordings, split = [*self.recordings, *other.recordings], f"{self.split} and {other.split}"
+        both = EventDataset(self.form, split, recordings, self.folder, self.downsampler)
+        both._joined = (*self.parts, *other.parts)
+        return both
+
+    @property
+    def parts(self) -> tuple[EventDataset, ...]:
+        """The splits that this one was joined from, in the order of their recordings; of a single split, itself."""
+        return self._joined or (self,)
+
+    def check_same_kind(self, other: EventDataset) -> None:
+        """Raise a ``ValueError`` unless another split has the same classes and sensor, and is downsampled the same way.
+
+        Splits of your own bags are opened apart, and may have been recorded apart.
+        """
+        for what, found, expected in (
+            ("for the classes", *(", ".join(one.form.labels) for one in (other, self))),
+            ("for a sensor of", *("{} x {} px".format(*one.form.sensor) for one in (other, self))),
+            ("downsampled", *(_way(one.downsampler) for one in (other, self))),
+        ):
+            if found != expected:
+                raise ValueError(
+                    f"split {other.split} of {other.form.name} is {what} {found}, split {self.split} {what} {expected}"
+                )
 
     def boxes(self, number: int) -> np.ndarray | None:
-        """The boxes of a recording without its events, see :attr:`DatasetFormat.read_boxes`; None without boxes."""
+        """The boxes of a recording without its events, see :attr:`DatasetFormat.read_boxes`; None without boxes.
+
+        They are clipped to the camera's picture, and what lies outside of it is not there.
+        """
         recording = self.recordings[number]
         if recording.boxes is None or self.form.read_boxes is None:
             return None
-        return self.form.read_boxes(recording)
+        return boxes_in_picture(self.form.read_boxes(recording), self.form.sensor)
 
     def __repr__(self) -> str:
         return f"EventDataset({self.form.name}, {self.split}, {len(self)} recordings)"
+
+
+def _way(downsampler: Downsampler | None) -> str:
+    """How recordings are downsampled, if they are, without what the last of them has left."""
+    if downsampler is None:
+        return "not at all"
+    rule = ", ".join(f"{name} {value:g}" for name, value in downsampler.threshold_rule.items())
+    return f"by {downsampler.way} ({rule}) from {downsampler.letterbox}"
 
 
 def _within(recording: Recording, events: np.ndarray) -> np.ndarray:
@@ -172,7 +214,8 @@ def _within(recording: Recording, events: np.ndarray) -> np.ndarray:
 def _boxes_on_model(
     read_boxes: Callable[[Recording], np.ndarray], letterbox: Letterbox, recording: Recording
 ) -> np.ndarray:
-    return letterbox.to_model(read_boxes(recording))
+    # The model's sensor may have more than the camera's picture.
+    return letterbox.to_model(boxes_in_picture(read_boxes(recording), letterbox.camera))
 
 
 def _counts_on_camera(

@@ -9,8 +9,8 @@ order of the graphs, and in each in the order of its events, these are
   for each graph;
 - ``neighbor_offsets [G + 1]``, ``counts [N]`` neighbours of each event, and ``back [M]``, how many events before it
   each of them is;
-- for recognition ``label [G]``; for detection ``box_offsets [G + 1]``, ``corners [B, 4]`` (x0, y0, x1, y1 px) and
-  ``classes [B]``.
+- for recognition ``label [G]``; for detection ``moment [G]``, at which a node is live or not [µs since the first
+  event, 0 without one], ``box_offsets [G + 1]``, ``corners [B, 4]`` (x0, y0, x1, y1 px) and ``classes [B]``.
 
 Whole numbers have the smallest unsigned type that holds them all.
 """
@@ -37,7 +37,7 @@ from aegnn_core.graph.build import Neighbors, check_neighbors, find_neighbors, j
 __all__ = ["FORMAT_VERSION", "PART_SUFFIX", "GraphFileError", "read_graph", "write_graphs"]
 
 #: Changes whenever files that were written before would be read differently, or would hold other samples now.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 #: Suffix of files that are still being written.
 PART_SUFFIX = ".part"
@@ -79,6 +79,7 @@ def write_graphs(path: Path, samples: Iterable[EventSample], graph: GraphConfig)
         if boxes is None:
             numbers["label"] = np.array([sample.label])
         else:
+            numbers["moment"] = sample.moment - events["t"][:1] if len(events) else np.zeros(1, np.int64)
             numbers["classes"] = boxes["class_id"]
             parts["corners"].append(corners_of(boxes))
             sizes["box"].append(len(boxes))
@@ -165,8 +166,9 @@ def _read(file: Any, number: int, graph: GraphConfig) -> Data:
     sources = sources.astype(np.int32)
     events, neighbors = check_events(make_events(t, x, y, p)), Neighbors(counts, sources)
     check_neighbors(events, neighbors, graph)
-    data = join_neighbors(events, neighbors, graph)
     if "label" in file.keys():  # noqa: SIM118
-        return with_label(data, int(section("label", number, number + 1)[0]))
+        label = int(section("label", number, number + 1)[0])
+        return with_label(join_neighbors(events, neighbors, graph), label)
+    data = join_neighbors(events, neighbors, graph, time=int(section("moment", number, number + 1)[0]))
     begin, end = bounds("box")
     return with_boxes(data, section("corners", begin, end, "f"), section("classes", begin, end))

@@ -157,7 +157,8 @@ def compose_street(
     events = events[np.argsort(events["t"], kind="stable")]
     if rng.integers(2):
         events["p"] = 1 - events["p"]
-    return EventSample(events, None, _boxes(np.array(corners).reshape(-1, 4), np.full(len(corners), _CAR), memory_us))
+    boxes = _boxes(np.array(corners).reshape(-1, 4), np.full(len(corners), _CAR), memory_us)
+    return EventSample(events, None, boxes, memory_us)
 
 
 def tile_scenes(
@@ -172,14 +173,13 @@ def tile_scenes(
     half = (width // 2, height // 2)
     letterbox = Letterbox((width, height), half)
     parts, boxes = [], []
-    end = max((int(sample.events["t"][-1]) for sample in samples if len(sample.events)), default=0)
+    end = max(sample.moment for sample in samples)
     for number, sample in enumerate(samples):
         left, top = (number % 2) * half[0], (number // 2) * half[1]
         small = integrate(sample.events, letterbox, threshold)
         small["x"] += left
         small["y"] += top
-        if len(small):
-            small["t"] += end - sample.events["t"][-1]
+        small["t"] += end - sample.moment
         parts.append(small)
         assert sample.boxes is not None
         moved = letterbox.to_model(sample.boxes)
@@ -188,7 +188,7 @@ def tile_scenes(
         moved["t"] = end
         boxes.append(moved[np.minimum(moved["w"], moved["h"]) >= _LEAST_SIDE_PX])
     events = np.concatenate(parts)
-    return EventSample(events[np.argsort(events["t"], kind="stable")], None, np.concatenate(boxes))
+    return EventSample(events[np.argsort(events["t"], kind="stable")], None, np.concatenate(boxes), end)
 
 
 def _put(

@@ -13,6 +13,7 @@ from typing import Any
 from aegnn_core.datasets.dataset_format import SPLITS
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
 from aegnn_core.datasets.event_dataset import dataset_names, open_dataset
+from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.graph.options import add_graph_options, graph_from_options, graph_options
@@ -71,6 +72,7 @@ def _run(arguments: argparse.Namespace) -> None:
     sensor = None if arguments.sensor is None else read_size(arguments.sensor)
     way: dict[str, Any] = {"sensor": sensor, "downsampling": arguments.downsampling, "topic": arguments.topic}
     datasets = [open_dataset(arguments.dataset, split, task=arguments.task, **way) for split in splits]
+    unreadable = []
     for dataset in datasets:
         start = perf_counter()
         try:
@@ -85,7 +87,12 @@ def _run(arguments: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             print("aegnn: interrupted; what is stored stays, the same command goes on from there", file=sys.stderr)
             raise
+        except EventFormatError as error:  # the other splits are not kept waiting
+            unreadable.append(str(error))
+            continue
         print(
             f"{done.folder / dataset.split}: {done.recordings} recordings, {done.bytes / 1e6:.1f} MB;"
             f" built now {done.built} of them with {done.events} events in {perf_counter() - start:.1f} s"
         )
+    if unreadable:
+        raise EventFormatError("; ".join(unreadable))

@@ -22,7 +22,7 @@ from aegnn_core.datasets.cluster import open_cluster
 from aegnn_core.datasets.event_dataset import EventDataset
 from aegnn_core.datasets.graph_file import PART_SUFFIX, write_graphs
 from aegnn_core.datasets.samples import EventSamples
-from aegnn_core.datasets.stored_graphs import description, graph_files, graph_folder
+from aegnn_core.datasets.stored_graphs import UNREADABLE_SUFFIX, description, graph_files, graph_folder
 from aegnn_core.events.array import EventFormatError
 from aegnn_core.graph import GraphConfig
 
@@ -77,7 +77,8 @@ def preprocess(
 
     Raises:
         ValueError: recordings without labels for the task, or another run in the same folder.
-        EventFormatError: recordings that cannot be read; all others are stored.
+        EventFormatError: recordings that cannot be read; all others are stored. A file says so instead of their graphs,
+            so that training leaves them out; the next run tries them again.
         OSError: files cannot be written.
     """
     folder = graph_folder(dataset, graph, task, root).absolute()
@@ -87,7 +88,7 @@ def preprocess(
     if missing:
         described = description(dataset, graph, task)
         with (
-            _prepared(folder, dataset.split, described),
+            _prepared(folder, {file.parent for file in files}, described),
             _open_executor(workers, cluster) as executor,
             _progress() as progress,
         ):
@@ -103,7 +104,7 @@ def preprocess(
     if unreadable:
         raise EventFormatError(
             f"{len(unreadable)} of {len(files)} recordings of {dataset.form.name}, {dataset.split}, cannot be read, all"
-            f" others are stored; the first: {min(unreadable)}"
+            f" others are stored, and training from these leaves them out; the first: {min(unreadable)}"
         )
     return Preprocessed(folder, len(files), len(missing), events, sum(file.stat().st_size for file in files))
 
@@ -113,9 +114,19 @@ def store_recording(dataset: EventDataset, graph: GraphConfig, task: str, path: 
 
     Returns:
         The number of events in the graphs.
+
+    Raises:
+        EventFormatError: the recording cannot be read; a file beside ``path`` has the reason.
     """
-    samples = EventSamples(dataset, graph, task)
-    return write_graphs(path, (samples[number] for number in range(len(samples))), graph)
+    reason = path.with_suffix(UNREADABLE_SUFFIX)
+    try:
+        samples = EventSamples(dataset, graph, task)
+        events = write_graphs(path, (samples[number] for number in range(len(samples))), graph)
+    except EventFormatError as error:
+        reason.write_text(str(error), "utf8")
+        raise
+    reason.unlink(missing_ok=True)
+    return events
 
 
 def _completed(executor: Executor, tasks: Iterator[tuple[Any, ...]]) -> Iterator[Future[int]]:
@@ -140,9 +151,13 @@ def _completed(executor: Executor, tasks: Iterator[tuple[Any, ...]]) -> Iterator
 
 
 @contextmanager
-def _prepared(folder: Path, split: str, described: dict[str, Any]) -> Iterator[None]:
-    """The folder of a graph rule, locked and described, without what an interrupted run has left half written."""
-    (folder / split).mkdir(parents=True, exist_ok=True)
+def _prepared(folder: Path, places: set[Path], described: dict[str, Any]) -> Iterator[None]:
+    """The folder of a graph rule, locked and described, without what an interrupted run has left half written.
+
+    The ``places`` in it, folders for the files, are made.
+    """
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
     with _locked(folder / _LOCK):
         for left in folder.rglob(f"*{PART_SUFFIX}"):
             left.unlink()

@@ -14,8 +14,9 @@ from torch_geometric.data import Data
 
 from aegnn_core.datasets.dataset_format import AT_THE_END, LabelledStream
 from aegnn_core.datasets.event_dataset import EventDataset
+from aegnn_core.events.array import check_events
 from aegnn_core.graph import GraphConfig, build_graph
-from aegnn_core.graph.build import build_nodes
+from aegnn_core.graph.build import Neighbors, join_neighbors
 
 __all__ = [
     "EventSample",
@@ -33,18 +34,28 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EventSample:
-    """Events, and the truth at their end.
+    """Events, and the truth at a moment.
 
     Attributes:
         events: array ``[N]`` of :data:`aegnn_core.events.EVENT_DTYPE`.
         label: class, None where only boxes are known.
-        boxes: array ``[M]`` of :data:`aegnn_core.datasets.dataset_format.BOX_DTYPE`, all of one time, after which there
-            is no event; None for recognition.
+        boxes: array ``[M]`` of :data:`aegnn_core.datasets.dataset_format.BOX_DTYPE`, all of one time; None for
+            recognition.
+        time: that of the truth [µs], after which there is no event: nodes are live then, or not. None is the last
+            event's.
     """
 
     events: np.ndarray
     label: int | None
     boxes: np.ndarray | None
+    time: int | None = None
+
+    @property
+    def moment(self) -> int:
+        """The time of the truth [µs]; 0 if nobody says it and there are no events."""
+        if self.time is not None:
+            return self.time
+        return int(self.events["t"][-1]) if len(self.events) else 0
 
 
 #: Makes what a network gets of a sample: :func:`labelled_graph` or :func:`labelled_nodes`.
@@ -73,7 +84,7 @@ class EventSamples:
         self._places = [
             (number, moment) for number in range(len(dataset)) for moment in sample_moments(dataset, number, task)
         ]
-        self._read: dict[int, LabelledStream] = {}
+        self._read: dict[int, tuple[LabelledStream, dict[int, np.ndarray]]] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -83,15 +94,21 @@ class EventSamples:
         if number not in self._read:
             if not self._in_memory:
                 self._read.clear()
-            self._read[number] = self.dataset[number]
-        recording = self._read[number]
+            self._read[number] = self._read_recording(number)
+        recording, boxes = self._read[number]
+        events = recording.stream.events
         if self.task == "recognition":
-            return EventSample(recording.stream.events, recording.label, None)
-        assert recording.boxes is not None
+            return EventSample(events, recording.label, None)
         if moment == AT_THE_END:
-            moment = int(recording.boxes["t"].max())
-        boxes = self.dataset.form.boxes_by_moment(recording.boxes)[moment]
-        return EventSample(sample_events(recording.stream.events, moment, self.graph), recording.label, boxes)
+            moment = max(boxes)
+        return EventSample(sample_events(events, moment, self.graph), recording.label, boxes[moment], moment)
+
+    def _read_recording(self, number: int) -> tuple[LabelledStream, dict[int, np.ndarray]]:
+        """A recording, and its boxes that count by their time, which are parted once."""
+        recording = self.dataset[number]
+        if recording.boxes is None:
+            return recording, {}
+        return recording, self.dataset.form.boxes_by_moment(recording.boxes)
 
 
 def sample_moments(dataset: EventDataset, number: int, task: str) -> list[int]:
@@ -133,12 +150,16 @@ def labelled_graph(sample: EventSample, graph: GraphConfig) -> Data:
 
     For detection ``boxes [M, 4]`` (x0, y0, x1, y1 px), ``classes [M]`` and their number, ``num_boxes [1]``.
     """
-    return _labelled(build_graph(sample.events, graph), sample)
+    return _labelled(build_graph(sample.events, graph, time=sample.time), sample)
 
 
 def labelled_nodes(sample: EventSample, graph: GraphConfig) -> Data:
     """As :func:`labelled_graph`, without edges."""
-    return _labelled(build_nodes(sample.events, graph), sample)
+    events = check_events(sample.events)
+    nobody = Neighbors(np.zeros(len(events), np.int32), np.empty(0, np.int32))
+    nodes = join_neighbors(events, nobody, graph, time=sample.time)
+    del nodes.edge_index, nodes.edge_attr
+    return _labelled(nodes, sample)
 
 
 def _labelled(data: Data, sample: EventSample) -> Data:

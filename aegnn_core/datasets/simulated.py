@@ -126,14 +126,18 @@ def scene_moments(
         mirror = bool(rng.integers(2))
         if mirror:
             boxes["x"] = width - boxes["x"] - boxes["w"]
-        yield EventSample(_changed(events[start:stop], mirror, bool(rng.integers(2)), width), None, boxes)
+        seen = _changed(events[start:stop], mirror, bool(rng.integers(2)), width)
+        yield EventSample(seen, None, boxes, int(moment))
 
 
 def mixed(samples: Iterator[EventSample], size: int, rng: np.random.Generator) -> Iterator[EventSample]:
-    """The samples in another order: each replaces a random one of ``size`` waiting samples, which is yielded."""
+    """The samples in another order: each replaces a random one of ``size`` waiting samples, which is yielded.
+
+    One waits at least, also where ``size`` is a process's share of less than one.
+    """
     waiting: list[EventSample] = []
     for sample in samples:
-        if len(waiting) < size:
+        if len(waiting) < max(1, size):
             waiting.append(sample)
             continue
         n = int(rng.integers(len(waiting)))

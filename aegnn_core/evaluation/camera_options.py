@@ -16,8 +16,9 @@ def add_camera_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--downsampling",
         choices=DOWNSAMPLING,
-        default=DOWNSAMPLING[0],
-        help="how events of a camera with more pixels are downsampled: pixels integrate, or coordinates alone",
+        default=None,
+        help="how events of a camera with more pixels are downsampled: pixels integrate, or coordinates alone; if None,"
+        " as for the model's training",
     )
     parser.add_argument(
         "--model-sensor",

@@ -15,7 +15,6 @@ from aegnn_core.evaluation.average_precision import AveragePrecision, average_pr
 from aegnn_core.evaluation.model_answers import ANSWERS, LiveAnswers, LiveCosts
 from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.evaluation.moments import LabelledRecordings
-from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.model_sensor import MODEL_SENSORS
@@ -95,7 +94,7 @@ def evaluate(
     recordings: LabelledRecordings,
     through: Sequence[str] = ("asynchronous",),
     *,
-    downsampling: str = DOWNSAMPLING[0],
+    downsampling: str | None = None,
     model_sensor: str = MODEL_SENSORS[0],
 ) -> Evaluation:
     """Ask a model at all moments of the recordings, and compare its answers with the labels.
@@ -105,7 +104,7 @@ def evaluate(
         recordings: are read one after the other, once.
         through: ``"dense"``, ``"asynchronous"`` or both: what answers.
         downsampling: how events of a larger sensor come to the model's, see
-            :class:`aegnn_core.events.downsampling.Downsampler`.
+            :class:`aegnn_core.events.downsampling.Downsampler`; None for the way that the model was trained with.
         model_sensor: the sensor that the network runs on, one of :data:`aegnn_core.nn.MODEL_SENSORS`.
 
     Raises:
@@ -141,7 +140,7 @@ def evaluate(
 def fit(
     model: TrainedModel,
     recordings: LabelledRecordings,
-    downsampling: str = DOWNSAMPLING[0],
+    downsampling: str | None = None,
     model_sensor: str = MODEL_SENSORS[0],
 ) -> ModelOnCamera:
     """The model on the recordings' camera, see :class:`aegnn_core.evaluation.model_on_camera.ModelOnCamera`.

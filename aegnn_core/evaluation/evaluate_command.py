@@ -71,15 +71,23 @@ def _run(arguments: argparse.Namespace) -> None:
     import torch
 
     from aegnn_core.evaluation import evaluate
+    from aegnn_core.evaluation.model_on_camera import trained_downsampling
     from aegnn_core.evaluation.seen_accuracy import accuracy_over_events
     from aegnn_core.evaluation.threshold_search import search_thresholds
     from aegnn_core.nn import load_model
 
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
     model = load_model(arguments.model, device=arguments.device, trust_code=arguments.trust_code)
+    for option, asked, task in (
+        ("--over-events", arguments.over_events, "recognition"),
+        ("--search", arguments.search, "detection"),
+    ):
+        if asked and model.task != task:
+            raise ValueError(f"{option} is for {task}, the model {model.name} is for {model.task}")
     recordings = _recordings(arguments, model.task)
     through = [name for name in ("dense", "asynchronous") if getattr(arguments, name)] or ["dense"]
-    way = {"downsampling": arguments.downsampling, "model_sensor": arguments.model_sensor}
+    downsampling = trained_downsampling(model) if arguments.downsampling is None else arguments.downsampling
+    way = {"downsampling": downsampling, "model_sensor": arguments.model_sensor}
     evaluation = evaluate(model, recordings, through, **way)
     steps = accuracy_over_events(model, recordings, **way) if arguments.over_events else None
     found = search_thresholds(model, recordings, through[-1], **way) if arguments.search else None

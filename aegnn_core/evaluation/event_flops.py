@@ -58,11 +58,9 @@ def flops_per_event(network: EventNetwork, stream: EventStream, window: int, *, 
     graph = GraphConfig(directed=directed, max_nodes=window)
     events = stream.events
     dense = make_model_asynchronous(network, graph, engine="dense")
-    dense.update(events[-window:] if graph.resolved_expiry == "graph" else events)
+    dense.update(events[-window:])  # a dense graph may have all nodes since the reset
     dense.output()
     whole = dense.flops().total.last
-    if graph.resolved_expiry == "readout":
-        whole *= window / len(events)  # the dense graph has the nodes since the reset
 
     live = make_model_asynchronous(network, graph)
     live.update(events[:window])

@@ -11,7 +11,7 @@ from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor
 from aegnn_core.nn.model_sensor import MODEL_SENSORS, sensor_behind
 
-__all__ = ["ModelOnCamera"]
+__all__ = ["ModelOnCamera", "trained_downsampling"]
 
 
 class ModelOnCamera:
@@ -20,7 +20,8 @@ class ModelOnCamera:
     Args:
         model: what was trained.
         camera: width and height of the recordings' sensor [px].
-        downsampling: how events come to a smaller sensor, one of :data:`aegnn_core.events.DOWNSAMPLING`.
+        downsampling: how events come to a smaller sensor, one of :data:`aegnn_core.events.DOWNSAMPLING`; None for
+            :func:`trained_downsampling`.
         model_sensor: one of :data:`aegnn_core.nn.MODEL_SENSORS`, see :func:`aegnn_core.nn.sensor_behind`.
 
     Attributes:
@@ -35,13 +36,14 @@ class ModelOnCamera:
         self,
         model: TrainedModel,
         camera: tuple[int, int],
-        downsampling: str = DOWNSAMPLING[0],
+        downsampling: str | None = None,
         model_sensor: str = MODEL_SENSORS[0],
     ) -> None:
         trained = (model.width, model.height)
         self.model = for_sensor(model, sensor_behind(model, trained, camera, model_sensor))
         self.letterbox = Letterbox(camera, (self.model.width, self.model.height))
-        self._downsampler = Downsampler(self.letterbox, downsampling)
+        way = trained_downsampling(model) if downsampling is None else downsampling
+        self._downsampler = Downsampler(self.letterbox, way)
 
     def events(self, recording: np.ndarray) -> np.ndarray:
         """All events ``[N]`` of a recording on the model's sensor."""
@@ -52,3 +54,9 @@ class ModelOnCamera:
         """The boxes of a detector's output for one graph, in the camera's pixels (``DETECTION_DTYPE``), best first."""
         (found,) = self.model.network.detections(output, score_threshold, iou_threshold)
         return self.letterbox.to_camera(found)
+
+
+def trained_downsampling(model: TrainedModel) -> str:
+    """How the recordings that a model was trained on came to its sensor, by its file; of others, the default."""
+    way: str = model.training.get("downsampling", DOWNSAMPLING[0])
+    return way

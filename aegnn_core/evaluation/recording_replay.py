@@ -14,11 +14,11 @@ import numpy as np
 from rich.progress import track
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from aegnn_core.datasets.dataset_format import boxes_in_picture
 from aegnn_core.evaluation.average_precision import AveragePrecision
 from aegnn_core.evaluation.evaluate import Accuracy, figures_of
 from aegnn_core.evaluation.model_answers import LiveAnswers
 from aegnn_core.evaluation.model_on_camera import ModelOnCamera
-from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.files import read_events
 from aegnn_core.events.files.bag_clock import BagClock, read_bag_clock
 from aegnn_core.events.label_topics import (
@@ -71,7 +71,7 @@ def replay(
     *,
     period_us: int = 20_000,
     score_threshold: float = 0.3,
-    downsampling: str = DOWNSAMPLING[0],
+    downsampling: str | None = None,
     model_sensor: str = MODEL_SENSORS[0],
     topic: str | None = None,
     **reading: Any,
@@ -88,7 +88,8 @@ def replay(
             packets; of other recordings than bags, the sensor's time.
         period_us: time between answers [µs].
         score_threshold: least score of the boxes in the bag.
-        downsampling: how events of a larger sensor come to the model's: ``"integrate"`` or ``"coordinates"``.
+        downsampling: how events of a larger sensor come to the model's: ``"integrate"`` or ``"coordinates"``; None for
+            the way that the model was trained with.
         model_sensor: the sensor that the network runs on, one of :data:`aegnn_core.nn.MODEL_SENSORS`.
         topic: the event topic of a recording that is a bag with several.
         reading: other options of :func:`aegnn_core.events.read_events`, such as ``time_unit``.
@@ -109,7 +110,8 @@ def replay(
     start, stop = int(stream.events["t"][0]), int(stream.events["t"][-1])
     truth = {label.stamp // 1000: label for label in labels}
     moments = sorted({*range(start + period_us, stop, period_us), stop, *truth})
-    fitted = ModelOnCamera(model, (stream.width, stream.height), downsampling, model_sensor)
+    sensor = (stream.width, stream.height)
+    fitted = ModelOnCamera(model, sensor, downsampling, model_sensor)
     events = fitted.events(stream.events)
     outputs = LiveAnswers(fitted.model)(events, moments)
     predictions: dict[int, Any] = {}
@@ -128,7 +130,9 @@ def replay(
             else:
                 predictions[moment] = fitted.boxes(answer, _LEAST_SCORE)
                 bag.write_boxes(stamp, predictions[moment])
-    true = [label.class_id if label.boxes is None else label.boxes for label in truth.values()]
+    true = [
+        label.class_id if label.boxes is None else boxes_in_picture(label.boxes, sensor) for label in truth.values()
+    ]
     figures = figures_of(model, true, [predictions[moment] for moment in truth]) if truth else None
     return Replay(len(stream), len(events), len(moments), seconds, len(truth), figures)
 

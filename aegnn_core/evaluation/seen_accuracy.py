@@ -11,7 +11,6 @@ from rich.progress import track
 from aegnn_core.evaluation.evaluate import fit
 from aegnn_core.evaluation.model_answers import LiveAnswers
 from aegnn_core.evaluation.moments import LabelledRecordings
-from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.model_sensor import MODEL_SENSORS
 
@@ -40,7 +39,7 @@ def accuracy_over_events(
     model: TrainedModel,
     recordings: LabelledRecordings,
     *,
-    downsampling: str = DOWNSAMPLING[0],
+    downsampling: str | None = None,
     model_sensor: str = MODEL_SENSORS[0],
 ) -> list[SeenAccuracy]:
     """Ask the live recogniser after each of :data:`SHARES` of the events of each recording.

@@ -16,7 +16,6 @@ from aegnn_core.evaluation.evaluate import fit
 from aegnn_core.evaluation.model_answers import ANSWERS
 from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.evaluation.moments import LabelledRecordings
-from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.model_sensor import MODEL_SENSORS
 
@@ -48,7 +47,7 @@ def search_thresholds(
     scores: Sequence[float] = SCORE_THRESHOLDS,
     ious: Sequence[float] = IOU_THRESHOLDS,
     *,
-    downsampling: str = DOWNSAMPLING[0],
+    downsampling: str | None = None,
     model_sensor: str = MODEL_SENSORS[0],
 ) -> list[ThresholdResult]:
     """Average precision for all pairs of thresholds, the best first; the model answers only once.

@@ -120,7 +120,7 @@ def detection_loss(
     area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
     for m in torch.argsort(area, descending=True).tolist():
         left, top = round(float(column[m])) - 1, round(float(row[m])) - 1
-        owner[int(sample[m]), max(top, 0) : top + 2, max(left, 0) : left + 2] = m
+        owner[int(sample[m]), max(top, 0) : max(top + 2, 0), max(left, 0) : max(left + 2, 0)] = m
     owner = owner.flatten(1).to(output.device)
     positive = owner >= 0
     matched = owner[positive]

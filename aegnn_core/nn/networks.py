@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -16,7 +16,7 @@ from aegnn_core.nn.own_networks import DATASETS, OWN_NETWORKS, TASKS
 from aegnn_core.nn.user_network import UserNetwork
 from aegnn_core.registry import Registry
 
-__all__ = ["DATASETS", "NETWORKS", "is_own", "network", "network_options", "reads_edges"]
+__all__ = ["DATASETS", "NETWORKS", "check_options", "is_own", "network", "network_options", "reads_edges"]
 
 #: What makes each network. It is called with what it names of ``size``, ``sensor``, ``task``, ``num_classes`` and
 #: ``dim``, and with the options that its user chooses; what it gives is a
@@ -26,6 +26,9 @@ NETWORKS: Registry[Callable[..., nn.Module]] = Registry("network", "aegnn_core.n
 
 #: The parameters of what makes a network that are not options.
 _GIVEN = ("size", "sensor", "task", "num_classes", "dim")
+
+#: Names that no option can have, because :func:`network` has them.
+_TAKEN = ("name", "dataset", *_GIVEN)
 
 #: The sizes for a data set that the papers have none for.
 _OTHER_SIZES = DATASETS["simulated"]
@@ -40,6 +43,15 @@ def network_options(name: str) -> dict[str, inspect.Parameter]:
     """The options of a network by their names; one that takes any has the name ``**``."""
     parameters = _parameters(name)
     return {"**" if p.kind is p.VAR_KEYWORD else key: p for key, p in parameters.items() if key not in _GIVEN}
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Raise a ``ValueError`` unless a network has all ``options`` (names)."""
+    known = [option for option in network_options(name) if option not in _TAKEN]
+    unknown = {option for option in options if option in _TAKEN or ("**" not in known and option not in known)}
+    if unknown:
+        found = ", ".join(sorted(unknown))[:300]
+        raise ValueError(f"network {name} has no option {found}, known are {', '.join(known) or 'none'}")
 
 
 def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
@@ -102,9 +114,7 @@ def network(
         if len(sensor) != 2 or not all(_is_whole(side) and side >= 1 for side in sensor):
             raise ValueError(f"sensor must be a width and a height of at least 1 px, whole numbers, found {sensor}")
         size = replace(size, sensor=(int(sensor[0]), int(sensor[1])))
-    taken = network_options(name)
-    if (unknown := sorted(set(options) - set(taken))) and "**" not in taken:
-        raise ValueError(f"network {name} has no option {', '.join(unknown)}, known are {', '.join(taken) or 'none'}")
+    check_options(name, options)
     given = dict(zip(_GIVEN, (size, size.sensor, task, num_classes, dim), strict=True))
     given = {key: given[key] for key in _parameters(name) if key in given}
     made = _made(name, given, options)

@@ -20,7 +20,7 @@ from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.events.simulation import RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig
-from aegnn_core.nn.networks import NETWORKS, reads_edges
+from aegnn_core.nn.networks import NETWORKS, check_options, reads_edges
 from aegnn_core.nn.pooling import even_ages
 from aegnn_core.plain_yaml import load_yaml
 from aegnn_core.training.samples.augmentation import Augmentation, default_augmentation
@@ -152,20 +152,23 @@ class TrainSettings:
             object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
         if not isinstance(self.options, dict) or not all(isinstance(name, str) for name in self.options):
             raise ValueError(f"setting options is {repr(self.options)[:300]}, expected a mapping of names to values")
-        if self.ages is not None or self.age is not None:
-            object.__setattr__(self, "options", _with_ages(self.options, self.ages or 1, self.age))
+        if self.age is not None and self.ages is None:
+            raise ValueError(f"setting age is the length of each of several ages, found {self.age:g} without ages")
+        if self.ages is not None:
+            object.__setattr__(self, "options", _with_ages(self.options, self.ages, self.age))
             object.__setattr__(self, "ages", None)
             object.__setattr__(self, "age", None)
+        if self.options and self.network in NETWORKS:
+            try:
+                check_options(self.network, self.options)
+            except ValueError as error:
+                raise ValueError(f"setting options: {error}") from error
         if self.graph is None:
             graph = default_graph(self.dataset, self.task)
             if not reads_edges(self.network):
                 graph = replace(graph, radius=0.5, max_neighbors=1)  # the fewest edges there can be
             object.__setattr__(self, "graph", graph)
-        if self.size is not None and self.dataset in SIMULATED:
-            raise ValueError(f"setting sensor is for recordings, found {str(self.sensor)[:40]} with simulated scenes")
-        if self.topic is not None and self.dataset != ROSBAG:
-            found = f"{self.topic[:100]!r} with {self.dataset}"
-            raise ValueError(f"setting topic is for the data set {ROSBAG}, found {found}")
+        self._check_data()
         if self.dataset in SIMULATED:
             if self.augmentation is not None:
                 raise ValueError("setting augmentation is for recordings, found it with simulated scenes")
@@ -175,6 +178,18 @@ class TrainSettings:
             raise ValueError(
                 f"setting augmentation: cut is for recognition, found {self.augmentation.cut} for detection"
             )
+
+    def _check_data(self) -> None:
+        """Refuse settings that the data set has no use for."""
+        if self.size is not None and self.dataset in SIMULATED:
+            raise ValueError(f"setting sensor is for recordings, found {str(self.sensor)[:40]} with simulated scenes")
+        if self.size is None and self.downsampling != DOWNSAMPLING[0]:
+            raise ValueError(f"setting downsampling needs the setting sensor, found {self.downsampling} without it")
+        if self.scenes is not None and self.dataset not in SIMULATED:
+            raise ValueError(f"setting scenes is for simulated scenes, found {self.scenes} with {self.dataset[:100]}")
+        if self.topic is not None and self.dataset != ROSBAG:
+            found = f"{self.topic[:100]!r} with {self.dataset}"
+            raise ValueError(f"setting topic is for the data set {ROSBAG}, found {found}")
 
     @property
     def size(self) -> tuple[int, int] | None:

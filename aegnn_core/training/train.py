@@ -114,7 +114,8 @@ def _learner(settings: TrainSettings, model: TrainedModel, dataset: EventDataset
     learn = HeadLearner if head_only else GraphLearner
     if dataset is None:
         return learn(model, settings.learning_rate, settings.steps)
-    return learn(model, settings.learning_rate, settings.steps, _RECORDED_LABEL_SMOOTHING, dataset.form.counts)
+    counting = dataset.form.counts, dataset.form.evaluated_labels
+    return learn(model, settings.learning_rate, settings.steps, _RECORDED_LABEL_SMOOTHING, *counting)
 
 
 def _trainer(settings: TrainSettings, run: Path, logger: Logger) -> lightning.Trainer:

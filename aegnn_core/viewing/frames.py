@@ -13,7 +13,6 @@ from aegnn_core.datasets.labelled_recording import LabelledRecording
 from aegnn_core.drawing import EventSurface, class_name, draw_moment
 from aegnn_core.evaluation.model_answers import LiveAnswers
 from aegnn_core.evaluation.model_on_camera import ModelOnCamera
-from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.model_sensor import MODEL_SENSORS
@@ -96,7 +95,7 @@ def recording_frames(
     model: TrainedModel | None = None,
     *,
     score_threshold: float = 0.3,
-    downsampling: str = DOWNSAMPLING[0],
+    downsampling: str | None = None,
     model_sensor: str = MODEL_SENSORS[0],
 ) -> Iterator[Frame]:
     """The pictures of a recording, one whenever the next is asked for.

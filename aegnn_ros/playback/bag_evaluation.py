@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from aegnn_core.datasets.dataset_format import boxes_in_picture
 from aegnn_core.evaluation import average_precision
 from aegnn_core.evaluation.camera_options import add_camera_options
-from aegnn_core.events.downsampling import DOWNSAMPLING
+from aegnn_core.evaluation.model_on_camera import trained_downsampling
 from aegnn_core.events.label_topics import LABEL_TOPIC, Label
 from aegnn_core.events.rosbag import read_event_packets, read_labels
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
@@ -109,7 +110,7 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
         raise ValueError(f"{parsed.bag}: no event packets, expected at least one")
     labels = read_labels(parsed.bag, model.labels, parsed.labels)
     parsed.output.mkdir(parents=True, exist_ok=True)
-    downsampling = parsed.downsampling or DOWNSAMPLING[0]  # as the node by itself
+    downsampling = parsed.downsampling or trained_downsampling(model)
     parameters = {
         "model": parsed.model,
         "device": parsed.device,
@@ -192,7 +193,11 @@ def _quality(
         for answer in answers
         if answer.stamp >= run.sent[0].packet.stamp + _FIRST_NS and (label := _label_at(answer.stamp, labels))
     ]
-    detected = [(answer.boxes, label.boxes) for answer, label in pairs if label.boxes is not None]
+    packet = run.sent[0].packet
+    sensor = (packet.width, packet.height)
+    detected = [
+        (answer.boxes, boxes_in_picture(label.boxes, sensor)) for answer, label in pairs if label.boxes is not None
+    ]
     classified = [(answer.scores, label.class_id) for answer, label in pairs if label.class_id is not None]
     if model.task == "detection" and detected:
         result = average_precision([truth for _, truth in detected], [found for found, _ in detected], model.labels)

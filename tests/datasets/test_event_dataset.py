@@ -7,17 +7,24 @@ import numpy as np
 import pytest
 
 from aegnn_core.datasets import EventDataset, MissingFilesError, ncars, nmnist, open_dataset
+from aegnn_core.datasets.dataset_format import BOX_DTYPE
 from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.datasets.ncaltech101 import split_letters
+from aegnn_core.datasets.preprocessing import preprocess
 from aegnn_core.datasets.samples import EventSamples
+from aegnn_core.datasets.stored_graphs import open_graphs
+from aegnn_core.evaluation import dataset_moments
 from aegnn_core.events import Downsampler, EventFormatError, Letterbox
 from aegnn_core.graph import GraphConfig
 from tests.datasets.tiny_datasets import (
     aer_bytes,
     annotation,
+    bag_stream,
+    boxes_at,
     dat_bytes,
     random_rows,
     write,
+    write_bag,
     write_dsec_det,
     write_dvs_gesture,
     write_gen1,
@@ -364,3 +371,79 @@ def test_the_box_at_the_end_stays_at_the_end_on_a_smaller_sensor(tmp_path: Path)
     assert sample.boxes is not None
     assert len(sample.boxes) == 1
     assert sample.boxes["w"][0] < 11
+
+
+#: Boxes at one time (x, y, w, h, class), of a picture of 304 x 240 px: inside, over two sides, outside, hardly inside.
+OVER_THE_RIM = [
+    (100, 100, 60, 40, 0),
+    (-20, -30, 60, 70, 1),
+    (280, 220, 60, 50, 0),
+    (-70, 100, 60, 40, 0),
+    (100, -70, 60, 50, 0),
+    (-55, 50, 60, 40, 1),
+]
+
+
+def write_boxes_over_the_rim(root: Path) -> None:
+    write_gen1(root)
+    fields = [("ts", "u8"), *((name, "f4") for name in "xywh"), ("class_id", "u1"), ("track_id", "u4")]
+    for number in range(2):
+        boxes = [(600_000, *row, 7) for row in OVER_THE_RIM] + [(700_000, *OVER_THE_RIM[3], 7)]
+        np.save(root / "gen1" / "training" / f"{number}_bbox.npy", np.array(boxes, fields))
+
+
+@pytest.mark.parametrize(
+    ("sensor", "expected"),
+    [
+        (None, [(100, 100, 160, 140), (0, 0, 40, 40), (280, 220, 304, 240)]),
+        ((152, 152), [(50, 66, 80, 86), (0, 16, 20, 36), (140, 126, 152, 136)]),  # with 16 px above and below
+    ],
+)
+def test_boxes_end_where_the_picture_ends(
+    tmp_path: Path, sensor: tuple[int, int] | None, expected: list[tuple[int, ...]]
+) -> None:
+    """In samples, in stored graphs and in evaluations; what is too small then does not count."""
+    write_boxes_over_the_rim(tmp_path)
+    dataset = open_dataset("gen1", "training", task="detection", root=tmp_path, sensor=sensor)
+    graph = GraphConfig(window=50_000)
+    preprocess(dataset, graph, "detection")
+    graphs, samples = open_graphs(dataset, graph, "detection"), EventSamples(dataset, graph, "detection")
+    recording = next(dataset_moments(dataset, "detection").read())
+    (truth,) = recording.truth
+    assert (len(graphs), len(samples), list(recording.moments)) == (2, 2, [600_000])
+    assert [tuple(corners) for corners in graphs[0].boxes.tolist()] == expected
+    for boxes in (samples[0].boxes, truth):
+        assert boxes is not None
+        assert [(x, y, x + w, y + h) for x, y, w, h in boxes[[*"xywh"]].tolist()] == expected
+
+
+def test_the_boxes_of_many_moments_are_parted_by_time() -> None:
+    boxes = np.zeros(7, BOX_DTYPE)
+    boxes["t"], boxes["w"], boxes["h"] = [9, 600_000, 600_001, 600_000, 600_001, 600_002, 600_002], 60, 40
+    boxes["track_id"], boxes["w"][-2:] = np.arange(7), 1
+    found = FORMATS["gen1"].boxes_by_moment(boxes)
+    assert {moment: part["track_id"].tolist() for moment, part in found.items()} == {600_000: [1, 3], 600_001: [2, 4]}
+    assert FORMATS["gen1"].boxes_by_moment(boxes[:0]) == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "size", "options", "message"),
+    [
+        (("pedestrian", "car"), (40, 30), {}, "for the classes pedestrian, car, split training for the classes car, p"),
+        (("car", "pedestrian"), (80, 60), {}, "for a sensor of 80 x 60 px, split training for a sensor of 40 x 30 px"),
+        (("car", "pedestrian"), (80, 60), {"sensor": (20, 15)}, "downsampled by integrate .* from 80 x 60 px on 20 x"),
+    ],
+)
+def test_splits_of_different_classes_or_cameras_are_not_mixed(
+    tmp_path: Path, names: tuple[str, ...], size: tuple[int, int], options: dict, message: str
+) -> None:
+    for split, labels, camera in (("training", ("car", "pedestrian"), (40, 30)), ("validation", names, size)):
+        place = tmp_path / "rosbag" / split / "drive"
+        write_bag(place, bag_stream(0, *camera), [boxes_at(200_000, (1, 2, 10, 12, 0))], labels)
+    training, validation = (
+        open_dataset("rosbag", split, task="detection", root=tmp_path, **options)
+        for split in ("training", "validation")
+    )
+    with pytest.raises(ValueError, match=f"split validation of rosbag is {message}"):
+        training.joined(validation)
+    assert len(training.joined(training)) == 2

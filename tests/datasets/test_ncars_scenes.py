@@ -50,7 +50,8 @@ def test_cars_lie_in_their_boxes_and_hide_the_background() -> None:
         assert events["x"].max() < 160
         assert events["y"].max() < 120
         assert boxes.dtype == BOX_DTYPE
-        assert (boxes["t"] == 75_000).all()
+        assert (boxes["t"] == sample.time).all()
+        assert sample.time == 75_000
         assert (boxes["class_id"] == 0).all()
         for box in boxes:
             x, y = events["x"].astype(int), events["y"].astype(int)
@@ -92,7 +93,7 @@ def test_four_scenes_side_by_side_are_half_as_large() -> None:
     for number in range(4):
         events = recording(160, 120, 9000, number, p=number % 2)
         events["t"] += 10_000 * number
-        samples.append(EventSample(events, None, boxes))
+        samples.append(EventSample(events, None, boxes, int(events["t"][-1]) + 7_000 * (number == 2)))
     tiled = tile_scenes(samples, SceneConfig())
     assert tiled.boxes is not None
     # The smaller boxes have become too small.
@@ -107,6 +108,10 @@ def test_four_scenes_side_by_side_are_half_as_large() -> None:
     # They end together.
     ends = [tiled.events["t"][left == side].max() for side in (True, False)]
     assert abs(ends[0] - ends[1]) < 5_000
+    assert tiled.time == samples[3].time
+    assert (tiled.boxes["t"] == tiled.time).all()
+    third = tiled.events["t"][left & (tiled.events["y"] >= 60)].max()
+    assert 7_000 <= tiled.time - third < 12_000  # as long as its last event was before its moment
 
 
 def test_samples_are_fixed_by_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

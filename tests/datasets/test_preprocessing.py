@@ -18,7 +18,7 @@ import pytest
 
 from aegnn_core import GraphConfig
 from aegnn_core.cli import main
-from aegnn_core.datasets import open_dataset
+from aegnn_core.datasets import MissingFilesError, open_dataset
 from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
 from aegnn_core.datasets.preprocessing import preprocess
 from aegnn_core.datasets.samples import EventSamples, labelled_graph
@@ -205,3 +205,36 @@ def test_a_cluster_stores_the_same(tmp_path: Path) -> None:
     graphs, fresh = open_graphs(dataset, graph, "detection"), EventSamples(dataset, graph, "detection")
     for index in range(6):
         assert_same(graphs[index], labelled_graph(fresh[index], graph))
+
+
+def test_training_leaves_out_what_preprocessing_could_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until it has been repaired; the splits after it are stored, too."""
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
+    for split in ("training", "validation"):
+        write_nmnist(tmp_path, split)
+    broken = tmp_path / "nmnist/training/7/00000.bin"
+    whole = broken.read_bytes()
+    write(broken, b"")
+    arguments = ["preprocess", "--dataset", "nmnist", "--num-workers", "0", "--split", "training", "validation"]
+    for _ in range(2):  # it is tried again
+        assert main(arguments) == 2
+        assert "1 of 10 recordings of nmnist, training, cannot be read" in capsys.readouterr().err
+    training, validation = (
+        open_dataset("nmnist", split, task="recognition", root=tmp_path) for split in ("training", "validation")
+    )
+    with pytest.warns(UserWarning, match=r"1 of 10 recordings .* are left out: .*7/00000.bin$") as warned:
+        graphs = open_graphs(training, GRAPH, "recognition")
+    assert len(warned) == 1
+    assert [int(graphs[index].y) for index in range(9)] == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    assert len(open_graphs(validation, GRAPH, "recognition")) == 10
+    with pytest.warns(UserWarning, match="1 of 20 recordings of nmnist, training and validation, cannot be read"):
+        assert len(open_graphs(training.joined(validation), GRAPH, "recognition")) == 19
+    with pytest.raises(EventFormatError, match=r"1 of 1 recordings of nmnist, training, cannot be read; the first: "):
+        open_graphs(training.only(7), GRAPH, "recognition")
+    broken.write_bytes(whole)
+    with pytest.raises(MissingFilesError, match="1 of 10 recordings of nmnist, training, have no stored graphs"):
+        open_graphs(open_dataset("nmnist", "training", task="recognition", root=tmp_path), GRAPH, "recognition")
+    assert main(arguments) == 0
+    assert len(open_graphs(training, GRAPH, "recognition")) == 10

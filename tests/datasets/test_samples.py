@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from numpy.testing import assert_array_equal
 
 from aegnn_core import GraphConfig, build_graph
 from aegnn_core.datasets import open_dataset
+from aegnn_core.datasets.dataset_format import BOX_DTYPE, DatasetFormat
+from aegnn_core.datasets.default_graphs import DEFAULT_GRAPHS
 from aegnn_core.datasets.event_dataset import EventDataset
-from aegnn_core.datasets.samples import EventSamples, labelled_graph, sample_events
+from aegnn_core.datasets.samples import EventSample, EventSamples, labelled_graph, labelled_nodes, sample_events
+from aegnn_core.events import make_events
 from tests.datasets.tiny_datasets import write_gen1, write_ncaltech101, write_nmnist
 from tests.graph.reference import graph_configs, live_nodes, streams
 
@@ -99,3 +103,46 @@ def test_samples_of_one_recording_read_it_once(tmp_path: Path, monkeypatch: pyte
     for index in range(len(samples)):
         samples[index]
     assert read == [0, 1]
+
+
+@pytest.mark.parametrize("expiry", ["readout", "graph"])
+def test_nodes_of_a_sample_with_boxes_are_live_at_its_moment(expiry: str) -> None:
+    """As in an evaluation, and in the live model: not at the last event, which may be long ago."""
+    graph = replace(DEFAULT_GRAPHS["detection"], window=50_000, expiry=expiry)
+    events = make_events(1000 * np.arange(100), np.arange(100) % 40, np.arange(100) % 30, np.ones(100))
+    sample = EventSample(sample_events(events, 120_000, graph), None, np.zeros(1, BOX_DTYPE), 120_000)
+    whole = build_graph(sample.events, graph, time=120_000)
+    for data in (labelled_graph(sample, graph), labelled_nodes(sample, graph)):
+        assert data.pos.equal(whole.pos)
+        assert int(data.live.sum() if expiry == "readout" else len(data.x)) == 29
+    assert labelled_graph(sample, graph).edge_attr.equal(whole.edge_attr)
+    assert "edge_attr" not in labelled_nodes(sample, graph)
+
+
+def test_samples_of_boxes_know_their_moment_and_those_of_classes_end_with_their_events(tmp_path: Path) -> None:
+    write_gen1(tmp_path)
+    write_nmnist(tmp_path)
+    graph = GraphConfig(window=100_000)
+    dataset = open_dataset("gen1", "training", task="detection", root=tmp_path)
+    samples = EventSamples(dataset, graph, "detection")
+    assert [samples[index].moment for index in range(3)] == [600_000, 900_000, 5_000_000]
+    dataset = open_dataset("nmnist", "training", task="recognition", root=tmp_path)
+    sample = EventSamples(dataset, graph, "recognition")[0]
+    assert (sample.time, sample.moment) == (None, sample.events["t"][-1])
+    assert EventSample(sample.events[:0], 1, None).moment == 0
+
+
+def test_the_boxes_of_a_recording_are_parted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gen1(tmp_path)
+    dataset = open_dataset("gen1", "training", task="detection", root=tmp_path)
+    samples = EventSamples(dataset, GraphConfig(window=1000), "detection")
+    part, parted = DatasetFormat.boxes_by_moment, []
+
+    def counted(form: DatasetFormat, boxes: np.ndarray) -> dict[int, np.ndarray]:
+        parted.append(len(boxes))
+        return part(form, boxes)
+
+    monkeypatch.setattr(DatasetFormat, "boxes_by_moment", counted)
+    for index in range(len(samples)):
+        samples[index]
+    assert len(parted) == 2

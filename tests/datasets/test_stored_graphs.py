@@ -55,7 +55,8 @@ def samples(draw: st.DrawFn, boxes: bool) -> EventSample:
     for name in "xywh":
         found[name] = draw(st.integers(-3, 90)) / 4
     found["class_id"] = draw(st.integers(0, 255))
-    return EventSample(events, None, found)
+    last = int(events["t"][-1]) if len(events) else 0
+    return EventSample(events, None, found, draw(st.none() | st.integers(last, last + 200_000)))
 
 
 @settings(max_examples=100)
@@ -246,3 +247,23 @@ def test_a_neighbour_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         save_file({**good, "back": back}, path)
         with pytest.raises(GraphFileError, match=rf"graphs\.safetensors: {message}"):
             read_graph(path, 0, graph)
+
+
+def test_graphs_of_joined_splits_are_those_of_either(tmp_path: Path) -> None:
+    for split in ("training", "validation"):
+        write_gen1(tmp_path, split)
+    training, validation = (
+        open_dataset("gen1", split, task="detection", root=tmp_path) for split in ("training", "validation")
+    )
+    both = training.joined(validation)
+    preprocess(training, RULE, "detection")
+    with pytest.raises(MissingFilesError, match=r"^2 of 4 recordings .* --split training validation --task detection"):
+        open_graphs(both, RULE, "detection")
+    preprocess(validation, RULE, "detection")
+    graphs, fresh = open_graphs(both, RULE, "detection"), EventSamples(both, RULE, "detection")
+    assert len(graphs) == len(fresh) == 12
+    for index in range(12):
+        assert_same(graphs[index], labelled_graph(fresh[index], RULE))
+    assert preprocess(both, RULE, "detection").built == 0
+    preprocess(both.on_sensor((152, 120)), RULE, "detection")
+    assert len(open_graphs(training.on_sensor((152, 120)), RULE, "detection")) == 6

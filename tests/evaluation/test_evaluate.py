@@ -18,10 +18,11 @@ from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.evaluation import average_precision, dataset_moments, evaluate, simulated_moments
 from aegnn_core.evaluation.average_precision import RECALLS
 from aegnn_core.evaluation.model_answers import DenseAnswers, LiveAnswers
+from aegnn_core.evaluation.model_on_camera import ModelOnCamera, trained_downsampling
 from aegnn_core.evaluation.plots import plot_precision_recall
 from aegnn_core.evaluation.seen_accuracy import SHARES, accuracy_over_events
 from aegnn_core.evaluation.threshold_search import IOU_THRESHOLDS, SCORE_THRESHOLDS, search_thresholds
-from aegnn_core.events import Downsampler, Letterbox, make_events
+from aegnn_core.events import DOWNSAMPLING, Downsampler, Letterbox, make_events
 from aegnn_core.events.simulation import simulate_recognition, simulate_scene
 from aegnn_core.nn import DETECTION_DTYPE
 from aegnn_core.nn.checkpoint import TrainedModel
@@ -396,3 +397,29 @@ def test_an_answer_at_the_last_event_has_seen_it() -> None:
         (output,) = asked(events, [20])
         with torch.no_grad():
             torch.testing.assert_close(output, module(build_graph(events, graph)))
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "message"),
+    [
+        ("scenes_detector", "--over-events", "--over-events is for recognition, the model scenes_detector is for det"),
+        ("scenes_recognizer", "--search", "--search is for detection, the model scenes_recognizer is for recognition"),
+    ],
+)
+def test_figures_of_the_other_task_are_refused_before_anything_is_evaluated(
+    model: str, option: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated: list[str] = []
+    monkeypatch.setattr("aegnn_core.evaluation.evaluate", lambda model, *_, **__: evaluated.append(model.name))
+    assert main(["evaluate", model, "--samples", "1", option]) == 2
+    assert message in capsys.readouterr().err
+    assert evaluated == []
+
+
+def test_boxes_of_a_larger_camera_are_found_in_the_way_that_the_model_was_trained_with() -> None:
+    """Unless somebody says another."""
+    model = replace(load_model("scenes_detector"), training={"downsampling": "coordinates"})
+    events = simulate_scene(0).stream.events
+    counts = {way: len(ModelOnCamera(model, (320, 240), way).events(events)) for way in (None, *DOWNSAMPLING)}
+    assert counts[None] == counts["coordinates"] > counts["integrate"]
+    assert trained_downsampling(replace(model, training={})) == "integrate"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aegnn_core import GraphConfig, make_model_asynchronous
 from aegnn_core.cli import main
 from aegnn_core.evaluation.event_flops import flops_per_event, simulated_stream
 from aegnn_core.nn import network
@@ -35,3 +36,14 @@ def test_two_runs_of_the_command_say_the_same(tmp_path: Path) -> None:
         assert main(["flops", "--dataset", "ncars", "--window", "100", "--events", "2", "--json", str(file)]) == 0
 
     assert files[0].read_text() == files[1].read_text()
+
+
+@pytest.mark.parametrize("directed", [True, False])
+def test_the_dense_cost_is_that_of_the_network_on_the_last_window(directed: bool) -> None:
+    """Head included, whose cost does not depend on the number of events."""
+    model = network("graph_grid", dataset="ncars")
+    stream = simulated_stream(model.sensor, 60, 0)
+    dense = make_model_asynchronous(model, GraphConfig(directed=directed, max_nodes=20), engine="dense")
+    dense.update(stream.events[-20:])
+    dense.output()
+    assert flops_per_event(model, stream, 20, directed=directed).dense == dense.flops().total.last

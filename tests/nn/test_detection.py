@@ -127,3 +127,12 @@ def test_cells_of_a_given_stride_may_reach_beyond_the_sensor() -> None:
     even = detection_loss(output, (80, 60), true, classes, sample)
     for name, value in given.items():
         assert float(value) == pytest.approx(float(even[name]))
+
+
+@pytest.mark.parametrize("box", [[20.0, -40, 60, 8], [-50, 20, 18, 40], [20, 70, 60, 110]])
+def test_a_box_whose_center_is_far_outside_is_learned_by_no_cell(box: list[float]) -> None:
+    output = torch.zeros(1, 6, 8, 7)
+    one = torch.zeros(1, dtype=torch.long)
+    parts = detection_loss(output, SENSOR, torch.tensor([box]), one, one)
+    none = detection_loss(output, SENSOR, torch.zeros(0, 4), one[:0], one[:0])
+    assert {name: float(value) for name, value in parts.items()} == {name: float(value) for name, value in none.items()}

@@ -6,13 +6,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from aegnn_core.events import make_events
 from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, SensorModel
 from aegnn_core.graph import GraphConfig, build_graph
-from aegnn_core.nn import DATASETS, network
+from aegnn_core.nn import DATASETS, NETWORKS, network
+from aegnn_core.nn.networks import check_options
 from tests.nn.random_networks import randomize
 
 
@@ -257,3 +259,16 @@ def test_a_flat_head_divides_its_sensor_evenly() -> None:
     assert module.stride is None
     assert not module.fits_any_sensor
     assert module.predictions(torch.zeros(1, 6, 8, 7)).boxes[0, -1].tolist() == [87.5, 75, 100, 90]
+
+
+def test_options_cannot_have_the_names_of_what_a_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would become what is told: another task, or another number of classes."""
+
+    def anything(num_classes: int, dataset: str = "mine", **options: int) -> nn.Module:
+        return nn.Linear(1, num_classes)
+
+    monkeypatch.setitem(NETWORKS._values, "anything", anything)
+    check_options("anything", ["colour"])
+    for name in ("task", "num_classes", "sensor", "dim", "size", "dataset", "name"):
+        with pytest.raises(ValueError, match=rf"network anything has no option {name}, known are \*\*$"):
+            check_options("anything", ["colour", name])

@@ -190,3 +190,18 @@ def edges(data) -> set[tuple[int, ...]]:
 def test_wrong_values_are_refused(values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Augmentation.from_dict(values)
+
+
+def test_a_change_of_speed_keeps_the_moment_of_boxes_and_changes_the_time_before_it() -> None:
+    rng = np.random.default_rng(4)
+    events = make_events(1000 * np.arange(11), *np.ones((3, 11), int))
+    sample = EventSample(events, None, make_boxes((1, 1, 5, 5)), 20_000)
+    gaps = set()
+    for _ in range(50):
+        found = replace(NOTHING, time_scale=0.5)(sample, (34, 34), rng)
+        assert found.time == 20_000
+        gap, length = 20_000 - found.events["t"][-1], np.ptp(found.events["t"])
+        assert abs(gap - length) <= 1  # both were 10 ms
+        gaps.add(int(gap))
+    assert 10_000 * np.exp(-0.5) - 1 <= min(gaps) < 7_500
+    assert 13_500 < max(gaps) <= 10_000 * np.exp(0.5) + 1

@@ -19,9 +19,10 @@ from PIL import Image
 from aegnn_core import load_model
 from aegnn_core.cli import main
 from aegnn_core.drawing import ON_COLOR, class_color
+from aegnn_core.graph.build import first_live
 from aegnn_core.training.learning.pictures import draw_confusion, draw_detections
 from aegnn_core.training.learning.validation import Seen
-from aegnn_core.training.samples.validation_samples import HeldOutScenes, NumberedGraphs
+from aegnn_core.training.samples.validation_samples import HeldOutScenes, NumberedGraphs, _simulate_moment
 from aegnn_core.training.settings import TrainSettings
 
 SIZE = ["--steps", "2", "--batch-size", "2", "--num-workers", "0", "--validate-every", "1", "--validation-samples", "3"]
@@ -119,6 +120,11 @@ def test_validation_samples_are_the_same_each_time_and_never_trained_or_evaluate
         assert torch.equal(first[number].pos, again[number].pos)
         assert torch.equal(first[number].pos, first[number].pos)
         assert first[number].number.tolist() == [number]
+    scenes = HeldOutScenes("detection", graph, 3)
+    live = [int(scenes[number].live.sum()) for number in range(3)]
+    samples = [_simulate_moment(number, graph) for number in range(3)]
+    assert live == [len(sample.events) - first_live(sample.events["t"], graph, sample.moment) for sample in samples]
+    assert all(sample.boxes["t"].tolist() == [sample.time] * len(sample.boxes) for sample in samples)
     scenes = HeldOutScenes("recognition", graph, 7)
     spread = NumberedGraphs(scenes, 3)
     assert len(spread) == 3

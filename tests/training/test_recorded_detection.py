@@ -8,9 +8,13 @@ import pytest
 
 from aegnn_core import load_model, make_model_asynchronous
 from aegnn_core.cli import main
+from aegnn_core.datasets import open_dataset
+from aegnn_core.evaluation import EventRates, dataset_moments, evaluate
 from aegnn_core.nn.checkpoint import TrainedModel
 from tests.datasets.tiny_datasets import (
     bag_stream,
+    boxes_at,
+    write_bag,
     write_gen1,
     write_nmnist,
     write_rosbag_detection,
@@ -57,9 +61,14 @@ def test_recordings_of_a_larger_camera_are_learned_from_on_the_models_sensor(
     model = train(tmp_path / "gen1.safetensors", *options)
     assert (model.width, model.height) == (152, 120)
     assert (model.training["sensor"], model.training["downsampling"]) == ("152x120", way)
-    arguments = ["evaluate", str(tmp_path / "gen1.safetensors"), "--dataset", "gen1", "--downsampling", way]
+    # Evaluated in the same way, unless another is asked for.
+    arguments = ["evaluate", str(tmp_path / "gen1.safetensors"), "--dataset", "gen1"]
     assert main([*arguments, "--asynchronous", "--json", str(tmp_path / "out.json")]) == 0
-    rates = json.loads((tmp_path / "out.json").read_text())["rates"]
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert document["downsampling"] == way
+    dataset = dataset_moments(open_dataset("gen1", "test", task="detection"), "detection")
+    assert evaluate(model, dataset).rates == EventRates(**document["rates"])
+    rates = document["rates"]
     assert (rates["network_per_s"] < rates["camera_per_s"]) == (way == "integrate")
     assert main(["train", *options, *SIZE, "--sensor", "1000x1000", "--output", str(tmp_path / "x.safetensors")]) == 2
     assert (
@@ -89,3 +98,33 @@ def test_stored_graphs_of_digits_are_not_mirrored(data: Path, tmp_path: Path) ->
     options = ["graph_grid", "--task", "recognition", "--dataset", "nmnist", "--preprocessed"]
     model = train(tmp_path / "nmnist.safetensors", *options)
     assert model.training["augmentation"]["mirror"] is False
+
+
+def test_stored_graphs_of_both_splits_are_trained_on_once_all_is_chosen(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("training", "validation"):
+        write_gen1(data, split)
+    options = ["--config", "gen1", "--use-validation", *SIZE, "--validate-every", "0"]
+    output = tmp_path / "gen1.safetensors"
+    assert main(["train", *options, "--output", str(output)]) == 2
+    command = capsys.readouterr().err.split("make them by: ")[1].split()
+    assert main([*command[1:], "--num-workers", "0"]) == 0
+    assert main(["train", *options, "--output", str(output)]) == 0
+    assert load_model(output).training["use_validation"] is True
+
+
+@pytest.mark.parametrize("option", ["--use-validation", "--no-use-validation"])
+def test_bags_whose_classes_are_numbered_otherwise_are_not_validated_on_or_learned_from(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    for split, names in (("training", ("car", "pedestrian")), ("validation", ("pedestrian", "car"))):
+        labels = [boxes_at(200_000, (1, 2, 10, 12, 0))]
+        write_bag(data / "rosbag" / split / "drive", bag_stream(0), labels, names)
+    size = [*SIZE, "--validate-every", "0"] if option == "--use-validation" else SIZE
+    arguments = ["histogram", "--task", "detection", "--dataset", "rosbag", option, *size]
+    assert main(["train", *arguments, "--output", str(tmp_path / "x.safetensors")]) == 2
+    assert capsys.readouterr().err == (
+        "aegnn: split validation of rosbag is for the classes pedestrian, car, split training for the classes car,"
+        " pedestrian\n"
+    )

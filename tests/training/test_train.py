@@ -5,6 +5,7 @@ import shutil
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ import pytest
 
 pytest.importorskip("lightning")
 
+import numpy as np
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchronous, network
 from aegnn_core.asynchronous.cuda.edge_finder import EdgeFinder
 from aegnn_core.cli import main
-from aegnn_core.datasets import MissingFilesError, open_dataset
-from aegnn_core.datasets.samples import EventSamples
-from aegnn_core.datasets.simulated import HELD_OUT_SEED, SimulatedRecordings, SimulatedSamples
+from aegnn_core.datasets import EventDataset, MissingFilesError, open_dataset
+from aegnn_core.datasets.one_megapixel import ONE_MEGAPIXEL
+from aegnn_core.datasets.samples import EventSample, EventSamples
+from aegnn_core.datasets.simulated import HELD_OUT_SEED, SimulatedRecordings, SimulatedSamples, mixed
 from aegnn_core.events.simulation import simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_core.training.learning.learner import GraphLearner
 from aegnn_core.training.samples import data_module
 from aegnn_core.training.samples.augmentation import Augmentation
@@ -31,7 +35,7 @@ from aegnn_core.training.samples.data_module import open_training
 from aegnn_core.training.samples.pooled_features import PooledFeatures
 from aegnn_core.training.samples.recorded_samples import ChangedRecordings, CountedSamples, RecordedSamples
 from aegnn_core.training.settings import TrainSettings, default_graph
-from aegnn_core.training.train import train
+from aegnn_core.training.train import _learner, train
 from aegnn_core.triton_support import interpreted
 from tests.datasets.tiny_datasets import aer_bytes, random_rows, write, write_ncars
 from tests.nn.user_package import forget_user_package, install_user_package
@@ -417,3 +421,51 @@ def test_missing_validation_recordings_are_named_with_the_way_out(nmnist: Path) 
         MissingFilesError, match=r"split validation.*to train without validation, set validate_every to 0"
     ):
         train_(nmnist / "x.safetensors", dataset="nmnist", validate_every=1)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 20, 100])
+def test_the_learning_rate_falls_to_zero_in_any_number_of_steps(steps: int) -> None:
+    module = network("histogram", dataset="nmnist")
+    learner = GraphLearner(TrainedModel(module, GRAPH, (), "tiny", {}), 1.0, steps)
+    schedule = learner.configure_optimizers()["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(steps):
+        rates.append(schedule.get_last_lr()[0])
+        schedule.optimizer.step()
+        schedule.step()
+    assert max(rates) <= 1
+    assert rates[-1] < 1e-5
+    assert steps < 10 or max(rates) > 0.9
+
+
+def test_samples_are_mixed_by_any_number_of_processes() -> None:
+    """However many there are, one sample waits in each, and is yielded for the next."""
+    samples = [EventSample(np.empty(0), number, None) for number in range(5)]
+    order = [sample.label for sample in mixed(iter(samples), 64 // 65, np.random.default_rng(0))]
+    assert order == [0, 1, 2, 3]
+
+
+def test_nodes_of_scenes_are_live_at_the_moment_of_their_boxes() -> None:
+    samples = SimulatedSamples("detection", GRAPH, 3, scenes=1).samples(0, 1)
+    for sample in islice(samples, 3):
+        assert sample.boxes is not None
+        assert set(sample.boxes["t"].tolist()) == {sample.time}
+        assert int(sample.events["t"][-1]) < sample.moment
+
+
+def test_the_best_weights_on_1_mpx_are_chosen_by_what_is_evaluated() -> None:
+    """The mean is of three of the seven classes: here the car is found, and the traffic sign is not."""
+    labels = ONE_MEGAPIXEL.labels
+    module = network("histogram", task="detection", sensor=(320, 180), num_classes=len(labels))
+    model = TrainedModel(module, GRAPH, labels, "tiny", {})
+    found = np.zeros(1, DETECTION_DTYPE)
+    found["x"], found["y"], found["w"], found["h"], found["score"], found["class_id"] = 20, 20, 90, 80, 1, 2
+    module.detections = lambda *_: [found]
+    boxes, classes = torch.tensor([[20.0, 20, 110, 100], [150, 20, 240, 100]]), torch.tensor([2, 5])
+    sample = Data(x=torch.zeros(1, 1), boxes=boxes, classes=classes, num_boxes=torch.tensor([2]))
+    sample.number = torch.tensor([0])
+    dataset = EventDataset(ONE_MEGAPIXEL, "training", [], Path())
+    settings = TrainSettings(network="histogram", task="detection", dataset="1mpx")
+    validation = _learner(settings, model, dataset)._validation
+    validation.take(Batch.from_data_list([sample]), torch.zeros(1))
+    assert validation.figures().ap == pytest.approx(1)

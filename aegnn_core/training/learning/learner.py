@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,9 @@ from aegnn_core.training.learning.validation import Validation, logged_figures
 
 __all__ = ["GraphLearner", "HeadLearner"]
 
+#: Share of the steps in which the learning rate rises.
+_RISE = 0.1
+
 
 class GraphLearner(lightning.LightningModule):
     """Trains with AdamW and one cycle of the learning rate (Smith & Topin, 2018).
@@ -34,6 +37,7 @@ class GraphLearner(lightning.LightningModule):
         steps: number of optimiser steps of the cycle.
         label_smoothing: share of the probability that recognition spreads over all classes.
         counts: which boxes count in a validation, from their w and h [px]; None for all.
+        evaluated_labels: of the classes whose average precision its mean is of; None for all.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class GraphLearner(lightning.LightningModule):
         steps: int,
         label_smoothing: float = 0.0,
         counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None,
+        evaluated_labels: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.network = model, model.network
@@ -50,7 +55,7 @@ class GraphLearner(lightning.LightningModule):
             # In which order convolutions are fastest on a CPU; the weights are the same.
             self.network.head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learning_rate, self.steps, self.label_smoothing = learning_rate, steps, label_smoothing
-        self._validation = Validation(model, counts)
+        self._validation = Validation(model, counts, evaluated_labels)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch with ``boxes`` and ``classes`` (detection) or ``y`` (recognition)."""
@@ -71,10 +76,11 @@ class GraphLearner(lightning.LightningModule):
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, and a rate that rises for a tenth of the steps and falls to zero."""
+        """AdamW, and a rate that rises for a tenth of the steps, if these are more than one, and falls to zero."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, self.learning_rate, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, self.steps, pct_start=0.1)
+        rise = _RISE if _RISE * self.steps > 1 else 0.0  # a rise of one step has no length: it would be divided by 0
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, self.steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_validation_epoch_start(self) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,15 +51,19 @@ class Validation:
     Args:
         model: that is asked.
         counts: which boxes count, from their w and h [px]; None for all.
+        evaluated_labels: of the classes whose average precision its mean is of; None for all.
 
     Attributes:
         seen: a few samples of a detector, to be shown.
     """
 
     def __init__(
-        self, model: TrainedModel, counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None
+        self,
+        model: TrainedModel,
+        counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None,
+        evaluated_labels: Sequence[str] | None = None,
     ) -> None:
-        self._model, self._counts = model, counts
+        self._model, self._counts, self._evaluated_labels = model, counts, evaluated_labels
         self.begin()
 
     def __len__(self) -> int:
@@ -93,7 +97,7 @@ class Validation:
             torch.distributed.all_gather_object(parts, answers)
             answers = {number: answer for part in parts for number, answer in part.items()}
         truths, predictions = zip(*(answers[number] for number in sorted(answers)), strict=True)
-        return figures_of(self._model, truths, predictions)
+        return figures_of(self._model, truths, predictions, self._evaluated_labels)
 
     def _counting(self, boxes: np.ndarray) -> np.ndarray:
         return boxes if self._counts is None else boxes[self._counts(boxes["w"], boxes["h"])]

@@ -41,7 +41,8 @@ class Augmentation:
         mirror: whether left and right may change places.
         invert: whether ON and OFF may.
         crop: largest share of the sensor's width and height that is cut off, anywhere.
-        time_scale: largest change of speed, as the logarithm of a factor; the last event keeps its time.
+        time_scale: largest change of speed, as the logarithm of a factor; the moment of the truth keeps its time, or
+            where a sample says none, the last event.
         cut: largest share of its time by which half of the samples end early; for recognition, as boxes are true at the
             end only.
 
@@ -101,12 +102,13 @@ class Augmentation:
         if invert:
             changed["p"] = 1 - changed["p"]
         if self.time_scale and len(changed):
-            age = changed["t"][-1] - changed["t"]
-            changed["t"] = changed["t"][-1] - np.rint(age * np.exp(rng.uniform(-1, 1) * self.time_scale)).astype(int)
+            end = changed["t"][-1] if sample.time is None else sample.time
+            age = end - changed["t"]
+            changed["t"] = end - np.rint(age * np.exp(rng.uniform(-1, 1) * self.time_scale)).astype(int)
         boxes = sample.boxes
         if boxes is not None:
             boxes = _map_boxes(boxes, change, side, lower, upper)
-        return EventSample(changed, sample.label, boxes)
+        return EventSample(changed, sample.label, boxes, sample.time)
 
     def of_graph(self, data: Data, sensor: tuple[int, int], rng: np.random.Generator) -> Data:
         """A graph mirrored and inverted, which leaves its edges as they are; the other changes are for events only.

@@ -50,6 +50,7 @@ class TrainingData(lightning.LightningDataModule):
 
     Raises:
         MissingFilesError: the data set has no recordings to validate on, or not all of them.
+        ValueError: these have other classes or another sensor than those to train on.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class TrainingData(lightning.LightningDataModule):
         super().__init__()
         self._settings, self._model, self._training, self._begun_at = settings, model, training, begun_at
         self._find_edges: EdgeFinder | None = None
-        self._validation = _open_validation(settings) if training is not None and settings.validate_every else None
+        self._validation: EventDataset | None = None
+        if training is not None and settings.validate_every:
+            self._validation = _open_validation(settings, training)
 
     def setup(self, stage: str) -> None:
         """Give this process and this part of the run random numbers of its own."""
@@ -176,6 +179,7 @@ def open_training(settings: TrainSettings) -> EventDataset:
 
     Raises:
         MissingFilesError: they are not there, or not all of them.
+        ValueError: the split validation, which is to be learned from too, has other classes or another sensor.
     """
     if settings.dataset == "ncars_scenes":
         splits = [open_dataset("ncars", split, task="recognition") for split in ("training", "validation")]
@@ -195,8 +199,10 @@ def _open_split(settings: TrainSettings, split: str) -> EventDataset:
     )
 
 
-def _open_validation(settings: TrainSettings) -> EventDataset:
+def _open_validation(settings: TrainSettings, training: EventDataset) -> EventDataset:
     try:
-        return _open_split(settings, "validation")
+        validation = _open_split(settings, "validation")
     except MissingFilesError as error:
         raise MissingFilesError(f"{error}; to train without validation, set validate_every to 0") from error
+    training.check_same_kind(validation)
+    return validation

@@ -74,7 +74,7 @@ class CountedSamples(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         sample = self._samples.changed(number)
         t = sample.events["t"].astype(np.int64)
-        first = first_live(t, self._graph, int(t[-1]) if len(t) else 0)
+        first = first_live(t, self._graph, sample.moment)
         live, age = sample.events[first:], t[-1:] - t[first:]
         (width, height), (columns, rows) = self._counts.size, self._counts.shape
         column, row = np.floor_divide(live["x"], width).astype(int), np.floor_divide(live["y"], height).astype(int)

@@ -80,4 +80,4 @@ def _simulate_moment(number: int, graph: GraphConfig) -> EventSample:
     moments = range(_FIRST_US, config.duration_us, _PERIOD_US)
     moment = moments[number % len(moments)]
     events = sample_events(scene.stream.events, moment, graph)
-    return EventSample(events, None, scene.boxes[scene.boxes["t"] == moment])
+    return EventSample(events, None, scene.boxes[scene.boxes["t"] == moment], moment)
