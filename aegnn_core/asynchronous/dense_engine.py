@@ -61,16 +61,19 @@ class DenseEngine:
     def output(self, time: int) -> Tensor:
         """Build the graph and run the model."""
         parameter = next((p for p in self._model.parameters() if p.is_floating_point()), torch.empty(0))
-        data = build_graph(self._events, self._graph, time=time, dtype=parameter.dtype)
+        exact = parameter.dtype if parameter.dtype in (torch.float32, torch.float64) else torch.float32
+        data = build_graph(self._events, self._graph, time=time, dtype=exact)
         if self._origin is not None:
             # Positions count time from the first event of all, which may have been dropped.
             times = self._events["t"][len(self._events) - len(data.pos) :]
             data.t = torch.from_numpy(times - self._origin)
             data.pos[:, 2] = torch.from_numpy(self._graph.time_scale * (times - self._origin))
-        self._settings.follow()
+        data = data.to(parameter.device).apply(lambda part: part.to(parameter.dtype), "x", "pos", "edge_attr")
+        if self._settings.follow():
+            self._weights = WeightsVersion(self._model)
         self._weights.changed()
         with self._metering:
-            output: Tensor = call_on_graph(self._metering.model, data.to(parameter.device))
+            output: Tensor = call_on_graph(self._metering.model, data)
         if self._weights.changed():
             raise ValueError(writes_weights(self._model))
         return output

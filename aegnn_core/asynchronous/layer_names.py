@@ -60,5 +60,5 @@ class LayerNames:
         for module in self._stack:
             if id(module) in self._leaves:
                 return self._of[id(module)]
-        name = function_name(work)
+        name = str(work.name) if isinstance(work, torch.jit.ScriptFunction) else function_name(work)
         return name if len(self._stack) <= 1 else f"{self._of[id(self._stack[-1])]}.{name}"

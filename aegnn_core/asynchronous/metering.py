@@ -57,7 +57,7 @@ class Metering(TorchFunctionMode):
         begin = perf_counter()
         result = func(*args, **(kwargs or {}))
         seconds = perf_counter() - begin
-        flops = operation_flops(func, args, result, next(_tensors((args, kwargs)), None))
+        flops = operation_flops(func, args, result, next(_tensors((args, kwargs)), None), kwargs or {})
         if flops:
             self._meter.add(self._layers.of(func), flops, seconds)
         return result

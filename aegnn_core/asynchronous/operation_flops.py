@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from aegnn_core.nn.spline import SplineConv
 
 __all__ = ["basis_flops", "function_name", "operation_flops", "spline_flops"]
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
 _MOVES = frozenset(
     [
         "view",
@@ -149,7 +151,9 @@ def function_name(func: Callable[..., Any]) -> str:
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
 
 
-def operation_flops(func: Callable[..., Any], args: Any, result: Any, first: Tensor | None) -> int:
+def operation_flops(
+    func: Callable[..., Any], args: Any, result: Any, first: Tensor | None, kwargs: Mapping[str, Any] = _NONE
+) -> int:
     """FLOPs of one call of a torch function.
 
     Args:
@@ -157,6 +161,7 @@ def operation_flops(func: Callable[..., Any], args: Any, result: Any, first: Ten
         args: its positional arguments; weights have to be tensors.
         result: what it returned.
         first: its first tensor.
+        kwargs: its other arguments.
     """
     name = function_name(func)
     if name in _MOVES or first is None:
@@ -165,20 +170,21 @@ def operation_flops(func: Callable[..., Any], args: Any, result: Any, first: Ten
     if out is None:
         return 0
     if name in ("linear", "conv1d", "conv2d", "conv3d"):
-        bias = len(args) > 2 and args[2] is not None
-        weight: Tensor = args[1]
+        bias = _argument(args, kwargs, 2, "bias") is not None
+        weight: Tensor = _argument(args, kwargs, 1, "weight")
         return 2 * out.numel() * weight[0].numel() + (out.numel() if bias else 0)
     if name in ("matmul", "mm", "bmm", "mv", "__matmul__", "__rmatmul__"):
         return 2 * out.numel() * first.shape[-1]
     if name in ("addmm", "baddbmm"):
-        factor: Tensor = args[1]
+        factor: Tensor = _argument(args, kwargs, 1, "mat1" if name == "addmm" else "batch1")
         return 2 * out.numel() * factor.shape[-1] + out.numel()
     if name in ("batch_norm", "layer_norm", "group_norm", "instance_norm"):
         return 2 * out.numel()
     if name in _REDUCTIONS:
         most = first
-        if name in ("scatter_add", "scatter_reduce", "index_add") and len(args) > 3 and isinstance(args[3], Tensor):
-            most = args[3]
+        if name in ("scatter_add", "scatter_reduce", "index_add"):
+            source = _argument(args, kwargs, 3, "source" if name == "index_add" else "src")
+            most = source if isinstance(source, Tensor) else first
         return most.numel()
     return out.numel()
 
@@ -199,6 +205,10 @@ def spline_flops(conv: SplineConv, rows: int, edges: int) -> int:
 def basis_flops(conv: SplineConv, edges: int) -> int:
     """FLOPs of the splines on so many edges: per component a product, a difference and two products per kernel."""
     return edges * (2 * conv.dim + int(sum(3 * 2**d for d in range(conv.dim))))
+
+
+def _argument(args: Any, kwargs: Mapping[str, Any], position: int, name: str) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name)
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -132,5 +132,9 @@ class Settings:
                 changed = True
                 self._of_model.put(n, name, now)
                 self._of_twin.put(n, name, now)
-        self._of_twin.restore()
+        self.restore()
         return changed
+
+    def restore(self) -> None:
+        """Take back what a forward of the copy has set."""
+        self._of_twin.restore()

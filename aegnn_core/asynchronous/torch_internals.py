@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "DATA",
     "DROPOUT_LAYERS",
     "NN_FUNCTIONS",
     "NORM_LAYERS",
@@ -25,6 +26,7 @@ __all__ = [
     "hook_tables",
     "stand_in",
     "undispatched",
+    "watched_stand_in",
     "weight_tables",
 ]
 
@@ -38,6 +40,9 @@ undispatched = torch._C.DisableTorchFunction
 #: Where functions are that ``torch.nn.functional`` takes from C++, such as ``gelu``: a call is seen as one of these.
 NN_FUNCTIONS = torch._C._nn
 
+#: What reads and sets a tensor's attribute ``data``: the class itself has it as a tensor for type checkers.
+DATA: Any = vars(torch._C.TensorBase)["data"]
+
 #: What all layers of a kind are instances of.
 DROPOUT_LAYERS = nn.modules.dropout._DropoutNd
 NORM_LAYERS = nn.modules.batchnorm._NormBase
@@ -49,6 +54,16 @@ count_of_writes = attrgetter("_version")
 def stand_in(kind: type[_Stand]) -> _Stand:
     """A tensor of a subclass that holds no numbers; its ``__init__`` has not run."""
     return Tensor._make_subclass(kind, _NOTHING)
+
+
+def watched_stand_in(kind: type[_Stand]) -> _Stand:
+    """As :func:`stand_in`, of a subclass with a ``__torch_dispatch__``.
+
+    That is called by whatever asks for its numbers or its shape where no function of torch is seen to be called.
+    """
+    return Tensor._make_wrapper_subclass(
+        kind, (0,), dispatch_sizes_strides_policy="sizes", dispatch_device=True, dispatch_layout=True
+    )
 
 
 def weight_tables(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -117,7 +118,8 @@ def _content(table: NDArray[np.int64]) -> np.uint64:
 
 def architecture_digest(model: nn.Module) -> str:
     """A hash of the model's classes, its printable settings, and the names and shapes of its weights."""
-    digest = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__}\n{model!r}".encode())
+    printed = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))  # of a function, which is elsewhere in every process
+    digest = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__}\n{printed}".encode())
     for name, value in model.state_dict().items():
         kind = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         digest.update(f"{name} {kind}\n".encode())

@@ -170,6 +170,18 @@ def test_a_change_is_followed_or_refused(engine: str, change: Callable[[Any], No
     assert_same(live.output(), reference(module, EVENTS, live.graph))
 
 
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
+def test_a_tensor_that_came_later_is_looked_at_too(engine: str) -> None:
+    module = randomized(Net())
+    live = make_model_asynchronous(module, GRAPH, engine=engine)
+    live.update(EVENTS)
+    live.output()
+    module.offset = torch.ones(2, dtype=torch.float64)
+    live.output()
+    module.offset.fill_(5)
+    assert_same(live.output(), reference(module, EVENTS, live.graph))
+
+
 @pytest.mark.parametrize("engine", ["compiled", "packet"])
 def test_engines_that_keep_features_refuse_weights_written_through_data(engine: str) -> None:
     module = randomize(network("graph_res", dataset="nmnist", sensor=(12, 9)).double(), 0)
@@ -349,6 +361,32 @@ class Doubled(type(network("graph_res", dataset="nmnist"))):  # type: ignore[mis
 
     def forward(self, data: Data) -> Tensor:
         return 2 * super().forward(data)
+
+
+class WritesAPart(nn.Module):
+    """Cannot be followed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x[:, 0] = 1
+        return x
+
+
+@pytest.mark.parametrize("name", ["graph_res", "histogram"])
+def test_nodes_that_are_not_live_are_not_read_where_the_whole_network_runs(name: str) -> None:
+    graph = GraphConfig(max_neighbors=5, window=25_000)
+    module: Any = randomize(network(name, dataset="nmnist", sensor=(12, 9)).double(), 0)
+    module.head = nn.Sequential(module.head, WritesAPart())
+    live = make_model_asynchronous(module, graph, engine="incremental")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for k in range(len(EVENTS)):
+            live.update(EVENTS[k : k + 1])
+            assert_same(live.output(), reference(module, EVENTS[: k + 1], graph))
+    assert "because of" in repr(live)
+    module = randomize(network("graph_res", dataset="nmnist", sensor=(12, 9)).double(), 0)
+    module.__class__ = Doubled
+    with pytest.raises(ValueError, match="the forward may read nodes that are not live any more"):
+        make_model_asynchronous(module, graph, engine="incremental")
 
 
 def test_a_network_with_a_forward_of_its_own_is_not_taken_for_the_packages() -> None:

@@ -2,7 +2,10 @@
 """Models that do what a live model might not survive: the right answer, or an error that says what is wrong."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch_geometric.nn as pyg
@@ -118,6 +121,320 @@ def test_whatever_the_forward_does_the_answer_is_right(function, rule: str) -> N
 def test_what_works_row_by_row_is_not_run_densely() -> None:
     for function in (in_place_activations, writes_its_input, uses_all_kinds_of_functions):
         follow(randomized(Written(function)), RULES["undirected, deletion"], EVENTS, SIZES)
+
+
+def a_size_written_into_a_constant(model: Written, data: Data) -> Tensor:
+    scale = torch.ones(1, 3, dtype=torch.float64)
+    scale[0, 2] = 1 + data.pos[:, 2].max().item()
+    return model.conv((data.pos / scale).sum(1, keepdim=True), data.edge_index)
+
+
+def a_size_written_into_a_view(model: Written, data: Data) -> Tensor:
+    scale = torch.zeros(1, 2, dtype=torch.float64)
+    part = scale[:, :1]
+    part[0, 0] = data.num_nodes
+    return model.conv(data.x * scale.sum() + part, data.edge_index)
+
+
+def a_size_behind_the_back_of_torch(model: Written, data: Data) -> Tensor:
+    one, other = torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    one.numpy()[0, 0] = data.num_nodes
+    other.data[0, 0] = data.num_nodes
+    return model.conv(data.x * one + other, data.edge_index)
+
+
+def a_number_written_into_a_constant(model: Written, data: Data) -> Tensor:
+    gain = torch.ones(4, dtype=torch.float64)
+    gain[2] = 3
+    return model.conv(data.x, data.edge_index) * gain
+
+
+def copies_a_mean(model: Written, data: Data) -> Tensor:
+    centre = torch.empty(3, dtype=torch.float64)
+    centre.copy_(data.pos.mean(0))
+    return model.conv((data.pos - centre).sum(1, keepdim=True), data.edge_index)
+
+
+def copies_rows(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    y = torch.zeros_like(x)
+    y.copy_(x)
+    return x * 2 + y
+
+
+def writes_zeros(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    y = x * 1
+    y.zero_()
+    return x + y
+
+
+def fills_with_a_number(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    (y := x * 1).fill_(2)
+    return x + y
+
+
+def initialises(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    nn.init.ones_(y := x * 1)
+    return x + y
+
+
+def writes_into(alias: Callable[[Tensor], Any]) -> Callable[[Written, Data], Tensor]:
+    """A forward that writes into what a function returns, which is the memory of its argument."""
+
+    def write(model: Written, data: Data) -> Tensor:
+        x = model.conv(data.x, data.edge_index)
+        alias(x).mul_(2)
+        return x
+
+    return write
+
+
+def assigns_data(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    x.data = x.data.clamp(min=0)
+    return x
+
+
+def divides_an_array(model: Written, data: Data) -> Tensor:
+    positions = data.pos.numpy()
+    positions[:, :2] /= (12, 9)
+    return model.conv(data.x, data.edge_index) + torch.from_numpy(positions).sum(1, keepdim=True) + data.pos[:, :1]
+
+
+def divides_a_tensor_of_an_array(model: Written, data: Data) -> Tensor:
+    torch.from_numpy(np.asarray(data.pos)).div_(2)
+    return model.conv(data.x, data.edge_index) + data.pos.sum(1, keepdim=True)
+
+
+def gives_its_memory_away(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    torch.from_dlpack(x).mul_(2)
+    return x
+
+
+def iterates(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    first, *others = x.mean(0)
+    return first + torch.stack(others) + sum(row.abs() for row in x)[1:]
+
+
+@torch.jit.script
+def doubled_in_place(x: Tensor) -> Tensor:
+    x.mul_(2)
+    return x
+
+
+def scripted_that_writes(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    return doubled_in_place(x) + x + doubled_in_place(data.x) + data.x
+
+
+@torch.compile(backend="eager")
+def swish(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+def compiled_function(model: Written, data: Data) -> Tensor:
+    return swish(model.conv(data.x, data.edge_index))
+
+
+def mapped(model: Written, data: Data) -> Tensor:
+    return torch.vmap(lambda row: row.sin() * 2)(model.conv(data.x, data.edge_index))
+
+
+def numbers_of_nodes_as_values(model: Written, data: Data) -> Tensor:
+    return model.conv(data.x, data.edge_index, torch.exp(-0.05 * data.edge_index[0].double()))
+
+
+def numbers_of_nodes_as_weights(model: Written, data: Data) -> Tensor:
+    return model.conv(data.x, data.edge_index, data.edge_index[1])
+
+
+def numbers_of_voxels_as_values(model: Written, data: Data) -> Tensor:
+    cell = torch.floor(data.pos[:, :2] / 4).long()
+    pooled = pyg.max_pool(cell[:, 1] * 3 + cell[:, 0], Data(x=data.x, edge_index=data.edge_index, pos=data.pos))
+    return model.conv(pooled.x, pooled.edge_index, torch.exp(-0.5 * pooled.edge_index[0].double()))
+
+
+class Shadowed(nn.Module):
+    """An in-place activation behind a dropout that is off, on a skip connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = pyg.GraphConv(1, 4)
+        self.other, self.before = pyg.SAGEConv(4, 4), nn.Sequential(nn.Dropout(0.5), nn.ReLU(inplace=True))
+
+    def forward(self, data: Data) -> Tensor:
+        x = self.conv(data.x, data.edge_index)
+        return x + self.other(self.before(x), data.edge_index)
+
+
+ALIASES: dict[str, Callable[[Tensor], Any]] = {
+    "T": lambda x: x.T,
+    "mT": lambda x: x.mT,
+    "H": lambda x: x.H,
+    "t": lambda x: x.t(),
+    "unflatten": lambda x: x.unflatten(1, (2, 2)),
+    "swapdims": lambda x: x[:, None].swapdims(1, 2),
+    "movedim": lambda x: x.movedim(0, 1),
+    "ravel": lambda x: x.ravel(),
+    "reshape_as": lambda x: x.reshape_as(x),
+    "broadcast_to": lambda x: x.broadcast_to(x.shape),
+    "type": lambda x: x.type(torch.float64),
+    "to": lambda x: x.to(torch.float64),
+    "cpu": lambda x: x.cpu(),
+    "requires_grad_": lambda x: x.requires_grad_(False),
+    "dropout": lambda x: functional.dropout(x, training=False),
+    "dropout1d": lambda x: functional.dropout1d(x, training=False),
+    "positive": lambda x: +x,
+    "data": lambda x: x.data,
+    "as_tensor": torch.as_tensor,
+    "unbind": lambda x: x.unbind(1)[0],
+    "a loop": lambda x: next(iter(x)),
+}
+
+
+@pytest.mark.parametrize("rule", ["directed, insertion", "undirected, deletion"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        a_size_written_into_a_constant,
+        a_size_written_into_a_view,
+        a_size_behind_the_back_of_torch,
+        copies_a_mean,
+        copies_rows,
+        writes_zeros,
+        fills_with_a_number,
+        initialises,
+        assigns_data,
+        divides_an_array,
+        divides_a_tensor_of_an_array,
+        gives_its_memory_away,
+        iterates,
+        scripted_that_writes,
+        compiled_function,
+        mapped,
+        numbers_of_nodes_as_values,
+        numbers_of_nodes_as_weights,
+        numbers_of_voxels_as_values,
+        *(pytest.param(writes_into(alias), id=f"writes into {name}") for name, alias in ALIASES.items()),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_nothing_is_written_or_read_unseen(function: Callable[..., Tensor], rule: str) -> None:
+    follow(randomized(Written(function)), RULES[rule], EVENTS, SIZES, dense_layers=True)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_dropout_that_is_off_returns_its_argument_itself(rule: str) -> None:
+    assert "dense" not in repr(follow(randomized(Shadowed()), RULES[rule], EVENTS, SIZES))
+
+
+@torch.jit.script
+def gate(x: Tensor, bias: float = 0.5) -> Tensor:
+    return torch.sigmoid(x).sum() + bias
+
+
+def scripted(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    return model.linear(x) * gate(x, bias=0.25)
+
+
+def reads_an_array(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    largest = torch.from_numpy(x.numpy().max(0)) + torch.from_numpy(np.sqrt(np.asarray(x.abs())).sum(0))
+    return model.linear(x) + largest + torch.as_tensor(np.sqrt(x.abs())).amax(0)
+
+
+def takes_arrays(model: Written, data: Data) -> Tensor:
+    x = model.conv(data.x, data.edge_index)
+    y = x[:, np.arange(3)] * np.linspace(0, 1, 3) + x[:, [np.int64(1)]]
+    return model.linear(x[np.argsort(data.pos[:, 0].numpy(), kind="stable")]) + y.sum(1, keepdim=True)
+
+
+def names_its_arguments(model: Written, data: Data) -> Tensor:
+    x = torch.relu(input=model.conv(data.x, data.edge_index))
+    y = functional.linear(input=x, weight=model.linear.weight, bias=model.linear.bias)
+    y = y + functional.linear(x, weight=model.linear.weight) + functional.elu(input=x, inplace=False)
+    y = torch.where(condition=y > 0, input=y, other=-y)
+    y = torch.cat(tensors=[torch.flatten(input=y[:, None], start_dim=1), torch.squeeze(input=y[:, None], dim=1)], dim=1)
+    assert torch.numel(input=y) == 8 * data.num_nodes
+    return torch.mean(input=y, dim=0) + torch.sum(input=y, dim=0) + torch.amax(input=y, dim=0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("function", [scripted, reads_an_array, takes_arrays, names_its_arguments,
+                                      a_number_written_into_a_constant])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*__array_wrap__:DeprecationWarning", "ignore:.*torch.jit")
+def test_what_is_not_written_to_is_followed(function: Callable[..., Tensor], rule: str) -> None:
+    live = follow(randomized(Written(function)), RULES[rule], EVENTS, SIZES, dense_layers=True)
+    assert "because of" not in repr(live)
+    if function is scripted:
+        assert "gate: dense" in repr(live)
+    if function in (names_its_arguments, a_number_written_into_a_constant):
+        assert "dense" not in repr(live)
+
+
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
+def test_arguments_by_name_are_counted(engine: str) -> None:
+    def named(model: Written, data: Data) -> Tensor:
+        x = functional.linear(input=model.conv(data.x, data.edge_index), weight=model.linear.weight)
+        return torch.addmm(input=x, mat1=x, mat2=model.linear.weight)
+
+    def plain(model: Written, data: Data) -> Tensor:
+        x = functional.linear(model.conv(data.x, data.edge_index), model.linear.weight)
+        return torch.addmm(x, x, model.linear.weight)
+
+    counts = []
+    for function in (named, plain):
+        live = make_model_asynchronous(randomized(Written(function)), engine=engine)
+        live.update(EVENTS)
+        live.output()
+        counts.append(live.flops().total.total)
+    assert counts[0] == counts[1] > 0
+
+
+def test_dropout_in_training_mode_is_refused_where_the_whole_model_runs() -> None:
+    def drops(model: Written, data: Data) -> Tensor:
+        x = model.conv(data.x, data.edge_index)
+        x[:, 0] = 1
+        return functional.dropout(x)
+
+    live = make_model_asynchronous(Written(drops).eval(), engine="incremental")
+    live.update(EVENTS)
+    with pytest.raises(ValueError, match=r"dropout in training mode.*training=self.training"):
+        live.output()
+
+
+def test_what_only_the_followed_forward_cannot_do_is_run_as_a_whole() -> None:
+    def sees_through(model: Written, data: Data) -> Tensor:
+        if type(data.x) is not Tensor:
+            raise TypeError("not a tensor\nbut something else")
+        model.calls = getattr(model, "calls", 0) + 1
+        return model.conv(data.x, data.edge_index) * model.calls
+
+    live = make_model_asynchronous(randomized(Written(sees_through)), GraphConfig(), engine="incremental")
+    live.update(EVENTS)
+    with pytest.warns(UserWarning, match="at every update: TypeError while it was followed: not a tensor$"):
+        live.output()
+    assert live.flops().total.total > 0
+    follow(randomized(Written(mapped)), GraphConfig(), EVENTS, SIZES, dense_layers=True)
+
+
+def test_what_a_forward_has_set_before_it_could_not_be_followed_is_undone() -> None:
+    def counts(model: Written, data: Data) -> Tensor:
+        model.calls = getattr(model, "calls", 0) + 1
+        x = model.conv(data.x, data.edge_index) * model.calls
+        x[:, 0] = 1
+        return x
+
+    live = make_model_asynchronous(randomized(Written(counts)), GraphConfig(), engine="incremental")
+    live.update(EVENTS)
+    with pytest.warns(UserWarning, match="whole graph"):
+        assert_same(live.output(), reference(randomized(Written(counts)), EVENTS, live.graph))
 
 
 def test_a_forward_that_cannot_be_followed_is_named() -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch_geometric.data import Data
 from torch_geometric.nn.conv import MessagePassing
 
-from aegnn_core import GraphConfig, make_model_asynchronous
+from aegnn_core import GraphConfig, build_graph, make_model_asynchronous
 from aegnn_core.events import make_events
 from aegnn_core.nn.spline import SplineConv
 from tests.asynchronous.foreign import RULES, crowd, follow, randomized
@@ -48,6 +48,17 @@ def weighted(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
 
 def attributed(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
     return layer(x, data.edge_index, data.edge_attr)
+
+
+def learned(x: Tensor, data: Data) -> Tensor:
+    """Weights of edges, from the features at both ends."""
+    source, target = data.edge_index
+    return (x[source] - x[target]).pow(2).sum(1) + 0.1
+
+
+def smoothed(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
+    """Weights that change with the nodes: they are computed from the neighbours'."""
+    return layer(y := layer(x, data.edge_index), data.edge_index, learned(y, data))
 
 
 def positioned(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
@@ -95,6 +106,9 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
     "SplineConv, added": (lambda: SplineConv(4, 3, 3, [2, 3, 2], aggr="add"), attributed),
     "GCNConv": (lambda: pyg.GCNConv(4, 3), plain),
     "GCNConv, weighted": (lambda: pyg.GCNConv(4, 3, improved=True), weighted),
+    "GCNConv, weights of its own": (lambda: pyg.GCNConv(4, 4), smoothed),
+    "LGConv, weights of its own": (pyg.LGConv, smoothed),
+    "TAGConv, weights of its own": (lambda: pyg.TAGConv(4, 4, K=2), smoothed),
     "GCNConv, not normalised": (lambda: pyg.GCNConv(4, 3, normalize=False), plain),
     "GraphConv": (lambda: pyg.GraphConv(4, 3), plain),
     "GraphConv, weighted max": (lambda: pyg.GraphConv(4, 3, aggr="max"), weighted),
@@ -139,7 +153,8 @@ def test_torch_geometric_is_changed_only_while_a_forward_runs() -> None:
     changed: list[set[str]] = []
 
     def pool(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
-        changed.append({name for name, value in vars(pooling).items() if value is not before[name]})
+        if type(x) is not Tensor:
+            changed.append({name for name, value in vars(pooling).items() if value is not before[name]})
         if other is not None:  # a forward of another model that begins and ends meanwhile
             other.update(crowd(20))
             other.output()
@@ -224,6 +239,42 @@ DENSE: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor], str]] = {
         lambda layer, x, data: pyg.avg_pool(tiles(data), Data(x=x, edge_index=data.edge_index, pos=data.pos)).x,
         "dense",
     ),
+    "weights that are ones": (
+        lambda: pyg.GCNConv(4, 3),
+        lambda layer, x, data: layer(x, data.edge_index, torch.ones(data.edge_index.size(1), dtype=x.dtype)),
+        "layer: dense",
+    ),
+    "new weights that are ones": (
+        lambda: pyg.GraphConv(4, 3),
+        lambda layer, x, data: layer(x, data.edge_index, x.new_ones(data.edge_index.size(1)).mul(0.5)),
+        "layer: dense",
+    ),
+    "types of edges that are zeros": (
+        lambda: pyg.FiLMConv(4, 3, num_relations=2),
+        lambda layer, x, data: layer(x, data.edge_index, torch.zeros(data.num_edges, dtype=torch.long)),
+        "layer: dense",
+    ),
+    "the graph's size": (
+        lambda: pyg.GraphConv(4, 3),
+        lambda layer, x, data: layer(x, data.edge_index, size=(len(x), data.num_nodes)),
+        "layer: dense",
+    ),
+    "Softmax over all edges": (lambda: pyg.EdgeConv(nn.Sequential(nn.Linear(8, 3), nn.Softmax(dim=0))), plain, "dense"),
+    "LogSoftmax over all nodes": (
+        lambda: pyg.GINConv(nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(dim=0))),
+        plain,
+        "dense",
+    ),
+    "Softmin over all nodes": (
+        lambda: pyg.GINConv(nn.Sequential(nn.Linear(4, 3), nn.Softmin(dim=-2))),
+        plain,
+        "dense",
+    ),
+    "an activation over all nodes": (
+        lambda: pyg.GINConv(pyg.MLP([4, 4, 3], norm=None, act=lambda x: x.softmax(0))),
+        plain,
+        "dense",
+    ),
     "target_to_source": (lambda: pyg.GraphConv(4, 3, flow="target_to_source"), plain, "dense"),
 }
 
@@ -235,6 +286,28 @@ def test_what_is_not_local_runs_densely_and_is_named(name: str, rule: str) -> No
     module = randomized(OneLayer(make(), call))
     live = follow(module, RULES[rule], crowd(30), [1] * 20 + [10], dense_layers=True)
     assert shown in repr(live)
+
+
+@pytest.mark.parametrize(
+    "activation", [lambda: nn.Softmax(dim=-1), lambda: nn.Softmax(dim=1), lambda: nn.GLU(), lambda: nn.PReLU()]
+)
+def test_activations_along_features_work_row_by_row(activation: Callable[[], nn.Module]) -> None:
+    module = randomized(OneLayer(pyg.GINConv(nn.Sequential(nn.Linear(4, 4), activation())), plain))
+    live = follow(module, RULES["undirected, deletion"], crowd(20), [1] * 20)
+    assert "affected nodes with their incoming edges" in repr(live)
+
+
+@pytest.mark.parametrize("conv", [lambda: pyg.GraphConv(4, 3), lambda: pyg.FiLMConv(4, 3, num_relations=2)])
+def test_as_many_edges_as_nodes_are_not_taken_for_nodes(conv: Callable[[], nn.Module]) -> None:
+    def call(layer: nn.Module, x: Tensor, data: Data) -> Tensor:
+        dtype = torch.long if isinstance(layer, pyg.FiLMConv) else x.dtype
+        return layer(x, data.edge_index, x.new_ones(data.edge_index.size(1), dtype=dtype))
+
+    events = crowd(300, seed=1)
+    graph = GraphConfig(radius=3.0, max_neighbors=2, max_nodes=8, expiry="graph")
+    live = follow(randomized(OneLayer(conv(), call)), graph, events, [1] * 300, dense_layers=True)
+    counts = [build_graph(events[:k], live.graph).edge_index.size(1) for k in range(1, 301)]
+    assert any(count == min(k, 8) for k, count in enumerate(counts, 1))
 
 
 def test_dense_layers_are_warned_of_once() -> None:

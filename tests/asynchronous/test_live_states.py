@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GCNConv, global_max_pool
+from torch_geometric.nn import GCNConv, Sequential, global_max_pool
 
 from aegnn_core import GraphConfig, LiveModel, build_graph, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
@@ -224,6 +224,28 @@ class Foreign(nn.Module):
 
     def forward(self, data: Data) -> torch.Tensor:
         return global_max_pool(self.conv(data.x, data.edge_index), data.batch, 1)
+
+
+class WithFunction(nn.Module):
+    """It prints the address of a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layers = [(GCNConv(1, 2), "x, edge_index -> y"), (lambda x, y: x + y, "x, y -> x")]
+        self.layers = Sequential("x, edge_index", layers)
+
+    def forward(self, data: Data) -> torch.Tensor:
+        return self.layers(data.x, data.edge_index)
+
+
+def test_the_place_of_a_function_in_memory_is_no_part_of_a_model() -> None:
+    models = [WithFunction().eval() for _ in range(2)]
+    assert repr(models[0]) != repr(models[1])
+    one, other = (make_model_asynchronous(model, GRAPH) for model in models)
+    one.update(EVENTS)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other.output(), one.output())
 
 
 @pytest.mark.parametrize("engine", FOR_ANY_MODEL)

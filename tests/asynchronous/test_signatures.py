@@ -2,7 +2,9 @@
 """However a model of PyTorch Geometric is written or made: it is followed, or a sentence says why not."""
 
 import warnings
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -118,6 +120,109 @@ def test_a_batch_that_is_not_there_is_named(use: Callable[[Data], Any], message:
     live.update(EVENTS)
     with pytest.raises(ValueError, match=message):
         live.output()
+
+
+class CalledBatch(Net):
+    def forward(self, batch, return_features=False, edge_attr=None):  # type: ignore[override]
+        features = self.conv(batch.x, batch.edge_index)
+        return features if return_features else self.linear(features.mean(0))
+
+
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
+def test_a_graph_may_come_with_options(engine: str) -> None:
+    model = randomized(CalledBatch())
+    follow(model, model, engine)
+
+
+class ReadsTimes(Net):
+    def forward(self, data: Data) -> Tensor:
+        recent = torch.exp((data.t - data.t[-1]).to(data.x.dtype) / 20_000)
+        return self.answer(data.x * recent[:, None] + data.t[:, None] % 7, data.edge_index, None)
+
+
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
+@pytest.mark.parametrize("options", [{}, {"window": 25_000, "expiry": "graph"}])
+def test_the_graph_has_its_times(engine: str, options: dict[str, Any]) -> None:
+    model = randomized(ReadsTimes())
+    live = make_model_asynchronous(model, GraphConfig(max_neighbors=5, **options), engine=engine)
+    origin = EVENTS["t"][0]
+    for k in range(30):
+        live.update(EVENTS[2 * k : 2 * k + 2])
+        data = build_graph(EVENTS[: 2 * k + 2], live.graph, dtype=torch.float64)
+        assert int(data.t[-1]) == EVENTS["t"][2 * k + 1] - origin
+        with torch.no_grad():
+            assert_same(live.output(), model(data))
+
+
+@dataclass(frozen=True)
+class Answer:
+    scores: Tensor
+    parts: dict[str, Any]
+
+
+class Returns(Net):
+    def __init__(self, pack: Callable[[Data, Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.pack = pack
+
+    def forward(self, data: Data) -> Any:
+        x = self.conv(data.x, data.edge_index)
+        return self.pack(data, x, self.linear(x.mean(0)))
+
+
+def returned_data(data: Data, x: Tensor, scores: Tensor) -> Data:
+    data.x, data.found = x, {"scores": scores, "rows": [x[:, 0]]}
+    return data
+
+
+class Holder:
+    """A class of which nothing is known."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
+@pytest.mark.parametrize(
+    ("pack", "tensors"),
+    [
+        (lambda data, x, scores: Answer(scores, {"x": [x]}), lambda out: [out.scores, out.parts["x"][0]]),
+        (lambda data, x, scores: OrderedDict(x=x, n=x.size(0), scores=scores), lambda out: [out["x"], out["scores"]]),
+        (lambda data, x, scores: defaultdict(list, x=[x, data.pos]), lambda out: [*out["x"], *out["none"]]),
+        (returned_data, lambda out: [*(out[k] for k in ("x", "pos", "edge_index", "t")), out.found["rows"][0]]),
+        (lambda data, x, scores: Holder(x), lambda out: [out.x]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*whole graph")
+def test_an_answer_of_any_kind_is_the_callers_own(pack: Any, tensors: Callable[[Any], Any], engine: str) -> None:
+    model = randomized(Returns(pack))
+    live = make_model_asynchronous(model, GraphConfig(max_neighbors=5, max_nodes=20, expiry="graph"), engine=engine)
+    before: list[tuple[Any, Any]] = []
+    for stop in (15, 25, 26, 40):
+        live.update(EVENTS[len(live) : stop])
+        with torch.no_grad():
+            dense = model(build_graph(EVENTS[:stop], live.graph, dtype=torch.float64))
+        answer = live.output()
+        assert type(answer) is type(dense)
+        before.append((answer, dense))
+        for one, other in before:
+            assert_same(tensors(one), tensors(other))
+        if isinstance(dense, OrderedDict):
+            assert type(answer["n"]) is int  # type: ignore[index]
+    tensors(answer)[0].zero_()
+    assert_same(tensors(live.output()), tensors(dense))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_of_another_type_gets_a_graph_of_that_type(dtype: torch.dtype) -> None:
+    model = randomized(Net()).to(dtype)
+    live = make_model_asynchronous(model, GRAPH, engine="dense")
+    for stop in (20, 60):
+        live.update(EVENTS[len(live) : stop])
+        data = build_graph(EVENTS[:stop], live.graph)
+        data = data.apply(lambda part: part.to(dtype), "x", "pos", "edge_attr")
+        with torch.no_grad():
+            assert torch.equal(live.output(), model(data))
 
 
 class Named(Net):

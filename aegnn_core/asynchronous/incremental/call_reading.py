@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.local_operations import Call
-from aegnn_core.asynchronous.incremental.nesting import leaves, replaced
+from aegnn_core.asynchronous.incremental.nesting import replaced
 from aegnn_core.asynchronous.incremental.tracked import Tracked
 from aegnn_core.asynchronous.incremental.values import RowCount, Value
+from aegnn_core.asynchronous.torch_internals import count_of_writes, undispatched
 
 __all__ = ["CallReader", "for_rows"]
 
@@ -23,12 +25,40 @@ _PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device
 class CallReader:
     """Reads calls: values for tracked tensors, and a signature by which the next update knows the operation again.
 
-    Attributes:
-        constants: names of the tensors that are the same in every update, by id; more may be added.
+    Args:
+        constants: names of the tensors that are the same in every update, by id.
     """
 
     def __init__(self, constants: dict[int, Any]) -> None:
-        self.constants = dict(constants)
+        self._constants = constants
+        self._made: dict[int, tuple[Tensor, Any, int]] = {}
+
+    def make_constant(self, tensor: Tensor, name: Any) -> None:
+        """A tensor that the forward has made is the same in every update, until it is written to."""
+        if id(tensor) not in self._constants and not tensor.is_inference():
+            # Held as long as its id has a meaning.
+            self._made[id(tensor)] = tensor, name, count_of_writes(tensor)
+
+    def give_away(self, tensor: Tensor) -> bool:
+        """Somebody may write into this tensor and its views without being seen: they are constants no more.
+
+        Returns:
+            False for a tensor that the model holds, which is looked at when the forward has ended.
+        """
+        if id(tensor) in self._constants:
+            return False
+        if not tensor.is_inference():
+            torch.autograd.graph.increment_version(tensor)
+        return True
+
+    def constant(self, tensor: Tensor) -> Any:
+        """The name of a tensor that is the same in every update; None for any other."""
+        name = self._constants.get(id(tensor))
+        if name is not None or id(tensor) not in self._made:
+            return name
+        _, name, writes = self._made[id(tensor)]
+        with undispatched():
+            return name if count_of_writes(tensor) == writes else None
 
     def read(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """A call with values in place of tracked tensors, and what its signature is."""
@@ -56,7 +86,7 @@ class CallReader:
                 key = value.origin
                 call.values.append(value)
             elif isinstance(value, Tensor):
-                key = self.constants.get(id(value))
+                key = self.constant(value)
                 if key is None:
                     call.constant = False
             elif kind is RowCount:
@@ -72,19 +102,14 @@ class CallReader:
                 call.nested = True
                 key = (tuple(value), keys_inside)
                 value = dict(zip(value, parts, strict=True))
+            elif kind is np.ndarray:
+                key = (kind, value.shape, value.dtype)
+                call.constant = False
             else:
                 key = (kind, value)
             values.append(value)
             keys.append(key)
         return tuple(values), tuple(keys)
-
-    def all_constant(self, arguments: Any) -> bool:
-        """Whether all plain tensors among the arguments are constants."""
-        return all(
-            id(leaf) in self.constants
-            for leaf in leaves(arguments)
-            if isinstance(leaf, Tensor) and not isinstance(leaf, Tracked)
-        )
 
 
 def for_rows(call: Call) -> Callable[..., Any]:

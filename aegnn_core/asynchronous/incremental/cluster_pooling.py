@@ -9,9 +9,7 @@ from other threads for example, work as before. Tried on PyTorch Geometric 2.8.
 from __future__ import annotations
 
 import importlib
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -21,12 +19,13 @@ from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.clusters import ClusterMaximum, Grouping, means
 from aegnn_core.asynchronous.incremental.forward import Forward
+from aegnn_core.asynchronous.incremental.replacement import Replacement
 from aegnn_core.asynchronous.incremental.rows import Rows
 from aegnn_core.asynchronous.incremental.tracked import Tracked
 from aegnn_core.asynchronous.incremental.values import ConstantRows, EdgeIndex, OperationState, RowValue, StoredRows
 from aegnn_core.asynchronous.torch_internals import undispatched
 
-__all__ = ["followed_max_pooling"]
+__all__ = ["FOLLOWED_MAX_POOLING"]
 
 _POOLING = importlib.import_module("torch_geometric.nn.pool.max_pool")
 _MOST_CLUSTERS = 1 << 20
@@ -39,33 +38,6 @@ class _Clusters:
         self.origin, self.cluster, self.fresh, self.forward = state.origin, cluster, fresh, cluster.forward
         self.value: RowValue = cluster.value  # type: ignore[assignment]
         self.grouping: Grouping = state.kept
-
-
-#: Forwards that run now, in all threads: the first replaces the functions, the last puts them back.
-_running = 0
-_lock = threading.Lock()
-
-
-@contextmanager
-def followed_max_pooling() -> Iterator[None]:
-    """Within it, the max poolings of models take part in updates."""
-    global _running
-    with _lock:
-        _running += 1
-        if _running == 1:
-            _replace(_FOLLOWED)
-    try:
-        yield
-    finally:
-        with _lock:
-            _running -= 1
-            if _running == 0:
-                _replace(_ORIGINALS)
-
-
-def _replace(functions: dict[str, Callable[..., Any]]) -> None:
-    for name, function in functions.items():
-        setattr(_POOLING, name, function)
 
 
 def _either(step: Any, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -196,4 +168,5 @@ _STEPS = {
     "pool_batch": _pool_batch,
 }
 _ORIGINALS: dict[str, Callable[..., Any]] = {name: getattr(_POOLING, name) for name in _STEPS}
-_FOLLOWED = {name: _either(step, _ORIGINALS[name]) for name, step in _STEPS.items()}
+#: Within it, the max poolings of models take part in updates.
+FOLLOWED_MAX_POOLING = Replacement(_POOLING, {name: _either(step, _ORIGINALS[name]) for name, step in _STEPS.items()})

@@ -360,7 +360,8 @@ class ClusterGraph(Graph):
         occupied = members.count[members.changed] > 0
         was = keys_before[members.changed] > 0
         added, removed = members.changed[occupied & ~was], members.changed[~occupied & was]
-        if fresh or len(added) or len(removed):
+        self.renumbered = len(added) > 0 or len(removed) > 0
+        if fresh or self.renumbered:
             nodes.all = Rows.of(np.flatnonzero(members.count))
         if fresh:
             nodes.added = self.changed_in_edges = nodes.all

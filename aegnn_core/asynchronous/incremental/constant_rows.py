@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.call_reading import for_rows
 from aegnn_core.asynchronous.incremental.graphs import Space
-from aegnn_core.asynchronous.incremental.local_operations import VIEWS, Call, local_form
+from aegnn_core.asynchronous.incremental.local_operations import IDENTITIES, VIEWS, Call, local_form
 from aegnn_core.asynchronous.incremental.tape import Tape
 from aegnn_core.asynchronous.incremental.values import ConstantRows, RowCount, RowValue, Value, WholeValue
 
@@ -21,8 +21,10 @@ __all__ = ["FACTORIES", "OWN_CONSTANTS", "ConstantRowMaker"]
 FACTORIES: dict[Any, float | None] = {torch.zeros: 0, torch.ones: 1, torch.full: None}
 _NEW: dict[Any, float | None] = {Tensor.new_zeros: 0, Tensor.new_ones: 1, Tensor.new_full: None}
 _LIKE: dict[Any, float] = {torch.zeros_like: 0, torch.ones_like: 1}
+#: Functions that do to rows that are all the same what they do to one of them.
+_OF_ONE_ROW = VIEWS | IDENTITIES
 #: What of constant rows gives constant rows again.
-OWN_CONSTANTS = VIEWS | {Tensor.expand_as, torch.zeros_like, torch.ones_like, *_NEW}
+OWN_CONSTANTS = _OF_ONE_ROW | {Tensor.expand_as, torch.zeros_like, torch.ones_like, *_NEW}
 
 
 class ConstantRowMaker:
@@ -47,12 +49,13 @@ class ConstantRowMaker:
             return self._new(call, first)
         if func in _LIKE and isinstance(first, RowValue) and not call.kwargs:
             row = torch.full(first.tail, _LIKE[func], dtype=first.dtype, device=first.device)
-            return ConstantRows(self._tape.of(call).origin, first.space, row)
-        if isinstance(first, ConstantRows) and func in VIEWS and len(call.values) == 1:
+            return ConstantRows(self._tape.of(call).origin, first.space, row, first.guessed)
+        if isinstance(first, ConstantRows) and func in _OF_ONE_ROW and len(call.values) == 1:
             form = local_form(call, first)
             if form is not False:
                 apply = form if callable(form) else for_rows(call)
-                return ConstantRows(self._tape.of(call).origin, first.space, apply(1, first.row[None])[0])
+                row = apply(1, first.row[None])[0]
+                return ConstantRows(self._tape.of(call).origin, first.space, row, first.guessed)
         if isinstance(first, ConstantRows) and func is Tensor.expand_as and isinstance(call.args[1], RowValue):
             other = call.args[1]
             if other.space is first.space and other.rank == first.rank:
@@ -79,18 +82,18 @@ class ConstantRowMaker:
         count = self._row_count(sizes, kwargs.get("dtype"))
         if count is None:
             return None
-        tail = tuple(map(int, sizes[1:]))
+        tail, guessed = tuple(map(int, sizes[1:])), count is not sizes[0]
         state = self._tape.next((func, "rows", id(count.space), tail, fill, str(kwargs)))
         given = {name: kwargs[name] for name in ("dtype", "device") if name in kwargs}
         row = func(tail, **kwargs) if func is not torch.full else torch.full(tail, fill, **given)
-        return ConstantRows(state.origin, count.space, row)
+        return ConstantRows(state.origin, count.space, row, guessed)
 
     def _row_count(self, sizes: Any, dtype: torch.dtype | None) -> RowCount | None:
         """The number of rows that sizes begin with, as far as one can tell."""
         if sizes and isinstance(sizes[0], RowCount):
             return sizes[0]
-        # len(x) is a plain number. A vector of as many zeros is taken for one per row, as an index of graphs is; where
-        # it is not, what is computed from it is right all the same. One float is more likely to be a number.
+        # len(x) is a plain number. A vector of as many zeros is taken for one per row, as an index of graphs is; a
+        # convolution, to which it may mean one per edge, does not rely on it. One float is more likely to be a number.
         if len(sizes) == 1 and isinstance(sizes[0], int) and (sizes[0] > 1 or dtype is torch.long):
             return self._counts.get(sizes[0])
         return None
@@ -110,7 +113,7 @@ class ConstantRowMaker:
             tail = tuple(map(int, sizes[1:]))
             state = self._tape.next((call.func, "rows", id(count.space), tail, fill, dtype, str(device)))
             row = torch.full(tail, fill, dtype=dtype, device=device)
-            return ConstantRows(state.origin, count.space, row)
+            return ConstantRows(state.origin, count.space, row, count is not sizes[0])
         shape = tuple(map(int, sizes))
         state = self._tape.next((call.func, shape, fill, dtype, str(device)))
         if state.fresh:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -18,17 +19,20 @@ from aegnn_core.asynchronous.incremental.call_reading import CallReader, for_row
 from aegnn_core.asynchronous.incremental.constant_rows import FACTORIES, OWN_CONSTANTS, ConstantRowMaker
 from aegnn_core.asynchronous.incremental.layer_meter import LayerMeter
 from aegnn_core.asynchronous.incremental.local_operations import (
+    ALIASES,
+    IDENTITIES,
     IN_PLACE,
     SAME,
     SEVERAL_RESULTS,
     VIEWS,
+    WRITES,
     Call,
     local_form,
     parameter_of,
 )
 from aegnn_core.asynchronous.incremental.nesting import leaves, replaced
 from aegnn_core.asynchronous.incremental.tape import Tape
-from aegnn_core.asynchronous.incremental.tracked import METADATA, Tracked, UntrackableError
+from aegnn_core.asynchronous.incremental.tracked import METADATA, MisjudgedError, Tracked, UntrackableError
 from aegnn_core.asynchronous.incremental.values import (
     ComputedEdges,
     ComputedRows,
@@ -44,7 +48,7 @@ from aegnn_core.asynchronous.incremental.values import (
 )
 from aegnn_core.asynchronous.layer_names import LayerNames
 from aegnn_core.asynchronous.operation_flops import function_name
-from aegnn_core.asynchronous.torch_internals import undispatched
+from aegnn_core.asynchronous.torch_internals import count_of_writes, undispatched
 
 __all__ = ["Forward"]
 
@@ -54,6 +58,12 @@ def _full(leaf: Any) -> Any:
     return leaf.full() if isinstance(leaf, Value) else leaf
 
 
+def _of_its_own(func: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda tensor, *args, **kwargs: func(tensor.clone(), *args, **kwargs)
+
+
+#: Functions that make an array in a tensor's memory, and what makes one in memory of its own.
+_ARRAYS: dict[Any, Callable[..., Any]] = {func: _of_its_own(func) for func in (Tensor.numpy, Tensor.__array__)}
 _DATA = frozenset({torch.from_numpy, torch.as_tensor, torch.asarray, torch.frombuffer, torch.tensor})
 _RANDOM = frozenset(
     {torch.rand, torch.randn, torch.randint, torch.randperm, torch.rand_like, torch.randn_like, torch.bernoulli,
@@ -61,6 +71,8 @@ _RANDOM = frozenset(
 )  # fmt: skip
 _AT = Tensor.__getitem__
 _SELECT = (Tensor.index_select, torch.index_select)
+#: Functions whose first argument is not the one called ``input``.
+_NOT_INPUT_FIRST = (torch.where, torch.searchsorted)
 
 
 class Forward(TorchFunctionMode):
@@ -83,11 +95,20 @@ class Forward(TorchFunctionMode):
         super().__init__()
         self._tape, self._layers = tape, layers
         self._constant_rows = ConstantRowMaker(tape)
-        self._alive: list[Any] = []
         self.reader = CallReader(constants)
         self.meter = LayerMeter(layers, meter)
         self.steps: list[Callable[[], None]] = []
         self.observed = False
+        self._arrays: list[tuple[np.ndarray, bytes]] = []
+
+    def finish(self) -> None:
+        """The forward has ended.
+
+        Raises:
+            UntrackableError: it has written into an array, which is to the dense model a tensor's memory.
+        """
+        if any(array.tobytes() != before for array, before in self._arrays):
+            raise UntrackableError("it writes into an array that shares a tensor's memory")
 
     def track(self, value: Value) -> Tracked:
         """The tensor that the forward sees for a value."""
@@ -109,6 +130,8 @@ class Forward(TorchFunctionMode):
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a torch function returns when the forward calls it."""
+        if not args and "input" in kwargs and func not in _NOT_INPUT_FIRST:
+            args, kwargs = (kwargs["input"],), {name: value for name, value in kwargs.items() if name != "input"}
         metadata = METADATA.get(func)
         if metadata is not None:
             if isinstance(args[0], Tracked):
@@ -118,6 +141,8 @@ class Forward(TorchFunctionMode):
         call = self.reader.read(func, args, kwargs)
         if not call.values:
             return self._untracked(call)
+        if func in IDENTITIES and _returns_its_argument(call):
+            return args[0]
         target = IN_PLACE.get(func)
         if target is not None:
             return self._in_place(target, args, kwargs)
@@ -125,19 +150,23 @@ class Forward(TorchFunctionMode):
         if position is not None and (kwargs.get("inplace") or (len(args) > position and args[position])):
             plain = {name: value for name, value in kwargs.items() if name != "inplace"}
             return self._in_place(func, args[:position], plain)
-        if func is Tensor.__setitem__ or kwargs.get("out") is not None:
-            raise UntrackableError(f"{function_name(func)} writes into a part of a tensor")
+        if func in WRITES or kwargs.get("out") is not None:
+            first = call.args[0] if call.args and func in WRITES else None
+            kind = MisjudgedError if isinstance(first, RowValue) and first.guessed else UntrackableError
+            raise kind(f"{function_name(func)} writes into a part of a tensor, or gives its memory away")
         result = None
         for rule in (self._local, self._edges, self._constant, self._reduction):
             result = rule(call)
             if result is not None:
                 break
         else:
+            if func is Tensor.__iter__:
+                return iter(self.call(Tensor.unbind, args, {}))
             result = self._whole(call, func)
-        if func in VIEWS:
-            for leaf in (args[0], *leaves(result)):
-                if isinstance(leaf, Tracked):
-                    leaf.shared = True
+            if func in _ARRAYS:
+                self._arrays.append((result, result.tobytes()))
+        if func in VIEWS or call.shares:
+            _share(args[0] if args else kwargs, result)
         return result
 
     # What becomes of a call
@@ -147,7 +176,7 @@ class Forward(TorchFunctionMode):
         func, args = call.func, call.args
         first = args[0] if args else None
         if isinstance(first, EdgeIndex):
-            if func in SAME and _keeps(call):
+            if func in SAME and _tried(call, _alike):
                 return self.track(first)
             if func is _AT and isinstance(args[1], int) and args[1] in (0, 1):
                 return self.track(first.end(args[1]))
@@ -215,10 +244,33 @@ class Forward(TorchFunctionMode):
 
     def whole(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A function of the model's, called on whole tensors if anything in them changed."""
-        return self._whole(self.reader.read(func, args, kwargs), func)
+        return self._whole_call(self.reader.read(func, args, kwargs), func, args, kwargs)
+
+    def scripted(self, function: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """A function that ``torch.jit`` has made, called as ``original(function, ...)``."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with undispatched():
+                args, kwargs = replaced((args, kwargs), lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
+                tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+                before = [count_of_writes(tensor) for tensor in tensors]
+                result = original(function, *args, **kwargs)
+                if before != [count_of_writes(tensor) for tensor in tensors] or _share_memory(tensors, result):
+                    raise UntrackableError(f"{function.name} writes into its arguments, or returns them")
+                return result
+
+        call = self.reader.read(function, args, kwargs)
+        call.func = run
+        return self._whole_call(call, function, args, kwargs)
+
+    def _whole_call(self, call: Call, work: Any, args: Any, kwargs: Any) -> Any:
+        result = self._whole(call, work)
+        if call.shares:
+            _share((args, kwargs), result)
+        return result
 
     def _whole(self, call: Call, work: Any) -> Any:
-        state = self._tape.next(call.key)
+        state = self._tape.next(("whole", call.key))
         layer = self.meter.layer_of(work)
         if any(_on_graph(value) for value in call.values):
             self._layers.dense.setdefault(layer)
@@ -227,10 +279,12 @@ class Forward(TorchFunctionMode):
             changes = state.fresh or not call.constant or any(value.changes for value in call.values)
             if changes:
                 args, kwargs = replaced(call.args, _full), replaced(call.kwargs, _full)
-                state.result = self.meter.execute(layer, call.func, args, kwargs)
+                state.result = self.meter.execute(layer, _ARRAYS.get(call.func, call.func), args, kwargs)
+                state.kept = _share_memory((args, kwargs), state.result)
             return changes
 
         wrapped = self._wrap(state, update())
+        call.shares = state.kept
         tracked = (leaf.value for leaf in leaves(wrapped) if isinstance(leaf, Tracked))
         made = [value for value in tracked if isinstance(value, WholeValue)]
         if not made:
@@ -263,15 +317,19 @@ class Forward(TorchFunctionMode):
         if made is not None:
             return self.track(made)
         result = func(*args, **kwargs)
+        if func in ALIASES:
+            given = [self.reader.give_away(leaf) for leaf in args if isinstance(leaf, Tensor)]
+            if any(given):
+                return result
         known = func not in _DATA or (func is torch.tensor and _few_numbers(args[0]))
         if not known or func in _RANDOM or not call.constant:
             return result
-        tensors = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
+        made = args[0] if func is Tensor.__setitem__ else result
+        tensors = [leaf for leaf in leaves(made) if isinstance(leaf, Tensor)]
         if tensors:
             state = self._tape.next(call.key)
             for n, tensor in enumerate(tensors):
-                self._alive.append(tensor)  # as long as it lives, its id is its own
-                self.reader.constants.setdefault(id(tensor), ("made", state.origin, n))
+                self.reader.make_constant(tensor, ("made", state.origin, n))
         return result
 
     # What operations need
@@ -300,16 +358,46 @@ class Forward(TorchFunctionMode):
         return replaced(result, wrap)
 
 
-def _keeps(call: Call) -> bool:
-    """Whether a function that may give another type or place does not: it is tried on nothing."""
+def _tried(call: Call, fulfils: Callable[[Tensor, Any], bool]) -> bool:
+    """Whether argument and result of a function fulfil a condition when it is called on nothing."""
 
     def nothing(leaf: Any) -> Any:
-        return torch.empty(0, dtype=leaf.dtype, device=leaf.device) if isinstance(leaf, Value) else leaf
+        if isinstance(leaf, (RowValue, EdgeValue)):
+            return _no_rows(leaf)
+        return torch.empty((0,) * leaf.rank, dtype=leaf.dtype, device=leaf.device) if isinstance(leaf, Value) else leaf
 
     with undispatched():
         before = nothing(call.args[0])
-        after = call.func(*replaced(call.args, nothing), **replaced(call.kwargs, nothing))
+        after = call.func(before, *replaced(call.args[1:], nothing), **replaced(call.kwargs, nothing))
+    return fulfils(before, after)
+
+
+def _returns_its_argument(call: Call) -> bool:
+    if not isinstance(call.args[0], Value) or "memory_format" in call.kwargs:
+        return False
+    return _tried(call, lambda before, after: after is before)
+
+
+def _alike(before: Tensor, after: Any) -> bool:
     return isinstance(after, Tensor) and (after.dtype, after.device) == (before.dtype, before.device)
+
+
+def _share(arguments: Any, result: Any) -> None:
+    """Whoever writes into one of these may write into the others."""
+    for leaf in leaves((arguments, result)):
+        if isinstance(leaf, Tracked):
+            leaf.shared = True
+
+
+def _share_memory(arguments: Any, result: Any) -> bool:
+    """Whether a tensor of a result lies in the memory of an argument."""
+    with undispatched():
+        return not _places(arguments).isdisjoint(_places(result))
+
+
+def _places(nest: Any) -> set[int]:
+    tensors = (leaf for leaf in leaves(nest) if isinstance(leaf, Tensor) and leaf.layout == torch.strided)
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel()}
 
 
 def _on_graph(value: Value) -> bool:

@@ -161,6 +161,7 @@ class Graph:
     Attributes:
         nodes: the space of its nodes.
         changed_in_edges: nodes into which edges are new or gone, all added nodes among them.
+        renumbered: the dense model gives other numbers to nodes than in the last update.
         edge_channels: components of the edge attributes.
         device: where the model is, and rows and edges as it sees them.
     """
@@ -169,6 +170,7 @@ class Graph:
         self.device = device
         self.nodes = Space(self)
         self.changed_in_edges = NO_ROWS
+        self.renumbered = False
         self._cache: dict[Any, tuple[Any, Any]] = {}
 
     def in_edges(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -327,6 +329,7 @@ class EventGraph(Graph):
         before = self._before = (self._first, self._last)
         known = self._known and self._last > first and self._first >= base
         self._first, self._last, self._known = first, last, True
+        self.renumbered = first != before[0]
         if not known:
             nodes.added = self.changed_in_edges = nodes.all
             nodes.removed = NO_ROWS

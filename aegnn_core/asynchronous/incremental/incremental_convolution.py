@@ -16,6 +16,7 @@ from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.incremental.forward import Forward
 from aegnn_core.asynchronous.incremental.graphs import Graph, Space, Subgraph
+from aegnn_core.asynchronous.incremental.local_operations import ELEMENTWISE
 from aegnn_core.asynchronous.incremental.nesting import leaves
 from aegnn_core.asynchronous.incremental.rows import Rows
 from aegnn_core.asynchronous.incremental.spline_rows import convolve_rows
@@ -70,16 +71,24 @@ _ORDINARY = (
     nn.Dropout, nn.LayerNorm, nn.Embedding, nn.Flatten, nn.Unflatten, pyg.Linear, pyg.MLP, pyg.MessageNorm,
     aggr.SumAggregation, aggr.MeanAggregation, aggr.MaxAggregation, aggr.MinAggregation, aggr.MulAggregation,
     aggr.VarAggregation, aggr.StdAggregation, aggr.SoftmaxAggregation, aggr.PowerMeanAggregation,
- aggr.MultiAggregation, aggr.DegreeScalerAggregation,
+    aggr.MultiAggregation, aggr.DegreeScalerAggregation,
     FusedAggregation, nn.GRUCell,
 )  # fmt: skip
+
+
+#: Modules that work along a dimension, and what they call it.
+_ALONG = {nn.Softmax: "dim", nn.LogSoftmax: "dim", nn.Softmin: "dim", nn.GLU: "dim", nn.Flatten: "start_dim",
+          nn.Unflatten: "dim"}  # fmt: skip
 
 
 def _row_by_row(module: nn.Module) -> bool:
     """Whether a module inside a convolution is known to work row by row, or on one node's edges."""
     kind = type(module)
+    if kind in _ALONG:
+        along = getattr(module, _ALONG[kind])
+        return isinstance(along, int) and (along > 0 or along == -1)
     if kind.__module__ == "torch.nn.modules.activation":
-        return kind is not nn.MultiheadAttention
+        return kind not in (nn.MultiheadAttention, nn.Softmax2d)
     if isinstance(module, pyg.HeteroLinear):
         return False
     if kind in (nn.BatchNorm1d,) or kind is pyg.BatchNorm:
@@ -96,6 +105,9 @@ def reach_of(module: MessagePassing) -> Reach | None:
     if getattr(module, "flow", "source_to_target") != "source_to_target" or getattr(module, "cached", False):
         return None
     if not all(_row_by_row(part) for name, part in module.named_modules() if name):
+        return None
+    functions = [getattr(part, "act", None) for part in module.modules()]
+    if any(callable(act) and not isinstance(act, nn.Module) and act not in ELEMENTWISE for act in functions):
         return None
     if kind in _ONE_HOP:
         return Reach()
@@ -125,10 +137,18 @@ def follow_convolution(module: MessagePassing, reach: Reach, running: Callable[[
 def _convolve(
     run: Forward, module: MessagePassing, original: Callable[..., Any], reach: Reach, args: Any, kwargs: Any
 ) -> Any:
-    values = [leaf.value for leaf in leaves((args, kwargs)) if isinstance(leaf, Tracked)]
+    values, others = [], []
+    for leaf in leaves((args, kwargs)):
+        if isinstance(leaf, Tracked):
+            values.append(leaf.value)
+        elif leaf is not None:
+            others.append(leaf)
     graph = _graph_of(values, reach)
-    if graph is None or not run.reader.all_constant((args, kwargs)):
+    if graph is None or not all(_same_in_subgraphs(run, leaf) for leaf in others):
         return run.whole(original, args, kwargs)
+    # Where weights of edges are computed from nodes, one that changes also changes the degrees of those that read it.
+    computed = reach.degrees and any(isinstance(value, EdgeValue) and value.nodes for value in values)
+    hops = reach.hops + 1 if computed else reach.hops
     with undispatched():
         state = run.next(original, args, kwargs)
         nodes = graph.nodes
@@ -137,7 +157,7 @@ def _convolve(
             *(value.changed for value in values if isinstance(value, RowValue)),
             *(node.changed for value in values if isinstance(value, EdgeValue) for node in value.nodes),
         )
-        rows = nodes.all if state.fresh else graph.affected(changed, reach.hops, reach.degrees, reach.out_degrees)
+        rows = nodes.all if state.fresh else graph.affected(changed, hops, reach.degrees, reach.out_degrees)
         work = len(rows) > 0 or state.tail is None
         if work:
             subgraph = graph.subgraph(rows, reach.hops + reach.degrees, reach.out_degrees)
@@ -160,6 +180,14 @@ def store_rows(state: OperationState, space: Space, rows: Rows, result: Tensor) 
     rows.put(state.table(space), result)
 
 
+def _same_in_subgraphs(run: Forward, argument: Any) -> bool:
+    """Whether an argument means the same for a part of the graph: it has no rows, and is no number of nodes."""
+    if isinstance(argument, Tensor):
+        with undispatched():
+            return argument.dim() == 0 and run.reader.constant(argument) is not None
+    return isinstance(argument, (bool, float, str))
+
+
 def _graph_of(values: list[Value], reach: Reach) -> Graph | None:
     """The graph that all arguments belong to, None where they belong to different ones."""
     index = [value for value in values if isinstance(value, EdgeIndex)]
@@ -167,7 +195,7 @@ def _graph_of(values: list[Value], reach: Reach) -> Graph | None:
         return None
     graph = index[0].graph
     for value in values:
-        if isinstance(value, RowValue) and value.space is graph.nodes:
+        if isinstance(value, RowValue) and value.space is graph.nodes and not value.guessed:
             continue
         if isinstance(value, EdgeValue) and value.graph is graph and not reach.out_degrees:
             continue

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from itertools import chain
@@ -16,7 +17,7 @@ from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.costs import CostMeter, Costs
 from aegnn_core.asynchronous.failures import writes_weights
-from aegnn_core.asynchronous.incremental.cluster_pooling import followed_max_pooling
+from aegnn_core.asynchronous.incremental.cluster_pooling import FOLLOWED_MAX_POOLING
 from aegnn_core.asynchronous.incremental.event_store import EventStore
 from aegnn_core.asynchronous.incremental.forward import Forward
 from aegnn_core.asynchronous.incremental.graphs import EventGraph
@@ -27,12 +28,15 @@ from aegnn_core.asynchronous.incremental.incremental_convolution import (
     reach_of,
 )
 from aegnn_core.asynchronous.incremental.incremental_pooling import follow_counts, follow_grid, follow_voxels
+from aegnn_core.asynchronous.incremental.nesting import replaced_answer
+from aegnn_core.asynchronous.incremental.scripted_functions import FOLLOWED_SCRIPTS
 from aegnn_core.asynchronous.incremental.tape import Tape
-from aegnn_core.asynchronous.incremental.tracked import UntrackableError
+from aegnn_core.asynchronous.incremental.tracked import MisjudgedError, Tracked, UntrackableError
 from aegnn_core.asynchronous.incremental.values import (
     ConstantRows,
     EdgeAttributes,
     EdgeIndex,
+    ElapsedTimes,
     RowValue,
     StoredRows,
     part_of,
@@ -100,6 +104,8 @@ class IncrementalEngine:
         """Why this engine cannot run the model on such a graph, or None."""
         if graph.bounded and graph.resolved_expiry == "readout" and not isinstance(model, GraphNetwork):
             return "the model does not know which nodes are live, choose expiry='graph'"
+        if graph.bounded and graph.resolved_expiry == "readout" and type(model).forward is not GraphNetwork.forward:
+            return "the forward may read nodes that are not live any more, choose expiry='graph'"
         if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
             return "it cannot look into what torch.jit has made of a module"
         tensors = [*model.parameters(), *model.buffers()]
@@ -139,7 +145,7 @@ class IncrementalEngine:
         self._nodes = EventGraph(self._store, forgets=not readout)
         self._live = EventGraph(self._store, forgets=True) if readout else self._nodes
         self._tape = Tape()
-        self._replayed: tuple[list[Callable[[], None]], Any, Forward] | None = None
+        self._replayed: tuple[list[Callable[[], None]], Any] | None = None
         self._last: Any = None
         self._meter.reset()
 
@@ -168,7 +174,10 @@ class IncrementalEngine:
         store = self._store
         if (device := _device_of(self._model)) != self._device:
             raise ValueError(f"the model was moved from {self._device} to {device}: call reset()")
-        changed_weights = self._weights.changed() | self._settings.follow()
+        changed_weights = self._weights.changed()
+        if self._settings.follow():
+            changed_weights = True
+            self._weights = WeightsVersion(self._model)
         if changed_weights:
             self._constants = constants_of(self._copy)
             self._nodes.forget()
@@ -202,7 +211,8 @@ class IncrementalEngine:
         return self._copied_output()
 
     def _copied_output(self) -> Tensor:
-        output: Tensor = _copied(self._last)
+        # Safe from what its receiver does to it.
+        output: Tensor = replaced_answer(self._last, Tensor.clone, copy.deepcopy)
         return output
 
     def _drop(self) -> None:
@@ -212,38 +222,59 @@ class IncrementalEngine:
 
     def _forward(self) -> Any:
         if self._replayed is not None:
-            steps, result, forward = self._replayed
+            steps, result = self._replayed
             for step in steps:
                 step()
-            return forward.replaced(result, lambda value: value.full())
-        if self._as_a_whole is None:
-            forward = Forward(self._tape, self._constants, self._layers, self._meter)
-            known = len(self._layers.dense)
-            self._tape.begin()
-            self._layers.begin()
-            self._running = forward
-            try:
-                with followed_max_pooling(), forward:
-                    result = self._call(forward)
-                self._tape.end()
-                for name in list(self._layers.dense)[known:]:
-                    warnings.warn(
-                        f"{name} is not local, or not known to be: it runs on the whole graph at every update",
-                        stacklevel=4,
-                    )
-                if self._straight and not forward.observed and not any(state.fresh for state in self._tape.states):
-                    self._replayed = (forward.steps, result, forward)
-                return forward.replaced(result, lambda value: value.full())
-            except UntrackableError as error:
-                self._tape.clear()
-                self._as_a_whole = str(error)
-                warnings.warn(
-                    f"{type(self._model).__name__} runs on the whole graph at every update: {error}", stacklevel=4
-                )
-            finally:
-                self._running = None
+            return replaced_answer(result, _full, _unknown)
+        if self._as_a_whole is not None:
+            return self._whole()
+        try:
+            return self._followed_forward()
+        except UntrackableError as error:
+            reason = None if isinstance(error, MisjudgedError) else str(error)
+        except Exception as error:
+            reason = " ".join([f"{type(error).__name__} while it was followed:", *str(error).splitlines()[:1]])
+        self._tape.clear()
+        output = self._whole()  # what fails here too is the model's own
+        if reason is None:
+            return output
+        self._as_a_whole = reason
+        warnings.warn(f"{type(self._model).__name__} runs on the whole graph at every update: {reason}", stacklevel=4)
+        return output
+
+    def _followed_forward(self) -> Any:
+        forward = Forward(self._tape, self._constants, self._layers, self._meter)
+        known = len(self._layers.dense)
+        self._tape.begin()
+        self._layers.begin()
+        self._running = forward
+        try:
+            with FOLLOWED_MAX_POOLING, FOLLOWED_SCRIPTS, forward:
+                result = self._call(forward)
+            forward.finish()
+        finally:
+            self._running = None
+        self._tape.end()
+        answer = replaced_answer(result, _full, _unknown)
+        for name in list(self._layers.dense)[known:]:
+            warnings.warn(
+                f"{name} is not local, or not known to be: it runs on the whole graph at every update", stacklevel=5
+            )
+        if self._straight and not forward.observed and not any(state.fresh for state in self._tape.states):
+            self._replayed = forward.steps, result
+        return answer
+
+    def _whole(self) -> Any:
+        """The forward on the whole graph."""
+        self._settings.restore()  # what a forward that could not be followed has set
         data = Data(**{name: value.full().clone() for name, value in self._values(self._nodes).items()})
-        return call_on_graph(self._copy, data)
+        if self._live is not self._nodes:
+            numbers = torch.arange(self._nodes.nodes.all.start, self._nodes.nodes.all.stop, device=self._device)
+            data.live = numbers >= self._live.nodes.all.start
+        forward = Forward(Tape(), self._constants, self._layers, self._meter)
+        self._layers.begin()
+        with forward:
+            return forward.meter.execute(type(self._model).__name__, call_on_graph, (self._copy, data), {})
 
     def _values(self, graph: EventGraph) -> dict[str, Any]:
         """What the model gets, see :func:`aegnn_core.graph.build_graph`."""
@@ -253,6 +284,7 @@ class IncrementalEngine:
             "pos": StoredRows("pos", nodes, lambda: (store.pos, nodes.added)),
             "edge_index": EdgeIndex(graph),
             "edge_attr": EdgeAttributes(graph, 3, self._dtype),
+            "t": ElapsedTimes(nodes, lambda: store.times, store.origin or 0),
         }
         if self._graph.resolved_expiry == "readout" and self._live is self._nodes:
             values["live"] = ConstantRows("live", nodes, torch.ones((), dtype=torch.bool, device=self._device))
@@ -328,13 +360,13 @@ def _device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
-def _copied(result: Any) -> Any:
-    """The output, safe from what its receiver does to it."""
-    if isinstance(result, Tensor):
-        return result.clone()
-    if isinstance(result, (tuple, list)):
-        parts = [_copied(part) for part in result]
-        return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
-    if isinstance(result, dict):
-        return {name: _copied(part) for name, part in result.items()}
-    return result
+def _full(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor that a forward has returned."""
+    if not isinstance(tensor, Tracked):
+        return tensor
+    full: Tensor = tensor.value.full()
+    return full
+
+
+def _unknown(value: Any) -> Any:
+    raise UntrackableError(f"its forward returns a {type(value).__name__}, which may hold tensors")

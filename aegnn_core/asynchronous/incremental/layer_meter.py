@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from aegnn_core.asynchronous.costs import CostMeter
+from aegnn_core.asynchronous.dropout_check import check_dropout
 from aegnn_core.asynchronous.incremental.local_operations import Call
 from aegnn_core.asynchronous.incremental.nesting import leaves
 from aegnn_core.asynchronous.layer_names import LayerNames
@@ -37,8 +38,9 @@ class LayerMeter:
 
     def count(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function that an executed one calls."""
+        check_dropout(func, args, kwargs)
         result = func(*args, **kwargs)
-        self._flops += operation_flops(func, args, result, _first_tensor(args))
+        self._flops += _flops_of(func, args, kwargs, result)
         return result
 
     def execute(self, layer: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -51,7 +53,7 @@ class LayerMeter:
             self.executing = before
         seconds = perf_counter() - begin
         # Functions that the call makes itself were counted, unless it was one that torch does not look into.
-        self._meter.add(layer, self._flops or operation_flops(func, args, result, _first_tensor(args)), seconds)
+        self._meter.add(layer, self._flops or _flops_of(func, args, kwargs, result), seconds)
         return result
 
     def layer_of(self, work: Any) -> str:
@@ -70,10 +72,18 @@ class LayerMeter:
             begin = perf_counter()
             with undispatched():
                 result = apply(n, *rows)
-            self._meter.add(layer, operation_flops(call.func, call.args, result, rows[0]), perf_counter() - begin)
+            flops = operation_flops(call.func, call.args, result, rows[0], call.kwargs)
+            self._meter.add(layer, flops, perf_counter() - begin)
             return result
 
         return counted
+
+
+def _flops_of(func: Callable[..., Any], args: Any, kwargs: Any, result: Any) -> int:
+    first = _first_tensor(args)
+    if first is None and kwargs:
+        first = _first_tensor(kwargs)
+    return operation_flops(func, args, result, first, kwargs)
 
 
 def _first_tensor(args: Any) -> Tensor | None:

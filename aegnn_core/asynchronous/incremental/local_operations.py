@@ -13,13 +13,27 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from aegnn_core.asynchronous.incremental.values import EdgeValue, RowCount, RowValue, Value
-from aegnn_core.asynchronous.torch_internals import NN_FUNCTIONS
+from aegnn_core.asynchronous.torch_internals import DATA, NN_FUNCTIONS
 
-__all__ = ["IN_PLACE", "SAME", "SEVERAL_RESULTS", "SHAPES", "VIEWS", "Call", "local_form", "parameter_of", "sizes_key"]
+__all__ = [
+    "ALIASES",
+    "ELEMENTWISE",
+    "IDENTITIES",
+    "IN_PLACE",
+    "SAME",
+    "SEVERAL_RESULTS",
+    "SHAPES",
+    "VIEWS",
+    "WRITES",
+    "Call",
+    "local_form",
+    "parameter_of",
+    "sizes_key",
+]
 
 _NAMESPACES = (torch, Tensor, functional, torch.special, NN_FUNCTIONS)
 
@@ -32,9 +46,10 @@ class Call:
         key: the operation's signature, see :class:`~aegnn_core.asynchronous.incremental.values.OperationState`.
         constant: all plain tensors among the arguments are constants.
         nested: arguments stand in lists or tuples.
+        shares: a result shares memory with an argument, as was seen when it was computed.
     """
 
-    __slots__ = ("args", "constant", "func", "key", "kwargs", "nested", "values")
+    __slots__ = ("args", "constant", "func", "key", "kwargs", "nested", "shares", "values")
 
     def __init__(self, func: Callable[..., Any]) -> None:
         self.func = func
@@ -44,6 +59,7 @@ class Call:
         self.key: Any = None
         self.constant = True
         self.nested = False
+        self.shares = False
 
     def argument(self, position: int, names: Iterable[str], default: Any = None) -> Any:
         """An argument by its position or one of its names."""
@@ -299,6 +315,10 @@ for _name, _default in (("chunk", 0), ("split", 0), ("tensor_split", 0), ("unbin
         _RULES[_function] = _along(1 if _name == "unbind" else 2, _default)
 _RULES[torch.linalg.norm] = _along(2)
 _RULES[torch.linalg.vector_norm] = _along(2)
+_RULES[DATA.__get__] = _always
+
+#: Functions whose result has at every place what they make of the arguments' elements there.
+ELEMENTWISE = frozenset(function for function, rule in _RULES.items() if rule is _elementwise)
 
 #: Functions that give the same tensor, as long as neither type nor place change.
 SAME = frozenset(_functions("to type long contiguous clone detach alias cpu type_as"))
@@ -311,11 +331,22 @@ SEVERAL_RESULTS = frozenset(
     _functions("chunk split tensor_split unbind max min median sort topk kthvalue cummax cummin")
 )
 
-#: Functions whose result may share memory with their argument.
-VIEWS = frozenset(
+#: Functions that return their argument itself where there is nothing to do, and otherwise a tensor of its own.
+IDENTITIES = frozenset(
     _functions(
-        """view reshape view_as expand expand_as flatten transpose swapaxes permute unsqueeze squeeze chunk split
-        tensor_split unbind narrow select __getitem__ detach alias contiguous t type_as to float double"""
+        """to type type_as float double half bfloat16 int long bool cpu requires_grad_ positive __pos__
+        dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout"""
+    )
+)
+
+#: Local functions whose result may share memory with their argument. Of others that is seen when they are called.
+VIEWS = frozenset(
+    (
+        *_functions(
+            """view reshape view_as expand expand_as flatten transpose swapaxes swapdims permute unsqueeze squeeze chunk
+            split tensor_split unbind narrow select __getitem__ detach alias contiguous dropout1d"""
+        ),
+        DATA.__get__,
     )
 )
 
@@ -331,6 +362,28 @@ for _namespace in (torch, functional, NN_FUNCTIONS):
         if _name.endswith("_") and not _name.startswith("_") and callable(getattr(_namespace, _name[:-1], None)):
             IN_PLACE[getattr(_namespace, _name)] = getattr(_namespace, _name[:-1])
 IN_PLACE.pop(Tensor.requires_grad_, None)
+
+#: Functions after which an argument's memory may be written to without torch's noticing.
+ALIASES = frozenset(
+    {
+        DATA.__get__,
+        DATA.__set__,
+        Tensor.numpy,
+        Tensor.__array__,
+        Tensor.__dlpack__,
+        Tensor.untyped_storage,
+        Tensor.storage,
+    }
+)
+
+#: Functions that write into an argument, or give its memory away, and for which nothing can be done instead.
+WRITES = frozenset(
+    function
+    for namespace in (*_NAMESPACES, nn.init)
+    for name in dir(namespace)
+    if name.endswith("_") and not name.endswith("__")
+    if callable(function := getattr(namespace, name)) and function not in IN_PLACE and function not in IDENTITIES
+) | {Tensor.__setitem__, *ALIASES} - {DATA.__get__, Tensor.numpy, Tensor.__array__}
 
 _INPLACE_POSITION: dict[Any, int | None] = {}
 

@@ -11,13 +11,17 @@ from torch import Tensor
 
 from aegnn_core.asynchronous.incremental.nesting import leaves
 from aegnn_core.asynchronous.incremental.values import Value
-from aegnn_core.asynchronous.torch_internals import stand_in
+from aegnn_core.asynchronous.torch_internals import watched_stand_in
 
-__all__ = ["METADATA", "Tracked", "UntrackableError"]
+__all__ = ["METADATA", "MisjudgedError", "Tracked", "UntrackableError"]
 
 
 class UntrackableError(Exception):
     """The forward does something that cannot be followed value by value; the model has to run as a whole."""
+
+
+class MisjudgedError(UntrackableError):
+    """... in this update, because a size happens to be a number of rows; it may be possible in the next."""
 
 
 class Tracked(Tensor):
@@ -30,7 +34,7 @@ class Tracked(Tensor):
 
     @staticmethod
     def __new__(cls, value: Value, forward: Any) -> Tracked:
-        self = stand_in(cls)
+        self = watched_stand_in(cls)
         self.value, self.forward, self.shared = value, forward, False
         return self
 
@@ -47,6 +51,10 @@ class Tracked(Tensor):
     ) -> Any:
         tracked = next(leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tracked))
         return tracked.forward.call(func, args, kwargs or {})
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, *_: Any) -> Any:
+        raise UntrackableError(f"{func} was called where calls of torch's functions cannot be seen")
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"Tracked({type(self.value).__name__}, shape={list(self.value.shape)})"

@@ -21,7 +21,9 @@ __all__ = [
     "EdgeEnd",
     "EdgeIndex",
     "EdgeValue",
+    "ElapsedTimes",
     "LiftedRows",
+    "NodeNumbers",
     "OperationState",
     "RowCount",
     "RowValue",
@@ -136,11 +138,13 @@ class RowValue(Value):
         space: the rows.
         tail: shape of a row.
         changed: rows whose value is not that of the last update, all added rows among them.
+        guessed: that it has a row per row of the space was told from its length alone.
     """
 
     space: Space
     tail: tuple[int, ...]
     changed: Rows
+    guessed = False
 
     @property
     def shape(self) -> torch.Size:
@@ -194,11 +198,53 @@ def part_of(value: RowValue, space: Space) -> StoredRows:
     return StoredRows((value.origin, "part"), space, look)
 
 
+class ElapsedTimes(RowValue):
+    """Times of nodes [µs] since the first event, computed where they are needed.
+
+    Args:
+        space: the nodes.
+        look: gives the sensor times of the nodes by slot.
+        first: sensor time of the first event.
+    """
+
+    origin, tail, dtype = "t", (), torch.long
+
+    def __init__(self, space: Space, look: Callable[[], Tensor], first: int) -> None:
+        self.space, self._look, self._first, self.device = space, look, first, space.graph.device
+
+    @property
+    def changed(self) -> Rows:  # type: ignore[override]
+        return self.space.added
+
+    def at(self, rows: Rows) -> Tensor:
+        return rows.take(self._look()) - self._first
+
+    def table(self) -> Tensor:
+        return self._look() - self._first
+
+
+class NodeNumbers(RowValue):
+    """The numbers that the dense model gives to the nodes of a graph."""
+
+    tail = ()
+    dtype = torch.long
+
+    def __init__(self, graph: Graph) -> None:
+        self.origin, self.space, self.device = ("numbers", id(graph)), graph.nodes, graph.device
+
+    @property
+    def changed(self) -> Rows:  # type: ignore[override]
+        return self.space.all if self.space.graph.renumbered else self.space.added
+
+    def table(self) -> Tensor:
+        return self.space.graph.numbers(np.arange(self.space.capacity))
+
+
 class ConstantRows(RowValue):
     """The same value in all rows, such as the index of the only graph in the batch."""
 
-    def __init__(self, origin: Any, space: Space, row: Tensor) -> None:
-        self.origin, self.space = origin, space
+    def __init__(self, origin: Any, space: Space, row: Tensor, guessed: bool = False) -> None:
+        self.origin, self.space, self.guessed = origin, space, guessed
         self.row, self.tail, self.dtype, self.device = row, tuple(row.shape), row.dtype, row.device
         self.refresh()
 
@@ -224,6 +270,10 @@ class ComputedRows(RowValue):
         self.refresh()
         assert state.tail is not None
         self.tail, self.dtype, self.device = state.tail, state.dtype, state.device
+
+    @property
+    def guessed(self) -> bool:  # type: ignore[override]
+        return all(value.guessed for value in self._inputs)
 
     def refresh(self) -> None:
         state, space = self._state, self.space
@@ -275,7 +325,7 @@ class EdgeValue(Value):
 
     graph: Graph
     tail: tuple[int, ...]
-    nodes: tuple[RowValue, ...] = ()
+    nodes: Sequence[RowValue] = ()
 
     @property
     def shape(self) -> torch.Size:
@@ -321,6 +371,10 @@ class EdgeEnd(EdgeValue):
     def __init__(self, graph: Graph, which: str) -> None:
         self.origin, self.graph, self.which = (which, id(graph)), graph, which
         self.device = graph.device
+
+    @property
+    def nodes(self) -> Sequence[RowValue]:  # type: ignore[override]
+        return (NodeNumbers(self.graph),)
 
     def _compute(self, edges: EdgeBatch) -> Tensor:
         return self.graph.numbers(getattr(edges, self.which))
