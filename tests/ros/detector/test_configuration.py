@@ -68,6 +68,7 @@ def test_what_pip_has_installed_for_a_user_is_found(tmp_path: Path, monkeypatch:
     installed = tmp_path / "share" / "aegnn_ros" / "config" / "detect.yaml"
     installed.parent.mkdir(parents=True)
     installed.touch()
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
     monkeypatch.setattr(sys, "prefix", "/nowhere")
     monkeypatch.setattr(sysconfig, "get_path", lambda name: "/nowhere")
     monkeypatch.setattr(site, "USER_BASE", str(tmp_path))
