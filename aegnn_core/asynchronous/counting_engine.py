@@ -15,7 +15,7 @@ from aegnn_core.asynchronous.compiled.counts import append_places, count_until, 
 from aegnn_core.asynchronous.compiled.head import make_head
 from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.costs import CostMeter, Costs
-from aegnn_core.asynchronous.failures import check_all_live, no_room
+from aegnn_core.asynchronous.failures import check_all_live, no_room, own_code
 from aegnn_core.asynchronous.live_nodes import first_live
 from aegnn_core.asynchronous.saved_state import check_features, check_tensor
 from aegnn_core.asynchronous.weights import WeightsVersion
@@ -52,7 +52,7 @@ class CountingEngine:
         assert model.counts is not None
         self._pooling = model.counts
         width, height = model.sensor
-        along = torch.arange(max(width, height), dtype=torch.float64)
+        along = torch.arange(max(width, height), dtype=self._kind)  # as the model's own positions are
         zero = torch.zeros_like(along)
         columns, _ = cells_of(torch.stack([along, zero], 1)[:width], self._pooling.size, self._pooling.shape)
         _, rows = cells_of(torch.stack([zero, along], 1)[:height], self._pooling.size, self._pooling.shape)
@@ -82,6 +82,8 @@ class CountingEngine:
             return f"it knows the package's networks, found {type(model).__name__}"
         if not model.only_counts:
             return "it only counts events, the model reads features of them"
+        if reason := own_code(model):
+            return reason
         parameter = next(model.parameters())
         if parameter.device.type != "cpu" or parameter.dtype not in _DTYPES:
             return f"it runs on the CPU in float32 or float64, found {parameter.device} and {parameter.dtype}"
@@ -99,7 +101,8 @@ class CountingEngine:
         self._costs.reset()
         self._ring_t = np.empty(_SMALLEST_CAPACITY, np.int64)
         self._ring_place = np.empty(_SMALLEST_CAPACITY, np.int32)
-        self._size = self._counted = self._additions = 0
+        self._size = self._additions = 0
+        self._counted = np.zeros(1, np.int64)  # written in compiled code, which a signal does not interrupt
         columns, rows = self._pooling.shape
         size = self._pooling.channels * rows * columns
         self._begin = np.zeros(len(self._least_ages) + 1, np.int64)
@@ -123,7 +126,7 @@ class CountingEngine:
                 part, self._size, self._column_of, self._row_of, columns, channels, self._ring_t, self._ring_place
             )  # fmt: skip
             self._size += len(part)
-        if self._size - self._counted >= _UNCOUNTED:
+        if self._size - self._counted[0] >= _UNCOUNTED:
             self._count()
         self._charge(started)
 
@@ -132,7 +135,7 @@ class CountingEngine:
         """Number of the oldest event that can still move or leave, and has to be in the rings."""
         if self._is_bounded:
             return int(self._begin[-1])
-        return int(self._begin[-2]) if len(self._begin) > 1 else self._counted
+        return int(self._begin[-2]) if len(self._begin) > 1 else int(self._counted[0])
 
     def _make_room(self, t: np.ndarray) -> None:
         """Free the slots of what has left, and grow the rings, if need be, for events at times ``t``.
@@ -155,14 +158,13 @@ class CountingEngine:
 
     def _count(self) -> None:
         """Bring the counts to the time of the youngest event."""
-        if self._size == self._counted:
+        if self._size == self._counted[0]:
             return
         mask = len(self._ring_t) - 1
         self._additions += count_until(
             self._size, self._first_live(int(self._ring_t[(self._size - 1) & mask])), self._counted, self._begin,
             self._least_ages, self._ring_t, self._ring_place, self._counts,
         )  # fmt: skip
-        self._counted = self._size
 
     def _charge(self, started: float) -> None:
         """Note what counting has cost since a time of ``perf_counter``."""
@@ -183,7 +185,7 @@ class CountingEngine:
         if self._version.changed():
             self._take_weights()
             self._held = None
-        if self._size != self._counted:
+        if self._size != self._counted[0]:
             started = perf_counter()
             self._count()
             self._charge(started)
@@ -196,13 +198,12 @@ class CountingEngine:
 
     def _read_out(self, first: int) -> Tensor:
         started = perf_counter()
-        hide_expired(first, self._size, self._begin, -1, self._ring_place, self._counts)
+        live = self._counts
+        if first > self._begin[-1]:
+            live = live.copy()  # others may be asked for later
+            hide_expired(first, self._size, self._begin, self._ring_place, live)
         columns, rows = self._pooling.shape
-        counts = torch.from_numpy(self._counts).view(1, rows, columns, self._pooling.channels).permute(0, 3, 1, 2)
-        try:
-            output = self._head(counts)
-        finally:
-            hide_expired(first, self._size, self._begin, 1, self._ring_place, self._counts)
+        output = self._head(torch.from_numpy(live).view(1, rows, columns, self._pooling.channels).permute(0, 3, 1, 2))
         self._costs.add("head", self._head.flops, perf_counter() - started)
         return output
 

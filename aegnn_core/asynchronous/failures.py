@@ -11,7 +11,16 @@ from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.build import first_live
 from aegnn_core.nn.graph_network import GraphNetwork
 
-__all__ = ["STALE_WEIGHTS", "UNFINISHED", "NoRoomError", "check_all_live", "no_room", "not_final", "writes_weights"]
+__all__ = [
+    "STALE_WEIGHTS",
+    "UNFINISHED",
+    "NoRoomError",
+    "check_all_live",
+    "no_room",
+    "not_final",
+    "own_code",
+    "writes_weights",
+]
 
 STALE_WEIGHTS = (
     "the model's weights have changed since the events came, and the nodes' features are those of the old ones:"
@@ -49,16 +58,23 @@ def check_all_live(t: np.ndarray, graph: GraphConfig) -> None:
         raise ValueError(f"state: {left} of its {len(t)} events are not live any more under {graph.to_dict()}")
 
 
-def not_final(model: nn.Module, graph: GraphConfig) -> str | None:
-    """Why a node's features would not be final once computed, or None if they are."""
-    if not isinstance(model, GraphNetwork):
-        return f"it knows the package's networks, found {type(model).__name__}"
+def own_code(model: GraphNetwork) -> str | None:
+    """Why an engine that never calls a network's ``forward`` would pass over something, or None if it would not."""
     kind = type(model)
     if kind.forward is not GraphNetwork.forward or kind.readout is not GraphNetwork.readout:
         return f"it knows the forward of the package's networks, found {kind.__name__} with its own"
     for name, module in model.named_modules():
         if has_hooks(module) or "forward" in vars(module):
             return f"it runs no hooks and no forward set on a module, found one on {name or kind.__name__}"
+    return None
+
+
+def not_final(model: nn.Module, graph: GraphConfig) -> str | None:
+    """Why a node's features would not be final once computed, or None if they are."""
+    if not isinstance(model, GraphNetwork):
+        return f"it knows the package's networks, found {type(model).__name__}"
+    if reason := own_code(model):
+        return reason
     if not graph.directed:
         return "in an undirected graph older nodes change"
     if graph.bounded and graph.resolved_expiry != "readout":

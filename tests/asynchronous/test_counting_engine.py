@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine that only counts: bursts, memory, answers for later times, and a state that goes on."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from aegnn_core import GraphConfig, make_model_asynchronous, network
+from aegnn_core.asynchronous import counting_engine
 from aegnn_core.asynchronous.counting_engine import CountingEngine
 from aegnn_core.events import make_events
+from aegnn_core.nn.graph_network import GraphNetwork
 from tests.asynchronous.test_contract import assert_equal, dense
 from tests.nn.random_networks import randomize
 
@@ -56,6 +60,82 @@ def test_what_expires_at_a_later_time_is_live_again_at_an_earlier_one() -> None:
     last = int(events["t"][-1])
     for later in (0, 25_000, 7, 10**9, 0, 12_000):
         assert_equal(live.output(last + later), dense(module, events, graph, last + later))
+
+
+@pytest.mark.parametrize("function", ["hide_expired", "count_until"])
+def test_an_answer_that_is_interrupted_leaves_the_counts_right(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that comes within compiled code is raised behind it."""
+    module, graph, events = counting(), GraphConfig(window=30_000), stream(500, 60_000)
+    live = make_model_asynchronous(module, graph, engine="counting")
+    live.update(events[:490])
+    live.update(events[490:])
+    last, original = int(events["t"][-1]), getattr(counting_engine, function)
+
+    def interrupted(*args: Any) -> None:
+        original(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(counting_engine, function, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        live.output(last + 10_000)
+    monkeypatch.undo()
+    for later in (0, 10_000, 0):
+        assert_equal(live.output(last + later), dense(module, events, graph, last + later))
+
+
+@pytest.mark.parametrize("voxel", [1.1, 1.2, 2.2, 2.4])
+def test_cells_are_those_of_the_models_own_precision(voxel: float) -> None:
+    module = network("histogram", sensor=(120, 100), num_classes=3, voxel=[voxel, voxel])
+    randomize(module, 0)
+    pixels = np.arange(12_000)
+    events = make_events(pixels, pixels % 120, pixels // 120, pixels % 2)
+    graph = GraphConfig(radius=0.5, max_neighbors=1)
+    live = make_model_asynchronous(module, graph, engine="counting")
+    live.update(events)
+    assert_equal(live.output(), dense(module, events, graph), 1e-4)
+
+
+def own_readout(model: Any) -> None:
+    class Own(GraphNetwork):
+        def readout(self, *args: Any, **kwargs: Any) -> Any:
+            return 2 * super().readout(*args, **kwargs)
+
+    model.__class__ = Own
+
+
+def hook_of_the_model(model: Any) -> None:
+    model.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def hook_of_the_counts(model: Any) -> None:
+    model.counts.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def forward_of_the_model(model: Any) -> None:
+    forward = model.forward
+    model.forward = lambda data: 2 * forward(data)
+
+
+@pytest.mark.parametrize("change", [own_readout, hook_of_the_model, hook_of_the_counts, forward_of_the_model])
+@pytest.mark.parametrize("name", ["histogram", "graph_grid"])
+@pytest.mark.parametrize("rule", [{}, {"window": 30_000}])
+def test_what_a_user_has_added_to_a_network_counts(change: Any, name: str, rule: dict) -> None:
+    module: Any = randomize(network(name, dataset="nmnist", sensor=(12, 9)).double(), 0)
+    if name == "graph_grid" and change is hook_of_the_counts:
+        pytest.skip("graph_grid has no counts")
+    change(module)
+    graph, events = GraphConfig(**rule), stream(200, 60_000)
+    if name == "histogram":
+        with pytest.raises(ValueError, match=r"found Own with its own|no hooks and no forward set on a module"):
+            make_model_asynchronous(module, graph, engine="counting")
+    for engine in ("auto", "incremental"):
+        if engine == "incremental" and rule and change is not own_readout:
+            continue  # it says that it cannot, where the network does not
+        live = make_model_asynchronous(module, graph, engine=engine)
+        live.update(events[:150])
+        live.output()
+        live.update(events[150:])
+        assert_equal(live.output(), dense(module, events, live.graph))
 
 
 def test_counts_beyond_the_table_of_logarithms() -> None:

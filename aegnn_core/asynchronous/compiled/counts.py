@@ -69,7 +69,7 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
     Args:
         size: number of events that have come; the youngest of them is what ages are counted from.
         first: number of the oldest that is live.
-        counted: how many events had come when this was done last.
+        counted: ``[1]`` how many events had come when this was done last; is brought up to date.
         begin: ``[parts]`` where each part of the past began then; is brought up to date.
         least_ages: ``[parts - 1]`` the age [µs] at which each part but the first begins.
         ring_t, ring_place: times [µs] and places of the events.
@@ -82,18 +82,19 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
     parts = len(begin)
     work = 0
     part = parts - 1
-    for number in range(begin[part], min(first, counted)):
-        while number >= (begin[part - 1] if part > 0 else counted):
+    for number in range(begin[part], min(first, counted[0])):
+        while number >= (begin[part - 1] if part > 0 else counted[0]):
             part -= 1
         _bring(number, part, ring_place, counts)
         counts[2 * part + ring_place[number & mask]] -= 1
         work += 1
     for part in range(parts):
         begin[part] = max(begin[part], first)
-    for number in range(max(counted, first), size):
+    for number in range(max(counted[0], first), size):
         _bring(number, 0, ring_place, counts)
         counts[ring_place[number & mask]] += 1
         work += 1
+    counted[0] = size
     if size == 0:
         return work
     youngest = ring_t[(size - 1) & mask]
@@ -112,8 +113,8 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
 
 
 @kernel(error_model="numpy")
-def hide_expired(first, size, begin, change, ring_place, counts):
-    """Take the events before ``first`` out of the counts (``change`` -1), or put them in again (+1).
+def hide_expired(first, size, begin, ring_place, counts):
+    """Take the events before ``first`` out of a copy of the counts.
 
     They will have expired at a later time at which somebody asks for an answer; at the next one they may be live again.
     """
@@ -123,4 +124,4 @@ def hide_expired(first, size, begin, change, ring_place, counts):
     for number in range(begin[part], min(first, size)):
         while number >= (begin[part - 1] if part > 0 else size):
             part -= 1
-        counts[2 * part + ring_place[number & mask]] += change
+        counts[2 * part + ring_place[number & mask]] -= 1

@@ -45,7 +45,7 @@ from aegnn_core.asynchronous.layer_names import LayerNames
 from aegnn_core.asynchronous.model_call import call_on_graph
 from aegnn_core.asynchronous.saved_state import check_features
 from aegnn_core.asynchronous.shared_copy import Settings, constants_of, shared_copy
-from aegnn_core.asynchronous.torch_internals import undispatched
+from aegnn_core.asynchronous.torch_internals import has_hooks, undispatched
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.event_network import EventNetwork
@@ -93,7 +93,7 @@ class IncrementalEngine:
         parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         self._dtype = parameter.dtype
         self._meter = CostMeter()
-        self._ours = isinstance(model, GraphNetwork) and type(model).forward is GraphNetwork.forward
+        self._ours = isinstance(model, GraphNetwork) and not _has_own_forward(model)
         #: No module has code of the user that could take another branch in another update.
         self._straight = self._ours and all(type(m).__module__.startswith(_STRAIGHT) for m in model.modules())
         self._as_a_whole: str | None = None
@@ -104,7 +104,7 @@ class IncrementalEngine:
         """Why this engine cannot run the model on such a graph, or None."""
         if graph.bounded and graph.resolved_expiry == "readout" and not isinstance(model, GraphNetwork):
             return "the model does not know which nodes are live, choose expiry='graph'"
-        if graph.bounded and graph.resolved_expiry == "readout" and type(model).forward is not GraphNetwork.forward:
+        if graph.bounded and graph.resolved_expiry == "readout" and _has_own_forward(model):
             return "the forward may read nodes that are not live any more, choose expiry='graph'"
         if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
             return "it cannot look into what torch.jit has made of a module"
@@ -358,6 +358,11 @@ _DEVICES = ("cpu", "cuda")
 def _device_of(model: nn.Module) -> torch.device:
     tensor = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _has_own_forward(model: nn.Module) -> bool:
+    """Whether a call of a network is more than the forward of the package's networks."""
+    return type(model).forward is not GraphNetwork.forward or "forward" in vars(model) or has_hooks(model)
 
 
 def _full(tensor: Tensor) -> Tensor:
