@@ -34,7 +34,10 @@ ARGUMENTS = {
         "sensor that the network runs on: filled, trained, double or camera; empty: as in params_file",
     ),
     "downsampling": ("", "of a camera with more pixels: integrate or coordinates; empty: as in params_file"),
-    "frame_id": ("", "frame of what is published, and RViz's fixed frame; empty: as in params_file"),
+    "frame_id": (
+        "",
+        "frame of what is published, and RViz's fixed frame; empty: as in params_file, and event_camera in RViz",
+    ),
     "params_file": (str(share_file("config/detect.yaml")), "YAML file with the node's parameters"),
     "namespace": ("", "of the node"),
     "name": ("event_detector", "of the node; its topics lie below it"),

@@ -78,7 +78,7 @@ def test_every_command_runs(
     for seed, words in enumerate(commands()):
         words = [expandvars(word) for word in words]
         match words:
-            case ["ros2", "bag", "record", "--storage", "mcap", "--output", name, *topics]:
+            case ["ros2", "bag", "record", "--storage", "mcap", "--output", name, "--topics", *topics]:
                 record(name, topics, seed)
             case ["ros2", "launch", "aegnn_ros", file, *settings]:
                 values = dict(setting.split(":=") for setting in settings)

@@ -17,7 +17,7 @@ def add_label_command(commands: Any, formatter: Any) -> None:
     """Add the command to the parser's ``commands``."""
     parser = commands.add_parser(
         "label",
-        help="make labels of an image detector's boxes recorded beside the events",
+        help="turn the boxes of an image detector, recorded beside the events, into labels",
         description="Copy the events of bags to new bags and make labels of the boxes that an image detector has"
         " published beside them: at its images' times and between them, along tracks. Times at which an object is"
         " unclear get no label.",

@@ -46,8 +46,10 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
     )
     parser.add_argument("--split", default="test", help="training, validation or test; not for simulated")
     parser.add_argument("--topic", default=None, help="event topic of bags that have several")
-    parser.add_argument("--samples", type=int, default=200, help="simulated scenes or recordings")
-    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="of the first of them")
+    parser.add_argument(
+        "--samples", type=int, default=200, help="simulated scenes or recordings; of a data set, all are taken"
+    )
+    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="of the first simulated one")
     add_scene_options(parser)
     add_camera_options(parser)
     add_trust_option(parser)
