@@ -126,7 +126,7 @@ class CountingEngine:
                 part, self._size, self._column_of, self._row_of, columns, channels, self._ring_t, self._ring_place
             )  # fmt: skip
             self._size += len(part)
-        if self._size - self._counted[0] >= _UNCOUNTED:
+        if self._size - self._counted.item(0) >= _UNCOUNTED:
             self._count()
         self._charge(started)
 
@@ -135,7 +135,7 @@ class CountingEngine:
         """Number of the oldest event that can still move or leave, and has to be in the rings."""
         if self._is_bounded:
             return int(self._begin[-1])
-        return int(self._begin[-2]) if len(self._begin) > 1 else int(self._counted[0])
+        return int(self._begin[-2]) if len(self._begin) > 1 else self._counted.item(0)
 
     def _make_room(self, t: np.ndarray) -> None:
         """Free the slots of what has left, and grow the rings, if need be, for events at times ``t``.
@@ -158,7 +158,7 @@ class CountingEngine:
 
     def _count(self) -> None:
         """Bring the counts to the time of the youngest event."""
-        if self._size == self._counted[0]:
+        if self._size == self._counted.item(0):
             return
         mask = len(self._ring_t) - 1
         self._additions += count_until(
@@ -185,7 +185,7 @@ class CountingEngine:
         if self._version.changed():
             self._take_weights()
             self._held = None
-        if self._size != self._counted[0]:
+        if self._size != self._counted.item(0):
             started = perf_counter()
             self._count()
             self._charge(started)
