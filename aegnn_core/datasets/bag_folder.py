@@ -11,7 +11,7 @@ a bag's own numbers are those of its ``/label_info``, and the names say which cl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -119,7 +119,7 @@ def _class_of(bag: Path, names: tuple[str, ...]) -> int:
 def _read_boxes(names: tuple[str, ...], recording: Recording) -> np.ndarray:
     """The boxes of a bag in the sensor's time; nothing follows an object, so all have the track number 0."""
     bag = recording.events
-    clock = read_bag_clock(bag, recording.topic)
+    clock = _clock_of(bag, recording.topic)
     labels = clock.in_sensor_time(read_labels(bag, names))
     clock.check(bag, labels)
     parts = [np.empty(0, BOX_DTYPE)]
@@ -132,6 +132,10 @@ def _read_boxes(names: tuple[str, ...], recording: Recording) -> np.ndarray:
             part[name] = label.boxes[name]
         parts.append(part)
     return np.concatenate(parts)
+
+
+#: All packets are read for it, and boxes may be asked for as often as samples are.
+_clock_of = lru_cache(256)(read_bag_clock)
 
 
 def _check_class(bag: Path, number: int, names: tuple[str, ...]) -> None:

@@ -37,11 +37,8 @@ def read_bag_sensor(path: Path, topic: str | None = None) -> tuple[int, int]:
         for packet in read_event_packets(path, topic):
             decoder = decoder or packet_decoder(path, packet)
             decoder.expect(packet.seq)
-            if (
-                packet.width
-                and packet.height
-                and len(decoder.decode(packet.events, packet.time_base, packet.is_bigendian))
-            ):
+            events = decoder.decode(packet.events, packet.time_base, packet.is_bigendian)
+            if packet.width and packet.height and len(events):
                 return packet.width, packet.height
     raise EventFormatError(f"{path}: its event topic holds no events of a sensor with a size, expected at least one")
 
