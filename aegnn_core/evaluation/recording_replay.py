@@ -106,7 +106,7 @@ def replay(
     if output is not None and Path(output).exists():
         raise FileExistsError(f"{output}: exists already, expected the name of a new bag")
     stream = read_events(recording, topic=topic, **reading)
-    clock, labels = _bag_clock_and_labels(recording, model, topic)
+    clock, labels = _bag_clock_and_labels(recording, model, topic, stamped=output is not None)
     start, stop = int(stream.events["t"][0]), int(stream.events["t"][-1])
     truth = {label.stamp // 1000: label for label in labels}
     moments = sorted({*range(start + period_us, stop, period_us), stop, *truth})
@@ -182,16 +182,20 @@ class _AnswerBag:
 
 
 def _bag_clock_and_labels(
-    recording: Path, model: TrainedModel, topic: str | None
+    recording: Path, model: TrainedModel, topic: str | None, stamped: bool
 ) -> tuple[BagClock | None, list[Label]]:
     """A bag's clock, and its labels, stamped with the sensor's time, that are for the model's task.
 
-    A recording that is not a bag has neither.
+    A recording that is not a bag has neither. The clock, for which all packets are read, is for labels, and where
+    answers are to be stamped.
     """
     if not is_bag_recording(recording):
         return None, []
+    labels = read_labels(recording, model.labels)
+    if not labels and not stamped:
+        return None, []
     clock = read_bag_clock(recording, topic)
-    labels = clock.in_sensor_time(read_labels(recording, model.labels))
+    labels = clock.in_sensor_time(labels)
     clock.check(recording, labels)
     if labels and (labels[0].boxes is None) != (model.task == "recognition"):
         kind = "classes" if labels[0].boxes is None else "boxes"
