@@ -15,6 +15,7 @@ __all__ = [
     "EventFormatError",
     "EventStream",
     "check_events",
+    "check_pixel_state",
     "make_events",
     "too_long",
 ]
@@ -179,6 +180,26 @@ def check_events(
     if len(t) and int(t[-1]) - int(t[0]) > LONGEST_STREAM_US:
         raise ValueError(f"{source}: {too_long(int(t[0]), int(t[-1]))}")
     return taken
+
+
+def check_pixel_state(state: np.ndarray, width: int, height: int, name: str) -> None:
+    """Check what compiled code is to read and update, as it looks at no bounds.
+
+    Args:
+        state: one number per pixel, int64 ``[height, width]``.
+        width: sensor width [px].
+        height: sensor height [px].
+        name: what the error message calls the state.
+
+    Raises:
+        ValueError: another type or shape, or an array that cannot be written to.
+    """
+    is_array = isinstance(state, np.ndarray)
+    if is_array and state.dtype == np.int64 and state.shape == (height, width) and state.flags.writeable:
+        return
+    kind = "array" if not is_array or state.flags.writeable else "read-only array"
+    found = f"{kind} {state.dtype} {state.shape}" if is_array else type(state).__name__
+    raise ValueError(f"{name}: expected a writeable array int64 {(height, width)}, found {found}")
 
 
 def too_long(first: int, last: int) -> str:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aegnn_core.events.array import EVENT_DTYPE, check_events, make_events
+from aegnn_core.events.array import EVENT_DTYPE, check_events, check_pixel_state, make_events
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.machine_code import kernel
 
@@ -226,9 +226,13 @@ def integrate(
         The model's events in time order, a new array of ``EVENT_DTYPE``, no more than ``events``.
 
     Raises:
-        ValueError: the events are not in order or not on the camera's sensor, or the threshold is not positive.
+        ValueError: the events are not in order or not on the camera's sensor, the threshold is not positive, or the
+            sums are of another sensor.
     """
-    sums = integration_state(letterbox) if sums is None else sums
+    if sums is None:
+        sums = integration_state(letterbox)
+    else:
+        check_pixel_state(sums, *letterbox.model, "sums")
     sensitivity = _sensitivity(letterbox, threshold)
     if not letterbox.shrinks:
         return project(events, letterbox)

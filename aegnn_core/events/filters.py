@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from aegnn_core.events.array import check_events
+from aegnn_core.events.array import LONGEST_STREAM_US, check_events, check_pixel_state
 from aegnn_core.machine_code import kernel
 
 __all__ = [
@@ -70,12 +70,15 @@ def _marked(
     state: np.ndarray | None,
 ) -> np.ndarray:
     """The events, checked, that a mask marks by their pixels' last times; it takes t, x, y, period and last times."""
-    if period_us < 0:
-        raise ValueError(f"{name} is {period_us} µs, expected 0 or more")
+    if not 0 <= period_us <= LONGEST_STREAM_US:
+        raise ValueError(f"{name} is {period_us} µs, expected 0 to {LONGEST_STREAM_US}")
     check_events(events, width, height)
-    last = refractory_state(width, height) if state is None else state
+    if state is None:
+        state = refractory_state(width, height)
+    else:
+        check_pixel_state(state, width, height, "state")
     t, x, y = (events[name].astype(np.int64) for name in "txy")
-    kept: NDArray[np.bool_] = mask(t, x, y, period_us, last)
+    kept: NDArray[np.bool_] = mask(t, x, y, period_us, state)
     return events[kept]
 
 
@@ -92,7 +95,8 @@ def refractory_period(
         state: from :func:`refractory_state`; updated, so that the next packet goes on where this one ended.
 
     Raises:
-        ValueError: the events are not in order or not on the sensor, or the period is negative.
+        ValueError: the events are not in order or not on the sensor, the period is negative, or the state is of another
+            sensor.
     """
     return _marked(refractory_mask, "refractory period", events, period_us, width, height, state)
 
@@ -126,7 +130,8 @@ def background_activity(
         state: from :func:`refractory_state`; updated, so that the next packet goes on where this one ended.
 
     Raises:
-        ValueError: the events are not in order or not on the sensor, or the period is negative.
+        ValueError: the events are not in order or not on the sensor, the period is negative, or the state is of another
+            sensor.
     """
     return _marked(supported_mask, "background activity period", events, period_us, width, height, state)
 
@@ -160,7 +165,7 @@ class PixelRateLimit:
     """
 
     def __init__(self, max_rate_hz: int, width: int, height: int) -> None:
-        if max_rate_hz < 1:
+        if not max_rate_hz >= 1:
             raise ValueError(f"the highest rate of a pixel is {max_rate_hz} Hz, expected 1 or more")
         self.max_rate_hz = max_rate_hz
         self._began = refractory_state(width, height)
@@ -187,7 +192,7 @@ def region_of_interest(events: np.ndarray, x: int, y: int, width: int, height: i
     Returns:
         Copy with coordinates below ``width`` and ``height``.
     """
-    if x < 0 or y < 0 or width < 1 or height < 1:
+    if not (x >= 0 and y >= 0 and width >= 1 and height >= 1):
         raise ValueError(
             f"region of interest is {width} x {height} px at ({x}, {y}), expected a positive size at (0, 0) or beyond"
         )
@@ -215,8 +220,10 @@ def hot_pixels(events: np.ndarray, width: int, height: int, max_rate_hz: float) 
         Boolean mask ``[height, width]``, true where hot; see :func:`remove_pixels`.
 
     Raises:
-        ValueError: the events are not in order, not on the sensor, or all at one time.
+        ValueError: the events are not in order, not on the sensor, or all at one time, or the rate is negative.
     """
+    if not max_rate_hz >= 0:
+        raise ValueError(f"hot_pixels: the highest rate is {max_rate_hz} Hz, expected 0 or more")
     check_events(events, width, height)
     if len(events) == 0:
         return np.zeros((height, width), bool)
@@ -229,10 +236,21 @@ def hot_pixels(events: np.ndarray, width: int, height: int, max_rate_hz: float) 
 
 
 def remove_pixels(events: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Drop the events of the pixels where ``mask`` (bool ``[height, width]``) is true."""
+    """Drop the events of the pixels where a mask is true.
+
+    Args:
+        events: structured array ``[N]`` in time order.
+        mask: ``[height, width]``, of bool, or of numbers that are true where they are not 0, as in a black and white
+            image.
+
+    Raises:
+        ValueError: the mask has no such shape, or the events are not in order or not on its sensor.
+    """
+    if mask.ndim != 2:
+        raise ValueError(f"remove_pixels: expected a mask [height, width], found an array {mask.dtype} {mask.shape}")
     check_events(events, mask.shape[1], mask.shape[0])
-    dropped: NDArray[np.bool_] = mask[events["y"], events["x"]]
-    return events[~dropped]
+    kept: NDArray[np.bool_] = mask[events["y"], events["x"]] == 0
+    return events[kept]
 
 
 def rescale(events: np.ndarray, from_size: tuple[int, int], to_size: tuple[int, int]) -> np.ndarray:
@@ -248,8 +266,8 @@ def rescale(events: np.ndarray, from_size: tuple[int, int], to_size: tuple[int, 
     Returns:
         ``events`` itself when the sizes are equal, otherwise a copy.
     """
-    if min(*from_size, *to_size) < 1:
-        raise ValueError(f"rescale: sensor sizes are {from_size} and {to_size} px, expected positive numbers")
+    if not all(1 <= side <= 1 << 16 for side in (*from_size, *to_size)):
+        raise ValueError(f"rescale: sensor sizes are {from_size} and {to_size} px, expected sides of 1 to 65536 px")
     if tuple(from_size) == tuple(to_size):
         return events
     check_events(events, *from_size)

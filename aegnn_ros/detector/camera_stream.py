@@ -90,7 +90,7 @@ class CameraStream:
         self._time = StreamTime()
         self._filters = CameraFilters(region, every_nth)
         self._input = ModelInput(model.sensor, downsampling, refractory_us)
-        self._triggers: list[np.ndarray] = []
+        self._triggers: list[Trigger] = []
         self._refused: int | None = None  # number of the last packet that was malformed, of those so far
         model.live.reset()
 
@@ -139,7 +139,7 @@ class CameraStream:
         stamp = nanoseconds(packet.header.stamp) or received
         decoded = self._decoder.decode(packet, self._model.native)
         events = self._in_order(decoded, packet.seq, stamp)
-        self._keep_triggers(stamp)
+        self._keep_triggers(stamp, follow=not len(events))
         if len(events):
             self._keep(events)
             self._time.advance(int(events["t"][-1]), received)
@@ -153,12 +153,8 @@ class CameraStream:
 
     def take_triggers(self) -> list[Trigger]:
         """The edges on the camera's trigger inputs since the last call, in their order."""
-        edges, self._triggers = self._triggers, []
-        return [
-            Trigger(int(edge["t"]), self._time.at(int(edge["t"])), int(edge["channel"]), bool(edge["p"]))
-            for part in edges
-            for edge in part
-        ]
+        triggers, self._triggers = self._triggers, []
+        return triggers
 
     def update(self, factor: float) -> int:
         """Update the network with one of ``factor`` of the waiting events, evenly chosen; returns how many were chosen.
@@ -282,13 +278,15 @@ class CameraStream:
             self._model = on_sensor(self._model, sensor)
             self._empty_graph()
 
-    def _keep_triggers(self, stamp: int) -> None:
-        """Keep the edges of the packet that has been decoded last."""
-        found = self._decoder.triggers
-        if len(found):
-            self._time.follow_triggers(int(found["t"][0]), stamp)
-            self.counts.triggers += len(found)
-            self._triggers.append(found)
+    def _keep_triggers(self, stamp: int, follow: bool) -> None:
+        """Keep the edges of the packet that has been decoded last, and follow its clock where it has no events."""
+        edges = self._decoder.triggers
+        if not len(edges):
+            return
+        if follow and (restarted := self._time.follow_triggers(int(edges["t"][0]), stamp)):
+            self._begin_anew(restarted)
+        self.counts.triggers += len(edges)
+        self._triggers += [Trigger(t, self._time.at(t), channel, bool(p)) for t, channel, p in edges.tolist()]
 
     def _refuse(self, seq: int, reason: str) -> None:
         """Report what is wrong with a packet, and count the packet once."""
@@ -298,9 +296,10 @@ class CameraStream:
         self._on_malformed(f"packet {seq} is malformed: {reason}")
 
     def _reset(self, reason: str) -> None:
-        """Start again, unless nothing has come since the last start: one jump shows in several clocks."""
-        if self._time.last is not None:
-            self._time.restart()
+        """Start again; the graph only if events have come since the last start, as one jump shows in several clocks."""
+        begun = self._time.last is not None
+        self._time.restart()
+        if begun:
             self._begin_anew(reason)
 
     def _begin_anew(self, reason: str) -> None:

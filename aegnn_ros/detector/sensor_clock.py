@@ -28,11 +28,6 @@ class SensorClock:
         self._latest = 0  # stamp [ns] ...
         self._latest_us = 0  # ... and the sensor time that it is of [µs]
 
-    @property
-    def started(self) -> bool:
-        """Whether a stamp has been followed yet."""
-        return bool(self._parts)
-
     def jump(self, sensor_us: int, stamp_ns: int) -> int:
         """By how much [ns] ROS time has jumped against sensor time where this packet was stamped; 0: it has not."""
         if not self._parts:

@@ -57,11 +57,7 @@ class StreamTime:
             reason = f"sensor time: {jump}"
             self.restart()
         first = int(ordered["t"][0])
-        if (jumped := self._jump_or_gap(first, stamp, window)) and self.last is not None:
-            reason = jumped
-            self.restart()
-        self._clock.follow(first, stamp)
-        return ordered, reason
+        return ordered, self._follow(first, stamp, self._gap(first, window)) or reason
 
     def advance(self, t: int, received: int) -> None:
         """The last event so far has this time [µs]; its packet came at this ROS time [ns]."""
@@ -94,19 +90,34 @@ class StreamTime:
         self._unread, self._expired = False, t > self.last
         return self._clock.stamp(t)
 
-    def follow_triggers(self, first: int, stamp: int) -> None:
-        """Take the time of a packet that has triggers, the first at this time [µs], where no event has come so far."""
-        if not self._clock.started:
-            self._clock.follow(first, stamp)
+    def follow_triggers(self, first: int, stamp: int) -> str:
+        """Take the time of a packet that has triggers and no events, and start again after a jump.
+
+        Args:
+            first: sensor time of its first trigger [µs].
+            stamp: of the packet [ns, ROS time].
+
+        Returns:
+            The reason why the stream has started again; empty where it has not, or had not begun.
+        """
+        return self._follow(first, stamp)
 
     def at(self, t: int) -> int:
         """ROS time [ns] of a sensor time [µs]."""
         return self._clock.at(t)
 
-    def _jump_or_gap(self, first: int, stamp: int, window: int | None) -> str:
-        """What separates the first event of a packet from those before it, or nothing."""
-        if jumped := self._clock.jump(first, stamp):
-            return f"the packets' stamps have jumped by {jumped / 1e9:+.3f} s against sensor time"
+    def _follow(self, first: int, stamp: int, gap: str = "") -> str:
+        """Follow the clock, a new one after a jump or a gap; returns which it was, if there have been events."""
+        jumped = self._clock.jump(first, stamp)
+        separated = f"the packets' stamps have jumped by {jumped / 1e9:+.3f} s against sensor time" if jumped else gap
+        reason = "" if self.last is None else separated
+        if separated:
+            self.restart()
+        self._clock.follow(first, stamp)
+        return reason
+
+    def _gap(self, first: int, window: int | None) -> str:
+        """How long there was no event before the first one of a packet; empty where the stream goes on."""
         gap = 0 if self.last is None else first - self.last
         if gap > max(1e6 * _LONGEST_PAUSE_S, window or 0):
             return f"no event for {gap / 1e6:.3f} s"

@@ -40,8 +40,9 @@ def thin_evenly(events: np.ndarray, factor: float, phase: float) -> tuple[np.nda
     if factor <= 1.0:
         return events, 0.0
     phase = min(phase, factor)  # a factor that has become smaller does not wait for the larger one's next event
-    count = max(0, math.ceil((len(events) - phase) / factor))
-    return events[(phase + factor * np.arange(count)).astype(np.int64)], phase + factor * count - len(events)
+    positions = phase + factor * np.arange(int(len(events) / factor) + 2)  # at least one is beyond the end
+    count = int(np.searchsorted(positions, len(events)))
+    return events[positions[:count].astype(np.int64)], float(positions[count]) - len(events)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aegnn_core.events import EVENT_DTYPE, EventFormatError, make_decoder, read_event_packets
 from aegnn_core.events.decoders import PACKET_DECODERS, Evt2Decoder, Evt3Decoder
+from aegnn_core.events.decoders import decoder as decoder_module
 
 MAX_HIGH = 4095
 
@@ -96,13 +97,14 @@ def evt2_by_hand(words, width, height):
 
 def libcaer_cmp_by_hand(words, width, height, time_base):
     found, unknown, outside, unplaced = [], 0, 0, 0
-    high = low = wraps = 0
+    high = low = wrapped = 0
     x = base = polarity = None
     for word in map(int, words):
         code = word >> 12
         pixels = []
         if code == 0:
-            wraps += word & 0xFFF < high
+            if word & 0xFFF < high:
+                wrapped += 2**16 if high < 2**4 else 2**24
             high = word & 0xFFF
         elif code == 1:
             low = word & 0xFFF
@@ -121,7 +123,7 @@ def libcaer_cmp_by_hand(words, width, height, time_base):
             if x is None or y is None:
                 unplaced += 1
             elif x < width and y < height:
-                found.append(((time_base + 1000 * (wraps * 2**24 + high * 4096 + low)) // 1000, x, y, p))
+                found.append(((time_base + 1000 * (wrapped + high * 4096 + low)) // 1000, x, y, p))
             else:
                 outside += 1
     return found, unknown, outside, unplaced
@@ -129,12 +131,15 @@ def libcaer_cmp_by_hand(words, width, height, time_base):
 
 def libcaer_by_hand(words, width, height, time_base):
     found, unknown, outside = [], 0, 0
+    wrapped = last = 0
     for pixel, time in words.tolist():
+        wrapped += 2**31 * (last - time > 2**30)
+        last = time
         x, y, p = pixel >> 17, pixel >> 2 & 0x7FFF, pixel >> 1 & 1
         if not pixel & 1:
             unknown += 1
         elif x < width and y < height:
-            found.append(((time_base + 1000 * time) // 1000, x, y, p))
+            found.append(((time_base + 1000 * (wrapped + time)) // 1000, x, y, p))
         else:
             outside += 1
     return found, unknown, outside, 0
@@ -202,7 +207,7 @@ def test_random_evt2_bytes_decode_as_the_format_says(payload, width, height):
     assert (counts.unknown_words, counts.outside_events, counts.unplaced_events) == (unknown, outside, unplaced)
 
 
-@pytest.mark.parametrize("encoding", ["evt3", "libcaer", "mono", "trigger"])
+@pytest.mark.parametrize("encoding", ["evt3", "mono", "trigger"])
 @given(payload=st.binary(max_size=600), cuts=st.lists(st.integers(0, 300), max_size=8))
 def test_any_split_into_packets_gives_the_same_events(encoding, payload, cuts):
     whole = make_decoder(encoding, 640, 480)
@@ -321,10 +326,58 @@ def test_libcaer_cmp_words():
         (10**12 + 4098, 100, 20, 1),
         (10**12 + 4098, 100, 27, 1),
         (10**12 + 4098, 100, 28, 1),
-        (10**12 + (1 << 24) + 2, 100, 1, 0),  # the smaller TIME_HIGH is a wrap
+        (10**12 + (1 << 16) + 2, 100, 1, 0),  # the smaller TIME_HIGH is a wrap of the driver's 4 bits
     ]
     assert decoder.counts.unknown_words == 1
     assert rows(decoder.decode(packed(0x3001), time_base=5000)) == [(5, 100, 1, 0)]
+
+
+@pytest.mark.parametrize("bits", [4, 12])
+@given(
+    start=st.integers(0, 2**16 - 1),
+    gaps=st.lists(st.integers(0, 15 * 4096), min_size=1, max_size=60),
+    part=st.integers(1, 200),
+)
+def test_libcaer_cmp_messages_of_any_length_keep_their_times(bits, start, gaps, part):
+    """libcaer_driver states 4 bits of TIME_HIGH, the format has 12; what cannot be told apart is a longer gap."""
+    times, words = np.cumsum([start, *gaps]), [0x2001]
+    for t in times.tolist():
+        words += [t >> 12 & (1 << bits) - 1, 0x1000 | t & 0xFFF, 0x3002]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decoder_module, "_PART_WORDS", part)
+        events = make_decoder("libcaer_cmp", 10, 10).decode(packed(*words))
+    np.testing.assert_array_equal(events["t"], times)
+
+
+def test_libcaer_cmp_counts_the_wraps_of_all_12_bits_too():
+    decoder = make_decoder("libcaer_cmp", 10, 10)
+    words = [word for high in (16, 4095, 0, 15, 16, 3) for word in (high, 0x3001)]
+    highs = decoder.decode(packed(0x2001, *words))["t"] >> 12
+    assert highs.tolist() == [16, 4095, 4096, 4096 + 15, 4096 + 16, 2 * 4096 + 3]
+
+
+@given(
+    start=st.integers(2**31 - 2000, 2**31 + 10) | st.integers(2**32 - 2000, 2**32 + 10),
+    gaps=st.lists(st.integers(0, 200), min_size=1, max_size=60),
+    cuts=st.lists(st.integers(1, 60), max_size=4),
+    part=st.integers(1, 60),
+)
+def test_libcaer_times_go_on_where_their_31_bits_are_over(start, gaps, cuts, part):
+    """A message's time_base has the higher bits of its first event alone, as libcaer_driver makes it."""
+    times, decoder, found = np.cumsum([start, *gaps]), make_decoder("libcaer", 10, 10), []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decoder_module, "_PART_WORDS", part)
+        for message in np.split(times, sorted(cuts)):
+            words = [word for t in message.tolist() for word in (1 << 17 | 2 << 2 | 1, t % 2**31)]
+            time_base = 1000 * (int(message[0]) >> 31 << 31) if len(message) else 0
+            found += decoder.decode(packed(*words, kind="<u4"), time_base)["t"].tolist()
+    assert found == times.tolist()
+
+
+def test_libcaer_times_that_step_back_a_little_are_no_wrap():
+    pixel = 1 << 17 | 1
+    payload = packed(pixel, 2**30, pixel, 0, pixel, 7, pixel, 5, kind="<u4")
+    assert make_decoder("libcaer", 10, 10).decode(payload)["t"].tolist() == [2**30, 0, 7, 5]
 
 
 def test_libcaer_words():

@@ -241,6 +241,14 @@ def test_a_threshold_that_is_not_positive_is_refused(threshold: float) -> None:
             make()
 
 
+@pytest.mark.parametrize("camera", [(12, 8), (3, 2)])
+@pytest.mark.parametrize("sums", [np.zeros((3, 2), int), np.zeros((1, 1), int), np.zeros((2, 3), np.float32)])
+def test_the_sums_of_another_sensor_are_refused(camera: tuple[int, int], sums: np.ndarray) -> None:
+    letterbox, events = Letterbox(camera, (3, 2)), random_events(0, camera, 9)
+    with pytest.raises(ValueError, match=r"^sums: expected a writeable array int64 \(2, 3\), found array "):
+        integrate(events, letterbox, sums=sums)
+
+
 def test_an_unknown_way_and_events_of_another_camera_are_refused() -> None:
     letterbox = Letterbox((4, 4), (2, 2))
     with pytest.raises(ValueError, match="unknown downsampling 'average', known are integrate, coordinates"):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -65,8 +67,6 @@ def refractory_by_hand(events, period_us):
 def test_refractory_period_silences_the_same_pixel_only():
     assert refractory_period(FIVE, 21, WIDTH, HEIGHT)["t"].tolist() == [0, 10, 30, 40]
     assert refractory_period(FIVE, 20, WIDTH, HEIGHT)["t"].tolist() == [0, 10, 20, 30, 40]
-    with pytest.raises(ValueError, match="-1 µs"):
-        refractory_period(FIVE, -1, WIDTH, HEIGHT)
     with pytest.raises(ValueError, match="x must be below the sensor's 5 px"):
         refractory_period(FIVE, 1, 5, HEIGHT)
 
@@ -116,11 +116,34 @@ def test_noise_filters_equal_their_twins_in_any_packets(events, cut, period_us, 
     np.testing.assert_array_equal(np.concatenate([limit(part) for part in parts]), limited_by_hand(events, most))
 
 
-def test_noise_filters_say_what_they_want():
-    with pytest.raises(ValueError, match="background activity period is -1 µs"):
-        background_activity(FIVE, -1, WIDTH, HEIGHT)
-    with pytest.raises(ValueError, match="highest rate of a pixel is 0 Hz"):
-        PixelRateLimit(0, WIDTH, HEIGHT)
+@pytest.mark.parametrize("kept_by", [refractory_period, background_activity])
+@pytest.mark.parametrize("period_us", [-1, float("nan"), float("inf")])
+def test_a_period_that_is_no_time_is_refused(kept_by, period_us):
+    with pytest.raises(ValueError, match=f"period is {period_us} µs, expected 0 to"):
+        kept_by(FIVE, period_us, WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("kept_by", [refractory_period, background_activity])
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        (refractory_state(HEIGHT, WIDTH), r"array int64 \(6, 4\)"),
+        (refractory_state(3, 2), r"array int64 \(2, 3\)"),
+        (refractory_state(WIDTH, HEIGHT).ravel(), r"array int64 \(24,\)"),
+        (np.zeros((HEIGHT, WIDTH), np.float32), r"array float32 \(4, 6\)"),
+        (np.broadcast_to(np.int64(0), (HEIGHT, WIDTH)), r"read-only array int64 \(4, 6\)"),
+        ([[0] * WIDTH] * HEIGHT, "list"),
+    ],
+)
+def test_the_state_of_another_sensor_is_refused(kept_by, state, found):
+    with pytest.raises(ValueError, match=rf"^state: expected a writeable array int64 \(4, 6\), found {found}$"):
+        kept_by(FIVE, 10, WIDTH, HEIGHT, state)
+
+
+@pytest.mark.parametrize("rate_hz", [0, -1, float("nan")])
+def test_a_limit_that_is_no_rate_is_refused(rate_hz):
+    with pytest.raises(ValueError, match=f"highest rate of a pixel is {rate_hz} Hz"):
+        PixelRateLimit(rate_hz, WIDTH, HEIGHT)
 
 
 def test_region_of_interest_becomes_a_sensor_of_its_own():
@@ -128,8 +151,9 @@ def test_region_of_interest_becomes_a_sensor_of_its_own():
     assert region.tolist() == [(0, 0, 0, 1), (10, 1, 0, 0), (20, 0, 0, 0), (40, 0, 0, 1)]
     assert FIVE["x"].tolist() == [1, 2, 1, 5, 1]
     assert len(region_of_interest(FIVE, 3, 0, 2, 9)) == 0
-    with pytest.raises(ValueError, match="0 x 2 px at"):
-        region_of_interest(FIVE, 0, 0, 0, 2)
+    for size in ((0, 2), (2, float("nan"))):
+        with pytest.raises(ValueError, match="{} x {} px at".format(*size)):
+            region_of_interest(FIVE, 0, 0, *size)
 
 
 def test_hot_pixels_are_found_by_their_rate_and_removed():
@@ -149,11 +173,33 @@ def test_hot_pixels_need_a_time_span():
         hot_pixels(FIVE[:1], WIDTH, HEIGHT, 10)
 
 
+@pytest.mark.parametrize("rate_hz", [-1.0, float("nan")])
+def test_hot_pixels_need_a_rate(rate_hz):
+    with pytest.raises(ValueError, match=f"the highest rate is {rate_hz} Hz, expected 0 or more"):
+        hot_pixels(FIVE, WIDTH, HEIGHT, rate_hz)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float32])
+@pytest.mark.parametrize("hot", [1, 255])
+def test_a_mask_may_be_a_black_and_white_image(kind, hot):
+    mask = np.zeros((HEIGHT, WIDTH), kind)
+    mask[1, 1] = hot
+    assert remove_pixels(FIVE, mask)["t"].tolist() == [10, 30]
+
+
+@pytest.mark.parametrize("shape", [(HEIGHT * WIDTH,), (HEIGHT, WIDTH, 3)])
+def test_a_mask_has_a_row_for_every_row_of_the_sensor(shape):
+    with pytest.raises(ValueError, match=rf"expected a mask \[height, width\], found an array bool \({shape[0]},"):
+        remove_pixels(FIVE, np.zeros(shape, bool))
+
+
 def test_rescale_fills_the_smaller_sensor():
     assert rescale(FIVE, (WIDTH, HEIGHT), (3, 2))[["x", "y"]].tolist() == [(0, 0), (1, 0), (0, 0), (2, 1), (0, 0)]
     assert rescale(FIVE, (WIDTH, HEIGHT), (WIDTH, HEIGHT)) is FIVE
-    with pytest.raises(ValueError, match=r"\(0, 4\) and \(3, 2\)"):
-        rescale(FIVE, (0, 4), (3, 2))
+    for size in ((0, 2), (float("nan"), 2), (3, 65_537)):
+        for sizes in ((size, (3, 2)), ((WIDTH, HEIGHT), size)):
+            with pytest.raises(ValueError, match=re.escape("{} and {} px, expected sides of 1 to".format(*sizes))):
+                rescale(FIVE, *sizes)
     with pytest.raises(ValueError, match="below the sensor's 5 px"):
         rescale(FIVE, (5, 4), (3, 2))
 

@@ -461,6 +461,16 @@ def test_other_cameras_see_the_same_kind_of_scene_otherwise():
     assert vary_camera(config, np.random.default_rng(5)) == cameras[5]
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (4, 2), (12,)])
+def test_images_of_another_size_are_refused(shape):
+    model, image, rng = SensorModel(3, 4), np.zeros((4, 3), np.float32), np.random.default_rng(0)
+    other = np.zeros(shape, np.float32)
+    with pytest.raises(ValueError, match="the sensor expects"):
+        EventSensor(model, other, 0, rng)
+    with pytest.raises(ValueError, match="the sensor expects"):
+        EventSensor(model, image, 0, rng).advance(other, 1000)
+
+
 def test_hot_pixels_make_more_of_the_noise_and_the_rate_stays():
     image = np.zeros((100, 120), np.float32)
     counts = []

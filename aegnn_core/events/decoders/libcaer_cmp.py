@@ -24,9 +24,15 @@ ADDR_Y = 3
 VECT_BASE_Y = 4
 VECT_8 = 5
 
-_STATE = np.dtype([("x", np.int64), ("y", np.int64), ("p", np.int64), ("high", np.int64), ("low", np.int64)])
-#: x is the column, y and p belong to the vectors, -1: not seen; high and low are the time since the packet's start.
-_INITIAL_STATE = np.array([(-1, -1, 0, 0, 0)], _STATE)
+#: TIME_HIGH counts to here, then from 0.
+TIME_HIGH_RANGE = 1 << 12
+#: libcaer_driver keeps 4 of its 12 bits (``uint16_t timeHigh`` in its message_converter.cpp): there it counts to here.
+DRIVER_TIME_HIGH_RANGE = 1 << 4
+
+_STATE = np.dtype([(name, np.int64) for name in ("x", "y", "p", "wrapped", "high", "low")])
+#: x is the column, y and p belong to the vectors, -1: not seen. The time since the packet's start is high and low as
+#: stated last, and wrapped, the steps of TIME_HIGH before high began at 0 again.
+_INITIAL_STATE = np.array([(-1, -1, 0, 0, 0, 0)], _STATE)
 
 
 @kernel
@@ -52,7 +58,7 @@ def decode_libcaer_cmp(
         Numbers of events, unknown words, events outside the sensor and events without address.
     """
     x, base_y, base_p = state[0].x, state[0].y, state[0].p
-    high, low = state[0].high, state[0].low
+    wrapped, high, low = state[0].wrapped, state[0].high, state[0].low
     n_events = unknown = outside = unplaced = 0
     for i in range(len(words)):
         word = np.int64(words[i])
@@ -62,7 +68,7 @@ def decode_libcaer_cmp(
             if x < 0:
                 unplaced += 1
             elif x < width and y < height:
-                events[n_events].t = base_us + ((high << 12) | low)
+                events[n_events].t = base_us + (((wrapped + high) << 12) | low)
                 events[n_events].x = x
                 events[n_events].y = y
                 events[n_events].p = (word >> 11) & 1
@@ -81,7 +87,7 @@ def decode_libcaer_cmp(
                     if x < 0 or base_y < 0:
                         unplaced += 1
                     elif x < width and y < height:
-                        events[n_events].t = base_us + ((high << 12) | low)
+                        events[n_events].t = base_us + (((wrapped + high) << 12) | low)
                         events[n_events].x = x
                         events[n_events].y = y
                         events[n_events].p = base_p
@@ -96,14 +102,15 @@ def decode_libcaer_cmp(
             base_y = word & 0x7FF
             base_p = (word >> 11) & 1
         elif code == TIME_HIGH:
-            step = (word & 0xFFF) - (high & 0xFFF)
-            if step < 0:
-                step += 4096
-            high += step
+            stated = word & 0xFFF
+            if stated < high:
+                # A counter of 12 bits has been above 15 before it begins at 0 again.
+                wrapped += DRIVER_TIME_HIGH_RANGE if high < DRIVER_TIME_HIGH_RANGE else TIME_HIGH_RANGE
+            high = stated
         else:
             unknown += 1
     state[0].x, state[0].y, state[0].p = x, base_y, base_p
-    state[0].high, state[0].low = high, low
+    state[0].wrapped, state[0].high, state[0].low = wrapped, high, low
     return n_events, unknown, outside, unplaced
 
 
@@ -117,7 +124,7 @@ class LibcaerCmpDecoder(Decoder):
         self._state = _INITIAL_STATE.copy()
 
     def _begin_packet(self) -> None:
-        self._state["high"] = self._state["low"] = 0
+        self._state["wrapped"] = self._state["high"] = self._state["low"] = 0
 
     def _forget_lost(self) -> None:
         """Column and vector base may have changed in words that did not come; times begin anew in every packet."""

@@ -72,10 +72,9 @@ class EventSensor:
     """
 
     def __init__(self, model: SensorModel, log_intensity: np.ndarray, t_us: int, rng: np.random.Generator) -> None:
-        shape = (model.height, model.width)
-        if log_intensity.shape != shape:
-            raise ValueError(f"log intensity has shape {log_intensity.shape}, the sensor expects {shape}")
         self.model = model
+        self._check_size(log_intensity)
+        shape = log_intensity.shape
         self._rng = rng
         spread = model.threshold_mismatch
         self._on = np.maximum(model.threshold_on + spread * rng.standard_normal(shape), SMALLEST_THRESHOLD)
@@ -96,6 +95,7 @@ class EventSensor:
 
         Light changes linearly in between. Of events at equal times, those from light and leak come first, row by row.
         """
+        self._check_size(log_intensity)
         model, rng, start = self.model, self._rng, self._t_us
         t, x, y, p = threshold_crossings(
             self._image, log_intensity, start, t_us, self._reference, self._on, self._off, model.leak_rate_hz
@@ -116,6 +116,11 @@ class EventSensor:
             events["t"], events["x"], events["y"], model.refractory_us, self._last
         )
         return events[kept]
+
+    def _check_size(self, log_intensity: np.ndarray) -> None:
+        shape = (self.model.height, self.model.width)
+        if log_intensity.shape != shape:
+            raise ValueError(f"log intensity has shape {log_intensity.shape}, the sensor expects {shape}")
 
     def _draw_pixels(self, count: int) -> np.ndarray:
         """The pixels, row by row, that ``count`` events of noise come from."""

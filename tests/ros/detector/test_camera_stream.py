@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -621,10 +621,67 @@ def test_triggers_come_with_ros_time_and_sensor_time(detector: ReadyModel) -> No
         packet = RecordedPacket(events, "evt3", 160, 120, seq, 0, False, 0, "camera", 0)
         assert len(stream.decode(packet_message(packet, STAMP + 10_000 * seq), STAMP)) == 1 - seq
     edges = [(edge.time, edge.stamp - STAMP, edge.channel, edge.rising) for edge in stream.take_triggers()]
-    assert edges == [(4106, 0, 1, True), (4116, 10_000, 1, False), (4126, 20_000, 15, True)]
+    # The packet with the last one came 10 µs after the one with the first: that one was late.
+    assert edges == [(4106, 0, 1, True), (4116, 10_000, 1, False), (4126, 10_000, 15, True)]
     assert (stream.take_triggers(), stream.counts.triggers, log.malformed) == ([], 3, [])
     stream.decode(packet_message(replace(packet, width=1 << 13, height=1 << 13, seq=2), STAMP), STAMP)
     assert (len(log.malformed), stream.take_triggers()) == (1, [])
+
+
+def edge(t: int, seq: int) -> RecordedPacket:
+    """A packet of EVT3 with nothing but an edge on a trigger input."""
+    words = np.array([0x8000 | t >> 12 & 0xFFF, 0x6000 | t & 0xFFF, 0xA001], "<u2")
+    return RecordedPacket(words.view(np.uint8), "evt3", 160, 120, seq, 0, False, 0, "camera", 0)
+
+
+def one_event(t: int, seq: int) -> RecordedPacket:
+    return replace(edge(t, seq), events=np.frombuffer(encode_evt3(make_events([t], [1], [2], [1])), np.uint8))
+
+
+@pytest.mark.parametrize("events_first", [False, True])
+def test_edges_without_events_are_stamped_without_drift(detector: ReadyModel, events_first: bool) -> None:
+    """A camera's clock that is slow by 50 µs per second, and a scene that is dark for twenty minutes."""
+    stream = stream_of(detector)
+    if events_first:
+        take(stream, one_event(0, 0), STAMP)
+    for second in range(1, 1201):
+        stamp = STAMP + 1_000_000_000 * second
+        take(stream, edge(second * 999_950, second), stamp)
+        (trigger,) = stream.take_triggers()
+        assert -1_000_000 < trigger.stamp - stamp <= 0
+    assert stream.counts.resets == 0
+
+
+@pytest.mark.parametrize("seq", [0, 3])
+@pytest.mark.parametrize("next_packet", [edge, one_event])
+def test_a_clock_that_was_set_before_the_first_event_resets_nothing_but_the_clock(
+    detector: ReadyModel, seq: int, next_packet: Callable[[int, int], RecordedPacket]
+) -> None:
+    """By a driver that has started again, which numbers its packets from 0, or somebody who has set the clock."""
+    log = Log()
+    stream = stream_of(detector, log)
+    for k in (1, 2):
+        take(stream, edge(1_000_000 * k, k), STAMP + 1_000_000_000 * k)
+    restarted = STAMP + 60_000_000_000
+    take(stream, next_packet(2_500_000, seq), restarted)
+    take(stream, edge(2_600_000, seq + 1), restarted + 100_000_000)
+    take(stream, one_event(2_700_000, seq + 2), restarted + 200_000_000)
+    stamps = [trigger.stamp for trigger in stream.take_triggers()]
+    before, after = [STAMP + 1_000_000_000, STAMP + 2_000_000_000], [restarted, restarted + 100_000_000]
+    assert stamps == before + (after if next_packet is edge else after[1:])
+    assert stream.read_out(2_700_000, 0.3, 0.5, 10).stamp == restarted + 200_000_000
+    assert (log.resets, log.malformed) == ([], [])
+
+
+def test_stamps_that_jump_with_a_trigger_start_the_graph_again_once(detector: ReadyModel) -> None:
+    log = Log()
+    stream = stream_of(detector, log)
+    take(stream, one_event(1000, 0), STAMP)
+    take(stream, edge(2000, 1), STAMP + 60_000_000_000)
+    (trigger,) = stream.take_triggers()
+    assert trigger.stamp == STAMP + 60_000_000_000
+    take(stream, one_event(3000, 2), STAMP + 60_001_000_000)
+    assert log.resets == ["the packets' stamps have jumped by +59.999 s against sensor time"]
 
 
 @pytest.mark.parametrize("own_clock", [False, True])

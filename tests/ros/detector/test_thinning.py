@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aegnn_core.events.filters import every_nth
@@ -13,6 +13,7 @@ from aegnn_ros.detector.thinning import LoadControl, UpdateCost, thin_evenly
 
 
 @given(st.floats(1.0, 50.0), st.lists(st.integers(0, 400), max_size=12))
+@example(2.8, [42])  # of which the quotient is rounded up to 15
 def test_thinning_is_even_over_the_stream_for_any_split(factor: float, sizes: list[int]) -> None:
     stream = np.arange(sum(sizes))
     kept, phase = [], 0.0
@@ -23,6 +24,16 @@ def test_thinning_is_even_over_the_stream_for_any_split(factor: float, sizes: li
     assert abs(len(everything) - len(stream) / factor) <= 1
     steps = np.diff(everything)
     assert ((steps >= np.floor(factor)) & (steps <= np.ceil(factor + 1e-9) + (factor % 1 > 0))).all()
+
+
+@given(st.floats(1.0, 50.0, exclude_min=True), st.floats(0.0, 50.0), st.integers(0, 400))
+@example(2.8, 0.0, 42)
+@example(3.2, 0.7999999999999972, 20)
+def test_a_packet_is_thinned_to_its_end_and_no_further(factor: float, phase: float, count: int) -> None:
+    kept, rest = thin_evenly(np.arange(count), factor, phase)
+    positions = [min(phase, factor) + factor * k for k in range(count + 1)]
+    assert kept.tolist() == [int(position) for position in positions if position < count]
+    assert 0 <= rest == positions[len(kept)] - count
 
 
 def test_a_whole_factor_keeps_every_nth_event() -> None:
