@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,8 +84,24 @@ def _add_commands(commands: Any, formatter: Any) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; errors in the input, and a missing package, are one sentence and exit status 2."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Run the command line; errors in the input, a missing package and a lack of memory are one sentence and exit 2.
+
+    Where nobody reads the output any more, as behind ``| head``, it ends without a word, with exit 1.
+    """
+    try:
+        try:
+            return _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            print(end="", flush=True)  # here, not when the process ends, where nothing could catch what it raises
+    except OSError as error:  # of the output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is left
+        if isinstance(error, BrokenPipeError):
+            return 1
+        print(f"aegnn: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(given: list[str]) -> int:
     try:
         parsed = _parser(doctor_alone=given[:1] == ["doctor"]).parse_args(given)
         return parsed.run(parsed) or 0
@@ -93,10 +111,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"aegnn: {missing_package(str(error.name))}; aegnn doctor looks at all of them", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise
         print(f"aegnn: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"aegnn: out of memory{f': {error}' if str(error) else ''}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _nobody_reads() -> bool:
+    """Whether the pipe that takes the output is closed at its other end; processes have other pipes, too."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return bool(poll.poll(0))
 
 
 if __name__ == "__main__":

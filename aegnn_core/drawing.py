@@ -95,7 +95,8 @@ def draw_boxes(
 
     Args:
         image: uint8 RGB array ``[H, W, 3]``; it is left as it is.
-        boxes: structured array ``[N]`` with fields x, y (upper left corner), w, h, all in pixels of ``image``.
+        boxes: structured array ``[N]`` with fields x, y (upper left corner), w, h, all in pixels of ``image``. Those
+            that are no rectangles, with infinite or negative numbers in a label, are left out.
         colors: one per box.
         captions: one per box, or none at all.
         line_width: of the rectangle [px].
@@ -107,13 +108,19 @@ def draw_boxes(
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     for box, color in zip(boxes, colors, strict=True):
-        left, top = float(box["x"]), float(box["y"])
-        draw.rectangle((left, top, left + float(box["w"]), top + float(box["h"])), outline=color, width=line_width)
+        if _is_rectangle(box):
+            left, top = float(box["x"]), float(box["y"])
+            draw.rectangle((left, top, left + float(box["w"]), top + float(box["h"])), outline=color, width=line_width)
     if captions:
         # After all rectangles, so that no line crosses a text.
         for box, color, caption in zip(boxes, colors, captions, strict=True):
-            _paste_caption(picture, _tag(caption, color, font_size), float(box["x"]), float(box["y"]))
+            if _is_rectangle(box):
+                _paste_caption(picture, _tag(caption, color, font_size), float(box["x"]), float(box["y"]))
     return np.asarray(picture)
+
+
+def _is_rectangle(box: np.void) -> bool:
+    return all(math.isfinite(box[name]) for name in "xywh") and box["w"] >= 0 and box["h"] >= 0
 
 
 def draw_title(image: np.ndarray, text: str, color: Color = ON_COLOR, *, font_size: int = 12) -> np.ndarray:

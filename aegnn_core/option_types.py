@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aegnn_core.asynchronous.threads import MOST_THREADS
 
-__all__ = ["count", "existing_file", "positive", "thread_counts"]
+__all__ = ["count", "existing_file", "finite", "positive", "thread_counts"]
 
 
 def count(text: str) -> int:
@@ -19,12 +19,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def finite(text: str) -> float:
+    """A number, neither nan nor infinite."""
+    number = _number(text)
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a number, found {text!r}")
+    return number
+
+
 def positive(text: str) -> float:
     """A number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = _number(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
     return number
@@ -43,3 +48,11 @@ def existing_file(text: str) -> Path:
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(f"there is no file {text}")
     return Path(text)
+
+
+def _number(text: str) -> float:
+    """The number of a text, nan where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How commands end: where a package is missing with a sentence, and at once on Ctrl-C."""
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -46,6 +48,39 @@ def test_lightning_is_missing(remove: Callable, capsys: pytest.CaptureFixture[st
     assert main(["train", "--config", "nmnist"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("aegnn: the Python package lightning is missing: pip install 'aegnn_ros[train]'")
+
+
+def test_what_does_not_fit_into_memory_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "scenes_recognizer", "--samples", "1", "--noise", "1e12"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("aegnn: out of memory: ")
+
+
+def ended_with_output_to(output: IO[str], command: str, *python: str) -> tuple[int, str]:
+    """Exit code of `aegnn` and what it says of errors; Python keeps the output until the end, unless told otherwise."""
+    ended = subprocess.run(
+        [sys.executable, *python, "-m", "aegnn_core.cli", command],
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize(("command", "python"), [("doctor", []), ("doctor", ["-u"]), ("--help", [])])
+def test_output_that_nobody_reads_ends_a_command_without_a_word(command: str, python: list[str]) -> None:
+    """As of `aegnn doctor | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as unread:
+        assert ended_with_output_to(unread, command, *python) == (1, "")
+
+
+def test_output_that_cannot_be_written_is_one_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        assert ended_with_output_to(full, "doctor") == (2, "aegnn: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.parametrize(("interrupted", "code"), [(0, 0), (130, 130), (None, 3)])

@@ -84,6 +84,14 @@ def test_captions_stay_inside_the_image(corner: tuple[int, int]) -> None:
     assert tag_width(captioned) >= tag_width(whole) > 40
 
 
+@pytest.mark.parametrize("numbers", [(np.nan, 5, 9, 9), (5, np.inf, 9, 9), (5, 5, np.inf, 9), (20, 5, -9, 9)])
+def test_a_box_that_is_no_rectangle_is_left_out(numbers: tuple[float, ...]) -> None:
+    red, green = (255, 0, 0), (0, 255, 0)
+    boxes = np.array([numbers, (10, 20, 9, 9)], BOX)
+    image = draw_boxes(blank(), boxes, [red, green], ["a", "b"])
+    np.testing.assert_array_equal(image, draw_boxes(blank(), boxes[1:], [green], ["b"]))
+
+
 def test_every_box_needs_its_colour_and_caption() -> None:
     boxes = np.zeros(2, BOX)
     with pytest.raises(ValueError, match="argument"):

@@ -11,14 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from aegnn_core.option_types import count, existing_file, positive, thread_counts
+from aegnn_core.option_types import count, existing_file, finite, positive, thread_counts
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
-    [(count, "12", 12), (positive, "2.5", 2.5), (positive, "1e-3", 1e-3), (thread_counts, "1,16", [1, 16])],
+    [
+        (count, "12", 12),
+        (finite, "-2.5", -2.5),
+        (finite, "0", 0),
+        (positive, "2.5", 2.5),
+        (positive, "1e-3", 1e-3),
+        (thread_counts, "1,16", [1, 16]),
+    ],
 )
 def test_values_are_taken(kind: Callable[[str], object], text: str, value: object) -> None:
     assert kind(text) == value
@@ -28,6 +35,7 @@ def test_values_are_taken(kind: Callable[[str], object], text: str, value: objec
     ("kind", "texts"),
     [
         (count, ["0", "-1", "1.5", "many", ""]),
+        (finite, ["nan", "inf", "-inf", "late", ""]),
         (positive, ["0", "-2", "nan", "inf", "fast", ""]),
         (thread_counts, ["0", "1,", "65", "two", ""]),
         (existing_file, ["no such file", "/"]),

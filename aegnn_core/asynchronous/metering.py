@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from aegnn_core.asynchronous.costs import CostMeter
 from aegnn_core.asynchronous.dropout_check import check_dropout
 from aegnn_core.asynchronous.layer_names import LayerNames
-from aegnn_core.asynchronous.operation_flops import basis_flops, operation_flops, spline_flops
+from aegnn_core.asynchronous.operation_flops import basis_flops, operation_flops, spline_flops, tensors_in
 from aegnn_core.asynchronous.shared_copy import shared_copy
 from aegnn_core.asynchronous.torch_internals import undispatched
 from aegnn_core.nn.pooling import POOLINGS
@@ -57,7 +57,7 @@ class Metering(TorchFunctionMode):
         begin = perf_counter()
         result = func(*args, **(kwargs or {}))
         seconds = perf_counter() - begin
-        flops = operation_flops(func, args, result, next(_tensors((args, kwargs)), None), kwargs or {})
+        flops = operation_flops(func, args, result, next(tensors_in((args, kwargs)), None), kwargs or {})
         if flops:
             self._meter.add(self._layers.of(func), flops, seconds)
         return result
@@ -93,13 +93,3 @@ def forward_flops(module: nn.Module, *inputs: Any) -> int:
 
 def _elements(x: Tensor, *_: Any) -> int:
     return x.numel()
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))

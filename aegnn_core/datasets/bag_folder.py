@@ -23,6 +23,7 @@ from aegnn_core.datasets.dataset_format import (
     DatasetFormat,
     MissingFilesError,
     Recording,
+    check_box_classes,
     read_names,
 )
 from aegnn_core.events.array import EventFormatError
@@ -126,6 +127,7 @@ def _read_boxes(names: tuple[str, ...], recording: Recording) -> np.ndarray:
     for label in labels:
         assert label.boxes is not None
         _check_class(bag, int(label.boxes["class_id"].max(initial=0)), names)
+        check_box_classes(bag, label.boxes["class_id"])
         part = np.zeros(len(label.boxes), BOX_DTYPE)
         part["t"] = label.stamp // 1000
         for name in label.boxes.dtype.names or ():

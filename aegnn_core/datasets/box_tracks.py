@@ -23,6 +23,10 @@ _CLEARLY_WORSE = 0.8
 
 #: Share of a mapped box that has to lie on the sensor.
 _LEAST_VISIBLE = 0.25
+
+#: Boxes have times in µs: labels closer than that [ns] would become one.
+_LEAST_PERIOD_NS = 1000
+
 #: Stamp [ns] and boxes of one image.
 Image = tuple[int, Sequence[DetectedBox]]
 
@@ -34,7 +38,7 @@ class TrackRules:
     Attributes:
         score: a box of at least this score is one.
         doubtful_score: one of at least this score, and not certain, makes its time unclear.
-        period_ns: time between labels [ns].
+        period_ns: time between labels [ns], at least 1 µs.
         longest_gap_ns: images further apart than this have no labels between them [ns].
         overlap: of the boxes of an object in two images, intersection over union, where the detector has no tracks.
     """
@@ -51,9 +55,9 @@ class TrackRules:
                 f"scores are {self.doubtful_score} (doubtful) and {self.score} (certain), expected 0 <= doubtful <="
                 " certain <= 1"
             )
-        for name in ("period_ns", "longest_gap_ns"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
+        for name, least in (("period_ns", _LEAST_PERIOD_NS), ("longest_gap_ns", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least {least}")
         if not 0 < self.overlap < 1:
             raise ValueError(f"overlap is {self.overlap}, expected a share between 0 and 1")
 
@@ -105,6 +109,8 @@ def map_boxes(boxes: Sequence[DetectedBox], homography: np.ndarray, sensor: tupl
 def label_between(images: Sequence[Image], classes: dict[str, int], rules: TrackRules) -> Labelling:
     """Labels at the images' times and, every ``rules.period_ns``, between them.
 
+    Between two images, the last label is at least half a period before the second one.
+
     Args:
         images: by time.
         classes: number of each class of the detector that counts; others are not looked at.
@@ -115,10 +121,11 @@ def label_between(images: Sequence[Image], classes: dict[str, int], rules: Track
         for stamp, boxes in images
     ]
     certain = [all(box.score >= rules.score for box in boxes) for _, boxes in images]
+    tracked = all(_are_told_apart(boxes) for _, boxes in images)
     links: list[dict[int, int] | None] = []  # of each image to the next one; None where that is too late
     for (stamp, boxes), (next_stamp, next_boxes) in pairwise(images):
         near = 0 < next_stamp - stamp <= rules.longest_gap_ns
-        links.append(_links(boxes, next_boxes, rules) if near else None)
+        links.append(_links(boxes, next_boxes, rules, tracked) if near else None)
     labels, clear_images, clear_intervals = [], 0, 0
     for k, (stamp, boxes) in enumerate(images):
         before, behind = links[k - 1] if k else None, links[k] if k < len(links) else None
@@ -132,19 +139,32 @@ def label_between(images: Sequence[Image], classes: dict[str, int], rules: Track
         if certain[k] and certain[k + 1] and len(behind) == len(boxes) == len(next_boxes):
             clear_intervals += 1
             pairs = [(boxes[a], next_boxes[b]) for a, b in sorted(behind.items())]
-            for time in range(stamp + rules.period_ns, next_stamp, rules.period_ns):
+            last = next_stamp - max(rules.period_ns // 2, _LEAST_PERIOD_NS)
+            for time in range(stamp + rules.period_ns, last + 1, rules.period_ns):
                 share = (time - stamp) / (next_stamp - stamp)
                 labels.append(Label(time, boxes=_array(pairs, share, classes)))
     intervals = sum(link is not None for link in links)
     return Labelling(labels, len(images), len(images) - clear_images, intervals, intervals - clear_intervals)
 
 
-def _links(boxes: Sequence[DetectedBox], following: Sequence[DetectedBox], rules: TrackRules) -> dict[int, int]:
-    """Which box of the next image is the same object as which of this one."""
-    if all(box.track for box in (*boxes, *following)):
-        by_track = {(box.track, box.class_name): b for b, box in enumerate(following)}
-        keys = [(box.track, box.class_name) for box in boxes]
-        return {a: by_track[key] for a, key in enumerate(keys) if key in by_track}
+def _track(box: DetectedBox) -> tuple[str, str]:
+    """Some trackers count the objects of each class by themselves."""
+    return box.track, box.class_name
+
+
+def _are_told_apart(boxes: Sequence[DetectedBox]) -> bool:
+    """Whether each track is one object of an image. Some detectors put the class there, which tells nothing apart."""
+    tracks = [_track(box) for box in boxes if box.track]
+    return len(set(tracks)) == len(tracks)
+
+
+def _links(
+    boxes: Sequence[DetectedBox], following: Sequence[DetectedBox], rules: TrackRules, tracked: bool
+) -> dict[int, int]:
+    """Which box of the next image is the same object as which of this one: by their tracks, or where they overlap."""
+    if tracked and all(box.track for box in (*boxes, *following)):
+        by_track = {_track(box): b for b, box in enumerate(following)}
+        return {a: by_track[_track(box)] for a, box in enumerate(boxes) if _track(box) in by_track}
     overlaps = np.array([[_overlap(a, b) for b in following] for a in boxes]).reshape(len(boxes), len(following))
     links = {}
     for a, b in np.argwhere(overlaps >= rules.overlap).tolist():

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aegnn_core.datasets.dataset_format import BOX_DTYPE
+from aegnn_core.datasets.dataset_format import BOX_DTYPE, check_box_classes
 from aegnn_core.events.array import EventFormatError
+from aegnn_core.events.files.numpy_arrays import load_array
 
 __all__ = ["boxes_file_of", "read_boxes_file", "write_boxes_file"]
 
@@ -39,20 +40,23 @@ def read_boxes_file(path: Path, labels: Sequence[str] | None = None) -> np.ndarr
 
     Raises:
         EventFormatError: not a NumPy file, without one of the fields, or with a class that has no label.
+        FileNotFoundError: nothing is there.
     """
-    try:
-        table = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise EventFormatError(f"{path}: {error}, expected a NumPy array of boxes") from error
+    table = load_array(path)
     names = table.dtype.names or ()
     time = "ts" if "ts" in names else "t"  # older files have t
     expected = (time, "x", "y", "w", "h", "class_id", "track_id")
     if not set(expected) <= set(names):
         raise EventFormatError(f"{path}: fields {', '.join(names) or 'none'}, expected {', '.join(expected)}")
+    if any(table[name].ndim != 1 or table[name].dtype.kind not in "iuf" for name in expected):
+        raise EventFormatError(
+            f"{path}: array of {table.dtype} {table.shape}, expected one number a field and a box a row"
+        )
     unknown = set(table["class_id"].tolist()) - set(range(len(labels))) if labels is not None else set()
     if labels is not None and unknown:
         known = ", ".join(f"{number} ({label})" for number, label in enumerate(labels))
         raise EventFormatError(f"{path}: class_id {min(unknown)}, expected {known}")
+    check_box_classes(path, table["class_id"])
     boxes = np.empty(len(table), BOX_DTYPE)
     for field, name in zip(BOX_DTYPE.names or (), expected, strict=True):
         boxes[field] = table[name]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aegnn_core.events.array import EventStream
+from aegnn_core.events.array import EventFormatError, EventStream
 from aegnn_core.events.boxes import BOX_DTYPE
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "MissingFilesError",
     "Recording",
     "boxes_in_picture",
+    "check_box_classes",
     "read_names",
     "require_files",
 ]
@@ -128,6 +129,14 @@ def boxes_in_picture(boxes: np.ndarray, sensor: tuple[int, int]) -> np.ndarray:
         clipped[position] = low.clip(0, size)
         clipped[length] = high.clip(0, size) - low.clip(0, size)
     return clipped[(clipped["w"] > 0) & (clipped["h"] > 0)]
+
+
+def check_box_classes(path: Path, class_ids: np.ndarray) -> None:
+    """Raise ``EventFormatError`` where a class number ``[M]`` of a file's boxes is none of :data:`BOX_DTYPE`."""
+    most = np.iinfo(BOX_DTYPE["class_id"]).max
+    outside = class_ids[~((class_ids >= 0) & (class_ids <= most))]
+    if len(outside):
+        raise EventFormatError(f"{path}: a box is of class {outside[0]}, expected a number from 0 to {most}")
 
 
 def read_names(file: Path) -> tuple[str, ...]:

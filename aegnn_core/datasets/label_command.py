@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aegnn_core.option_types import finite, positive
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -40,11 +42,13 @@ def add_label_command(commands: Any, formatter: Any) -> None:
     parser.add_argument(
         "--homography", type=Path, default=None, help="text file with 3 x 3 numbers that map its pixels to the events'"
     )
-    parser.add_argument("--offset-ms", type=float, default=0.0, help="added to the detector's stamps")
+    parser.add_argument("--offset-ms", type=finite, default=0.0, help="added to the detector's stamps")
     parser.add_argument("--score", type=float, default=0.5, help="boxes from this score on are certain")
     parser.add_argument("--doubtful-score", type=float, default=0.25, help="boxes below this score are ignored")
-    parser.add_argument("--period-ms", type=float, default=10.0, help="time between labels")
-    parser.add_argument("--max-gap-ms", type=float, default=200.0, help="longest time between images to label within")
+    parser.add_argument("--period-ms", type=positive, default=10.0, help="time between labels")
+    parser.add_argument(
+        "--max-gap-ms", type=positive, default=200.0, help="longest time between images to label within"
+    )
     parser.add_argument(
         "--overlap", type=float, default=0.3, help="overlap of an object's boxes in two images, if it has no track"
     )

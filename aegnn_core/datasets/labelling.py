@@ -76,9 +76,12 @@ def label_bag(
     Raises:
         FileExistsError: the bag exists already.
         FileNotFoundError: there is no such recording.
-        ValueError: not a readable bag, no such topic, boxes from another time than the events, none of the classes, or
-            nothing that is clear.
+        ValueError: not a readable bag, no such topic, boxes from another time than the events, a class of the detector
+            for two of the labels, none of the classes, or nothing that is clear.
     """
+    given = Counter(theirs for names in (classes or {}).values() for theirs in set(names))
+    if twice := [theirs for theirs, count in given.items() if count > 1]:
+        raise ValueError(f"the detector's class {twice[0]!r} is given to several classes, expected it for one")
     recording = Path(recording)
     if not recording.exists():
         raise FileNotFoundError(f"{recording}: no such file or folder, expected a bag with events and detections")

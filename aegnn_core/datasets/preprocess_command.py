@@ -71,8 +71,12 @@ def _run(arguments: argparse.Namespace) -> None:
     splits = SPLITS if "all" in arguments.split else arguments.split
     sensor = None if arguments.sensor is None else read_size(arguments.sensor)
     way: dict[str, Any] = {"sensor": sensor, "downsampling": arguments.downsampling, "topic": arguments.topic}
-    datasets = [open_dataset(arguments.dataset, split, task=arguments.task, **way) for split in splits]
-    unreadable = []
+    datasets, unreadable = [], []
+    for split in splits:
+        try:
+            datasets.append(open_dataset(arguments.dataset, split, task=arguments.task, **way))
+        except EventFormatError as error:  # of bags, which are looked into; the other splits are not kept waiting
+            unreadable.append(str(error))
     for dataset in datasets:
         start = perf_counter()
         try:
@@ -87,7 +91,7 @@ def _run(arguments: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             print("aegnn: interrupted; what is stored stays, the same command goes on from there", file=sys.stderr)
             raise
-        except EventFormatError as error:  # the other splits are not kept waiting
+        except EventFormatError as error:
             unreadable.append(str(error))
             continue
         print(

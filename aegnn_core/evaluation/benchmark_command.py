@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,11 @@ def _run(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     import torch
-    from rich.console import Console
     from rich.progress import track
     from rich.table import Table
 
     from aegnn_core.doctor import diagnose, processor
+    from aegnn_core.evaluation.command_output import plain_console, write_figures
     from aegnn_core.evaluation.speed import measure_speeds, sgemm_gflops
 
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
@@ -53,11 +52,10 @@ def _run(arguments: argparse.Namespace) -> None:
             "" if speed.answers_per_s is None else f"{speed.answers_per_s:,.0f}",
         )
     rate = sgemm_gflops(arguments.device)
-    Console().print(table, f"Large matrix products: {rate:.0f} GFLOP/s", sep="\n")
-    if arguments.json:
-        document = {
-            "sgemm_gflops": rate,
-            "speeds": [asdict(speed) for speed in speeds],
-            "machine": [asdict(finding) for finding in diagnose()],
-        }
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
+    document = {
+        "sgemm_gflops": rate,
+        "speeds": [asdict(speed) for speed in speeds],
+        "machine": [asdict(finding) for finding in diagnose()],
+    }
+    write_figures(arguments.json, document)
+    plain_console().print(table, f"Large matrix products: {rate:.0f} GFLOP/s", sep="\n")

@@ -108,8 +108,8 @@ def evaluate(
         model_sensor: the sensor that the network runs on, one of :data:`aegnn_core.nn.MODEL_SENSORS`.
 
     Raises:
-        ValueError: the model is for another task, other classes or a larger sensor than the recordings, or cannot run
-            on theirs.
+        ValueError: the model is for another task, other classes or a larger sensor than the recordings, cannot run on
+            theirs, or gives nan or infinity.
     """
     fitted = fit(model, recordings, downsampling, model_sensor)
     answers = {name: ANSWERS[name](fitted.model) for name in through}
@@ -191,7 +191,7 @@ def _agreement(one: _Answered, other: _Answered) -> Agreement:
     pairs = list(zip(one.predictions, other.predictions, strict=True))
     equal = sum(np.array_equal(_classes(a), _classes(b)) for a, b in pairs)
     differences = [np.abs(a - b).max() for a, b in zip(one.scores, other.scores, strict=True)]
-    return Agreement(len(pairs), equal, float(max(differences, default=0.0)))
+    return Agreement(len(pairs), equal, float(np.max(differences, initial=0.0)))
 
 
 def _classes(prediction: int | np.ndarray) -> np.ndarray | int:

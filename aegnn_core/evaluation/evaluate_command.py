@@ -4,19 +4,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from aegnn_core.datasets.event_dataset import dataset_names, open_dataset
 from aegnn_core.datasets.scene_options import add_scene_options, chosen_scene_options, scene_camera, scene_config
 from aegnn_core.datasets.simulated import HELD_OUT_SEED
 from aegnn_core.evaluation.camera_options import add_camera_options
+from aegnn_core.evaluation.command_output import plain_console, write_figures
 from aegnn_core.events.simulation import RECOGNITION_SCENE, SceneConfig
 from aegnn_core.nn.trust_option import add_trust_option
 
@@ -94,15 +93,9 @@ def _run(arguments: argparse.Namespace) -> None:
     steps = accuracy_over_events(model, recordings, **way) if arguments.over_events else None
     found = search_thresholds(model, recordings, through[-1], **way) if arguments.search else None
 
-    console = Console()
     title = f"{model.name} on {recordings.name}, {recordings.part}, {recordings.count} recordings"
     figures: dict[str, dict[str, Any]] = {name: result.to_dict() for name, result in evaluation.figures.items()}
     main = figures[through[-1]]
-    console.print(_figures_table(figures, title))
-    if "confusion" in main and len(model.labels) <= _PRINTED_CLASSES:
-        console.print(_confusion_table(model.labels, main["confusion"]))
-    for sentence in _sentences(evaluation, recordings.sensor):
-        console.print(sentence)
     document: dict[str, Any] = {"model": model.name, "dataset": recordings.name, "part": recordings.part}
     document |= {"recordings": recordings.count, **main, **figures}
     for name in ("agreement", "rates", "costs"):
@@ -110,16 +103,24 @@ def _run(arguments: argparse.Namespace) -> None:
             document[name] = asdict(part)
     document |= {"camera": list(recordings.sensor), **way}
     if steps is not None:
-        console.print(_over_events_table(steps))
         document["over_events"] = [asdict(step) for step in steps]
     if found is not None:
-        console.print(_search_table(found))
         document["search"] = [
             {"score_threshold": one.score_threshold, "iou_threshold": one.iou_threshold, **one.precision.to_dict()}
             for one in found
         ]
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
+    write_figures(arguments.json, document)
+
+    console = plain_console()
+    console.print(_figures_table(figures, title))
+    if "confusion" in main and len(model.labels) <= _PRINTED_CLASSES:
+        console.print(_confusion_table(model.labels, main["confusion"]))
+    for sentence in _sentences(evaluation, recordings.sensor):
+        console.print(sentence)
+    if steps is not None:
+        console.print(_over_events_table(steps))
+    if found is not None:
+        console.print(_search_table(found))
     if arguments.plots:
         _save_plots(arguments.plots, title, model.labels, evaluation.figures[through[-1]], steps)
 

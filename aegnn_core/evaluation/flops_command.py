@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from aegnn_core.evaluation.command_output import plain_console, write_figures
 
 __all__ = ["add_flops_command"]
 
@@ -36,30 +36,31 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from aegnn_core.evaluation.event_flops import flops_per_event, plot_flops, simulated_stream, table_rows
     from aegnn_core.nn import network
+    from aegnn_core.nn.checkpoint import check_device
 
     if arguments.window < 1 or arguments.events < 1:
         raise ValueError(f"--window and --events must be at least 1, found {arguments.window} and {arguments.events}")
+    device = check_device(arguments.device)
     torch.set_num_threads(1)  # an event's tensors are small: threads would only wait for each other
     torch.manual_seed(arguments.seed)  # which nodes are active, and so the work, depends on the weights
-    model = network(arguments.network, dataset=arguments.dataset, task=arguments.task).to(arguments.device)
+    model = network(arguments.network, dataset=arguments.dataset, task=arguments.task).to(device)
     stream = simulated_stream(model.sensor, arguments.window + arguments.events, arguments.seed)
     costs = [flops_per_event(model, stream, arguments.window, directed=directed) for directed in (True, False)]
+    figures = [
+        {
+            "directed": cost.directed,
+            "engine": cost.engine,
+            "dense": cost.dense,
+            "asynchronous": float(cost.flops.mean()),
+            "layers": cost.layers,
+        }
+        for cost in costs
+    ]
+    write_figures(arguments.json, {"flops_per_event": figures})
     title = f"{arguments.network} for {arguments.dataset}, {arguments.window:,} nodes, kFLOP per event"
     table = Table("graph", "engine", "dense", "asynchronous", "ratio", title=title)
     for row in table_rows(costs):
         table.add_row(*row)
-    Console().print(table)
+    plain_console().print(table)
     if arguments.plot:
         plot_flops(costs, arguments.plot)
-    if arguments.json:
-        figures = [
-            {
-                "directed": cost.directed,
-                "engine": cost.engine,
-                "dense": cost.dense,
-                "asynchronous": float(cost.flops.mean()),
-                "layers": cost.layers,
-            }
-            for cost in costs
-        ]
-        arguments.json.write_text(json.dumps({"flops_per_event": figures}, indent=2) + "\n")

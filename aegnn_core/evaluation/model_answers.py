@@ -7,6 +7,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 from time import perf_counter
 
@@ -60,18 +61,23 @@ class DenseAnswers:
     """The network on the graph of the events until each moment."""
 
     def __init__(self, model: TrainedModel) -> None:
-        self._network, self._graph = model.network, model.graph
+        self._network, self._graph, self._name = model.network, model.graph, model.name
         self._memory_us = self._find_memory()
 
     def __call__(self, events: np.ndarray, moments: Sequence[int]) -> Iterator[Tensor]:
-        """One output of the network per moment [µs], in ascending order."""
-        parameter = next(self._network.parameters())
+        """One output of the network per moment [µs], in ascending order.
+
+        Raises:
+            ValueError: there is nan or infinity in an output.
+        """
+        placed = next(chain(self._network.parameters(), self._network.buffers()), torch.empty(0))
         for moment in moments:
             # np.searchsorted would copy the times, every time.
             first, last = (bisect_right(events["t"], time) for time in (moment - self._memory_us, moment))
             with torch.no_grad():
-                graph = build_graph(events[first:last], self._graph, time=moment, dtype=parameter.dtype)
-                yield self._network(graph.to(parameter.device))
+                graph = build_graph(events[first:last], self._graph, time=moment, dtype=placed.dtype)
+                output = self._network(graph.to(placed.device))
+            yield _checked(output, self._name, moment)
 
     def _find_memory(self) -> int:
         """The age [µs] beyond which no event affects the output: the window, and what layers pass on from before.
@@ -93,11 +99,15 @@ class LiveAnswers:
     """The live model, which is given the events between one moment and the next."""
 
     def __init__(self, model: TrainedModel) -> None:
-        self._live = make_model_asynchronous(model.network, model.graph)
+        self._live, self._name = make_model_asynchronous(model.network, model.graph), model.name
         self._recordings: list[_RecordingCosts] = []
 
     def __call__(self, events: np.ndarray, moments: Sequence[int]) -> Iterator[Tensor]:
-        """One output of the network per moment [µs], in ascending order."""
+        """One output of the network per moment [µs], in ascending order.
+
+        Raises:
+            ValueError: there is nan or infinity in an output.
+        """
         self._live.reset()
         costs = _RecordingCosts()
         self._recordings.append(costs)
@@ -117,7 +127,7 @@ class LiveAnswers:
             costs.events += until - seen
             costs.answers += 1
             seen = until
-            yield output
+            yield _checked(output, self._name, moment)
 
     def costs(self) -> LiveCosts | None:
         """What all recordings so far have cost, None if there was no event or no answer."""
@@ -132,6 +142,18 @@ class LiveAnswers:
             1e6 * median(costs.update_s / costs.events for costs in self._recordings if costs.events),
             1e6 * median(costs.output_s / costs.answers for costs in self._recordings if costs.answers),
         )
+
+
+def _checked(output: Tensor, name: str, moment: int) -> Tensor:
+    """The output of the model by that name at a moment [µs]; -inf in it is an answer, too: that a class is impossible.
+
+    Raises:
+        ValueError: there is nan or infinity in it.
+    """
+    senseless = output[~(output < math.inf)]
+    if len(senseless):
+        raise ValueError(f"model {name} gives {senseless[0]:g} at {moment} µs of a recording, expected finite logits")
+    return output
 
 
 #: By the name that the command line gives them.

@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
+from aegnn_core.events.downsampling import Downsampler
 from aegnn_core.events.letterbox import Letterbox
-from aegnn_core.nn.checkpoint import TrainedModel, for_sensor
+from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, trained_downsampling
 from aegnn_core.nn.model_sensor import MODEL_SENSORS, sensor_behind
 
 __all__ = ["ModelOnCamera", "trained_downsampling"]
@@ -54,9 +54,3 @@ class ModelOnCamera:
         """The boxes of a detector's output for one graph, in the camera's pixels (``DETECTION_DTYPE``), best first."""
         (found,) = self.model.network.detections(output, score_threshold, iou_threshold)
         return self.letterbox.to_camera(found)
-
-
-def trained_downsampling(model: TrainedModel) -> str:
-    """How the recordings that a model was trained on came to its sensor, by its file; of others, the default."""
-    way: str = model.training.get("downsampling", DOWNSAMPLING[0])
-    return way

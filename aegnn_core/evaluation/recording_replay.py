@@ -31,7 +31,7 @@ from aegnn_core.events.label_topics import (
     serialize_classes,
     serialize_label_info,
 )
-from aegnn_core.events.rosbag import LATCHED_QOS, check_ros_time, is_bag_recording, read_labels
+from aegnn_core.events.rosbag import LATCHED_QOS, check_ros_time, is_bag_recording, read_labels, removed_on_failure
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.model_sensor import MODEL_SENSORS
 
@@ -87,7 +87,7 @@ def replay(
             ``/event_detector/classification``, and ``/event_detector/label_info``. Stamps are those of the recording's
             packets; of other recordings than bags, the sensor's time.
         period_us: time between answers [µs].
-        score_threshold: least score of the boxes in the bag.
+        score_threshold: least score of the boxes in the bag, from 0 to 1.
         downsampling: how events of a larger sensor come to the model's: ``"integrate"`` or ``"coordinates"``; None for
             the way that the model was trained with.
         model_sensor: the sensor that the network runs on, one of :data:`aegnn_core.nn.MODEL_SENSORS`.
@@ -98,18 +98,21 @@ def replay(
         FileNotFoundError: there is no such recording.
         FileExistsError: something is at ``output`` already.
         ValueError: the recording or its labels cannot be read, the labels are for another task, the period is not
-            positive, or the network does not run on the recording's sensor.
+            positive, the threshold is no score, the network does not run on the recording's sensor, or it gives nan or
+            infinity. Nothing is left at ``output`` then.
     """
     recording = Path(recording)
     if period_us < 1:
         raise ValueError(f"the period is {period_us} µs, expected a positive number")
+    if not 0 <= score_threshold <= 1:
+        raise ValueError(f"the least score of boxes is {score_threshold}, expected a number from 0 to 1")
     if output is not None and Path(output).exists():
         raise FileExistsError(f"{output}: exists already, expected the name of a new bag")
     stream = read_events(recording, topic=topic, **reading)
     clock, labels = _bag_clock_and_labels(recording, model, topic, stamped=output is not None)
     start, stop = int(stream.events["t"][0]), int(stream.events["t"][-1])
-    truth = {label.stamp // 1000: label for label in labels}
-    moments = sorted({*range(start + period_us, stop, period_us), stop, *truth})
+    labelled = [label.stamp // 1000 for label in labels]
+    moments = sorted({*range(start + period_us, stop, period_us), stop, *labelled})
     sensor = (stream.width, stream.height)
     fitted = ModelOnCamera(model, sensor, downsampling, model_sensor)
     events = fitted.events(stream.events)
@@ -117,7 +120,7 @@ def replay(
     predictions: dict[int, Any] = {}
     seconds = 0.0
     stamp_of = (lambda moment: 1000 * moment) if clock is None else clock.stamp
-    with _open_bag(output, model, score_threshold, stamp_of(start)) as bag:
+    with _open_bag(output, model, score_threshold, stamp_of(start), stamp_of(moments[-1])) as bag:
         for moment in track(moments, "Replaying", transient=True):
             begin = perf_counter()
             answer = next(outputs)
@@ -130,23 +133,22 @@ def replay(
             else:
                 predictions[moment] = fitted.boxes(answer, _LEAST_SCORE)
                 bag.write_boxes(stamp, predictions[moment])
-    true = [
-        label.class_id if label.boxes is None else boxes_in_picture(label.boxes, sensor) for label in truth.values()
-    ]
-    figures = figures_of(model, true, [predictions[moment] for moment in truth]) if truth else None
-    return Replay(len(stream), len(events), len(moments), seconds, len(truth), figures)
+    truth = [label.class_id if label.boxes is None else boxes_in_picture(label.boxes, sensor) for label in labels]
+    figures = figures_of(model, truth, [predictions[moment] for moment in labelled]) if labels else None
+    return Replay(len(stream), len(events), len(moments), seconds, len(labels), figures)
 
 
 @contextmanager
 def _open_bag(
-    path: str | Path | None, model: TrainedModel, score_threshold: float, start: int
+    path: str | Path | None, model: TrainedModel, score_threshold: float, start: int, end: int
 ) -> Iterator[_AnswerBag | _NoBag]:
-    """The bag for the answers, whose label info is stamped ``start`` [ns]; without a path, they go nowhere."""
+    """The bag for answers from ``start``, as its label info is stamped, to ``end`` [ns]; nowhere without a path."""
     if path is None:
         yield _NoBag()
         return
-    check_ros_time(Path(path), start)
-    with Writer(Path(path), version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    for time in (start, end):
+        check_ros_time(Path(path), time)
+    with removed_on_failure(Path(path)), Writer(Path(path), version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         yield _AnswerBag(writer, model, score_threshold, start)
 
 

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from aegnn_core.evaluation.camera_options import add_camera_options
+from aegnn_core.evaluation.command_output import plain_console, write_figures
 from aegnn_core.events.reading_options import add_reading_options, reading_options
 from aegnn_core.nn.trust_option import add_trust_option
+from aegnn_core.option_types import positive
 
 __all__ = ["add_replay_command"]
 
@@ -27,7 +27,7 @@ def add_replay_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("recording", type=Path, help="rosbag2, with labels or without, or any recording of events")
     parser.add_argument("--model", default="scenes_detector", help="name of a packaged model, or a .safetensors file")
     parser.add_argument("--output", type=Path, default=None, help="rosbag2 to write with the answers (mcap)")
-    parser.add_argument("--period-ms", type=float, default=20.0, help="sensor time between answers")
+    parser.add_argument("--period-ms", type=positive, default=20.0, help="sensor time between answers")
     parser.add_argument("--score-threshold", type=float, default=0.3, help="least score of boxes in the rosbag2")
     add_camera_options(parser)
     add_trust_option(parser)
@@ -58,9 +58,8 @@ def _run(arguments: argparse.Namespace) -> None:
     figures["us_per_event"] = 1e6 * result.seconds / result.events
     figures["labelled"] = result.labelled
     figures |= result.figures.to_dict() if result.figures else {}
+    write_figures(arguments.json, figures)
     table = Table("figure", "value", title=f"{arguments.model} on {arguments.recording}")
     for name, value in figures.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console().print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    plain_console().print(table)

@@ -50,8 +50,8 @@ def accuracy_over_events(
         model, recordings, downsampling, model_sensor: as of :func:`aegnn_core.evaluation.evaluate`.
 
     Raises:
-        ValueError: the model is for another task, other classes or a larger sensor than the recordings, or these have
-            boxes instead of classes.
+        ValueError: the model is for another task, other classes or a larger sensor than the recordings, these have
+            boxes instead of classes, or it gives nan or infinity.
     """
     fitted = fit(model, recordings, downsampling, model_sensor)
     if model.task != "recognition":

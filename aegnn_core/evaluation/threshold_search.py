@@ -59,7 +59,8 @@ def search_thresholds(
         ious: overlaps from which the lesser of two boxes of a class is suppressed.
 
     Raises:
-        ValueError: the model is no detector, or for other classes or a larger sensor than the recordings.
+        ValueError: the model is no detector, for other classes or a larger sensor than the recordings, or gives nan or
+            infinity.
     """
     fitted = fit(model, recordings, downsampling, model_sensor)
     if model.task != "detection":

@@ -53,3 +53,8 @@ class RecordedPacket:
     stamp: int
     frame_id: str
     received: int
+
+    @property
+    def stamp_or_receipt(self) -> int:
+        """The stamp, or the receipt where the driver has left the stamp at 0 [ns], as the node takes it."""
+        return self.stamp or self.received

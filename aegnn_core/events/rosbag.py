@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from os import PathLike
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -78,11 +81,15 @@ __all__ = [
     "read_event_arrays",
     "read_event_packets",
     "read_labels",
+    "removed_on_failure",
     "topic_types",
     "write_event_bag",
 ]
 
 EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
+
+#: ``builtin_interfaces/Time`` has its seconds in an int32.
+_END_OF_TIME_NS = 2**31 * 10**9
 
 #: Largest packet [bytes] that Fast DDS's default shared memory passes on reliably.
 MAX_PACKET_BYTES = 400_000
@@ -169,6 +176,9 @@ def read_event_packets(path: str | PathLike[str], topic: str | None = None) -> I
 def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topic: str = LABEL_TOPIC) -> list[Label]:
     """The labels of a bag in the order of their stamps; none where it has no such topic.
 
+    Messages of one stamp are one label, as where an annotation tool sends one message per object: their boxes are put
+    together.
+
     Args:
         path: ROS 1 ``.bag`` file, rosbag2 folder, or one of its ``.db3`` or ``.mcap`` files.
         class_names: names of the classes in the order of the numbers that labels get. A bag whose topic ``label_info``
@@ -178,7 +188,7 @@ def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topi
 
     Raises:
         EventFormatError: the topic has another type, or a class that is not one of the names; nor a number, where
-            nothing says what numbers mean.
+            nothing says what numbers mean; or two classes at one time.
     """
     path = Path(path)
     own_names = read_class_names(path, topic.rpartition("/")[0] + LABEL_INFO_TOPIC) if class_names else ()
@@ -187,7 +197,23 @@ def read_labels(path: str | PathLike[str], class_names: Sequence[str] = (), topi
         return deserialize_label(connection.msgtype, data, class_names, own_names, _ros1_definition(path, connection))
 
     labels = [label for label in _read_topic(path, topic, decode) if label is not None]
-    return sorted(labels, key=lambda label: label.stamp)
+    stamp = attrgetter("stamp")
+    return [_as_one(path, together) for _, together in groupby(sorted(labels, key=stamp), stamp)]
+
+
+def _as_one(path: Path, labels: Iterable[Label]) -> Label:
+    """The label that labels with one stamp are together."""
+    first, *others = labels
+    if first.boxes is not None:
+        boxes = [first.boxes, *(label.boxes for label in others if label.boxes is not None)]
+        return Label(first.stamp, boxes=np.concatenate(boxes))
+    for other in others:
+        if other.class_id != first.class_id:
+            raise EventFormatError(
+                f"{path}: labels at {first.stamp / 1e9:.3f} s are of the classes {first.class_id} and {other.class_id},"
+                " expected one"
+            )
+    return first
 
 
 def read_detections(path: str | PathLike[str], topic: str) -> list[tuple[int, list[DetectedBox]]]:
@@ -459,13 +485,12 @@ def event_packets(
     """
     if packet_us < 1:
         raise ValueError(f"packet duration is {packet_us} µs, expected a positive number")
-    events, t = stream.events, stream.events["t"]
+    events, t = stream.events, stream.events["t"]  # which np.searchsorted would copy, for every packet
     state = Evt3EncoderState()
     seq = start = 0
     while start < len(events):
         slice_end = (int(t[start]) - int(t[0])) // packet_us * packet_us + packet_us + int(t[0])
-        stop = int(np.searchsorted(t, slice_end))
-        stop = min(stop, start + MAX_PACKET_BYTES // _MAX_EVENT_BYTES)
+        stop = bisect_left(t, slice_end, start, min(len(t), start + MAX_PACKET_BYTES // _MAX_EVENT_BYTES))
         yield RecordedPacket(
             events=np.frombuffer(encode_evt3(events[start:stop], state), np.uint8),
             encoding="evt3",
@@ -505,7 +530,8 @@ def write_event_bag(
 
     Raises:
         FileExistsError: something is there already.
-        ValueError: the storage is not known, there are no packets, or times before 0. Nothing is left of the bag then.
+        ValueError: the storage is not known, there are no packets, or times that a bag cannot hold.
+        OSError: the bag cannot be written, as where the disk is full. Nothing is left of it then.
     """
     path = Path(path)
     if path.exists():
@@ -521,12 +547,17 @@ def write_event_bag(
     if first is None:
         raise ValueError(f"{path}: no packets to write, expected at least one")
     written = 0
-    check_ros_time(path, min(first.stamp, first.received))
-    with _removed_on_failure(path), Writer(path, version=9, storage_plugin=_STORAGES[storage]) as writer:
+    with (
+        removed_on_failure(path),
+        _sqlite_failures_named(path),
+        Writer(path, version=9, storage_plugin=_STORAGES[storage]) as writer,
+    ):
         connection = writer.add_connection(
             topic, EVENT_PACKET_TYPE, typestore=store, offered_qos_profiles=[_DRIVER_QOS]
         )
         for packet in chain([first], packets):
+            for time in (packet.stamp, packet.received):
+                check_ros_time(path, time)
             message = packet_type(
                 header=header_type(stamp=time_type(*divmod(packet.stamp, 10**9)), frame_id=packet.frame_id),
                 height=packet.height,
@@ -549,7 +580,7 @@ def write_event_bag(
 
 
 @contextmanager
-def _removed_on_failure(path: Path) -> Iterator[None]:
+def removed_on_failure(path: Path) -> Iterator[None]:
     """Remove the folder that was made within, unless it is complete."""
     try:
         yield
@@ -558,11 +589,21 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _sqlite_failures_named(path: Path) -> Iterator[None]:
+    """Make an ``OSError``, as it is of other files, of what SQLite raises on a bag that it cannot write."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(f"{path}: the bag cannot be written: {error}") from error
+
+
 def check_ros_time(path: Path, stamp: int) -> None:
-    """Raise ``ValueError`` for a time [ns] that a bag cannot hold: its times begin at 0."""
-    if stamp < 0:
+    """Raise ``ValueError`` for a time [ns] that a bag cannot hold: ROS counts seconds from 0 on, in 31 bits."""
+    if not 0 <= stamp < _END_OF_TIME_NS:
         raise ValueError(
-            f"{path}: a time is {stamp / 1e9:g} s, but a bag's begin at 0; expected a recording whose times do, too"
+            f"{path}: a time is {stamp / 1e9:g} s, but a bag's begin at 0 and end before {_END_OF_TIME_NS // 10**9} s;"
+            " expected a recording whose times do, too"
         )
 
 

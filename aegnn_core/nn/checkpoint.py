@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.graph_network import GraphNetwork
@@ -23,8 +25,8 @@ from aegnn_core.nn.pooling import even_ages
 from aegnn_core.registry import Trust, is_path, trusts
 
 __all__ = [
-    "DESCRIPTION", "MAX_SIDE", "TrainedModel", "describe", "for_sensor", "load_model", "packaged_models", "restore",
-    "save_model",
+    "DESCRIPTION", "MAX_SIDE", "TrainedModel", "check_device", "describe", "for_sensor", "load_model",
+    "packaged_models", "restore", "save_model", "trained_downsampling",
 ]  # fmt: skip
 
 #: Name of a model's description beside its weights, in a model file and in a checkpoint of a training.
@@ -77,6 +79,15 @@ def packaged_models() -> list[str]:
     if not _WEIGHTS.is_dir():
         return []
     return sorted(Path(entry.name).stem for entry in _WEIGHTS.iterdir() if entry.name.endswith(".safetensors"))
+
+
+def trained_downsampling(model: TrainedModel) -> str:
+    """How the recordings that a model was trained on came to its sensor, by its file; of others, the default."""
+    training = model.training
+    if "downsampling" not in training and training.get("joined"):  # a file that only says it of each view
+        training = training["joined"][0]
+    way: str = training.get("downsampling", DOWNSAMPLING[0])
+    return way
 
 
 def describe(model: TrainedModel) -> dict[str, Any]:
@@ -227,27 +238,35 @@ def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> 
     Args:
         path: ends in ``.safetensors``.
         model: is computed with in single precision, whatever the file has.
-        half: write weights of 16 bits, for a file of half the size.
+        half: write weights of 16 bits, for a file of half the size; of 32 where some of a layer's are too large for 16.
 
     Raises:
-        ValueError: :func:`load_model` would not take it: ``path`` does not end in ``.safetensors``, or the labels are
-            not one for each class.
+        ValueError: :func:`load_model` would not take it: ``path`` does not end in ``.safetensors``, the labels are not
+            one for each class, or weights are not finite. What is at ``path`` stays then.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"a model file must end in .safetensors, found {path}")
     _checked_labels(model.labels, model.architecture)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
     # Copies, since two layers may have the same weights, which a file of this kind cannot say.
     weights = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in model.network.state_dict().items()
     }
+    if misfit := _misfit(model.network, weights):
+        raise ValueError(f"model {model.name} cannot be saved to {path}: {misfit}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
     if half:
-        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+        weights = {name: _in_16_bits(value) for name, value in weights.items()}
     part.write_bytes(save(weights, metadata={DESCRIPTION: json.dumps(describe(model))}))
     part.replace(path)
+
+
+def _in_16_bits(value: torch.Tensor) -> torch.Tensor:
+    """The same numbers in 16 bits, or as they are where they are whole or too large, such as variances of counts."""
+    half = value.half() if value.is_floating_point() else value
+    return half if bool(torch.isfinite(half).all()) else value
 
 
 def for_sensor(model: TrainedModel, sensor: Sequence[int]) -> TrainedModel:
@@ -275,7 +294,8 @@ def for_sensor(model: TrainedModel, sensor: Sequence[int]) -> TrainedModel:
     module = network(**architecture)
     _check_extent(module)
     module.load_state_dict(model.network.state_dict())
-    module.to(next(model.network.parameters())).train(model.network.training)
+    placed = next(chain(model.network.parameters(), model.network.buffers()), torch.empty(0))
+    module.to(placed).train(model.network.training)
     module.graph = model.network.graph
     return replace(model, network=module, architecture=architecture)
 
@@ -323,7 +343,7 @@ def _find(source: str | Path, device: str | torch.device, graph: GraphConfig | N
 
 
 def _load(path: Path, device: str | torch.device, graph: GraphConfig | None, trust_code: Trust) -> TrainedModel:
-    target = _check_device(device)
+    target = check_device(device)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -346,11 +366,16 @@ def _load(path: Path, device: str | torch.device, graph: GraphConfig | None, tru
     return model
 
 
-def _check_device(device: str | torch.device) -> torch.device:
+def check_device(device: str | torch.device) -> torch.device:
+    """The device by its name.
+
+    Raises:
+        ValueError: there is no such device, or none that computes.
+    """
     try:
         target = torch.device(device)
-        torch.empty(0, device=target)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=target).item()  # of "meta", there are no numbers
+    except (RuntimeError, AssertionError, ImportError) as error:
         available = ["cpu"] + [f"cuda:{n}" for n in range(torch.cuda.device_count())]
         raise ValueError(f"device {str(device)!r} is not available here, there is {', '.join(available)}") from error
     return target

@@ -6,10 +6,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AnywhereHead", "ClassHead"]
+__all__ = ["AnywhereHead", "ClassHead", "check_share"]
 
 #: Sides of the rectangle that a picture loses in training, as shares of the picture's.
 _ERASED_SIDES = 0.2, 0.5
+
+
+def check_share(name: str, share: float) -> None:
+    """Raise ``ValueError`` unless the option by that name is a share."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} must be a share from 0 to 1, found {share}")
 
 
 class ClassHead(nn.Module):
@@ -47,13 +53,13 @@ class AnywhereHead(ClassHead):
         erase: the share of pictures that lose a rectangle, from a fifth to a half of each side.
 
     Raises:
-        ValueError: ``erase`` is no share.
+        ValueError: ``dropout`` or ``erase`` is no share.
     """
 
     def __init__(self, layers: nn.Module, channels: int, outputs: int, dropout: float, erase: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= erase <= 1:
-            raise ValueError(f"erase must be a share from 0 to 1, found {erase}")
+        check_share("dropout", dropout)
+        check_share("erase", erase)
         self.layers = layers
         self.erase = erase
         self.dropout = nn.Dropout(dropout)

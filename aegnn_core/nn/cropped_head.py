@@ -58,8 +58,8 @@ class CroppedHead(AnywhereHead):
         of: one of :data:`CROP_OF`.
 
     Raises:
-        ValueError: a size that isn't two numbers of at least 8, neither three nor four widths, a cell of no size, or
-            something else that the picture is to be made of.
+        ValueError: a size that isn't two numbers of at least 8, neither three nor four widths of at least 1, a share
+            that is none, a cell of no size, or something else that the picture is to be made of.
     """
 
     def __init__(
@@ -74,8 +74,10 @@ class CroppedHead(AnywhereHead):
     ) -> None:
         if len(size) != 2 or min(size) < 8:
             raise ValueError(f"crop must be columns and rows of a picture, at least 8 of each, found {list(size)}")
-        if len(widths) not in (3, 4):
-            raise ValueError(f"widths must be three or four numbers of features behind a crop, found {list(widths)}")
+        if len(widths) not in (3, 4) or min(widths) < 1:
+            raise ValueError(
+                f"widths must be three or four numbers of features behind a crop, at least 1, found {list(widths)}"
+            )
         if cell is not None and not 0 < cell < math.inf:
             raise ValueError(f"crop_cell must be a positive number of pixels, found {cell}")
         if of not in CROP_OF:

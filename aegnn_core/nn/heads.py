@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.nn.class_head import AnywhereHead, ClassHead
+from aegnn_core.nn.class_head import AnywhereHead, ClassHead, check_share
 from aegnn_core.nn.cropped_head import CroppedHead, CroppedViews
 
 __all__ = [
@@ -161,10 +161,14 @@ class PlacesHead(ClassHead):
     """Ordinary convolutions on the grid of features, and class scores from what is left on a grid of 4 x 4.
 
     In training, a share ``dropout`` of what the scores are made from is left out.
+
+    Raises:
+        ValueError: ``dropout`` is no share.
     """
 
     def __init__(self, channels: int, width: int, outputs: int, dropout: float) -> None:
         super().__init__()
+        check_share("dropout", dropout)
         self.dropout = dropout
         self.layers = nn.Sequential(
             _conv(channels, 32, stride=2),
@@ -204,6 +208,8 @@ def anywhere_head(
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    if outputs < 1:
+        raise ValueError(f"a head's convolution must have at least 1 feature, found {outputs}")
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ELU(inplace=True)
     )
@@ -232,7 +238,13 @@ def image_head(
     crop_cell: float | Sequence[float | None] | None,
     crop_of: str | Sequence[str] = "counts",
 ) -> nn.Module:
-    """The heads for an image of one pixel a cell."""
+    """The heads for an image of one pixel a cell.
+
+    Raises:
+        ValueError: options that make no such head, or that the head does not have.
+    """
+    if task == "recognition" and tuple(depths) != PYRAMID_DEPTHS:
+        raise ValueError(f"depths are for a detector, found {list(depths)} for {task}")
     if crop is not None:
         if task != "recognition":
             raise ValueError(f"crop is for recognition, found {list(crop)} for {task}")
@@ -253,7 +265,12 @@ def image_head(
         raise ValueError(f"crop_cell is for a recogniser with crop, found {crop_cell} without")
     if crop_of != "counts":
         raise ValueError(f"crop_of is for a recogniser with crop, found {crop_of} without")
-    widths = widths or _PYRAMID_WIDTHS
+    needed = len(_PYRAMID_WIDTHS) if task == "detection" else 2
+    widths = widths or _PYRAMID_WIDTHS[:needed]
+    if len(widths) != needed:
+        raise ValueError(f"widths must be {needed} numbers of features for {task} without crop, found {list(widths)}")
+    if len(depths) != len(PYRAMID_DEPTHS) or min(depths) < 0:
+        raise ValueError(f"depths must be {len(PYRAMID_DEPTHS)} numbers of residual blocks, found {list(depths)}")
     if task == "detection":
         return PyramidHead(channels, widths, depths, 5 + num_classes)
     return nn.Sequential(_conv(channels, widths[0], stride=2), PlacesHead(widths[0], widths[1], num_classes, dropout))

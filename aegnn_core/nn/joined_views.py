@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognisers that look at the same counts in different ways, as one whose scores are the mean of theirs."""
+"""Recognisers that look at the same counts in different ways, as one whose scores are the mean over all views."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.checkpoint import TrainedModel, trained_downsampling
 from aegnn_core.nn.cropped_head import CroppedHead, CroppedViews
 from aegnn_core.nn.networks import network
 
@@ -20,13 +20,13 @@ _OF_VIEWS = ("crop_cell", "crop_of")
 
 
 def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedModel:
-    """One model whose class scores are the mean of those of several, which stay as they are.
+    """One model whose class scores are the mean over the views of several models, which stay as they are.
 
-    What they count is counted once.
+    What they count is counted once. A model that is itself of several views adds each of them.
 
     Args:
         models: at least two ``histogram`` networks with ``crop``, alike but for ``crop_cell``, ``crop_of`` and their
-            weights.
+            weights, and trained on recordings that were downsampled in the same way.
         name: of the joined model.
 
     Raises:
@@ -54,6 +54,7 @@ def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedM
             ("labels", first.labels, other.labels),
             ("graph", first.graph, other.graph),
             ("architecture", _without_view(first.architecture), _without_view(other.architecture)),
+            ("downsampling", trained_downsampling(first), trained_downsampling(other)),
         ):
             if value != found:
                 raise ValueError(
@@ -67,7 +68,7 @@ def join_views(models: Sequence[TrainedModel], name: str = "joined") -> TrainedM
     trainings: list[dict[str, Any]] = []
     for model in models:
         trainings += model.training.get("joined") or [{"model": model.name, **model.training}]
-    training = {"joined": trainings}
+    training = {"downsampling": trained_downsampling(first), "joined": trainings}
     return replace(first, network=module, name=name, architecture=architecture, training=training)
 
 

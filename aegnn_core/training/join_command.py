@@ -27,4 +27,5 @@ def _run(arguments: argparse.Namespace) -> None:
 
     model = join_views([load_model(each) for each in arguments.model], arguments.output.stem)
     save_model(arguments.output, model, half=arguments.half)
-    print(f"{arguments.output}: the mean of {', '.join(arguments.model)}")
+    views = len(model.architecture["crop_cell"])
+    print(f"{arguments.output}: the mean over the {views} views of {', '.join(arguments.model)}")

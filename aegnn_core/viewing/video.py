@@ -17,6 +17,8 @@ __all__ = ["VIDEO_ENDINGS", "write_video"]
 
 #: Events have few colours.
 _GIF_COLORS = 64
+#: Fewer pictures per second make a GIF's delay, in hundredths of a second, larger than its 16 bits.
+_LEAST_FPS = 0.01
 
 
 def _write_gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
@@ -54,17 +56,19 @@ def write_video(path: str | Path, pictures: Iterable[np.ndarray], fps: float) ->
     Args:
         path: ends in one of :data:`VIDEO_ENDINGS`.
         pictures: uint8 RGB arrays ``[H, W, 3]`` of one size, at least one.
-        fps: pictures per second; GIF has steps of 10 ms.
+        fps: pictures per second, at least 0.01; GIF has steps of 10 ms.
 
     Returns:
         The number of pictures.
 
     Raises:
-        ValueError: another ending, or PyAV is missing for an MP4.
+        ValueError: another ending, fewer pictures per second, or PyAV is missing for an MP4.
     """
     path = Path(path)
     if path.suffix not in _WRITERS:
         raise ValueError(f"{path}: expected a video's name that ends in {' or '.join(VIDEO_ENDINGS)}")
+    if not fps >= _LEAST_FPS:
+        raise ValueError(f"{path}: a video of {fps:g} pictures per second, expected at least {_LEAST_FPS}")
     count = 0
 
     def counted() -> Iterator[np.ndarray]:

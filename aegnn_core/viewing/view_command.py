@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aegnn_core.evaluation.camera_options import add_camera_options
 from aegnn_core.events.reading_options import add_reading_options, reading_options
 from aegnn_core.nn.trust_option import add_trust_option
+from aegnn_core.option_types import finite, positive
 
 if TYPE_CHECKING:
     from aegnn_core.viewing import Frame
@@ -39,14 +40,15 @@ def add_view_command(commands: Any, formatter: Any) -> None:
     add_camera_options(parser)
     add_trust_option(parser)
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
-    parser.add_argument("--video", type=Path, default=None, help="write a .gif or .mp4 instead (mp4: extra view)")
-    parser.add_argument("--save", type=Path, default=None, help="write a file .rrd for the viewer instead")
-    parser.add_argument("--web", action="store_true", help="the viewer in the browser instead of its window")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--video", type=Path, default=None, help="write a .gif or .mp4 instead (mp4: extra view)")
+    where.add_argument("--save", type=Path, default=None, help="write a file .rrd for the viewer instead")
+    where.add_argument("--web", action="store_true", help="the viewer in the browser instead of its window")
     parser.add_argument("--fps", type=float, default=25.0, help="pictures per second")
     parser.add_argument("--speed", type=float, default=1.0, help="seconds of the recording per second of the video")
-    parser.add_argument("--exposure-ms", type=float, default=40.0, help="how long an event is to be seen")
-    parser.add_argument("--start", type=float, default=0.0, help="where to begin in the recording [s]")
-    parser.add_argument("--duration", type=float, default=None, help="how much of it [s], all if None")
+    parser.add_argument("--exposure-ms", type=positive, default=40.0, help="how long an event is to be seen")
+    parser.add_argument("--start", type=finite, default=0.0, help="where to begin in the recording [s]")
+    parser.add_argument("--duration", type=positive, default=None, help="how much of it [s], all if None")
 
 
 def _run(arguments: argparse.Namespace) -> None:

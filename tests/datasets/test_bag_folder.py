@@ -149,6 +149,14 @@ def test_of_two_cameras_one_is_learned_from(tmp_path: Path, monkeypatch: pytest.
         open_dataset("gen1", "test", task="detection", topic="/a")
 
 
+def test_a_class_that_a_box_cannot_have_is_refused(tmp_path: Path) -> None:
+    names = tuple(f"class {number}" for number in range(300))
+    write_bag(tmp_path / "rosbag" / "test" / "a", bag_stream(0), [boxes_at(200_000, (1, 2, 3, 4, 260))], names)
+    dataset = open_dataset("rosbag", "test", task="detection", root=tmp_path)
+    with pytest.raises(EventFormatError, match="a: a box is of class 260, expected a number from 0 to 255"):
+        dataset.boxes(0)
+
+
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     def refused(split: str, message: str, task: str = "detection") -> None:
         with pytest.raises(ValueError, match=message):

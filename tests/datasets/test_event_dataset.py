@@ -228,7 +228,7 @@ def test_gen1_refuses_other_arrays_for_boxes(tmp_path: Path) -> None:
     with pytest.raises(EventFormatError, match="class_id 6, expected 0"):
         dataset[0]
     np.save(boxes, np.array([{"pickled": 1}], object), allow_pickle=True)
-    with pytest.raises(EventFormatError, match="expected a NumPy array of boxes"):
+    with pytest.raises(EventFormatError, match="expected a complete NumPy file"):
         dataset[0]
 
 

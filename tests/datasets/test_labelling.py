@@ -53,12 +53,37 @@ def test_boxes_are_interpolated_along_tracks() -> None:
             [0, 10, 20],
             id="the detector follows both",
         ),
+        pytest.param([(0, [box(0)]), (24, [box(2)])], [0, 10, 24], id="too close to the next image"),
         pytest.param([(0, [box(0)]), (20, [box(0, name="van")])], [], id="another class"),
         pytest.param([(0, [box(0)]), (20, [box(0), box(5, name="dog")])], [0, 10, 20], id="a class nobody asked for"),
     ],
 )
 def test_unclear_times_get_no_label(images: list, expected: list[int]) -> None:
     assert times_ms(images, {"car": 0, "van": 1}) == expected
+
+
+def test_an_id_that_two_objects_have_is_no_track() -> None:
+    """Some detectors put the class there."""
+    parked = [box(0, track="car"), box(100, track="car")]
+    images = [(0, parked), (20 * MS, parked), (40 * MS, [box(0, track="car")]), (60 * MS, [box(100, track="car")])]
+    made = label_between(images, CAR, TrackRules())
+    assert [(label.stamp // MS, label.boxes["x"].tolist()) for label in made.labels] == [
+        (0, [0, 100]),
+        (10, [0, 100]),
+        (20, [0, 100]),
+        (40, [0]),
+    ]
+
+
+@pytest.mark.parametrize("late", [-500, 1, 500])
+def test_no_two_labels_are_within_a_microsecond(late: int) -> None:
+    """Stamps made of seconds in floating point are some nanoseconds off the period."""
+    stamps = [0, 20 * MS + late, 40 * MS]
+    made = label_between([(stamp, [box(0)]) for stamp in stamps], CAR, TrackRules())
+    assert [label.stamp for label in made.labels if label.stamp in stamps] == stamps
+    assert np.diff([label.stamp for label in made.labels]).min() > 9 * MS
+    with pytest.raises(ValueError, match="period_ns is 999, expected at least 1000"):
+        TrackRules(period_ns=999)
 
 
 def test_a_second_cameras_boxes_come_to_the_event_cameras_pixels() -> None:
@@ -116,6 +141,10 @@ def test_the_command_makes_a_bag_to_train_on(tmp_path: Path, capsys: pytest.Capt
         ([*label, *options], "exists already"),
         ([*label[:3], "/boxes"], "has no topic /boxes, only /detector/boxes (vision_msgs/msg/Detection2DArray)"),
         ([*label[:3], "/event_camera/events"], "its messages are event_camera_msgs/msg/EventPacket"),
+        (
+            [*label, "--classes", "car=2", "truck=2,7"],
+            "the detector's class '2' is given to several classes, expected it for one",
+        ),
         ([*label, "--classes", "cat"], "that lie on the sensor are of 2, expected some of cat"),
         (
             [*label, "--offset-ms", "50000"],
@@ -127,3 +156,11 @@ def test_the_command_makes_a_bag_to_train_on(tmp_path: Path, capsys: pytest.Capt
     ):
         assert main(arguments) == 2
         assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--offset-ms", "--period-ms", "--max-gap-ms"])
+def test_a_time_that_is_no_number_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("inf", "nan"):
+        with pytest.raises(SystemExit):
+            main(["label", "drive", "--detections", "/boxes", option, text])
+        assert f"argument {option}: expected a number" in capsys.readouterr().err

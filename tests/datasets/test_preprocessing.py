@@ -25,7 +25,14 @@ from aegnn_core.datasets.samples import EventSamples, labelled_graph
 from aegnn_core.datasets.stored_graphs import graph_folder, open_graphs
 from aegnn_core.events import EventFormatError
 from tests.datasets.test_stored_graphs import assert_same
-from tests.datasets.tiny_datasets import aer_bytes, random_rows, write, write_gen1, write_nmnist
+from tests.datasets.tiny_datasets import (
+    aer_bytes,
+    random_rows,
+    write,
+    write_gen1,
+    write_nmnist,
+    write_rosbag_recognition,
+)
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -193,6 +200,19 @@ def test_recordings_that_cannot_be_read_do_not_hold_up_the_others(tmp_path: Path
     ):
         preprocess(dataset, GRAPH, "recognition")
     assert len(stored_files(tmp_path)) == 9
+
+
+def test_a_bag_that_cannot_be_read_keeps_only_its_own_split_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
+    for split in ("training", "test"):
+        write_rosbag_recognition(tmp_path, split)
+    write(tmp_path / "rosbag/test/cut_off.mcap", b"")
+    assert main(["preprocess", "--dataset", "rosbag", "--num-workers", "0", "--split", "test", "training"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"aegnn: {tmp_path / 'rosbag/test/cut_off.mcap'}: ")
+    assert "training: 3 recordings" in said.out
 
 
 def test_a_cluster_stores_the_same(tmp_path: Path) -> None:

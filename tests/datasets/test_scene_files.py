@@ -8,9 +8,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from aegnn_core.cli import main
+from aegnn_core.datasets.boxes_file import read_boxes_file
 from aegnn_core.datasets.labelled_recording import read_labelled_recording
 from aegnn_core.datasets.scene_files import SCENE_FORMATS
-from aegnn_core.events import EventStream, make_events
+from aegnn_core.events import EventFormatError, EventStream, make_events
 from aegnn_core.events.files.writing import write_events
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 
@@ -66,3 +67,44 @@ def test_what_cannot_be_written_is_one_sentence_and_nothing_is_lost(
     with pytest.raises(ValueError, match="below the sensor's 2048 px"):
         write_events(tmp_path / "large.raw", large)
     assert not (tmp_path / "large.raw").exists()
+    at_zero = EventStream(make_events(*np.array([[0], [3], [5], [1]])), 10, 10)
+    with pytest.raises(
+        ValueError, match="whole seconds, which in a text file would look like microseconds or polariti"
+    ):
+        write_events(tmp_path / "zero.txt", at_zero)
+    assert not (tmp_path / "zero.txt").exists()
+
+
+BOX = np.dtype([("ts", "<u8"), *((name, "<f4") for name in "xywh"), ("class_id", "<i4"), ("track_id", "<u4")])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (np.array([(5, 1, 2, 3, 4, 260, 1)], BOX), "a box is of class 260, expected a number from 0 to 255"),
+        (np.array([(5, 1, 2, 3, 4, -1, 1)], BOX), "a box is of class -1, expected a number from 0 to 255"),
+        (np.zeros((), BOX), r"array of .* \(\), expected one number a field and a box a row"),
+        (np.zeros((2, 3), BOX), r"array of .* \(2, 3\), expected one number a field and a box a row"),
+        (np.zeros(2, [(name, "U3") for name in BOX.names]), r"array of .* \(2,\), expected one number a field and a"),
+        (np.zeros(3), "fields none, expected t, x, y, w, h, class_id, track_id"),
+    ],
+)
+def test_boxes_that_are_none_are_refused(tmp_path: Path, boxes: np.ndarray, message: str) -> None:
+    np.save(tmp_path / "a_bbox.npy", boxes)
+    with pytest.raises(EventFormatError, match=f"a_bbox.npy: {message}"):
+        read_boxes_file(tmp_path / "a_bbox.npy")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\3\4hello"])
+def test_a_file_of_boxes_that_is_no_array_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a_bbox.npy").write_bytes(content)
+    with pytest.raises(EventFormatError, match=r"a_bbox.npy: .*, expected a complete NumPy file"):
+        read_boxes_file(tmp_path / "a_bbox.npy")
+    np.savez(tmp_path / "b.npz", a=np.zeros(3))
+    with pytest.raises(EventFormatError, match=r"b.npz: is an archive of arrays, expected one array"):
+        read_boxes_file(tmp_path / "b.npz")
+
+
+def test_a_file_may_have_no_boxes(tmp_path: Path) -> None:
+    np.save(tmp_path / "a_bbox.npy", np.empty(0, BOX))
+    assert len(read_boxes_file(tmp_path / "a_bbox.npy")) == 0

@@ -23,9 +23,12 @@ from aegnn_core.evaluation.plots import plot_precision_recall
 from aegnn_core.evaluation.seen_accuracy import SHARES, accuracy_over_events
 from aegnn_core.evaluation.threshold_search import IOU_THRESHOLDS, SCORE_THRESHOLDS, search_thresholds
 from aegnn_core.events import DOWNSAMPLING, Downsampler, Letterbox, make_events
+from aegnn_core.events.label_topics import Label
 from aegnn_core.events.simulation import simulate_recognition, simulate_scene
 from aegnn_core.nn import DETECTION_DTYPE
 from aegnn_core.nn.checkpoint import TrainedModel
+from tests.datasets.tiny_datasets import CLOCK_OFFSET, bag_stream, write_bag
+from tests.evaluation.constant_models import constant_model
 from tests.recordings import REAL
 
 HELD_OUT = 2_000_000
@@ -254,7 +257,7 @@ def test_the_command_draws_its_figures(tmp_path: Path, model: str, options: list
     assert {file.name for file in folder.iterdir()} == pictures
     for file in folder.iterdir():
         with Image.open(file) as picture:
-            assert len(set(picture.convert("L").getdata())) > 10  # it is not blank
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 10  # it is not blank
 
 
 def test_curves_are_of_the_classes_that_have_true_boxes() -> None:
@@ -423,3 +426,46 @@ def test_boxes_of_a_larger_camera_are_found_in_the_way_that_the_model_was_traine
     counts = {way: len(ModelOnCamera(model, (320, 240), way).events(events)) for way in (None, *DOWNSAMPLING)}
     assert counts[None] == counts["coordinates"] > counts["integrate"]
     assert trained_downsampling(replace(model, training={})) == "integrate"
+
+
+@pytest.mark.parametrize("through", ["dense", "asynchronous"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_answer_that_is_no_number_is_refused_instead_of_counted(through: str, value: float) -> None:
+    for task in ("recognition", "detection"):
+        with pytest.raises(
+            ValueError, match=rf"model constant gives {value} at \d+ µs of a recording, expected finite"
+        ):
+            evaluate(constant_model(task, value), simulated_moments(task, 1), [through])
+
+
+def test_early_answers_and_those_of_a_search_have_to_be_numbers_too() -> None:
+    with pytest.raises(ValueError, match="model constant gives nan at"):
+        accuracy_over_events(constant_model("recognition", float("nan")), simulated_moments("recognition", 1))
+    with pytest.raises(ValueError, match="model constant gives nan at"):
+        search_thresholds(constant_model("detection", float("nan")), simulated_moments("detection", 1))
+
+
+def test_a_class_may_be_impossible() -> None:
+    model, recordings = constant_model("recognition", -float("inf")), simulated_moments("recognition", 2)
+    (found,) = evaluate(model, recordings).figures.values()
+    assert found.confusion.sum(0).tolist() == [0, 2, 0]
+
+
+def test_names_are_printed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though in rich's own language they would be styles and pictures; and the file is written before."""
+    names, file = ("car [front]", "car[/b]", ":car:"), tmp_path / "new" / "out.json"
+    for number in range(3):
+        label = Label(CLOCK_OFFSET, class_id=number)
+        write_bag(tmp_path / "rosbag" / "test" / f"{number}", bag_stream(number), [label], names)
+    architecture = {"name": "histogram", "sensor": [40, 30], "num_classes": 3}
+    model = TrainedModel(network(**architecture), GraphConfig(window=100_000), names, "named", architecture)
+    save_model(tmp_path / "named.safetensors", model)
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    arguments = ["evaluate", str(tmp_path / "named.safetensors"), "--dataset", "rosbag"]
+    assert main([*arguments, "--json", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert all(f" {name} " in printed for name in names)
+    assert json.loads(file.read_text())["recordings"] == 3

@@ -30,6 +30,12 @@ def test_a_window_that_the_stream_does_not_fill_is_refused() -> None:
         flops_per_event(model, simulated_stream(model.sensor, 20), 20)
 
 
+@pytest.mark.parametrize("device", ["warp", "", "meta"])
+def test_a_device_that_is_not_there_is_refused_in_a_sentence(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["flops", "--window", "20", "--events", "2", "--device", device]) == 2
+    assert capsys.readouterr().err.startswith(f"aegnn: device '{device}' is not available here, there is cpu")
+
+
 def test_two_runs_of_the_command_say_the_same(tmp_path: Path) -> None:
     files = [tmp_path / f"{run}.json" for run in range(2)]
     for file in files:

@@ -20,6 +20,7 @@ from aegnn_core.events.label_topics import LABEL_DTYPE, Label, label_typestore
 from aegnn_core.events.rosbag import read_labels
 from aegnn_core.events.simulation import SceneConfig, simulate_recognition, simulate_scene
 from tests.datasets.tiny_datasets import write_ros1_bag
+from tests.evaluation.constant_models import constant_model
 
 SEED = 2_000_000
 OFFSET = 1_700_000_000_000_000_000
@@ -61,6 +62,35 @@ def test_a_labelled_bag_gives_the_figures_of_an_evaluation(tmp_path: Path) -> No
     assert len(boxes) == len(found) > 0
     for name in ("x", "y", "w", "h", "class_id"):
         np.testing.assert_allclose(found[name], boxes[name], atol=1e-2)
+
+
+def test_messages_of_one_time_are_one_truth(tmp_path: Path) -> None:
+    """As an annotation tool sends them that has a message per object."""
+    stream = write_scene(tmp_path / "scene")
+    labels = read_labels(tmp_path / "scene")
+    each = [Label(label.stamp, boxes=label.boxes[n : n + 1]) for label in labels for n in range(len(label.boxes))]
+    assert len(each) > len(labels)
+    write_event_bag(tmp_path / "each", event_packets(stream, stamp_offset=OFFSET), labels=each)
+    model = load_model("scenes_detector")
+    one, other = (replay(tmp_path / name, model, period_us=10**6) for name in ("scene", "each"))
+    assert one.labelled == other.labelled == len(labels)
+    assert one.figures.to_dict() == other.figures.to_dict()
+
+
+def test_two_classes_at_one_time_are_refused_and_one_twice_counts_once(tmp_path: Path) -> None:
+    stream, model = simulate_recognition(SEED).stream, load_model("scenes_recognizer")
+    for name, classes in (("same", (1, 1)), ("other", (1, 0))):
+        write_event_bag(tmp_path / name, stream, labels=[Label(10**8, class_id=number) for number in classes])
+    assert replay(tmp_path / "same", model, period_us=10**6).labelled == 1
+    with pytest.raises(ValueError, match=r"other: labels at 0.100 s are of the classes 1 and 0, expected one"):
+        replay(tmp_path / "other", model)
+
+
+def test_a_replay_that_fails_leaves_the_name_free(tmp_path: Path) -> None:
+    write_event_bag(tmp_path / "bag", simulate_recognition(SEED).stream)
+    with pytest.raises(ValueError, match=r"model constant gives nan at \d+ µs of a recording, expected finite"):
+        replay(tmp_path / "bag", constant_model("recognition", float("nan")), tmp_path / "answers")
+    assert not (tmp_path / "answers").exists()
 
 
 def test_the_bag_tells_what_class_numbers_mean_to_whom_comes_late(tmp_path: Path) -> None:
@@ -167,6 +197,9 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, capsys: pytest.Captu
         replay(tmp_path / "bag", load_model("scenes_detector"))
     with pytest.raises(ValueError, match="the period is 0 µs, expected a positive number"):
         replay(tmp_path / "bag", model, period_us=0)
+    for score in (float("nan"), 5.0, -0.1):
+        with pytest.raises(ValueError, match=f"the least score of boxes is {score}, expected a number from 0 to 1"):
+            replay(tmp_path / "bag", model, score_threshold=score)
     with pytest.raises(ValueError, match="unknown downsampling 'mean', known are integrate, coordinates"):
         replay(tmp_path / "bag", load_model("nmnist"), downsampling="mean")
     with pytest.raises(
@@ -177,6 +210,10 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, capsys: pytest.Captu
         replay(tmp_path / "bag", model, tmp_path / "bag")
     assert main(["replay", str(tmp_path / "nothing")]) == 2
     assert "no such file" in capsys.readouterr().err
+    for period in ("nan", "inf", "-1"):
+        with pytest.raises(SystemExit):
+            main(["replay", str(tmp_path / "bag"), f"--period-ms={period}"])
+        assert f"argument --period-ms: expected a number above 0, found '{period}'" in capsys.readouterr().err
 
 
 def test_labels_of_a_bag_are_those_of_its_own_names(tmp_path: Path) -> None:
@@ -203,15 +240,18 @@ def test_labels_of_a_bag_are_those_of_its_own_names(tmp_path: Path) -> None:
         figures("late", ("car", "pedestrian"), [0, 1], 10**13)
 
 
-def test_times_before_0_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    stream = simulate_recognition(SEED).stream
-    early = stream.events.copy()
-    early["t"] -= 500_000
-    np.savez(tmp_path / "early.npz", **{name: early[name] for name in "txyp"})
-    with pytest.raises(ValueError, match=r"answers: a time is -0.* s, but a bag's begin at 0"):
-        replay(tmp_path / "early.npz", load_model("scenes_recognizer"), tmp_path / "answers")
+@pytest.mark.parametrize("start", [-500_000, 2**31 * 10**6 - 50_000])
+def test_times_that_a_bag_cannot_hold_are_refused_before_anything_is_written(start: int, tmp_path: Path) -> None:
+    """Neither those before 0, nor those that ROS cannot count, of the last answer too."""
+    shifted = simulate_recognition(SEED).stream.events.copy()
+    shifted["t"] += start
+    np.savez(tmp_path / "shifted.npz", **{name: shifted[name] for name in "txyp"})
+    with pytest.raises(
+        ValueError, match=r"answers: a time is .* s, but a bag's begin at 0 and end before 2147483648 s"
+    ):
+        replay(tmp_path / "shifted.npz", load_model("scenes_recognizer"), tmp_path / "answers")
     assert not (tmp_path / "answers").exists()
-    assert replay(tmp_path / "early.npz", load_model("scenes_recognizer")).answers > 0
+    assert replay(tmp_path / "shifted.npz", load_model("scenes_recognizer")).answers > 0
 
 
 def test_labels_of_ros_1_bags_count(tmp_path: Path) -> None:

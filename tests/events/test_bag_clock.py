@@ -66,6 +66,14 @@ def test_the_clock_of_a_bag(tmp_path: Path) -> None:
         read_bag_clock(tmp_path / "silent")
 
 
+def test_packets_without_a_stamp_are_of_the_time_at_which_they_came(tmp_path: Path) -> None:
+    stream = EventStream(make_events([10, 900_000], [0, 1], [0, 0], [1, 1]), 4, 4)
+    made = event_packets(stream, stamp_offset=OFFSET)
+    unstamped = [replace(packet, stamp=0, received=packet.stamp) for packet in made]
+    write_event_bag(tmp_path / "bag", unstamped)
+    assert read_bag_clock(tmp_path / "bag").stamp(20) == OFFSET + 20_000
+
+
 def test_labels_on_another_clock_are_told() -> None:
     clock = BagClock(packets(2))
     clock.check(Path("bag"), [])

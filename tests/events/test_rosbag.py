@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import resource
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,6 +135,32 @@ def test_busy_slices_become_packets_that_a_middleware_passes():
     np.testing.assert_array_equal(np.concatenate([decoder.decode(p.events) for p in packets]), stream.events)
 
 
+def test_a_packet_costs_no_copy_of_the_stream():
+    """Otherwise the time for a recording grows with the square of its length."""
+    stream = make_stream(200_000)
+    next(event_packets(stream))  # compiles
+    packets = event_packets(stream, packet_us=50)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in packets) == 1000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < stream.events["t"].nbytes / 10
+
+
+def test_a_full_disk_leaves_no_bag_and_names_it(tmp_path):
+    """Here the system lets the process write no file larger than 100 kB."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"full: the bag cannot be written: "):
+            write_event_bag(tmp_path / "full", make_stream(100_000), storage="sqlite3")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "full").exists()
+
+
 def test_bags_are_not_overwritten_and_not_empty(tmp_path):
     with pytest.raises(FileExistsError, match="exists already"):
         write_event_bag(tmp_path, make_stream())
@@ -218,8 +246,19 @@ def test_times_before_0_are_refused_and_leave_no_bag(tmp_path, storage, before):
     stream = make_stream()
     labels = [Label(-1_000_000, class_id=0)] if before == "labels" else []
     source = event_packets(stream, stamp_offset=-(10**12)) if before == "events" else stream
-    with pytest.raises(ValueError, match=r"bag: a time is -.* s, but a bag's begin at 0; expected a recording whose"):
+    with pytest.raises(
+        ValueError, match=r"bag: a time is -.* s, but a bag's begin at 0 and end before 2147483648 s; exp"
+    ):
         write_event_bag(tmp_path / "bag", source, storage=storage, labels=labels)
+    assert not (tmp_path / "bag").exists()
+
+
+def test_times_that_ros_cannot_count_are_refused_and_leave_no_bag(tmp_path):
+    """Of the last packet too: a recording of nanoseconds that was read as microseconds begins long before."""
+    with pytest.raises(
+        ValueError, match=r"bag: a time is 2.14748e\+09 s, but a bag's begin at 0 and end before 2147483648"
+    ):
+        write_event_bag(tmp_path / "bag", event_packets(make_stream(), stamp_offset=2**31 * 10**9 - 30_000_000))
     assert not (tmp_path / "bag").exists()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchronous, network, save_model
@@ -189,8 +190,9 @@ def test_unknown_names_paths_and_devices_are_refused(tmp_path: Path, trained: Tr
         load_model(tmp_path / "nothing.safetensors")
     path = tmp_path / "mine.safetensors"
     save_model(path, trained)
-    with pytest.raises(ValueError, match="device 'warp' is not available here, there is cpu"):
-        load_model(path, device="warp")
+    for device in ("warp", "", "meta", "hpu"):
+        with pytest.raises(ValueError, match=f"device '{device}' is not available here, there is cpu"):
+            load_model(path, device=device)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +220,29 @@ def test_weights_of_16_bits_take_half_the_room_and_are_nearly_the_same(trained: 
     for name, value in whole.items():
         assert half[name].dtype == value.dtype
         torch.testing.assert_close(half[name], value, rtol=1e-3, atol=1e-6)
+
+
+def test_numbers_that_16_bits_cannot_hold_are_written_in_32(trained: TrainedModel, tmp_path: Path) -> None:
+    """As the variances of counts in a long window."""
+    path = tmp_path / "half.safetensors"
+    trained.network.state_dict()[NORM].fill_(1e5)
+    save_model(path, trained, half=True)
+    with safe_open(path, framework="pt") as file:
+        assert file.get_tensor(NORM).dtype == torch.float32
+        assert file.get_tensor(WEIGHT).dtype == torch.float16
+    assert load_model(path).network.state_dict()[NORM].unique().tolist() == [1e5]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_that_could_not_be_loaded_are_not_saved(trained: TrainedModel, tmp_path: Path, half: bool) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_model(path, trained, half=half)
+    before = path.read_bytes()
+    trained.network.state_dict()[WEIGHT].view(-1)[1] = float("nan")
+    with pytest.raises(ValueError, match=rf"model mine cannot be saved to .*: {WEIGHT} holds values that are not fin"):
+        save_model(path, trained, half=half)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def patch_of_events(seed: int, at: tuple[int, int]) -> np.ndarray:

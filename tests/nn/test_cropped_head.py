@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The head that looks at the rectangle with the events: where it is and how many make no difference."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, networ
 from aegnn_core.cli import main
 from aegnn_core.events import make_events
 from aegnn_core.nn import TrainedModel, load_model, save_model
+from aegnn_core.nn.checkpoint import trained_downsampling
 from aegnn_core.nn.cropped_head import CroppedHead
 from aegnn_core.nn.joined_views import join_views
 from tests.nn.random_networks import randomize
@@ -159,6 +161,12 @@ def test_live_answers_are_the_networks_own(name: str, count: int, cell: Any, opt
         ({"crop": [64]}, "crop must be columns and rows"),
         ({"crop": [64, 4]}, "at least 8 of each"),
         ({"crop": [64, 48], "widths": [8, 16]}, "three or four numbers"),
+        ({"crop": [64, 48], "widths": [8, 0, 16]}, "numbers of features behind a crop, at least 1"),
+        (
+            {"crop": [64, 48], "depths": [1, 1, 1, 1]},
+            r"depths are for a detector, found \[1, 1, 1, 1\] for recognition",
+        ),
+        ({"crop": [64, 48], "dropout": 1.5}, "dropout must be a share from 0 to 1, found 1.5"),
         ({"crop": [64, 48], "crop_cell": 0}, "crop_cell must be a positive number"),
         ({"crop": [64, 48], "crop_cell": []}, "crop_cell has 0 views, expected 1 to 16"),
         ({"crop": [64, 48], "crop_cell": [2, -1]}, "crop_cell must be a positive number"),
@@ -188,13 +196,14 @@ def trained(cell: Any, seed: int, name: str = "histogram", **options: Any) -> Tr
     return TrainedModel(module, GraphConfig(window=100_000), ("car", "background"), f"model{seed}", architecture)
 
 
-def test_joined_models_give_the_mean_of_their_scores(tmp_path: Path) -> None:
+def test_joined_models_give_the_mean_over_their_views(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [str(tmp_path / f"{n}.safetensors") for n in range(3)]
     models = [trained(None, 1), trained(2, 2), trained(2, 3, crop_of="occurrence")]
     for file, model in zip(files, models, strict=True):
         save_model(file, model)
     output = tmp_path / "both.safetensors"
     main(["join", *files[:2], "--output", str(output)])
+    assert capsys.readouterr().out == f"{output}: the mean over the 2 views of {files[0]}, {files[1]}\n"
     joined = load_model(output)
     rng = np.random.default_rng(0)
     x, y, p = (rng.integers(0, high, 300) for high in (50, 40, 2))
@@ -218,8 +227,22 @@ def test_joined_models_give_the_mean_of_their_scores(tmp_path: Path) -> None:
             "model model5 has the architecture .* only crop_cell and crop_of may differ",
         ),
         ([trained(2, 5, "graph_histogram")], "model model5 is graph_histogram, only histogram networks with crop"),
+        (
+            [replace(trained(2, 5), training={"downsampling": "coordinates"})],
+            "model model5 has the downsampling coordinates, expected integrate as of model4: only crop_cell",
+        ),
     ],
 )
 def test_what_cannot_be_joined_is_said(others: list[TrainedModel], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         join_views([trained(None, 4), *others])
+
+
+def test_a_joined_model_keeps_how_the_recordings_of_its_views_were_downsampled(tmp_path: Path) -> None:
+    models = [replace(trained(cell, 6), training={"downsampling": "coordinates"}) for cell in (None, 2)]
+    joined = join_views(models)
+    save_model(tmp_path / "both.safetensors", joined)
+    assert trained_downsampling(load_model(tmp_path / "both.safetensors")) == "coordinates"
+    assert trained_downsampling(join_views([joined, models[0]])) == "coordinates"
+    before = replace(joined, training={"joined": joined.training["joined"]})  # as files said it once
+    assert trained_downsampling(before) == "coordinates"

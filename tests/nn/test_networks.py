@@ -14,7 +14,9 @@ from aegnn_core.events import make_events
 from aegnn_core.events.simulation import CLASSES, RECOGNITION_CLASSES, SensorModel
 from aegnn_core.graph import GraphConfig, build_graph
 from aegnn_core.nn import DATASETS, NETWORKS, network
+from aegnn_core.nn.blocks import BlockSequence, ConvBlock, Residual
 from aegnn_core.nn.networks import check_options
+from aegnn_core.nn.spline import SplineConv
 from tests.nn.random_networks import randomize
 
 
@@ -106,6 +108,30 @@ def test_every_parameter_gets_a_gradient(name: str, task: str) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("odd", [0, 1, 2])
+@pytest.mark.parametrize("other", [{"kernel_size": 4}, {"dim": 2}, {"aggr": "add"}])
+def test_blocks_on_one_graph_have_one_kind_of_splines(other: dict, odd: int) -> None:
+    """With the splines of another kind a convolution would be wrong, or write beyond its memory."""
+    kinds = [{"dim": 3, "kernel_size": 2, "aggr": "mean"} | (other if n == odd else {}) for n in range(3)]
+    blocks = [ConvBlock(inputs, 8, dim=3, kernel_size=2) for inputs in (1, 8, 8)]
+    for block, inputs, kind in zip(blocks, (1, 8, 8), kinds, strict=True):
+        block.conv = SplineConv(inputs, 8, **kind)
+    sequence = BlockSequence([blocks[0], Residual(blocks[1:])]).double().eval()
+    data = random_graph(0, (30, 20))
+    with pytest.raises(
+        ValueError, match=r"must have one kernel size and aggregation, found SplineConv\(.*\) and Spline"
+    ):
+        sequence(data.x, data.edge_index, data.edge_attr)
+
+
+def test_blocks_refuse_edges_that_are_none_of_their_nodes() -> None:
+    sequence, data = BlockSequence([ConvBlock(1, 8, dim=3, kernel_size=2)]).double().eval(), random_graph(0, (30, 20))
+    with pytest.raises(ValueError, match="edge_index must be between 0 and 289, for 290 nodes, found 0 to 29"):
+        sequence(data.x[:290], data.edge_index, data.edge_attr)
+    with pytest.raises(ValueError, match=r"edge_attr must be \[E, 3\], found"):
+        sequence(data.x, data.edge_index, data.edge_attr[:, :2])
+
+
 def test_dim_2_ignores_time() -> None:
     module = randomize(network("graph_res", dataset="ncars", dim=2).double(), 0)
     graph = random_graph(0, (120, 100))
@@ -149,6 +175,17 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
             {"dataset": "ncars", "widths": [16], "erase": 1.3},
             "erase must be a share from 0 to 1",
         ),
+        ("graph_res", {"dataset": "ncars", "widths": [16], "dropout": float("nan")}, "dropout must be a share .* nan"),
+        ("graph_grid", {"dataset": "ncars", "dropout": 2.0}, "dropout must be a share from 0 to 1, found 2.0"),
+        ("graph_grid", {"dataset": "ncars", "width": 0}, "a head's convolution must have at least 1 feature, found 0"),
+        ("histogram", {"dataset": "ncars", "dropout": -0.1}, "dropout must be a share from 0 to 1, found -0.1"),
+        ("histogram", {"dataset": "ncars", "widths": [0, 8]}, "must have at least 1 feature, found 0"),
+        ("histogram", {"dataset": "ncars", "widths": [8]}, r"2 numbers of features for recognition .*, found \[8\]"),
+        ("histogram", {"dataset": "ncars", "widths": [8] * 5}, "widths must be 2 numbers of features"),
+        ("histogram", {"dataset": "ncars", "depths": [9, 9, 9, 9]}, "depths are for a detector"),
+        ("histogram", {"dataset": "gen1", "task": "detection", "widths": [8, 8]}, "widths must be 5 numbers of feat"),
+        ("histogram", {"dataset": "gen1", "task": "detection", "depths": [1, 1]}, "depths must be 4 numbers of resid"),
+        ("histogram", {"dataset": "gen1", "task": "detection", "depths": [1, 1, 1, -1]}, "depths must be 4 numbers"),
     ],
 )
 def test_unknown_names_are_refused(name: str, arguments: dict, message: str) -> None:

@@ -12,9 +12,10 @@ from aegnn_core import GraphConfig, build_graph, load_model, make_model_asynchro
 from aegnn_core.datasets import open_dataset
 from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.datasets.labelled_recording import read_labelled_recording
+from aegnn_core.evaluation.model_answers import DenseAnswers
 from aegnn_core.events import make_events
 from aegnn_core.nn import DATASETS, NETWORKS, TrainedModel
-from aegnn_core.nn.checkpoint import restore
+from aegnn_core.nn.checkpoint import for_sensor, restore
 from aegnn_core.registry import Registry
 from tests.datasets.tiny_datasets import aer_bytes, random_rows, write
 from tests.nn.user_package import forget_user_package, install_user_package
@@ -125,6 +126,16 @@ def test_a_file_names_the_code_which_is_imported_only_if_trusted_and_its_network
     assert float(scores.max()) <= (0.5 if task == "recognition" else 1e-6)
     with pytest.raises(ValueError, match="x must be below the sensor's 64 px"):
         live.update(make_events([10**6], [64], [0], [1]))
+
+
+def test_a_network_without_weights_answers_on_any_sensor() -> None:
+    NETWORKS.trust(PATH + "Fixed")
+    architecture = {"name": PATH + "Fixed", "dataset": "ncars", "sensor": [64, 48]}
+    fixed = TrainedModel(network(**architecture), GRAPH, ("car", "background"), "fixed", architecture)
+    model = for_sensor(fixed, (80, 60))
+    assert (model.width, model.height) == (80, 60)
+    (output,) = DenseAnswers(model)(make_events([10, 20], [1, 2], [3, 3], [0, 1]), [20])
+    assert output.tolist() == [[1.0, 2.0]]
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS.keys() & FORMATS.keys()))

@@ -51,6 +51,18 @@ class Detector(nn.Module):
         return self.head(self.grid(x, data.pos, batch, graphs)).permute(0, 2, 3, 1)
 
 
+class Fixed(nn.Module):
+    fits_any_sensor = True
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.num_classes = num_classes
+
+    def forward(self, data):
+        graphs = 1 if data.batch is None else data.num_graphs
+        return data.x.new_ones(graphs, self.num_classes).cumsum(1)
+
+
 def broken(num_classes):
     raise RuntimeError("no such weights")
 

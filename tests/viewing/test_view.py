@@ -101,6 +101,7 @@ def test_the_command_writes_a_gif_with_a_packaged_models_answers(
     for arguments, sentence in (
         ([*view, "--start", "3"], "start is at 3 s, the recording lasts 0.1 s"),
         ([*view, "--fps", "0"], "fps is 0.0"),
+        ([*view, "--fps", "1e-5"], "a.gif: a video of 1e-05 pictures per second, expected at least 0.01"),
         ([*view[:3], str(tmp_path / "a.avi")], "a.avi: expected a video's name that ends in .gif or .mp4"),
         (["view"], "nothing to look at"),
         (["view", "--topic", "/events", "--model", "nmnist"], "--model is for recordings"),
@@ -108,6 +109,24 @@ def test_the_command_writes_a_gif_with_a_packaged_models_answers(
         assert main(arguments) == 2
         assert sentence in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "bag"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--duration", "inf"], "argument --duration: expected a number above 0, found 'inf'"),
+        (["--exposure-ms", "inf"], "argument --exposure-ms: expected a number above 0, found 'inf'"),
+        (["--start", "nan"], "argument --start: expected a number, found 'nan'"),
+        (["--video", "a.gif", "--save", "a.rrd"], "argument --save: not allowed with argument --video"),
+        (["--video", "a.gif", "--web"], "argument --web: not allowed with argument --video"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["view", "a.npz", *options])
+    assert sentence in capsys.readouterr().err
 
 
 def test_mp4_and_the_viewer_work_or_say_which_package_they_need(

@@ -122,4 +122,4 @@ def _packets(path: Path, topic: str | None) -> Iterator[tuple[int, int, int]]:
         decoder.expect(packet.seq)
         events = decoder.decode(packet.events, packet.time_base, packet.is_bigendian)
         if len(events):
-            yield int(events["t"][0]), int(events["t"][-1]), packet.stamp
+            yield int(events["t"][0]), int(events["t"][-1]), packet.stamp_or_receipt

@@ -15,7 +15,7 @@ from aegnn_core.events.files.columns import events_from_columns, fields_by_name,
 from aegnn_core.events.files.header import resolution
 from aegnn_core.events.files.stream_checks import ReadOptions, Size, checked_stream, first_known
 
-__all__ = ["array_columns", "is_table", "read_npy", "read_npz"]
+__all__ = ["array_columns", "is_table", "load_array", "read_npy", "read_npz"]
 
 #: The one array of an ``.npz``: ours, N-ImageNet's, and NumPy's own name for an array without one.
 _EVENTS_NAMES = ("events", "event_data", "arr_0")
@@ -34,17 +34,28 @@ def read_npy(path: Path, options: ReadOptions) -> EventStream:
     Raises:
         EventFormatError: not such a file, pickled objects, or events that are not in order or not on the sensor.
     """
+    columns, unit = array_columns(path, load_array(path), options)
+    return checked_stream(path, events_from_columns(path, columns, options, unit), options.size)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """The array of an ``.npy``, whose numbers are read when they are asked for.
+
+    Raises:
+        EventFormatError: not such a file, or pickled objects.
+        FileNotFoundError: nothing is there.
+    """
     try:
         _check_header(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except EventFormatError:
+    except (EventFormatError, FileNotFoundError):
         raise
     except Exception as error:  # NumPy and the libraries below it raise errors of a dozen kinds on a corrupt file
         raise _unreadable(path, error) from error
     if not isinstance(array, np.ndarray):
+        array.close()
         raise EventFormatError(f"{path}: is an archive of arrays, expected one array; rename the file to .npz")
-    columns, unit = array_columns(path, array, options)
-    return checked_stream(path, events_from_columns(path, columns, options, unit), options.size)
+    return array
 
 
 def read_npz(path: Path, options: ReadOptions) -> EventStream:

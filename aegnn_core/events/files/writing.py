@@ -42,8 +42,8 @@ def _write_npz(file: BinaryIO, stream: EventStream) -> None:
 def _write_text(file: BinaryIO, stream: EventStream) -> None:
     """A line ``width height``, then ``t x y p`` with t in seconds, as E2VID reads it."""
     t = stream.events["t"]
-    if t.any() and not (t % 1_000_000).any():
-        raise ValueError("all times are whole seconds, which in a text file would look like microseconds")
+    if not (t % 1_000_000).any():
+        raise ValueError("all times are whole seconds, which in a text file would look like microseconds or polarities")
     file.write(f"{stream.width} {stream.height}\n".encode())
     np.savetxt(file, np.stack([t * 1e-6, *(stream.events[name] for name in "xyp")], axis=-1), "%.6f %d %d %d")
 
