@@ -10,8 +10,8 @@ VENV := .venv/bin
 .PHONY: help setup demo evaluate test fuzz lint docs ros-test clean
 
 help:
-	@echo "make demo [BAG=path]  simulate a recording (or take a bag), detect objects in it through ROS 2, save demo.png"
-	@echo "make evaluate BAG=path  play a bag at x1 to x10, measure latency and, with labels, precision: evaluation.json, .png"
+	@echo "make demo [BAG=path [TOPIC=name]]  simulate a recording (or take a bag), detect objects in it through ROS 2: demo.png"
+	@echo "make evaluate BAG=path [TOPIC=name]  play a bag at x1 to x10, measure latency and, with labels, precision"
 	@echo "make test             check style and types, run all tests"
 	@echo "make fuzz [MINUTES=20] [SEED=n]  damaged packets, files, states and models: nothing may crash, hang or be misread"
 	@echo "make lint             check style and types"
@@ -25,11 +25,11 @@ setup:
 	@scripts/setup.sh
 
 demo: setup
-	$(VENV)/aegnn_demo $(if $(BAG),--bag "$(BAG)")
+	$(VENV)/aegnn_demo $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)")
 
 evaluate: setup
 	$(if $(BAG),,$(error make evaluate needs a bag with event packets: make evaluate BAG=path [MODEL=name or file]))
-	$(VENV)/evaluate_bag "$(BAG)" $(if $(MODEL),--model "$(MODEL)")
+	$(VENV)/evaluate_bag "$(BAG)" $(if $(TOPIC),--topic "$(TOPIC)") $(if $(MODEL),--model "$(MODEL)")
 
 lint: setup
 	$(VENV)/python -m ruff check .

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-__all__ = ["existing_file", "is_true", "parameters_of_nodes"]
+__all__ = ["existing_file", "given_options", "is_true", "parameters_of_nodes"]
 
 
 def is_true(name: str, text: str) -> bool:
@@ -25,13 +25,23 @@ def existing_file(name: str, text: str) -> str:
     return text
 
 
-def parameters_of_nodes(names: Sequence[str], values: Mapping[str, str | bool]) -> str:
+def given_options(values: Mapping[str, str]) -> list[str]:
+    """Command-line options of the arguments that are not empty, by their names."""
+    return [part for name, text in values.items() if text for part in (f"--{name.replace('_', '-')}", text)]
+
+
+def parameters_of_nodes(params_file: str, names: Sequence[str], values: Mapping[str, str | bool]) -> str:
     """The path of a new file with parameters of the nodes of these names, in any namespace.
 
-    Behind other files on the command line, its values win. What launch writes for a process is for all nodes (``/**``),
-    and a node's section in another file wins over that; so it does over ``-p``, which launch puts before files.
+    Behind ``params_file`` on the command line, its values win. ROS applies sections in the order in which their names
+    first appear in all the files, so those of the new file (``/**/**/left``) are none of the other's. The sections that
+    launch itself writes may be in the other file, before ones that then win, and it puts ``-p`` before files.
     """
-    sections = {f"/**/{name}": {"ros__parameters": dict(values)} for name in names}
+    content = Path(params_file).read_text(encoding="utf-8", errors="replace")
+    anywhere = "/**"
+    while anywhere in content:
+        anywhere += "/**"
+    sections = {f"{anywhere}/{name}": {"ros__parameters": dict(values)} for name in names}
     with NamedTemporaryFile("w", prefix="launch_params_", suffix=".yaml", encoding="utf-8", delete=False) as file:
         json.dump(sections, file, ensure_ascii=False)  # which is YAML, too
     return file.name

@@ -21,7 +21,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from aegnn_ros.installed_files import large_packet_profile, share_file
-from aegnn_ros.launch_arguments import existing_file, is_true
+from aegnn_ros.launch_arguments import existing_file, is_true, parameters_of_nodes
 
 ARGUMENTS = {
     "events": ("/event_camera/events", "topic of the camera's event packets"),
@@ -59,17 +59,15 @@ def detector(context: LaunchContext) -> list[Action]:
     """The node and its way to active, and RViz."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     sim_time = {"use_sim_time": is_true("use_sim_time", value["use_sim_time"])}
+    parameters = sim_time | {n: value[n] for n in PARAMETERS if value[n]}
+    parameters |= {n: is_true(n, value[n]) for n in SWITCHES if value[n]}
+    params_file = existing_file("params_file", value["params_file"])
     node = LifecycleNode(
         package="aegnn_ros",
         executable="event_detector",
         name=value["name"],
         namespace=value["namespace"],
-        parameters=[
-            existing_file("params_file", value["params_file"]),
-            sim_time,
-            {n: value[n] for n in PARAMETERS if value[n]},
-            {n: is_true(n, value[n]) for n in SWITCHES if value[n]},
-        ],
+        parameters=[params_file, parameters_of_nodes(params_file, [value["name"]], parameters)],
         remappings=[(f"~/{topic}", value[topic]) for topic in ("events", "camera_info") if value[topic]],
         output="screen",
     )

@@ -13,15 +13,21 @@ from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from aegnn_ros.launch_arguments import is_true
+from aegnn_ros.launch_arguments import given_options, is_true
 
 ARGUMENTS = {
     "topic": ("", "event topic in the bag; needed where it has several"),
-    "labels": ("/labels", "topic with true boxes (Detection2DArray) or classes (Classification), if there is one"),
+    "labels": (
+        "",
+        "topic with true boxes (Detection2DArray) or classes (Classification); empty: /labels where the bag has it",
+    ),
     "model": ("scenes_detector", "name of a packaged model, or path of a .safetensors file"),
     "trust_code": ("false", "true: import another package's network that the model file names"),
     "device": ("cpu", "where the network runs"),
-    "downsampling": ("integrate", "of a camera with more pixels: integrate or coordinates"),
+    "downsampling": (
+        "",
+        "of a camera with more pixels: integrate or coordinates; empty: as for the model's training",
+    ),
     "model_sensor": ("filled", "sensor that the network runs on: filled, trained, double or camera"),
     "rates": ("1 2 5 10", "how many times as fast as recorded"),
     "output": (".", "folder for evaluation.json and evaluation.png"),
@@ -31,10 +37,8 @@ ARGUMENTS = {
 def evaluation(context: LaunchContext) -> list[Action]:
     """The command."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS)}
-    named = ("labels", "model", "device", "downsampling", "model_sensor", "output")
-    options = [part for name in named for part in (f"--{name.replace('_', '-')}", value[name])]
-    if value["topic"]:
-        options += ["--topic", value["topic"]]
+    named = ("topic", "labels", "model", "device", "downsampling", "model_sensor", "output")
+    options = given_options({name: value[name] for name in named})
     if is_true("trust_code", value["trust_code"]):
         options.append("--trust-code")
     return [

@@ -41,16 +41,14 @@ def detectors(context: LaunchContext) -> list[Action]:
     parameters = {"autostart": True, "use_sim_time": is_true("use_sim_time", value["use_sim_time"])}
     parameters |= {n: value[n] for n in ("model", "device") if value[n]}
     parameters |= {n: is_true(n, value[n]) for n in ("trust_code",) if value[n]}
+    params_file = existing_file("params_file", value["params_file"])
     return [
         Node(
             package="aegnn_ros",
             executable="event_detector",
             namespace=value["namespace"],
             arguments=names,
-            parameters=[
-                existing_file("params_file", value["params_file"]),
-                parameters_of_nodes(names, parameters),
-            ],
+            parameters=[params_file, parameters_of_nodes(params_file, names, parameters)],
             remappings=[(f"{name}:~/events", topic) for name, topic in zip(names, topics, strict=True)],
             output="screen",
         )

@@ -23,7 +23,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from aegnn_ros.installed_files import large_packet_profile
-from aegnn_ros.launch_arguments import is_true
+from aegnn_ros.launch_arguments import given_options, is_true
 
 ARGUMENTS = {
     "topic": ("", "event topic in the bag; needed where it has several"),
@@ -41,16 +41,16 @@ def check(context: LaunchContext) -> list[Action]:
 
 def player(context: LaunchContext) -> list[Action]:
     """What plays the bag."""
-    value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS)}
-    options = ["--rate", value["rate"]]
-    if value["topic"]:
-        options += ["--topic", value["topic"]]
+    # The namespace is an argument of detect.launch.py, and a relative topic is below it.
+    value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS, "namespace")}
+    options = given_options({name: value[name] for name in ("rate", "topic")})
     if is_true("loop", value["loop"]):
-        options += ["--loop"]
+        options.append("--loop")
     return [
         Node(
             package="aegnn_ros",
             executable="play_events",
+            namespace=value["namespace"],
             arguments=[value["bag"], *options],
             remappings=[("/event_camera/events", value["events"])],
             output="screen",

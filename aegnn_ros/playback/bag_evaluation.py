@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,28 +17,24 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from aegnn_core.datasets.dataset_format import boxes_in_picture
-from aegnn_core.evaluation import average_precision
 from aegnn_core.evaluation.camera_options import add_camera_options
 from aegnn_core.evaluation.model_on_camera import trained_downsampling
 from aegnn_core.events.label_topics import LABEL_TOPIC, Label
-from aegnn_core.events.rosbag import read_event_packets, read_labels
+from aegnn_core.events.rosbag import read_event_packets
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.trust_option import add_trust_option
 from aegnn_core.option_types import positive
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.playback.exit_status import exit_status
+from aegnn_ros.playback.output_files import output_files
 from aegnn_ros.playback.timed_answers import Answer, answers_of, packet_latencies_ms
+from aegnn_ros.playback.true_labels import judged_answers, precision_of_boxes, read_true_labels, why_not_judged
 
 __all__ = ["Figures", "main"]
 
 RATES = (1.0, 2.0, 5.0, 10.0)
 #: The average precision takes all boxes from this score on.
 _PUBLISHED_SCORE = 0.05
-#: The window has to fill before an answer counts [ns].
-_FIRST_NS = 100_000_000
-#: An answer is compared with a label no further away than this [ns], or than half the time to the next label.
-_NEAR_NS = 20_000_000
 _PERCENTILES = (50, 95, 99)
 
 
@@ -56,9 +51,9 @@ class Figures:
         results: that came.
         result_latency_ms: percentiles from the last packet of a result to the result.
         packet_latency_ms: percentiles from every packet to its first result, the wait for its turn included.
-        ap, ap50: COCO average precision; None without labels of boxes.
-        accuracy: share of results with the right class; None without labels of classes.
-        labelled: results that there was a label for.
+        ap, ap50: COCO average precision; None without true boxes at any result.
+        accuracy: share of results with the right class; None without a class at any result.
+        labelled: results that there was a label for, which these figures are of.
     """
 
     rate: float
@@ -90,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bag", type=Path, help="folder of the bag")
     parser.add_argument("--topic", help="event topic in the bag, where it has several")
-    parser.add_argument("--labels", default=LABEL_TOPIC, help="topic with true boxes or classes, if there is one")
+    parser.add_argument(
+        "--labels", help=f"topic with true boxes or classes; if None, {LABEL_TOPIC} where the bag has it"
+    )
     parser.add_argument("--model", default="scenes_detector", help="name of a packaged model, or a .safetensors file")
     parser.add_argument("--device", default="cpu", help="where the network runs")
     parser.add_argument(
@@ -98,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_camera_options(parser)
     add_trust_option(parser)
-    parser.add_argument("--max-latency-ms", type=float, default=50.0, help="latency budget of the node")
+    parser.add_argument("--max-latency-ms", type=positive, default=50.0, help="latency budget of the node")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder for evaluation.json and evaluation.png")
     return parser
 
@@ -108,8 +105,8 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
     packets = list(read_event_packets(parsed.bag, parsed.topic))
     if not packets:
         raise ValueError(f"{parsed.bag}: no event packets, expected at least one")
-    labels = read_labels(parsed.bag, model.labels, parsed.labels)
-    parsed.output.mkdir(parents=True, exist_ok=True)
+    labels = read_true_labels(parsed.bag, packets, model, parsed.labels)
+    figures, plot = output_files(parsed.output, "evaluation.json", "evaluation.png")
     downsampling = parsed.downsampling or trained_downsampling(model)
     parameters = {
         "model": parsed.model,
@@ -144,10 +141,10 @@ def _evaluate(parsed: argparse.Namespace, console: Console) -> None:
         "max_latency_ms": parsed.max_latency_ms,
         "rates": [asdict(row) for row in rows],
     }
-    (parsed.output / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
-    _plot(rows, latencies, f"{model.name} on {parsed.bag.name}").savefig(parsed.output / "evaluation.png")
-    console.print(_table(rows, model))
-    console.print(f"Saved {parsed.output / 'evaluation.json'} and {parsed.output / 'evaluation.png'}", soft_wrap=True)
+    console.print(_table(rows, labels, model))
+    figures.write_text(json.dumps(report, indent=2) + "\n")
+    _plot(rows, latencies, f"{model.name} on {parsed.bag.name}").savefig(plot)
+    console.print(f"Saved {figures} and {plot}", soft_wrap=True)
 
 
 def _figures(
@@ -188,53 +185,24 @@ def _quality(
     answers: Sequence[Answer], labels: Sequence[Label], run: BagRun, model: TrainedModel
 ) -> tuple[float | None, float | None, float | None, int]:
     """Average precision, that at IoU 0.5, accuracy, and the number of answers that they cover."""
-    pairs = [
-        (answer, label)
-        for answer in answers
-        if answer.stamp >= run.sent[0].packet.stamp + _FIRST_NS and (label := _label_at(answer.stamp, labels))
-    ]
-    packet = run.sent[0].packet
-    sensor = (packet.width, packet.height)
-    detected = [
-        (answer.boxes, boxes_in_picture(label.boxes, sensor)) for answer, label in pairs if label.boxes is not None
-    ]
-    classified = [(answer.scores, label.class_id) for answer, label in pairs if label.class_id is not None]
-    if model.task == "detection" and detected:
-        result = average_precision([truth for _, truth in detected], [found for found, _ in detected], model.labels)
-        if not math.isnan(result.ap):
-            return result.ap, result.ap50, None, len(detected)
-    if model.task == "recognition" and classified:
-        accuracy = float(np.mean([int(scores.argmax()) == class_id for scores, class_id in classified]))
-        return None, None, accuracy, len(classified)
-    return None, None, None, 0
+    judged = judged_answers(run, answers, labels)
+    if model.task == "detection":
+        return *precision_of_boxes(judged, model.labels), None, len(judged)
+    right = [int(answer.scores.argmax()) == label.class_id for answer, label in judged]
+    return None, None, float(np.mean(right)) if right else None, len(judged)
 
 
-def _label_at(stamp: int, labels: Sequence[Label]) -> Label | None:
-    """The label at a time; a single class label holds for the whole recording."""
-    if len(labels) == 1 and labels[0].class_id is not None:
-        return labels[0]
-    stamps = np.array([label.stamp for label in labels])
-    if len(stamps) == 0:
-        return None
-    nearest = int(np.abs(stamps - stamp).argmin())
-    period = int(np.median(np.diff(stamps))) if len(stamps) > 1 else 0
-    return labels[nearest] if abs(int(stamps[nearest]) - stamp) <= max(_NEAR_NS, period // 2) else None
-
-
-def _table(rows: Sequence[Figures], model: TrainedModel) -> Table:
+def _table(rows: Sequence[Figures], labels: Sequence[Label], model: TrainedModel) -> Table:
     quality = "AP, AP50" if model.task == "detection" else "accuracy"
     table = Table(
         title=f"{model.name} through ROS 2",
         caption="share: of the events that the network got; latency p50, p95, p99 from a result's last packet, and from"
-        " every packet to its first result",
+        " every packet to its first result; judged: results with a label",
     )
-    for name in ("rate", "events", "share", "lost", "result [ms]", "packet [ms]", quality):
+    for name in ("rate", "events", "share", "lost", "result [ms]", "packet [ms]", "judged", quality):
         table.add_column(name, justify="right")
     for row in rows:
-        if model.task == "detection":
-            figures = "no labels" if row.ap is None else f"{row.ap:.3f}, {row.ap50:.3f}"
-        else:
-            figures = "no labels" if row.accuracy is None else f"{row.accuracy:.3f}"
+        known = [figure for figure in (row.ap, row.ap50, row.accuracy) if figure is not None]
         table.add_row(
             f"x{row.rate:g}",
             f"{row.events:,}",
@@ -242,7 +210,8 @@ def _table(rows: Sequence[Figures], model: TrainedModel) -> Table:
             f"{row.packets_lost}",
             " ".join(f"{value:.0f}" for value in row.result_latency_ms.values()),
             " ".join(f"{value:.0f}" for value in row.packet_latency_ms.values()),
-            figures,
+            f"{row.labelled:,}",
+            ", ".join(f"{figure:.3f}" for figure in known) or why_not_judged(model.task, labels, row.labelled),
         )
     return table
 

@@ -109,8 +109,8 @@ class _BagClock:
         self._last = 0
 
     def tell(self, now: int) -> None:
-        """Publish a time [ns], unless it is only a little later than the last one."""
-        if now < self._last or now - self._last >= _CLOCK_PERIOD_NS:
+        """Publish a time [ns], unless it is only a little later than the last one; one that stands still, again."""
+        if not self._last < now < self._last + _CLOCK_PERIOD_NS:
             self._last = now
             self._publisher.publish(Clock(clock=time_message(now)))
 

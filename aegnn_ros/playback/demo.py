@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -13,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from aegnn_core.datasets.simulated import HELD_OUT_SEED
-from aegnn_core.evaluation import average_precision
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
 from aegnn_core.events.label_topics import Label
@@ -28,17 +25,26 @@ from aegnn_core.events.rosbag import is_bag, read_event_packets, write_event_bag
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.trust_option import add_trust_option
+from aegnn_core.option_types import positive
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.playback.demo_picture import Moment, draw_moments
 from aegnn_ros.playback.exit_status import exit_status
+from aegnn_ros.playback.output_files import output_files
 from aegnn_ros.playback.timed_answers import Answer, answers_of
+from aegnn_ros.playback.true_labels import (
+    judged_answers,
+    labels_at_answers,
+    precision_of_boxes,
+    read_true_labels,
+    why_not_judged,
+)
 
 __all__ = ["main"]
 
 #: The average precision takes all boxes from the first score on; those from the second on are counted and drawn.
 _PUBLISHED_SCORE, _SHOWN_SCORE = 0.05, 0.3
-#: The window has to fill before an answer counts [µs], as in ``aegnn evaluate``.
-_FIRST_US = 100_000
+#: How busy a moment is, is seen from the events so long before it [µs].
+_RECENT_US = 100_000
 _PANELS = 6
 #: No model has been trained on this scene, and both classes are visible throughout.
 _BUSY_SCENE = HELD_OUT_SEED + 16
@@ -47,13 +53,7 @@ _BUSY_SCENE = HELD_OUT_SEED + 16
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; its :func:`.exit_status`."""
     parsed = _parser().parse_args(arguments)
-
-    def run() -> None:
-        figures = _run(parsed, Console(stderr=parsed.json))
-        if parsed.json:
-            print(json.dumps(figures, indent=2))
-
-    return exit_status("aegnn_demo", run)
+    return exit_status("aegnn_demo", lambda: _run(parsed, Console(stderr=parsed.json)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,9 +63,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--bag", type=Path, help="rosbag2 with event packets; without it, a simulated scene")
+    parser.add_argument("--topic", help="event topic in the bag, where it has several")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder for demo.png and demo.json")
     parser.add_argument("--seed", type=int, default=_BUSY_SCENE, help="of the simulated scene")
-    parser.add_argument("--duration", type=float, default=8.0, help="of the simulated scene [s]")
+    parser.add_argument("--duration", type=positive, default=8.0, help="of the simulated scene [s]")
     parser.add_argument(
         "--model", default="scenes_detector", help="name of a packaged detector, or a .safetensors file"
     )
@@ -75,18 +76,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Do everything, and return the figures that are also in ``demo.json``."""
+def _run(parsed: argparse.Namespace, console: Console) -> None:
     model = load_model(parsed.model, device=parsed.device, trust_code=parsed.trust_code)
     if model.task != "detection":
         raise ValueError(f"model {model.name} is for {model.task}, the demo needs one for detection")
-    parsed.output.mkdir(parents=True, exist_ok=True)
-    bag, truth = parsed.bag, None
+    picture, report = output_files(parsed.output, "demo.png", "demo.json")
+    bag = parsed.bag
     if bag is None:
         bag = parsed.output / "demo_bag"
-        truth = _simulate(bag, parsed.seed, parsed.duration, console)
-    stream = read_events(bag)
-    packets = list(read_event_packets(bag))
+        _simulate(bag, parsed.seed, parsed.duration, console)
+    stream = read_events(bag, topic=parsed.topic)
+    packets = list(read_event_packets(bag, parsed.topic))
+    labels = read_true_labels(bag, packets, model)
 
     isolate_ros()
     parameters = {
@@ -106,17 +107,19 @@ def _run(parsed: argparse.Namespace, console: Console) -> dict[str, Any]:
     if not answers:
         raise ValueError(f"{bag}: the node found no events in {len(packets)} packets, expected a recording with events")
 
-    figures = _figures(run, answers, truth, model)
-    console.print(_table(figures, run, model))
-    moments = _choose_moments(stream, answers, truth)
-    Image.fromarray(draw_moments(stream, moments, model.labels)).save(parsed.output / "demo.png")
-    (parsed.output / "demo.json").write_text(json.dumps(figures, indent=2) + "\n")
-    console.print(f"Saved {parsed.output / 'demo.png'} and {parsed.output / 'demo.json'}", soft_wrap=True)
-    return figures
+    judged = judged_answers(run, answers, labels)
+    figures = _figures(run, answers, judged, model)
+    text = json.dumps(figures, indent=2)
+    console.print(_table(figures, run, model, why_not_judged(model.task, labels, len(judged))))
+    if parsed.json:
+        print(text)
+    Image.fromarray(draw_moments(stream, _choose_moments(stream, answers, labels), model.labels)).save(picture)
+    report.write_text(text + "\n")
+    console.print(f"Saved {picture} and {report}", soft_wrap=True)
 
 
-def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> np.ndarray | None:
-    """Write a simulated scene as a bag, in place of an earlier one; return its boxes, if there are any."""
+def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> None:
+    """Write a simulated scene with its labels as a bag, in place of an earlier one."""
     if bag.is_dir() and is_bag(bag):
         shutil.rmtree(bag)
     config = SceneConfig(duration_us=round(1e6 * duration_s))
@@ -128,25 +131,13 @@ def _simulate(bag: Path, seed: int, duration_s: float, console: Console) -> np.n
         f"Simulated {duration_s:g} s, {len(scene.stream)} events (seed {seed}): {count} packets in {bag}",
         soft_wrap=True,
     )
-    return scene.boxes if len(scene.boxes) else None
 
 
-def _truth_at(time: int, truth: np.ndarray) -> np.ndarray:
-    """The true boxes at the labelled time that is nearest to a sensor time [µs]."""
-    times = np.unique(truth["t"])
-    nearest: NDArray[np.bool_] = truth["t"] == times[np.abs(times - time).argmin()]
-    return truth[nearest]
-
-
-def _figures(run: BagRun, answers: Sequence[Answer], truth: np.ndarray | None, model: TrainedModel) -> dict[str, Any]:
+def _figures(
+    run: BagRun, answers: Sequence[Answer], judged: Sequence[tuple[Answer, Label]], model: TrainedModel
+) -> dict[str, Any]:
     """What ``demo.json`` holds; ``ap`` and ``ap50`` are null without true boxes."""
-    ap: float | None = None
-    ap50: float | None = None
-    if truth is not None:
-        judged = [answer for answer in answers if answer.time >= _FIRST_US]
-        true_boxes = [_truth_at(answer.time, truth) for answer in judged]
-        result = average_precision(true_boxes, [answer.boxes for answer in judged], model.labels)
-        ap, ap50 = (None if math.isnan(value) else value for value in (result.ap, result.ap50))
+    ap, ap50 = precision_of_boxes(judged, model.labels)
     events = int(run.diagnostics["events_processed"])
     p50, p95 = np.percentile([answer.latency_ms for answer in answers], [50, 95])
     return {
@@ -161,7 +152,7 @@ def _figures(run: BagRun, answers: Sequence[Answer], truth: np.ndarray | None, m
     }
 
 
-def _table(figures: dict[str, Any], run: BagRun, model: TrainedModel) -> Table:
+def _table(figures: dict[str, Any], run: BagRun, model: TrainedModel, not_judged: str) -> Table:
     table = Table(title=f"{model.name} on {run.diagnostics['device']}, through ROS 2 in real time", show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -172,25 +163,25 @@ def _table(figures: dict[str, Any], run: BagRun, model: TrainedModel) -> Table:
     table.add_row("latency packet → detections, p50, p95", f"{latency['p50']:.1f} ms, {latency['p95']:.1f} ms")
     table.add_row("decoding and network", f"{figures['us_per_event']:.2f} µs per event")
     for name, label in (("ap", "mAP (COCO, IoU 0.5 to 0.95)"), ("ap50", "mAP at IoU 0.5")):
-        table.add_row(label, "no labels" if figures[name] is None else f"{figures[name]:.3f}")
+        table.add_row(label, not_judged if figures[name] is None else f"{figures[name]:.3f}")
     return table
 
 
-def _choose_moments(stream: EventStream, answers: Sequence[Answer], truth: np.ndarray | None) -> list[Moment]:
-    """From each sixth of the recording, the answer at the busiest time: most true boxes, or else most events."""
+def _choose_moments(stream: EventStream, answers: Sequence[Answer], labels: Sequence[Label]) -> list[Moment]:
+    """From each sixth of the recording, the answer at the busiest time: most true boxes, and of these most events."""
     t = stream.events["t"]
+    truth = [None if label is None else label.boxes for label in labels_at_answers(answers, labels)]
 
-    def to_see(answer: Answer) -> float:
-        if truth is not None:
-            return float(_truth_at(answer.time, truth)["visible"].sum())
-        first, last = np.searchsorted(t, [answer.time - _FIRST_US, answer.time])
-        return float(last - first)
+    def to_see(k: int) -> tuple[int, int]:
+        boxes, time = truth[k], answers[k].time
+        first, last = np.searchsorted(t, [time - _RECENT_US, time])
+        return 0 if boxes is None else len(boxes), int(last - first)
 
     moments = []
     for part in np.array_split(np.arange(len(answers)), min(_PANELS, len(answers))):
-        busiest = max((answers[k] for k in part), key=to_see)
-        shown = busiest.boxes[busiest.boxes["score"] >= _SHOWN_SCORE]
-        moments.append(Moment(busiest.time, shown, None if truth is None else _truth_at(busiest.time, truth)))
+        busiest = max(part.tolist(), key=to_see)
+        boxes = answers[busiest].boxes
+        moments.append(Moment(answers[busiest].time, boxes[boxes["score"] >= _SHOWN_SCORE], truth[busiest]))
     return moments
 
 

@@ -50,30 +50,36 @@ def publish_in_time(
     """Publish packets with the time between their receipts in the recording, and yield each after it was published.
 
     Stamps keep their distances from the first receipt and from each other, at any rate: so they agree with sensor time.
+    A packet without a stamp is stamped with its receipt.
 
     Args:
         packets: in the order of their receipt.
         publisher: of the event topic.
         begin: the first receipt in ROS time [ns]; None for the recording's own time.
         rate: how many times as fast as recorded.
-        tick: called while it waits with the time of the recording, in ROS time [ns].
+        tick: called while it waits with the time of the recording, in ROS time [ns], which never steps back.
     """
     start = time.monotonic_ns()
     first: RecordedPacket | None = None
+    shift: int | None = None  # from recorded stamps to ROS time
     for packet in packets:
         if first is None:
             first = packet
             begin = packet.received if begin is None else begin
-            delay = packet.received - packet.stamp
-            first_stamp = begin - (delay if 0 <= delay <= _LONGEST_DELAY_NS else 0)
         assert begin is not None
-        stamp = first_stamp + packet.stamp - first.stamp
+        played = packet.received - first.received
+        received = begin + played
+        stamp = received
+        if packet.stamp:
+            if shift is None:
+                delay = packet.received - packet.stamp
+                shift = received - (delay if 0 <= delay <= _LONGEST_DELAY_NS else 0) - packet.stamp
+            stamp = packet.stamp + shift
         message = packet_message(packet, stamp)
-        due = start + (packet.received - first.received) / rate
-        while (wait := due - time.monotonic_ns()) > 0:
-            tick(begin + int(rate * (time.monotonic_ns() - start)))
+        while (wait := played / rate - (time.monotonic_ns() - start)) > 0:
+            tick(received - int(rate * wait))
             time.sleep(min(wait, _TICK_NS) / 1e9)
-        tick(begin + packet.received - first.received)
+        tick(received)
         published = time.monotonic_ns()
         publisher.publish(message)
         yield PublishedPacket(packet, stamp, published)

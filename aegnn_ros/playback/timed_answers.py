@@ -15,7 +15,8 @@ from aegnn_ros.playback.bag_run import BagRun
 
 __all__ = ["Answer", "answers_of", "packet_latencies_ms"]
 
-#: An answer is about the end of a packet, and its stamp lies no further from that than this [ns], even after losses.
+#: An answer is about the end of a packet, and its stamp lies no further from that than this [ns], even after losses, or
+#: than half the window: when that is over, one more answer says that nothing is left.
 _TOLERANCE_NS = 20_000_000
 
 
@@ -46,15 +47,16 @@ def answers_of(run: BagRun, window: int | None = None) -> list[Answer]:
     ``window`` is that of the model's graph [µs].
     """
     numbers, times, stamps = _ends_of_packets(run, window)
+    tolerance = _TOLERANCE_NS if window is None else min(_TOLERANCE_NS, 1000 * window // 2)
     answers = []
     for result in run.results:
         nearest = int(np.argmin(np.abs(stamps - result.stamp))) if len(stamps) else 0
-        if len(stamps) and abs(int(stamps[nearest]) - result.stamp) <= _TOLERANCE_NS:
+        if len(stamps) and abs(int(stamps[nearest]) - result.stamp) <= tolerance:
             sent = run.sent[numbers[nearest]]
             answers.append(
                 Answer(
                     time=int(times[nearest]),
-                    stamp=result.stamp - sent.stamp + sent.packet.stamp,
+                    stamp=result.stamp - sent.stamp + sent.packet.stamp_or_receipt,
                     packet=int(numbers[nearest]),
                     latency_ms=(result.received - sent.published) / 1e6,
                     boxes=result.boxes,

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from vision_msgs.msg import Detection2DArray
 
 from aegnn_core.events.files import read_events
 from aegnn_core.events.rosbag import RecordedPacket, write_event_bag
+from aegnn_core.nn.checkpoint import load_model, save_model
 from aegnn_ros.conversions import nanoseconds, packet_message
 from aegnn_ros.playback.packet_replay import DRIVER_QOS
 from tests.recordings import recordings
@@ -79,7 +81,8 @@ def parameters_of(node: Node, name: str, *parameters: str) -> list[Any]:
 
 
 def parameter_file(path: Path, content: dict[str, dict[str, Any]]) -> Path:
-    path.write_text(yaml.safe_dump({name: {"ros__parameters": values} for name, values in content.items()}))
+    sections = {name: {"ros__parameters": values} for name, values in content.items()}
+    path.write_text(yaml.safe_dump(sections, sort_keys=False))
     return path
 
 
@@ -104,7 +107,9 @@ def test_every_argument_is_explained(name: str) -> None:
 def test_the_node_is_active_with_its_arguments_parameters_and_topics(
     models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
 ) -> None:
-    settings = parameter_file(tmp_path / "settings.yaml", {"/**": {"score_threshold": 0.0, "rate": 12.5}})
+    # The section that stands last in the file is the one that would win.
+    sections = {"/robot/eye": {"rate": 12.5}, "/**": {"score_threshold": 0.0, "model": "nmnist", "frame_id": "other"}}
+    settings = parameter_file(tmp_path / "settings.yaml", sections)
     arguments = {
         "model": models["detection"],
         "frame_id": "optical",
@@ -234,6 +239,17 @@ def test_a_bag_is_replayed_with_its_time_and_launch_ends_with_it(
         assert max(nanoseconds(message.header.stamp) for message in received) <= packets[-1].received + 100_000_000
 
 
+def test_a_relative_topic_is_that_of_the_node_and_of_the_player(
+    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
+) -> None:
+    write_event_bag(tmp_path / "bag", packets[:20])
+    arguments = ("namespace:=robot", "events:=camera/events", f"model:={models['detection']}")
+    with spinning_node():
+        output, _ = start_launch("replay", f"bag:={tmp_path / 'bag'}", *arguments).communicate(timeout=90)
+    assert "listening to /robot/camera/events" in output
+    assert "played 20 packets" in output
+
+
 def test_a_bag_that_loops_goes_on_until_ctrl_c(
     models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path
 ) -> None:
@@ -276,10 +292,12 @@ def values_of(message: DiagnosticArray) -> dict[str, str]:
 
 def test_a_bag_is_evaluated(models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path) -> None:
     write_event_bag(tmp_path / "bag", packets[:50])
-    launch = start_launch(
-        "evaluate", f"bag:={tmp_path / 'bag'}", f"model:={models['detection']}", "rates:=2", f"output:={tmp_path}"
-    )
+    model = tmp_path / "model.safetensors"
+    save_model(model, replace(load_model(models["detection"]), training={"downsampling": "coordinates"}))
+    launch = start_launch("evaluate", f"bag:={tmp_path / 'bag'}", f"model:={model}", "rates:=2", f"output:={tmp_path}")
     output, _ = launch.communicate(timeout=120)
     assert launch.returncode == 0, output
-    (row,) = json.loads((tmp_path / "evaluation.json").read_text())["rates"]
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    (row,) = report["rates"]
+    assert report["downsampling"] == "coordinates"  # as for the model's training
     assert (row["rate"], row["packets"], row["packets_lost"]) == (2.0, 50, 0)

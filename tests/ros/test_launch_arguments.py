@@ -9,7 +9,7 @@ import pytest
 import rclpy
 from rclpy.node import Node
 
-from aegnn_ros.launch_arguments import existing_file, is_true, parameters_of_nodes
+from aegnn_ros.launch_arguments import existing_file, given_options, is_true, parameters_of_nodes
 
 
 def test_flags_are_true_or_false() -> None:
@@ -26,13 +26,36 @@ def test_parameter_files_have_to_be_there(tmp_path: Path) -> None:
         existing_file("params_file", str(tmp_path / "b.yaml"))
 
 
+def test_arguments_that_are_empty_are_left_to_the_command() -> None:
+    values = {"topic": "", "model_sensor": "double", "downsampling": ""}
+    assert given_options(values) == ["--model-sensor", "double"]
+
+
 @pytest.mark.parametrize("namespace", ["", "robot"])
-@pytest.mark.parametrize("section", ["/**", "left", "/robot/left", "/*/left"])
-def test_parameters_of_nodes_win_over_what_a_file_says_of_one(tmp_path: Path, namespace: str, section: str) -> None:
+@pytest.mark.parametrize(
+    "sections",
+    [
+        ["/**"],
+        ["/**", "left"],
+        ["/**", "/robot/left"],
+        ["/**", "/*/left"],
+        ["/left", "/**"],
+        ["/robot/left", "/**"],
+        ["/left", "/*"],
+        ["/robot/left", "/*/*"],
+        ["/**/left", "/**"],
+        ["/**/**/left", "/**/left", "/**"],
+    ],
+    ids=" ".join,
+)
+def test_parameters_of_nodes_win_over_every_section_of_a_file(
+    tmp_path: Path, namespace: str, sections: list[str]
+) -> None:
     file = tmp_path / "settings.yaml"
-    file.write_text(f"/**:\n  ros__parameters: {{rate: 5.0}}\n{section}:\n  ros__parameters: {{model: theirs}}\n")
+    theirs = "ros__parameters: {model: theirs, use_sim_time: false}"
+    file.write_text("".join(f"{section}:\n  {theirs}\n" for section in sections))
     model = 'a "path": größer'
-    own = parameters_of_nodes(["left", "right"], {"model": model, "use_sim_time": True})
+    own = parameters_of_nodes(str(file), ["left", "right"], {"model": model, "use_sim_time": True})
     try:
         files = ("--params-file", str(file), "--params-file", own)
         rclpy.init(args=["--ros-args", "-r", f"__ns:=/{namespace}", *files])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rosgraph_msgs.msg import Clock
 
@@ -20,7 +21,8 @@ from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.events.rosbag import RecordedPacket, write_event_bag
 from aegnn_ros.conversions import nanoseconds, time_message
 from aegnn_ros.playback.bag_evaluation import main
-from tests.ros.conftest import PATIENT, Conversation, conversation, start_player
+from aegnn_ros.playback.packet_replay import DRIVER_QOS
+from tests.ros.conftest import PATIENT, Conversation, conversation, spinning_node, start_player
 
 CAR = np.array([(10, 20, 30, 40, 0)], LABEL_DTYPE)
 
@@ -66,6 +68,36 @@ def test_a_class_in_a_bag_gives_accuracy(
     assert "no labels" not in capsys.readouterr().out
 
 
+def test_the_table_is_printed_even_if_the_files_cannot_be_written_any_more(
+    models: dict[str, Path],
+    packets: list[RecordedPacket],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    write_event_bag(tmp_path / "bag", packets[:40])
+    arguments = (tmp_path / "bag", "--model", models["detection"], "--rates", 2, "--output", tmp_path)
+    assert main(["evaluate_bag", *map(str, arguments)]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == "evaluate_bag: no space left\n"
+    assert "detection through ROS 2" in printed.out
+    assert "x2" in printed.out
+
+
+def test_files_that_cannot_be_written_are_refused_before_the_bag_is_played(
+    packets: list[RecordedPacket], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("aegnn_ros.playback.bag_evaluation.BagRunner")
+    write_event_bag(tmp_path / "bag", packets[:3])
+    (tmp_path / "evaluation.json").mkdir()
+    assert main(["evaluate_bag", str(tmp_path / "bag"), "--output", str(tmp_path)]) == 2
+    assert "evaluation.json" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -73,6 +105,7 @@ def test_a_class_in_a_bag_gives_accuracy(
         (["{bag}", "--model", "no_such_model"], "unknown model 'no_such_model'"),
         (["{bag}", "--topic", "/none"], "no event topic '/none'"),
         (["{bag}", "--labels", "/event_camera/events"], "expected vision_msgs/msg/Detection2DArray"),
+        (["{bag}", "--labels", "/lables"], "has no topic /lables"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(
@@ -89,12 +122,13 @@ def test_wrong_arguments_are_one_sentence(
     assert complaint in line
 
 
-@pytest.mark.parametrize("rate", ["0", "-1", "nan", "fast"])
-def test_rates_are_above_0(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--rates", "--max-latency-ms"])
+@pytest.mark.parametrize("number", ["0", "-1", "nan", "fast"])
+def test_rates_and_latencies_are_above_0(option: str, number: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["evaluate_bag", "/no/such/bag", "--rates", "1", rate])
+        main(["evaluate_bag", "/no/such/bag", option, number])
     assert ended.value.code == 2
-    assert f"argument --rates: expected a number above 0, found {rate!r}" in capsys.readouterr().err
+    assert f"argument {option}: expected a number above 0, found {number!r}" in capsys.readouterr().err
 
 
 def test_a_bag_that_loops_at_twice_its_speed_drives_a_node_in_sim_time(
@@ -165,6 +199,28 @@ def test_a_player_that_waits_for_a_subscriber_ends_on_a_signal(packets: list[Rec
     player.terminate()
     player.communicate(timeout=20)
     assert player.returncode == 0
+
+
+def test_a_player_that_waits_tells_the_time_to_everyone_who_comes(
+    packets: list[RecordedPacket], tmp_path: Path
+) -> None:
+    write_event_bag(tmp_path / "bag", packets[:3])
+    with spinning_node() as node:
+        player = start_player(tmp_path / "bag")
+        try:
+            assert player.stdout is not None
+            assert "waiting for a subscriber" in player.stdout.readline()
+            for _ in range(2):
+                told: list[Clock] = []
+                node.create_subscription(Clock, "/clock", told.append, DRIVER_QOS)
+                deadline = time.monotonic() + 20
+                while len(told) < 2:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+                assert {nanoseconds(message.clock) for message in told} == {packets[0].received}
+        finally:
+            player.terminate()
+            player.communicate(timeout=20)
 
 
 def test_a_bag_that_is_none_is_one_sentence(tmp_path: Path) -> None:

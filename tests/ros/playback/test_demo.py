@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aegnn_core.events import EventStream, make_events
+from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.events.rosbag import RecordedPacket, is_bag, write_event_bag
 from aegnn_ros.playback.bag_run import BagRunner
 from aegnn_ros.playback.demo import main
 from aegnn_ros.playback.node_process import NodeProcessError
+from tests.events.foreign_formats import write_packets
 
+CAR = np.array([(10, 20, 30, 40, 0)], LABEL_DTYPE)
 FIGURES = {"events", "packets", "detections", "ap", "ap50", "latency_ms", "us_per_event"}
 
 
@@ -43,17 +47,74 @@ def test_a_simulated_recording_gives_figures_and_a_picture(models: dict[str, Pat
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
 
 
-def test_a_users_bag_has_no_precision(
-    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_users_bag_has_a_precision_where_it_has_labels(
+    models: dict[str, Path],
+    packets: list[RecordedPacket],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    labelled: bool,
 ) -> None:
-    write_event_bag(tmp_path / "bag", packets[:50])
+    labels = [Label(stamp, boxes=CAR) for stamp in range(0, 500_000_000, 20_000_000)]
+    write_event_bag(tmp_path / "bag", packets[:50], labels=labels if labelled else [])
     arguments = ("--model", models["detection"], "--output", tmp_path, "--bag", tmp_path / "bag", "--json")
     assert main([*map(str, arguments)]) == 0
-    figures = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    figures = json.loads(printed.out)
     assert figures["packets"] == 50
-    assert figures["ap"] is None
-    assert figures["ap50"] is None
+    assert (figures["ap"] is None) == (figures["ap50"] is None) == (not labelled)
+    assert ("no labels of boxes" in printed.err) == (not labelled)
     assert (tmp_path / "demo.png").is_file()
+
+
+def test_of_several_event_topics_one_is_played(
+    models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    k = np.arange(4000)
+    events = make_events(100 * k, k % 80, k % 60, k % 2)
+    streams = [EventStream(events[:10], 80, 60), EventStream(events, 80, 60)]
+    bag = write_packets(tmp_path / "bag", streams, topics=("/left/events", "/right/events"))
+    arguments = ["--model", str(models["detection"]), "--output", str(tmp_path), "--bag", str(bag), "--json"]
+    assert main(arguments) == 2
+    assert "/left/events, /right/events" in capsys.readouterr().err
+    assert main([*arguments, "--topic", "/right/events"]) == 0
+    assert json.loads(capsys.readouterr().out)["events"] == len(events)
+
+
+def test_figures_are_printed_even_if_the_files_cannot_be_written_any_more(
+    models: dict[str, Path],
+    packets: list[RecordedPacket],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    write_event_bag(tmp_path / "bag", packets[:20])
+    arguments = ("--model", models["detection"], "--output", tmp_path, "--bag", tmp_path / "bag", "--json")
+    assert main([*map(str, arguments)]) == 2
+    printed = capsys.readouterr()
+    assert "aegnn_demo: no space left" in printed.err
+    assert set(json.loads(printed.out)) == FIGURES
+
+
+def test_files_that_cannot_be_written_are_refused_before_anything_is_simulated(
+    models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "demo.png").mkdir()
+    assert main(["--model", str(models["detection"]), "--output", str(tmp_path)]) == 2
+    assert "demo.png" in capsys.readouterr().err
+    assert not (tmp_path / "demo_bag").exists()
+
+
+@pytest.mark.parametrize("duration", ["-1", "0", "nan", "inf"])
+def test_scenes_last_longer_than_nothing(duration: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--duration", duration])
+    assert ended.value.code == 2
+    assert f"argument --duration: expected a number above 0, found {duration!r}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -62,7 +123,6 @@ def test_a_users_bag_has_no_precision(
         (["--bag", "/no/such/bag"], "/no/such/bag"),
         (["--model", "no_such_model"], "unknown model 'no_such_model'"),
         (["--device", "toaster"], "device 'toaster' is not available"),
-        (["--duration", "-1"], "duration_us is -1000000, expected a positive"),
         (["--model", "{recognition}"], "model recognition is for recognition, the demo needs one for detection"),
     ],
 )

@@ -36,3 +36,18 @@ def test_a_driver_that_was_started_again_in_the_recording_has_another_time(packe
     np.testing.assert_allclose(times[-20:], 10_000 * np.arange(1, 21), atol=1000)
     assert {answer.packet for answer in answers} == set(range(40)) - {10}
     assert answers[-1].stamp == pytest.approx(again[-1].stamp + 10_000_000, abs=1_000_000)
+
+
+def test_an_answer_after_a_short_window_has_passed_belongs_to_no_packet(packets: list[RecordedPacket]) -> None:
+    run = run_of(packets[:20])
+    last = run.results[-1]
+    run.results.append(replace(last, stamp=last.stamp + 15_000_000, received=last.received + 1_000_000_000))
+    assert [answer.packet for answer in answers_of(run, window=15_000)] == list(range(20))
+
+
+def test_answers_about_packets_without_a_stamp_are_at_their_receipt(packets: list[RecordedPacket]) -> None:
+    unstamped = [replace(packet, stamp=0) for packet in packets[:20]]
+    sent = [PublishedPacket(packet, STAMP + packet.received, packet.received) for packet in unstamped]
+    results = [ReceivedResult(STAMP + packet.received + 10_000_000, packet.received) for packet in unstamped]
+    stamps = [answer.stamp for answer in answers_of(BagRun(sent, results), 50_000)]
+    np.testing.assert_allclose(stamps, [packet.received + 10_000_000 for packet in unstamped], rtol=0, atol=1_000_000)
