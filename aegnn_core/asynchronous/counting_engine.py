@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aegnn_core.asynchronous.compiled.counts import append_places, count_until, hide_expired
+from aegnn_core.asynchronous.compiled.counts import AT_WORK, append_places, count_until, hide_expired
 from aegnn_core.asynchronous.compiled.head import make_head
 from aegnn_core.asynchronous.compiled.memory import aligned
 from aegnn_core.asynchronous.costs import CostMeter, Costs
-from aegnn_core.asynchronous.failures import check_all_live, no_room, own_code
+from aegnn_core.asynchronous.failures import UNFINISHED, check_all_live, no_room, own_code
 from aegnn_core.asynchronous.live_nodes import first_live
 from aegnn_core.asynchronous.saved_state import check_features, check_tensor
 from aegnn_core.asynchronous.weights import WeightsVersion
@@ -160,6 +160,8 @@ class CountingEngine:
         """Bring the counts to the time of the youngest event."""
         if self._size == self._counted.item(0):
             return
+        if self._counted.item(0) == AT_WORK:  # in the process that this one was forked from
+            raise ValueError(UNFINISHED)
         mask = len(self._ring_t) - 1
         self._additions += count_until(
             self._size, self._first_live(int(self._ring_t[(self._size - 1) & mask])), self._counted, self._begin,
@@ -185,6 +187,7 @@ class CountingEngine:
         if self._version.changed():
             self._take_weights()
             self._held = None
+            self._version.accept()
         if self._size != self._counted.item(0):
             started = perf_counter()
             self._count()

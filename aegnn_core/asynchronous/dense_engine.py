@@ -68,10 +68,14 @@ class DenseEngine:
             times = self._events["t"][len(self._events) - len(data.pos) :]
             data.t = torch.from_numpy(times - self._origin)
             data.pos[:, 2] = torch.from_numpy(self._graph.time_scale * (times - self._origin))
-        data = data.to(parameter.device).apply(lambda part: part.to(parameter.dtype), "x", "pos", "edge_attr")
+        # The package's networks take places of 32 bits: with 16, events would lie in other pixels.
+        parts = ("x",) if isinstance(self._model, GraphNetwork) else ("x", "pos", "edge_attr")
+        data = data.to(parameter.device).apply(lambda part: part.to(parameter.dtype), *parts)
         if self._settings.follow():
             self._weights = WeightsVersion(self._model)
+            self._settings.accept()
         self._weights.changed()
+        self._weights.accept()  # what changes from here on, the forward has written
         with self._metering:
             output: Tensor = call_on_graph(self._metering.model, data)
         if self._weights.changed():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from aegnn_core.asynchronous.cuda import CudaEngine
-from aegnn_core.asynchronous.event_layers import block_flops, flatten
+from aegnn_core.asynchronous.event_layers import block_flops, flatten, unknown_layer
 from aegnn_core.graph import GraphConfig
 from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.graph_network import GraphNetwork
@@ -47,6 +47,8 @@ def choose_device(network: EventNetwork, graph: GraphConfig) -> DeviceChoice:
         return DeviceChoice("cpu", "the kernels for a GPU are those of the package's own networks")
     if not torch.cuda.is_available():
         return DeviceChoice("cpu", "torch finds no CUDA device")
+    if reason := unknown_layer(network.event_blocks, compiled=True):
+        return DeviceChoice("cpu", f"a GPU cannot be used: {reason}")
     if (flops := most_flops_per_event(network, graph)) < LEAST_FLOPS:
         return DeviceChoice("cpu", f"{flops:,} FLOPs per event are not worth a GPU, which {LEAST_FLOPS:,} would be")
     device = "cuda"

@@ -11,10 +11,11 @@ import numpy as np
 from torch import nn
 
 from aegnn_core.asynchronous.folding import fold_norm
-from aegnn_core.nn.blocks import ConvBlock, Residual
+from aegnn_core.asynchronous.row_by_row import works_row_by_row
+from aegnn_core.nn.blocks import ConvBlock, Residual, mixed_splines
 from aegnn_core.nn.spline import SplineConv
 
-__all__ = ["LAYER_KINDS", "LayerKind", "block_flops", "flatten", "folded", "unknown_layer"]
+__all__ = ["LAYER_KINDS", "LayerKind", "block_flops", "flatten", "folded", "mixed_nodes", "unknown_layer"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,12 @@ class LayerKind:
     Attributes:
         flops_per_value: of ``finish``, for each feature that comes out of it.
         folded: gives ``(scale, shift)``, each ``[out_channels]``, so that ``finish(y)`` is ``elu(y) · scale + shift``:
-            then the kernels of ``compiled`` and ``cuda`` run the layer. None if ``finish`` is something else.
+            then the kernels of ``compiled`` and ``cuda`` run the layer. None for a layer whose ``finish`` is something
+            else; and instead of the function, if that is so for all of the kind.
     """
 
     flops_per_value: int
-    folded: Callable[[Any], tuple[np.ndarray, np.ndarray]] | None = None
+    folded: Callable[[Any], tuple[np.ndarray, np.ndarray] | None] | None = None
 
 
 #: The kinds of layers that engines know. A :class:`Residual` may hold two or more of them.
@@ -47,6 +49,7 @@ def unknown_layer(blocks: Iterable[nn.Module], *, compiled: bool) -> str | None:
         blocks: layers, and residuals of them.
         compiled: whether it runs them in kernels, which need what is folded.
     """
+    blocks = list(blocks)
     known = [kind for kind, what in LAYER_KINDS.items() if what.folded is not None or not compiled]
     names = " and ".join([*(kind.__name__ for kind in known), Residual.__name__])
     for block in blocks:
@@ -54,8 +57,21 @@ def unknown_layer(blocks: Iterable[nn.Module], *, compiled: bool) -> str | None:
         for layer in layers:
             if type(layer) not in known:
                 return f"it knows {names}, found {type(layer).__name__}"
+            fold = LAYER_KINDS[type(layer)].folded
+            if compiled and fold is not None and fold(layer) is None:
+                found = " ".join(repr(layer).split())
+                return f"it knows layers that end in ELU and a norm with running statistics, found {found}"
         if type(block) is Residual and len(block.blocks) < 2:
             return f"it knows residuals of at least two layers, found one of {len(block.blocks)}"
+    return mixed_splines(blocks)
+
+
+def mixed_nodes(blocks: Iterable[nn.Module]) -> str | None:
+    """Why the features of a node may depend on others than those that edges lead from, or None."""
+    for block in blocks:
+        for layer in block.modules():
+            if isinstance(layer, ConvBlock) and not all(map(works_row_by_row, layer.norm.modules())):
+                return f"a norm on events must be known to work row by row, found {layer.norm}"
     return None
 
 
@@ -81,8 +97,9 @@ def flatten(blocks: Iterable[nn.Module]) -> list[tuple[Any, str | None]]:
 def folded(layer: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """What follows a layer's convolution and its ELU: scale and shift, ``[out_channels]`` each."""
     fold = LAYER_KINDS[type(layer)].folded
-    assert fold is not None, f"the kernels do not know {type(layer).__name__}"
-    return fold(layer)
+    scale_and_shift = None if fold is None else fold(layer)
+    assert scale_and_shift is not None, f"the kernels do not know {type(layer).__name__}"
+    return scale_and_shift
 
 
 def block_flops(block: Any, nodes: int, edges: int, per_edge: int, rows: int, mark: str | None) -> int:

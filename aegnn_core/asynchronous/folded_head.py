@@ -44,12 +44,13 @@ class TorchHead:
 
 
 def fold_norms(head: nn.Module) -> nn.Module:
-    """A copy of a module in evaluation mode that computes the same to rounding, in fewer passes over its data."""
-    copy = deepcopy(head)
+    """A copy in evaluation mode that computes what a module does there, to rounding, in fewer passes over its data."""
+    copy = deepcopy(head).eval()
     for module in copy.modules():
-        if not isinstance(module, nn.Sequential):
+        if type(module) is not nn.Sequential:
             continue
         for n, (first, second) in enumerate(pairwise(list(module))):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            # Nothing that only derives from these, and may do something else with its weights.
+            if type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d and second.running_mean is not None:
                 module[n], module[n + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
     return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -15,10 +17,10 @@ def weights_of(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().to("cpu", torch.float64).numpy()
 
 
-def fold_norm(norm: nn.BatchNorm1d) -> tuple[np.ndarray, np.ndarray]:
-    """A batch norm in evaluation mode as ``x · scale + shift``."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+def fold_norm(norm: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """A norm in evaluation mode as ``x · scale + shift``; None if it is no batch norm with running statistics."""
+    if type(norm) not in (nn.BatchNorm1d, nn.SyncBatchNorm) or norm.running_mean is None:
+        return None
     scale = 1 / np.sqrt(weights_of(norm.running_var) + norm.eps)
     if norm.affine:
         scale = scale * weights_of(norm.weight)

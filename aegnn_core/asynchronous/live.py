@@ -7,6 +7,8 @@ import os
 import threading
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +35,13 @@ from aegnn_core.asynchronous.saved_state import (
 )
 from aegnn_core.asynchronous.shared_copy import Layers
 from aegnn_core.asynchronous.threads import chosen_threads
-from aegnn_core.asynchronous.torch_internals import DROPOUT_LAYERS, NORM_LAYERS, eager
+from aegnn_core.asynchronous.torch_internals import (
+    AUTOCAST_DEVICES,
+    DROPOUT_LAYERS,
+    NORM_LAYERS,
+    eager,
+    under_autocast,
+)
 from aegnn_core.asynchronous.weights import architecture_digest, weights_digest
 from aegnn_core.events.array import LONGEST_STREAM_US, check_events, too_long
 from aegnn_core.graph import GraphConfig, check_same_edges
@@ -72,15 +80,26 @@ def _make_engine(name: str, model: nn.Module, graph: GraphConfig, threads: int, 
 
 
 def _plain_tensors() -> Any:
-    """Within it, tensors are made that can be written to later, even if the caller is in inference mode."""
-    return torch.inference_mode(False)
+    """Within it, tensors have the model's precision and can be written to later.
+
+    That is so even if the caller is under autocast or in inference mode.
+    """
+    return _without_autocast() if under_autocast() else torch.inference_mode(False)
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    with torch.inference_mode(False), ExitStack() as stack:
+        for device in filter(torch.is_autocast_enabled, AUTOCAST_DEVICES):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 class LiveModel:
     """A network following a stream of events; made by :func:`make_model_asynchronous`.
 
     ``live.output()`` equals ``model(build_graph(all events since the reset, live.graph))`` to rounding, at any time and
-    for any division of the stream into packets.
+    for any division of the stream into packets. It has the model's precision, whatever autocast the caller is under.
 
     Threads may share it: one at a time is served, the others wait. ``copy.deepcopy`` and ``pickle`` take a copy of the
     model along.
@@ -152,7 +171,9 @@ class LiveModel:
             # Whatever ends the engine's work early may leave half of the packet behind.
             self._unfinished = True
             try:
-                self.engine.update(events)
+                # Most engines make no tensors here, and the others see to inference mode themselves.
+                update = _plain_tensors()(self.engine.update) if under_autocast() else self.engine.update
+                update(events)
             except NoRoomError:
                 self._unfinished = False
                 raise
@@ -174,8 +195,8 @@ class LiveModel:
             time: sensor time [µs] at which nodes are live or not, at least the last event's; that is also the default.
 
         Raises:
-            ValueError: ``time`` is no whole number or before the last event, an update was interrupted, or the model
-                cannot be run any more as it was.
+            ValueError: ``time`` is no whole number of 64 bits or before the last event, an update was interrupted, or
+                the model cannot be run any more as it was.
         """
         with self._lock:
             if self._unfinished:
@@ -191,6 +212,8 @@ class LiveModel:
         if isinstance(time, bool) or not isinstance(time, (int, float, np.integer, np.floating)) or time % 1 != 0:
             raise ValueError(f"time must be a whole number of µs, found {time!r}")
         time = int(time)
+        if not -(2**63) <= time < 2**63:
+            raise ValueError(f"time must be a time of 64 bits, found {time} µs")
         if self._events and time < self._last_time:
             raise ValueError(f"time is {time} µs, before the last event at {self._last_time} µs")
         if self._events and time - self._first_time > LONGEST_STREAM_US:
@@ -210,7 +233,8 @@ class LiveModel:
 
     def flops(self) -> Costs:
         """FLOPs (docs/flops.md) by layer: of the last update with the outputs after it, and since the reset."""
-        return self.engine.flops()
+        with self._lock:
+            return self.engine.flops()
 
     def runtime(self) -> Costs:
         """Seconds by layer: of the last update with the outputs after it, and since the reset.
@@ -218,11 +242,13 @@ class LiveModel:
         On a CUDA device they are seconds of the host. The engine ``packet`` waits there for every layer from the first
         call on, so that the seconds are the layer's.
         """
-        return self.engine.runtime()
+        with self._lock:
+            return self.engine.runtime()
 
     def memory(self) -> dict[str, int]:
         """Bytes that the live state holds, by part."""
-        return self.engine.memory()
+        with self._lock:
+            return self.engine.memory()
 
     def state_dict(self) -> dict[str, Any]:
         """The live state, for ``torch.save``; :meth:`load_state_dict` goes on from it, in another process too.
@@ -306,9 +332,10 @@ class LiveModel:
         return self._events
 
     def __repr__(self) -> str:
-        lines = "\n".join(f"  {line}" for line in self.engine.describe())
-        threads = f", threads={self.threads}" if self.threads > 1 else ""
-        return f"LiveModel(engine={self._name}{threads}, events={self._events}\n{lines}\n)"
+        with self._lock:
+            lines = "\n".join(f"  {line}" for line in self.engine.describe())
+            threads = f", threads={self.threads}" if self.threads > 1 else ""
+            return f"LiveModel(engine={self._name}{threads}, events={self._events}\n{lines}\n)"
 
 
 #: All live models of the process.
@@ -379,12 +406,12 @@ def make_model_asynchronous(
             continue
         if engine == "auto" and kind is CudaEngine and interpreted():
             continue  # Triton's interpreter is for those who ask for it by name
-        if reason := kind.refusal(model, graph):
-            reasons.append(f"{name}: {reason}")
-            continue
-        if engine == "auto" and kind is DenseEngine:
-            warnings.warn(f"the whole model runs at every output, because {'; '.join(reasons)}", stacklevel=2)
         with _plain_tensors():
+            if reason := kind.refusal(model, graph):
+                reasons.append(f"{name}: {reason}")
+                continue
+            if engine == "auto" and kind is DenseEngine:
+                warnings.warn(f"the whole model runs at every output, because {'; '.join(reasons)}", stacklevel=2)
             return LiveModel(_make_engine(name, model, graph, threads, frozen), name, model, graph, frozen)
     raise ValueError(f"no engine can run this model exactly ({'; '.join(reasons)})")
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aegnn_core.asynchronous.costs import CostMeter, Costs
-from aegnn_core.asynchronous.event_layers import block_flops, flatten, unknown_layer
+from aegnn_core.asynchronous.event_layers import block_flops, flatten, mixed_nodes, unknown_layer
 from aegnn_core.asynchronous.failures import STALE_WEIGHTS, NoRoomError, check_all_live, no_room, not_final
 from aegnn_core.asynchronous.full_precision import full_precision
 from aegnn_core.asynchronous.metering import forward_flops
@@ -109,6 +109,8 @@ class PacketEngine:
         self._settings = Settings(model, self._model)
         parameter = next(model.parameters())
         self._dtype, self._device = parameter.dtype, parameter.device
+        #: Of positions and attributes of edges: 16 bits would move events to other pixels.
+        self._place_dtype = torch.promote_types(self._dtype, torch.float32)
         self._layers = flatten(self._model.event_blocks)
         self._names = {module: name for name, module in self._model.named_modules()}
         self._version = WeightsVersion(model)
@@ -127,7 +129,7 @@ class PacketEngine:
         for part in (model.event_blocks, *model.voxel_blocks):
             if reason := unknown_layer(part, compiled=False):
                 return reason
-        return None
+        return mixed_nodes(model.event_blocks)
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again."""
@@ -154,8 +156,11 @@ class PacketEngine:
         self._costs.begin_update()
         self._see_changes()
         t = np.ascontiguousarray(events["t"], np.int64)
+        first = self._first = self._first_live(self._last_time())
         before = self._search.size - self._first_live(int(t[0]))
-        self._reserve(most_live(t, self._graph, before) + min(len(t), _EVENTS_AT_ONCE))
+        # A part that is taken back must not have taken the slots of nodes that were live before it either.
+        needed = max(most_live(t, self._graph, before), self._search.size - first)
+        self._reserve(needed + min(len(t), _EVENTS_AT_ONCE))
         start, at_once = 0, _EVENTS_AT_ONCE
         with torch.no_grad():
             while start < len(events):
@@ -168,10 +173,11 @@ class PacketEngine:
                     if self._search.size > size:
                         self._search.remove_last(len(part))
                     if at_once == 1:
-                        raise (MemoryError if start else NoRoomError)(
-                            f"no memory on {self._device} for event {start} of the packet's {len(events)}; those before"
-                            " it were taken: reset() starts anew"
-                        ) from error
+                        message = f"no memory on {self._device} for event {start} of the packet's {len(events)}"
+                        if start:
+                            raise MemoryError(f"{message}; those before it were taken: reset() starts anew") from error
+                        self._first = first
+                        raise NoRoomError(f"{message}: none of them was taken") from error
                     at_once = max(1, min(at_once, len(part)) // 2)
                     continue
                 start += len(part)
@@ -207,7 +213,7 @@ class PacketEngine:
         edges = self._layers[0][0].conv.edges(
             torch.from_numpy(source).to(self._device),
             torch.from_numpy(target).to(self._device),
-            torch.from_numpy(edge_attr[:, : self._model.dim]).to(self._device, self._dtype),
+            torch.from_numpy(edge_attr[:, : self._model.dim]).to(self._device, self._place_dtype),
             count,
         )
         self._spent("splines", 3 * size * 2**self._model.dim, begin)
@@ -268,7 +274,7 @@ class PacketEngine:
             edge_index = edge_index[:, : _live_edges(self._neighbors, self._counts, first, last, mask, edge_index)]
         return self._read_out(
             self._features[-1][torch.from_numpy(slots).to(self._device)],
-            torch.from_numpy(pos).to(self._device, self._dtype),
+            torch.from_numpy(pos).to(self._device, self._place_dtype),
             torch.from_numpy(edge_index).to(self._device),
             self._features[0][torch.from_numpy(slots).to(self._device)],
             torch.from_numpy(self._search.node_t[slots]).to(self._device),
@@ -285,8 +291,10 @@ class PacketEngine:
 
         Every update does so: weights that change and change back would leave features of both.
         """
-        if (self._version.changed() | self._settings.follow()) and self._search.size:
-            self._is_stale = True
+        if self._version.changed() | self._settings.follow():
+            self._is_stale |= self._search.size > 0
+            self._version.accept()
+            self._settings.accept()
 
     def _read_out(
         self, x: Tensor, pos: Tensor, edge_index: Tensor, polarity: Tensor, t: Tensor, begin: float
@@ -339,12 +347,10 @@ class PacketEngine:
     def held(self) -> tuple[np.ndarray, list[Tensor]]:
         """The live nodes as events, and their features behind every layer."""
         self._check_weights()
-        size = self._search.size
-        last = int(self._search.node_t[(size - 1) & (self._search.capacity - 1)]) if size else 0
-        slots = np.arange(self._first_live(last), size) & (self._search.capacity - 1)
+        slots = np.arange(self._first_live(self._last_time()), self._search.size) & (self._search.capacity - 1)
         rows = torch.from_numpy(slots).to(self._device)
         features = [ring[rows].cpu() for ring in self._features]
-        polarity = features[0][:, 0].numpy() > 0
+        polarity = (features[0][:, 0] > 0).numpy()  # NumPy has no bfloat16
         return make_events(self._search.node_t[slots], self._x[slots], self._y[slots], polarity), features[1:]
 
     def restore(self, events: np.ndarray, features: list[Any], origin: int) -> None:
@@ -360,6 +366,11 @@ class PacketEngine:
         own = torch.from_numpy(np.where(events["p"] > 0, 1.0, -1.0)).to(self._dtype)[:, None]
         for ring, values in zip(self._features, (own, *features), strict=True):
             ring[:count] = values.to(self._device)
+
+    def _last_time(self) -> int:
+        """Time [µs] of the youngest node, 0 if there is none."""
+        size = self._search.size
+        return int(self._search.node_t[(size - 1) & (self._search.capacity - 1)]) if size else 0
 
     def _first_live(self, time: int) -> int:
         """Number of the oldest node that is live at ``time``, which is not before the last event's."""

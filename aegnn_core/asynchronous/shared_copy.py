@@ -123,17 +123,21 @@ class Settings:
 
     def __init__(self, model: nn.Module, twin: nn.Module) -> None:
         self._of_model, self._of_twin = Attributes(_parts(model)), Attributes(_parts(twin))
+        self._is_changed = False
 
     def follow(self) -> bool:
-        """Bring the copy up to date; whether the model has changed."""
-        changed = False
+        """Bring the copy up to date; whether the model has changed in a way that was not accepted yet."""
         for n, name, before, now in self._of_model.changes():
             if not is_code(before) and not is_code(now):
-                changed = True
-                self._of_model.put(n, name, now)
+                self._is_changed = True
                 self._of_twin.put(n, name, now)
+                self._of_model.put(n, name, now)  # last: until then, it is a change
         self.restore()
-        return changed
+        return self._is_changed
+
+    def accept(self) -> None:
+        """As :meth:`aegnn_core.asynchronous.weights.WeightsVersion.accept`."""
+        self._is_changed = False
 
     def restore(self) -> None:
         """Take back what a forward of the copy has set."""

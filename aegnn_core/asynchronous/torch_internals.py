@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "AUTOCAST_DEVICES",
     "DATA",
     "DROPOUT_LAYERS",
     "NN_FUNCTIONS",
@@ -25,6 +26,7 @@ __all__ = [
     "has_hooks",
     "hook_tables",
     "stand_in",
+    "under_autocast",
     "undispatched",
     "watched_stand_in",
     "weight_tables",
@@ -46,6 +48,10 @@ DATA: Any = vars(torch._C.TensorBase)["data"]
 #: What all layers of a kind are instances of.
 DROPOUT_LAYERS = nn.modules.dropout._DropoutNd
 NORM_LAYERS = nn.modules.batchnorm._NormBase
+
+#: ``under_autocast()``: whether the caller is, on any device, which is asked for every packet; and the types of device.
+under_autocast = torch._C._is_any_autocast_enabled
+AUTOCAST_DEVICES = torch._C._autocast_supported_devices()
 
 #: How often a tensor was written to; in inference mode it is not counted.
 count_of_writes = attrgetter("_version")

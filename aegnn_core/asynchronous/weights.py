@@ -23,9 +23,10 @@ __all__ = ["WeightsVersion", "architecture_digest", "content_of", "weights_diges
 
 
 class WeightsVersion:
-    """Notices cheaply that parameters or buffers of a model were written to, replaced or moved since the last check.
+    """Notices cheaply that parameters or buffers of a model were written to, replaced or moved.
 
-    So are tensors and arrays that were attributes of its modules, or in collections there, when this was made.
+    So are tensors and arrays that were attributes of its modules, or in collections there, when this was made. A change
+    stays one until it is accepted, which is the last thing to be done about it: work that is interrupted is done anew.
 
     The content of contiguous tensors on the CPU is read, so that it does not matter how they were written. For others
     torch's count of changes is used, which misses what is written through ``.data``.
@@ -47,21 +48,30 @@ class WeightsVersion:
         self._places: list[int] = []
         self._table, self._counted = _read_apart([])
         self._seen: tuple[np.uint64, list[int]] = np.uint64(0), []
+        self._is_changed = False
         self.changed()
+        self.accept()
 
     def changed(self) -> bool:
-        """Whether anything changed since the last call, or since this was made."""
+        """Whether anything has changed that was not accepted, since this was made."""
         if self._frozen:
             return False
         places = [one.data_ptr() for tensors in self._tensors for one in tensors.values() if one is not None]
-        moved = places != self._places
-        if moved:
+        # In this order, so that nothing is lost if it is interrupted: that there is a change, and then what was seen.
+        if places != self._places:
+            self._is_changed = True
             present = [one for tensors in self._tensors for one in tensors.values() if one is not None]
-            self._places = places
             self._table, self._counted = _read_apart(present)
+            self._places = places
         seen = _content(self._table), [count_of_writes(tensor) for tensor in self._counted]
-        before, self._seen = self._seen, seen
-        return moved or seen != before
+        if seen != self._seen:
+            self._is_changed = True
+            self._seen = seen
+        return self._is_changed
+
+    def accept(self) -> None:
+        """Whoever asked has done what the changes found so far require; one that came since is found the next time."""
+        self._is_changed = False
 
 
 def _as_tensor(held: Tensor | np.ndarray) -> Tensor | None:

@@ -450,10 +450,11 @@ class NeighborSearch:
         self.nodes["pixel"] += self.nodes["pixel"] // old * (self.stride - old)
 
     def remove_last(self, count: int) -> None:
-        """Take back the last :meth:`insert`, of so many nodes."""
+        """Take back the last :meth:`insert`, of so many nodes; those whose slots they took stay lost."""
         for number in range(self.size - 1, self.size - 1 - count, -1):
             node = self.nodes[number & (self.capacity - 1)]
             self._head[node["pixel"]] = max(-1, number - int(node["back"]))
+        self.held = max(self.held, self.size - self.capacity)
         self.size -= count
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import elu
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
 from aegnn_core.nn.spline_triton import OrderedEdges
 
-__all__ = ["BlockSequence", "ConvBlock", "Residual"]
+__all__ = ["BlockSequence", "ConvBlock", "Residual", "mixed_splines"]
 
 
 class ConvBlock(nn.Module):
@@ -57,16 +57,34 @@ class Residual(nn.Module):
         return x + y
 
 
+def mixed_splines(blocks: Iterable[nn.Module]) -> str | None:
+    """Why the convolutions of blocks on one graph cannot share the splines on its edges, or None if they can."""
+    convs = [part for block in blocks for part in block.modules() if isinstance(part, SplineConv)]
+    for conv in convs[1:]:
+        if (conv.sizes, conv.aggr) != (convs[0].sizes, convs[0].aggr):
+            return f"convolutions on one graph must have one kernel size and aggregation, found {convs[0]} and {conv}"
+    return None
+
+
 class BlockSequence(nn.ModuleList):
-    """Blocks on one graph. Their convolutions have one kernel size, so that they share the splines on the edges."""
+    """Blocks on one graph. Their convolutions have one kernel size and aggregation: they share the edges' splines."""
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
-        """``x [N, in]``, ``edge_index [2, E]``, ``edge_attr [E, dim]`` → ``[N, out]``."""
+        """``x [N, in]``, ``edge_index [2, E]``, ``edge_attr [E, dim or more]`` → ``[N, out]``.
+
+        Raises:
+            ValueError: convolutions of several kernel sizes or aggregations, fewer components than they read, or, on
+                the CPU, an edge that is not between nodes.
+        """
         if len(self) == 0:
             return x
+        if reason := mixed_splines(self):
+            raise ValueError(reason)
         first = next(module for module in self.modules() if isinstance(module, SplineConv))
+        if edge_attr.shape[1] < first.dim:
+            raise ValueError(f"edge_attr must be [E, {first.dim}], found {list(edge_attr.shape)}")
         attr = edge_attr[:, : first.dim].to(torch.promote_types(x.dtype, torch.float32))
-        edges = first.edges(edge_index[0], edge_index[1], attr, len(x))
+        edges = first.edges(edge_index[0], edge_index[1], attr, len(x), True)
         for block in self:
             x = block(x, edges)
         return x

@@ -119,7 +119,7 @@ def segment_max(x: Tensor, segment: Tensor, segments: int) -> Tensor:
     A segment without nodes is 0. Where several nodes hold the maximum, one of them gets the gradient (CPU) or they
     share it (other devices).
     """
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" and x.element_size() > 2:  # compiled code knows no numbers of 16 bits
         maximum: Tensor = _CompiledSegmentMax.apply(x, segment, segments)  # type: ignore[no-untyped-call]
         return maximum
     out = x.new_zeros(segments, x.shape[1])

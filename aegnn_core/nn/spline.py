@@ -131,15 +131,21 @@ class SplineConv(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
-        """Convolve; see the class for shapes."""
+        """Convolve; see the class for shapes.
+
+        Raises:
+            ValueError: another shape, or, on the CPU, an edge that is not between nodes.
+        """
         if edge_attr.dim() != 2 or edge_attr.shape[1] != self.dim:
             raise ValueError(f"edge_attr must be [E, {self.dim}], found {list(edge_attr.shape)}")
         if x.dim() != 2 or x.shape[1] != self.in_channels:
             raise ValueError(f"x must be [N, {self.in_channels}], found {list(x.shape)}")
         attr = edge_attr.to(torch.promote_types(x.dtype, torch.float32))
-        return self.convolve(x, x, self.edges(edge_index[0], edge_index[1], attr, len(x)))
+        return self.convolve(x, x, self.edges(edge_index[0], edge_index[1], attr, len(x), True))
 
-    def edges(self, source: Tensor, target: Tensor, edge_attr: Tensor, nodes: int) -> EdgeSplines | OrderedEdges:
+    def edges(
+        self, source: Tensor, target: Tensor, edge_attr: Tensor, nodes: int, check: bool = False
+    ) -> EdgeSplines | OrderedEdges:
         """What layers of the same kernel size and aggregation can share: the splines on every edge.
 
         Args:
@@ -147,7 +153,13 @@ class SplineConv(nn.Module):
             target: ``[E]`` rows of the result.
             edge_attr: ``[E, dim]``, of the features' dtype, or float32 where that has 16 bits.
             nodes: rows of the result.
+            check: on the CPU, whether both ends are rows of the result, for edges that are somebody else's.
+
+        Raises:
+            ValueError: they are not, or there are more or fewer attributes, where that is checked.
         """
+        if check and edge_attr.device.type == "cpu":
+            _check_edges(source, target, edge_attr, nodes)
         if self.aggr == "mean":
             scale = 1 / torch.bincount(target, minlength=nodes).clamp(min=1).to(edge_attr.dtype)
         else:
@@ -170,7 +182,7 @@ class SplineConv(nn.Module):
         out: Tensor
         if isinstance(edges, OrderedEdges):
             out = self._convolve_in_triton(features, edges)
-        elif own.device.type == "cpu":
+        elif own.device.type == "cpu" and features.element_size() > 2:  # compiled code knows no numbers of 16 bits
             out = _CompiledConvolution.apply(features, self.weight, edges)  # type: ignore[no-untyped-call]
         else:
             out = _convolve_in_torch(features, self.weight, edges)
@@ -238,13 +250,24 @@ class SplineConv(nn.Module):
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, kernel={size}, aggr={self.aggr})"
 
 
+def _check_edges(source: Tensor, target: Tensor, edge_attr: Tensor, nodes: int) -> None:
+    """Raise ``ValueError`` unless edges are between nodes and have attributes: compiled loops look at no bounds."""
+    if not len(source) == len(target) == len(edge_attr):
+        raise ValueError(f"edge_index must be [2, E] for {len(edge_attr)} edge attributes, found [2, {len(source)}]")
+    for ends in (source.numpy(), target.numpy()):
+        if len(ends) and (ends.min() < 0 or ends.max() >= nodes):
+            found = f"{ends.min()} to {ends.max()}"
+            raise ValueError(f"edge_index must be between 0 and {nodes - 1}, for {nodes} nodes, found {found}")
+
+
 def _runs_in_triton(device: torch.device, dim: int) -> bool:
     return device.type == "cuda" and spline_triton.refusal(device, dim) is None
 
 
+@torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]
 @torch.autocast("cuda", enabled=False)  # type: ignore[untyped-decorator]
 def _convolve_in_torch(x: Tensor, weight: Tensor, edges: EdgeSplines) -> Tensor:
-    """The convolution as torch operations, for devices without compiled loops; as ``_CompiledConvolution``."""
+    """As ``_CompiledConvolution``, in torch operations: for other devices, and for numbers of 16 bits."""
     kernels, channels, _ = weight.shape
     sums = edges.basis.new_zeros(len(edges.scale) * kernels, channels)
     scaled = edges.basis * edges.scale[edges.target, None]

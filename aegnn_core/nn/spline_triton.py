@@ -193,6 +193,9 @@ def is_right(device: torch.device, dtype: torch.dtype, sizes: tuple[int, ...], i
     """Whether the kernels have given what torch gives for a layer on a device; tried once, warns if they have not.
 
     Kernels can be wrong on a device on which nobody has tried them.
+
+    Raises:
+        torch.OutOfMemoryError: there is no memory to try them, or for the layer; the next call tries them again.
     """
     found = disagreement(device, dtype, sizes, inputs, outputs)
     if found is not None:
@@ -220,6 +223,9 @@ def disagreement(
         inputs, outputs: features of the layer.
         kernels: see :func:`convolve`.
         nodes: of the graph, which has 15 edges for each.
+
+    Raises:
+        torch.OutOfMemoryError: there is no memory for it, which says nothing about the kernels.
     """
     generator = torch.Generator().manual_seed(0)
     count = 15 * nodes
@@ -243,6 +249,8 @@ def disagreement(
             if not apart <= _TOLERANCE[dtype]:  # not a number, too
                 what = "output is" if name == "output" else f"gradient of the {name} is"
                 return f"the kernels' {what} {apart:.3g} of its largest number away from torch's"
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever a compiler, a driver or a device has to say
         return f"the kernels failed with {type(error).__name__}: {str(error)[:300]}"
     return None

@@ -16,9 +16,12 @@ from torch_geometric.nn import GCNConv, global_mean_pool
 
 from aegnn_core import GraphConfig, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
+from aegnn_core.asynchronous.attributes import Attributes
+from aegnn_core.asynchronous.shared_copy import Settings
 from aegnn_core.asynchronous.weights import WeightsVersion
 from tests.asynchronous.engines import FOR_ANY_MODEL
 from tests.asynchronous.foreign import assert_same, crowd, randomized, reference
+from tests.asynchronous.interruptions import interrupted_behind
 from tests.nn.random_networks import randomize, taken_by
 
 EVENTS = crowd(60)
@@ -171,6 +174,21 @@ def test_a_change_is_followed_or_refused(engine: str, change: Callable[[Any], No
 
 
 @pytest.mark.parametrize("engine", FOR_ANY_MODEL)
+def test_a_change_is_followed_after_an_interruption(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = randomized(Net())
+    live = make_model_asynchronous(module, GRAPH, engine=engine)
+    live.update(EVENTS)
+    live.output()
+    for owner, name in ((Attributes, "put"), (Settings, "follow")):
+        module.factor += 1
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted_behind(getattr(owner, name)))
+            with pytest.raises(KeyboardInterrupt):
+                live.output()
+        assert_same(live.output(), reference(module, EVENTS, live.graph))
+
+
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_a_tensor_that_came_later_is_looked_at_too(engine: str) -> None:
     module = randomized(Net())
     live = make_model_asynchronous(module, GRAPH, engine=engine)
@@ -272,6 +290,39 @@ def test_the_signs_of_two_weights_turned_round_are_a_change() -> None:
         for n in range(0, 64, 2):
             module.weight.view(-1)[n : n + 2] *= -1
             assert version.changed()
+            version.accept()
+            assert not version.changed()
+
+
+def test_a_change_stays_one_until_it_is_accepted() -> None:
+    module = nn.Linear(2, 2)
+    version = WeightsVersion(module)
+    weight = module.weight.data
+    weight.mul_(2)
+    assert version.changed()
+    weight.div_(2)
+    assert version.changed(), "whoever has begun to take the other weights has some of them"
+    weight.add_(1)
+    version.accept()
+    assert version.changed(), "this came after the weights that were accepted"
+    version.accept()
+    module.weight = nn.Parameter(weight.clone())
+    assert version.changed()
+    version.accept()
+    assert not version.changed()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_may_change_while_the_model_is_trained(engine: str) -> None:
+    """What engines make anew of the model then is in evaluation mode too."""
+    name = "histogram" if engine == "counting" else "graph_grid"
+    module: Any = network(name, dataset="nmnist", sensor=(12, 9), dropout=0.5).double().eval()
+    live = make_model_asynchronous(randomize(module, 0), GRAPH, engine=engine)
+    randomize(module, 1).train()
+    live.reset()
+    live.update(EVENTS)
+    answer = live.output()
+    assert_same(answer, reference(module.eval(), EVENTS, GRAPH))
 
 
 class Remembers(Net):

@@ -572,3 +572,42 @@ def test_a_head_that_does_something_else_gives_the_same(what: str) -> None:
         for _ in range(2):
             torch.testing.assert_close(compiled(image), head(image.clone()), rtol=1e-9, atol=1e-9)
             image[0, 1, 4, 4] += 1
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that divides its weights by their deviation."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(image, self.weight / self.weight.std(), self.bias)
+
+
+class Around(nn.Sequential):
+    """A sequence that adds what its first layer gives to what its last one does."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        first = self[0](image)
+        return self[1](first) + first
+
+
+@pytest.mark.parametrize(
+    ("sequence", "conv", "norm"),
+    [
+        (nn.Sequential, nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8)),
+        (nn.Sequential, nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8, affine=False)),
+        (nn.Sequential, nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8, track_running_stats=False)),
+        (nn.Sequential, nn.Conv2d(2, 8, 3), nn.InstanceNorm2d(8)),
+        (nn.Sequential, nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 8, 3)), nn.BatchNorm2d(8)),
+        (nn.Sequential, Standardised(2, 8, 3), nn.BatchNorm2d(8)),
+        (Around, nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8)),
+    ],
+)
+def test_a_norm_is_folded_only_where_that_changes_nothing(
+    sequence: type[nn.Sequential], conv: nn.Module, norm: nn.Module
+) -> None:
+    head, image = sequence(conv, norm), torch.randn(1, 2, 9, 8, dtype=torch.float64)
+    head.double()(image)  # in training mode: statistics that are not 0 and 1
+    with torch.no_grad():
+        expected = head.eval()(image)
+        torch.testing.assert_close(make_head(head, (2, 9, 8), np.float64)(image), expected, rtol=1e-9, atol=1e-9)
+        head.train()
+        torch.testing.assert_close(make_head(head, (2, 9, 8), np.float64)(image), expected, rtol=1e-9, atol=1e-9)

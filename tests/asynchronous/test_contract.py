@@ -21,6 +21,7 @@ import aegnn_core
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
 from aegnn_core.asynchronous.cuda import engine as cuda_engine
+from aegnn_core.asynchronous.incremental import incremental_engine
 from aegnn_core.events import make_events, rescale
 from aegnn_core.nn.graph_network import GraphNetwork
 from tests.asynchronous.engines import KEEPING_FEATURES
@@ -232,6 +233,42 @@ def test_single_precision_is_exact_to_rounding(engine: str) -> None:
         live.update(events[start : start + 71])
     assert live.output().dtype == torch.float32
     assert_equal(live.output(), dense(module, events, graph), 1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_autocast_around_calls_changes_no_answer(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incremental_engine, "_EVENTS_AT_ONCE", 8)  # so that an update computes, too
+    events, module = crowd(60), make_network(taken_by(engine), 0).float()
+    graph = GraphConfig(max_neighbors=4, window=60_000)
+    live = make_model_asynchronous(module, graph, engine=engine)
+    live.update(events[:40])
+    expected = live.output()
+    live.update(events[40:])
+    later = live.output()
+    with torch.autocast("cpu", torch.bfloat16):
+        in_autocast = make_model_asynchronous(module, graph, engine=engine)
+        in_autocast.update(events[:40])
+        assert torch.equal(in_autocast.output(), expected)
+        assert torch.is_autocast_enabled("cpu")
+    in_autocast.update(events[40:])
+    assert torch.equal(in_autocast.output(), later)
+
+
+@pytest.mark.parametrize("engine", ["incremental", "dense"])
+def test_autocast_in_a_models_forward_counts(engine: str) -> None:
+    class Mixed(Foreign):
+        def forward(self, data: Data) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return self.conv.lin(super().forward(data)[:, :1])
+
+    events, module, graph = crowd(60), Mixed().eval(), GraphConfig(max_neighbors=4)
+    live = make_model_asynchronous(module, graph, engine=engine)
+    live.update(events)
+    expected = dense(module, events, graph)
+    assert expected.dtype == torch.bfloat16
+    assert torch.equal(live.output(), expected)
+    with torch.autocast("cpu", torch.float16):
+        assert torch.equal(live.output(), expected)
 
 
 @pytest.mark.parametrize("rule", ["directed, window", "undirected, window"])

@@ -22,15 +22,17 @@ import numpy as np
 import pytest
 import torch
 
-from aegnn_core import GraphConfig, make_model_asynchronous
+from aegnn_core import GraphConfig, make_model_asynchronous, network
 from aegnn_core.asynchronous.cuda import CudaEngine, interpreted, launching, self_check
 from aegnn_core.asynchronous.cuda import engine as cuda_engine
 from aegnn_core.asynchronous.cuda.launching import Upload
 from aegnn_core.asynchronous.cuda.replay import capture_on_device
-from aegnn_core.asynchronous.cuda.self_check import disagreement
+from aegnn_core.asynchronous.cuda.self_check import disagreement, known_disagreement
+from aegnn_core.asynchronous.packet_engine import PacketEngine
 from aegnn_core.events.array import make_events
 from aegnn_core.nn import load_model
 from tests.asynchronous.test_contract import NETWORKS, assert_equal, crowd, dense, make_network
+from tests.nn.random_networks import randomize
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="the engine cuda needs Triton: pip install triton")
 needs_interpreter = pytest.mark.skipif(not interpreted(), reason="TRITON_INTERPRET=0: the kernels are not interpreted")
@@ -69,6 +71,19 @@ def test_slots_that_are_compared_give_what_slots_from_a_table_give(
         answers.append(live.output())
     assert torch.equal(answers[0], answers[1])
     assert_equal(answers[0], dense(module, stream, graph))
+
+
+@needs_interpreter
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["histogram", "graph_grid"])
+def test_cells_are_those_of_the_networks_own_precision(kind: str, dtype: torch.dtype) -> None:
+    """Of 2.4 px, where the last bit of a quotient decides."""
+    module = network(kind, sensor=(60, 50), num_classes=3, voxel=[2.4, 1.8])
+    randomize(module, 0).to(dtype)
+    events = make_events(np.arange(60), np.arange(60), np.arange(60) % 50, np.arange(60) % 2)
+    live = make_model_asynchronous(module, GRAPH, engine="cuda")
+    live.update(events)
+    assert_equal(live.output(), dense(module, events, GRAPH), 1e-4)
 
 
 class Recorder:
@@ -287,6 +302,18 @@ def test_a_kernel_that_does_not_compile_refuses_the_engine() -> None:
     assert "self-check failed with RuntimeError: no kernel image" in str(
         disagreement(broken, make_network("graph_grid", 0), GRAPH, 20)
     )
+
+
+def test_a_self_check_without_memory_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    module = make_network("graph_grid", 0)
+    monkeypatch.setattr(self_check, "_known", {})
+    with pytest.warns(UserWarning, match="the engine cuda is not used on cpu: there is no memory for its self-check"):
+        reason = known_disagreement(full, module, GRAPH)
+    assert reason == "there is no memory for its self-check: CUDA out of memory"
+    assert known_disagreement(PacketEngine, module, GRAPH) is None
 
 
 #: With which a multiprocessor, of 64 Ki registers, has room for a program of 256 threads; only the widest layers need

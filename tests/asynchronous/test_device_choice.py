@@ -10,6 +10,7 @@ import torch
 from aegnn_core import GraphConfig, network
 from aegnn_core.asynchronous.cuda import CudaEngine
 from aegnn_core.asynchronous.device_choice import choose_device, most_flops_per_event
+from aegnn_core.nn.blocks import ConvBlock
 from aegnn_core.nn.graph_network import GraphNetwork
 
 SMALL: dict[str, Any] = {"name": "histogram", "dataset": "ncars"}
@@ -62,3 +63,14 @@ def test_a_gpu_that_others_have_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_only_counts_events_has_no_layers_to_run() -> None:
     assert most_flops_per_event(network("histogram", dataset="simulated", task="detection"), GraphConfig()) == 0
+
+
+def test_a_network_with_a_layer_of_another_package_stays_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(ConvBlock):
+        pass
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    module = network(**LARGE)
+    module.event_blocks[0].__class__ = Other
+    choice = choose_device(module, GraphConfig())
+    assert choice == ("cpu", "a GPU cannot be used: it knows ConvBlock and Residual, found Other")

@@ -87,3 +87,34 @@ def test_a_device_that_finds_other_edges_is_not_asked_again(monkeypatch: pytest.
     for _ in range(2):
         assert torch.equal(found.edge_index, expected)
         found = find_edges(build_nodes(events, graph))  # without a warning
+
+
+def test_batches_that_cannot_be_searched_are_refused_first_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = GraphConfig(radius=2.2, max_neighbors=3)
+    good = build_nodes(stream(0, 20), graph)
+    outside = build_nodes(make_events([0, 1], [0, SENSOR[0]], [0, 0], [1, 1]), graph)
+    find_edges = EdgeFinder(graph, SENSOR, CPU)
+    monkeypatch.setattr(edge_finder, "_MOST_PIXELS", 2 * find_edges._disc.size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of edges that are found on the CPU
+        for _ in range(2):
+            with pytest.raises(ValueError, match="the sensor has 9 x 7 px, found an event outside of it"):
+                find_edges(outside)
+            with pytest.raises(ValueError, match="2 graphs of 143 px are too many at once, expected a smaller batch"):
+                find_edges(Batch.from_data_list([good, good]))
+            assert find_edges(good.clone()).num_edges == build_graph(stream(0, 20), graph).num_edges
+
+
+def test_a_device_that_had_no_memory_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    graph, events = GraphConfig(radius=2.2, max_neighbors=3), stream(0, 20)
+    find_edges = EdgeFinder(graph, SENSOR, CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr(EdgeFinder, "_search", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            find_edges(build_nodes(events, graph))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of edges that are found on the CPU
+        assert find_edges(build_nodes(events, graph)).num_edges == build_graph(events, graph).num_edges

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A layer is added in one file: engines that do not know it refuse, those that its description is enough for run it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+import torch_geometric.nn as pyg
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
-from aegnn_core import GraphConfig, build_graph, make_model_asynchronous
+from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
 from aegnn_core.asynchronous.event_layers import LAYER_KINDS, LayerKind
 from aegnn_core.asynchronous.live import ENGINES
 from aegnn_core.events import make_events
@@ -38,6 +41,18 @@ class Brightened(nn.Module):
 def folded(layer: Brightened) -> tuple[np.ndarray, np.ndarray]:
     outputs = layer.conv.out_channels
     return np.full(outputs, 2.0), np.ones(outputs)
+
+
+def stream(count: int) -> np.ndarray:
+    """Events all over the sensor in 50 ms."""
+    rng = np.random.default_rng(1)
+    x, y, p = (rng.integers(0, top, count) for top in (*SENSOR, 2))
+    return make_events(np.sort(rng.integers(0, 50_000, count)), x, y, p)
+
+
+def dense(model: GraphNetwork, events: np.ndarray, graph: GraphConfig) -> Tensor:
+    with torch.no_grad():
+        return model(build_graph(events, graph, dtype=torch.float64))
 
 
 def network_with_it(inside: bool = False) -> GraphNetwork:
@@ -74,14 +89,71 @@ def test_a_layer_is_run_by_the_engines_that_its_description_is_enough_for(
         assert reasons[name] is not None
         assert "found Brightened" in reasons[name]
 
-    rng = np.random.default_rng(1)
-    x, y, p = (rng.integers(0, top, 300) for top in (*SENSOR, 2))
-    events = make_events(np.sort(rng.integers(0, 50_000, 300)), x, y, p)
-    live = make_model_asynchronous(model, GRAPH)
+    events, live = stream(300), make_model_asynchronous(model, GRAPH)
     assert live.engine_name == chosen
     for end in (1, 120, 300):
         live.update(events[len(live) : end])
-        with torch.no_grad():
-            expected = model(build_graph(events[:end], GRAPH, dtype=torch.float64))
-        torch.testing.assert_close(live.output(), expected, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(live.output(), dense(model, events[:end], GRAPH), rtol=1e-9, atol=1e-12)
     assert sum(cost.total for name, cost in live.flops().layers.items() if name.startswith("event_blocks.1")) > 0
+
+
+class Centered(nn.Module):
+    """A norm that nobody has heard of, and that no node can be given without all others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0)
+
+
+@pytest.mark.filterwarnings("ignore:.* whole (model|graph).* at every:UserWarning")
+@pytest.mark.parametrize(
+    ("norm", "chosen"),
+    [
+        (nn.BatchNorm1d(8, affine=False, eps=0.1), "compiled"),
+        (nn.SyncBatchNorm(8), "compiled"),
+        (nn.Identity(), "packet"),
+        (nn.LayerNorm(8), "packet"),
+        (pyg.BatchNorm(8), "packet"),
+        (nn.BatchNorm1d(8, track_running_stats=False), "dense"),
+        (pyg.GraphNorm(8), "dense"),
+        (Centered(), "dense"),
+    ],
+)
+def test_a_norm_is_run_by_the_engines_that_know_it(norm: nn.Module, chosen: str) -> None:
+    """Where it depends on nodes that have long left, nothing less than the whole graph is right."""
+    size = {"dim": 3, "kernel_size": 2}
+    blocks = [ConvBlock(1, 8, **size), Residual([ConvBlock(8, 8, **size), ConvBlock(8, 8, **size)])]
+    blocks[1].blocks[0].norm = norm
+    head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 12, 3))
+    model = GraphNetwork(SENSOR, "recognition", 3, blocks, [], GridPooling(SENSOR, (4, 3)), head).double().eval()
+    short = dataclasses.replace(GRAPH, window=1_000)
+    events = stream(300)
+    for engine in ENGINES:
+        if engine != "cuda" and ENGINES[engine].refusal(model, short) is None:
+            live = make_model_asynchronous(model, short, engine=engine)
+            for end in (20, 150, 300):
+                live.update(events[len(live) : end])
+                torch.testing.assert_close(live.output(), dense(model, events[:end], short), rtol=1e-9, atol=1e-12)
+    assert make_model_asynchronous(model, short).engine_name == chosen
+    kept = dataclasses.replace(short, expiry="graph")
+    live = make_model_asynchronous(model, kept, engine="incremental")
+    live.update(events)
+    torch.testing.assert_close(live.output(), dense(model, events, kept), rtol=1e-9, atol=1e-12)
+
+
+def test_layers_on_voxels_may_have_a_norm_over_all_of_them() -> None:
+    """They are computed together at every output."""
+    model = randomize(network("graph_res", dataset="nmnist", sensor=SENSOR).double(), 0)
+    layer = next(layer for layer in model.voxel_blocks.modules() if isinstance(layer, ConvBlock))
+    layer.norm = nn.BatchNorm1d(layer.conv.out_channels, track_running_stats=False).double().eval()
+    live, events = make_model_asynchronous(model, GRAPH), stream(300)
+    assert live.engine_name == "packet"
+    live.update(events)
+    torch.testing.assert_close(live.output(), dense(model, events, GRAPH), rtol=1e-9, atol=1e-12)
+
+
+def test_layers_on_one_graph_have_one_kind_of_splines() -> None:
+    model = network_with_it()
+    model.event_blocks[1] = ConvBlock(8, 8, dim=3, kernel_size=3).double().eval()
+    for engine in ("compiled", "packet"):
+        with pytest.raises(ValueError, match="convolutions on one graph must have one kernel size and aggregation"):
+            make_model_asynchronous(model, GRAPH, engine=engine)

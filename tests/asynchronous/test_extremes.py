@@ -133,6 +133,16 @@ def test_a_time_is_a_whole_number(time: Any) -> None:
     assert torch.equal(live.output(np.float64(10**6)), live.output(10**6))
 
 
+@pytest.mark.parametrize("time", [2**63, -(2**63) - 1, 1e19])
+def test_a_time_has_64_bits(time: Any) -> None:
+    live = make_model_asynchronous(make_network(), GraphConfig())
+    live.update(crowd(2**63 - 10**6))
+    last = live.output(2**63 - 1)
+    with pytest.raises(ValueError, match=f"time must be a time of 64 bits, found {int(time)} µs"):
+        live.output(time)
+    assert torch.equal(live.output(2**63 - 1), last)
+
+
 @pytest.mark.parametrize("engine", FOR_ANY_MODEL)
 def test_far_corners_of_no_sensor_are_refused(engine: str) -> None:
     """Two pixels that are worlds apart would want an image of all that is between them."""

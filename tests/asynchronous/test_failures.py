@@ -107,15 +107,48 @@ def test_a_packet_that_does_not_fit_on_the_device_is_taken_in_parts(monkeypatch:
     live.update(events[:900])
     assert max(sizes[-5:]) <= 100
     limit = 0
-    with pytest.raises(
-        MemoryError, match=r"no memory on cpu for event 0 of the packet's 100; .* reset\(\) starts anew"
-    ):
+    with pytest.raises(MemoryError, match=r"no memory on cpu for event 0 of the packet's 100: none of them was taken"):
         live.update(events[900:])
     limit = 1_000_000
     live.update(events[900:])
     with torch.no_grad():
         expected = module(build_graph(events, graph, dtype=torch.float64))
     torch.testing.assert_close(live.output(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("rule", [{"window": 5_000}, {"max_nodes": 25}])
+def test_a_packet_that_is_taken_back_changes_nothing_in_rings_that_have_gone_round(
+    rule: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every packet first finds no memory at all, and then enough for some events at a time."""
+    monkeypatch.setattr(packet_engine, "_SMALLEST_CAPACITY", 8)
+    monkeypatch.setattr(packet_engine, "_EVENTS_AT_ONCE", 16)
+    # Single events and packets in turn, and between them a pause of more than the window.
+    packet_sizes = 4 * [*20 * [1], 16]
+    events = some_events(sum(packet_sizes))
+    events["t"] = 100 * np.arange(len(events)) + 10_000 * np.repeat(np.arange(8), 4 * [20, 16])
+    module, graph = randomize(network("graph_grid", dataset="nmnist", sensor=SENSOR).double(), 0), GraphConfig(**rule)
+    live = make_model_asynchronous(module, graph, engine="packet")
+    convolve = SplineConv.convolve
+
+    def limited(self: SplineConv, features: torch.Tensor, own: torch.Tensor, edges: object) -> torch.Tensor:
+        if len(own) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return convolve(self, features, own, edges)
+
+    monkeypatch.setattr(SplineConv, "convolve", limited)
+    start = 0
+    for size in packet_sizes:
+        packet, before, limit = events[start : start + size], live.output(), 0
+        with pytest.raises(MemoryError, match="none of them was taken"):
+            live.update(packet)
+        assert torch.equal(live.output(), before)
+        limit = 5
+        live.update(packet)
+        start, limit = start + size, len(events)
+        with torch.no_grad():
+            expected = module(build_graph(events[:start], graph, dtype=torch.float64))
+        torch.testing.assert_close(live.output(), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.cuda

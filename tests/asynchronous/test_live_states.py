@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,16 @@ from torch_geometric.nn import GCNConv, Sequential, global_max_pool
 
 from aegnn_core import GraphConfig, LiveModel, build_graph, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
+from aegnn_core.asynchronous.compiled import CompiledEngine
+from aegnn_core.asynchronous.counting_engine import CountingEngine
+from aegnn_core.asynchronous.cuda import engine as cuda_engine
+from aegnn_core.asynchronous.incremental import incremental_engine
+from aegnn_core.asynchronous.incremental.graphs import EventGraph
 from aegnn_core.asynchronous.saved_state import digest_of
+from aegnn_core.asynchronous.shared_copy import Settings
 from aegnn_core.events import make_events
 from tests.asynchronous.engines import FOR_ANY_MODEL, KEEPING_FEATURES
+from tests.asynchronous.interruptions import interrupted_behind
 from tests.nn.random_networks import randomize, taken_by
 
 GRAPH = GraphConfig(max_neighbors=6, window=40_000)
@@ -300,10 +307,41 @@ def test_an_interrupted_output_may_be_asked_for_again(engine: str, monkeypatch: 
                 patch.setattr(type(module.head), "forward", interrupted)
             elif engine == "compiled":
                 patch.setattr("aegnn_core.asynchronous.compiled.readout.run_voxels", interrupted)
+            elif engine == "incremental":
+                patch.setattr(EventGraph, "begin", interrupted_behind(EventGraph.begin))
             else:
                 continue
             with pytest.raises(KeyboardInterrupt):
                 live.output()
+    assert_goes_on(live, module)
+
+
+#: Where engines do what new weights require; dense does it all at every output.
+TAKING_WEIGHTS: dict[str, tuple[str, Any, str]] = {
+    "counting": ("output", CountingEngine, "_take_weights"),
+    "cuda": ("reset", cuda_engine, "fold_norms"),
+    "compiled": ("reset", CompiledEngine, "_take_weights"),
+    "packet": ("output", Settings, "follow"),
+    "incremental": ("output", incremental_engine, "constants_of"),
+}
+
+
+@pytest.mark.parametrize("engine", TAKING_WEIGHTS)
+def test_new_weights_are_taken_after_an_interruption(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make_network(name=taken_by(engine))
+    live = made(engine, module=module)
+    live.output()
+    randomize(module, 1)
+    call, owner, name = TAKING_WEIGHTS[engine]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted_behind(getattr(owner, name)))
+        with pytest.raises(KeyboardInterrupt):
+            getattr(live, call)()
+    if engine in KEEPING_FEATURES:
+        with pytest.raises(ValueError, match=r"reset\(\) first"):
+            live.output()
+        live.reset()
+        live.update(EVENTS[:120])
     assert_goes_on(live, module)
 
 
@@ -335,34 +373,68 @@ def test_threads_share_a_live_model(engine: str) -> None:
 
 
 class Waits(Foreign):
-    """Its forward waits until it is let go on, unless there is nobody to wait for."""
+    """Its forward waits half way until it is let go on, unless there is nobody to wait for."""
 
     begun, go_on = threading.Event(), threading.Event()
 
     def forward(self, data: Data) -> torch.Tensor:
+        x = self.conv(data.x, data.edge_index)
         Waits.begun.set()
-        Waits.go_on.wait()
-        return Foreign.forward(self, data)
+        Waits.go_on.wait(60)
+        return global_max_pool(x, data.batch, 1)
 
 
-def test_a_child_process_does_not_wait_for_threads_of_its_parent() -> None:
-    live = make_model_asynchronous(Waits().double().eval(), GraphConfig(), engine="dense")
-    live.update(EVENTS[:20])
+@pytest.fixture
+def answering(engine: str) -> Iterator[LiveModel]:
+    """A live model with 20 events that a thread is asking for its answer; it waits for :attr:`Waits.go_on`."""
+    live = make_model_asynchronous(Waits().double().eval(), GRAPH, engine=engine)
+    Waits.go_on.set()
+    live.update(EVENTS[:10])
+    live.output()
+    live.update(EVENTS[10:20])
+    Waits.begun.clear()
+    Waits.go_on.clear()
     thread = threading.Thread(target=live.output, daemon=True)
     thread.start()
     Waits.begun.wait()
+    yield live
+    Waits.go_on.set()
+    thread.join(20)
+    torch.testing.assert_close(live.output(), dense_answer(live, 20), rtol=1e-9, atol=1e-9)
+
+
+def dense_answer(live: LiveModel, events: int) -> torch.Tensor:
+    with torch.no_grad():
+        return live._model(build_graph(EVENTS[:events], live.graph, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
+@pytest.mark.parametrize("events", [20, 40])
+def test_a_child_process_goes_on_whatever_threads_of_its_parent_were_at(answering: LiveModel, events: int) -> None:
+    """It neither waits for them nor takes their half of an answer for one."""
     child = os.fork()
     if child == 0:
         signal.alarm(20)  # ends a child that waits without end
         Waits.go_on = threading.Event()
         Waits.go_on.set()
-        live.update(EVENTS[20:40])
-        os._exit(0 if len(live) == 40 else 1)
-    Waits.go_on.set()
+        answering.update(EVENTS[20:events])
+        right = torch.allclose(answering.output(), dense_answer(answering, events), rtol=1e-9, atol=1e-9)
+        os._exit(0 if right and len(answering) == events else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("engine", ["dense"])
+@pytest.mark.parametrize("ask", [LiveModel.flops, LiveModel.runtime, LiveModel.memory, repr])
+def test_whoever_asks_what_a_live_model_costs_waits_until_others_are_served(
+    answering: LiveModel, ask: Callable[[LiveModel], object]
+) -> None:
+    thread = threading.Thread(target=ask, args=(answering,), daemon=True)
+    thread.start()
+    thread.join(0.2)
+    assert thread.is_alive()
+    Waits.go_on.set()
     thread.join(20)
-    live.update(EVENTS[20:30])
-    assert len(live) == 30
+    assert not thread.is_alive()
 
 
 def test_a_model_made_in_inference_mode_goes_on_outside() -> None:

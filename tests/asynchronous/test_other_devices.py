@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine for any model keeps rows where the model is: on a pretended device, with which CPU tensors do not mix."""
+"""Engines keep rows where the model is, and in its type: on a pretended device, with which CPU tensors do not mix."""
 
 from collections.abc import Callable
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from aegnn_core import GraphConfig, make_model_asynchronous
+from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
 from aegnn_core.asynchronous.incremental import incremental_engine
+from aegnn_core.events import make_events
 from tests.asynchronous.foreign import assert_same, crowd, randomized, reference
 from tests.asynchronous.pretended_device import DEVICE, PretendedDevice
-from tests.asynchronous.test_contract import make_network
+from tests.asynchronous.test_contract import assert_equal, make_network
 from tests.asynchronous.test_models import Attention, EdgeNetwork, JumpingKnowledge, PointNet
+from tests.nn.random_networks import randomize
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "PointNet++": PointNet,
@@ -41,3 +44,33 @@ def test_rows_are_where_the_model_is(name: str, monkeypatch: pytest.MonkeyPatch)
             with torch.no_grad():
                 found = tuple(tensor.cpu() for tensor in tensors)
             assert_same(found if isinstance(output, tuple) else found[0], reference(module, events[:stop], graph))
+
+
+@pytest.mark.parametrize("device", [torch.device("cpu"), DEVICE], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("kind", "engine"), [("graph_grid", "packet"), ("graph_grid", "dense"), ("histogram", "dense")]
+)
+def test_networks_of_16_bits_see_events_in_their_pixels(
+    kind: str, engine: str, dtype: torch.dtype, device: torch.device
+) -> None:
+    """Of the columns from 256 on, bfloat16 knows every other one."""
+    module = randomize(network(kind, sensor=(304, 8), num_classes=2, voxel=[1.0, 4.0]), 0).to(dtype)
+    column, rng = np.arange(256, 304), np.random.default_rng(0)
+    events = make_events(1_000 * column, column, rng.integers(0, 8, 48), rng.integers(0, 2, 48))
+    graph = GraphConfig(max_neighbors=4)
+    data = build_graph(events, graph)
+    data.x = data.x.to(dtype)
+    with torch.no_grad():
+        expected = module(data)
+    with PretendedDevice():
+        live = make_model_asynchronous(deepcopy(module).to(device), graph, engine=engine)
+        for start in (0, 30):
+            live.update(events[start : start + 30])
+        moved = make_model_asynchronous(deepcopy(module).to(device), graph, engine=engine)
+        moved.load_state_dict(live.state_dict())
+        with torch.no_grad():
+            answers = live.output().cpu(), moved.output().cpu()
+    for found in answers:
+        assert found.dtype == dtype
+        assert_equal(found, expected, 1e-3)

@@ -5,6 +5,7 @@ import copy
 import errno
 import math
 import os
+import signal
 import threading
 import time
 from itertools import pairwise
@@ -169,6 +170,46 @@ def test_a_fork_of_the_process_gets_threads_of_its_own(live: LiveModel) -> None:
     os.waitpid(child, 0)
     live.update(events)
     assert found == live.output().numpy().tobytes()
+
+
+@kernel
+def _claim(words: np.ndarray) -> int:
+    return pipeline.claim(words)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_of_a_fork_leave_a_job_of_the_parent_alone(threads: int) -> None:
+    """Its memory may be gone, and those who would finish it are not there."""
+    forked = crew.Crew(threads, 1, lambda words, member: None)
+    forked._process = os.getppid()
+    words = forked.words
+    words[pipeline._LIMIT], words[pipeline._NEXT], words[pipeline.DONE] = 12, 7, 5
+    forked.begin()
+    assert _claim(words) == -1
+    assert words[pipeline.DONE] == 12
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_fork_answers_though_its_parent_was_at_work_on_an_answer(threads: int) -> None:
+    module = randomize(network("histogram", sensor=SENSOR, num_classes=3, task="detection"), 0)
+    live = make_model_asynchronous(module, RULES["window"], threads=threads)
+    events = random_events(np.random.default_rng(0), 2_000)
+    live.update(events[:1_000])
+    live.output()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits without end
+        words = live.engine._head._crew.words
+        words[pipeline.DONE] -= 1
+        words[pipeline._NEXT] -= threads > 1
+        live.engine._head._is_unfinished = True
+        live.update(events[1_000:])
+        fresh = make_model_asynchronous(module, RULES["window"])
+        fresh.update(events)
+        os._exit(0 if torch.equal(live.output(), fresh.output()) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_copies_have_as_many_threads(live: LiveModel) -> None:

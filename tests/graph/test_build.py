@@ -83,6 +83,27 @@ def test_rings_that_grow_forget_what_they_had_dropped_before() -> None:
             assert neighbors[0, : counts[0]].tolist() == [19]
 
 
+def test_nodes_that_are_taken_back_are_not_taken_for_those_whose_slots_they_took() -> None:
+    graph, slots, taken_back = GraphConfig(max_neighbors=15, radius=2.5), 16, 5
+    search = NeighborSearch(graph, 6, 5, slots)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 6, 60), rng.integers(0, 5, 60)
+    neighbors, counts = np.empty((60, graph.max_neighbors), np.int64), np.empty(60, np.int32)
+
+    def insert(part: slice) -> None:
+        search.insert(np.zeros(len(x[part]), np.int64), x[part], y[part], neighbors[part], counts[part])
+
+    insert(slice(0, 20))
+    insert(slice(60 - taken_back, 60))
+    search.remove_last(taken_back)
+    held = 20 + taken_back - slots
+    insert(slice(20, 60))
+    for number in range(20, 60):
+        near = (x - x[number]) ** 2 + (y - y[number]) ** 2 <= graph.radius**2
+        expected = [j for j in reversed(range(max(held, number - slots + 1), number)) if near[j]]
+        assert sorted(neighbors[number, : counts[number]], reverse=True) == expected[: graph.max_neighbors]
+
+
 @settings(max_examples=30)
 @given(events=streams(), graph=graph_configs(directed=True, bounded=False), cut=st.integers(0, 120))
 def test_later_events_change_no_edge(events: np.ndarray, graph: GraphConfig, cut: int) -> None:

@@ -92,6 +92,18 @@ def test_everything_is_in_full_precision_under_autocast() -> None:
     assert torch.equal(mixed, conv(x, edge_index, edge_attr))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_numbers_of_16_bits_are_summed_in_32(dtype: torch.dtype) -> None:
+    x, edge_index, edge_attr = random_graph(0, 7, 20, 3, 3)
+    conv = SplineConv(3, 4, 3, 2, root_weight=False, bias=False).to(dtype)
+    x = x.to(dtype)
+    found = conv(x, edge_index, edge_attr)
+    exact = conv.double()(x.double(), edge_index, edge_attr.float().double())
+    assert torch.equal(found, exact.to(dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(conv.to(dtype)(x, edge_index, edge_attr), found)
+
+
 def test_weights_of_pygs_layer_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyG's layer can be made, though not run, without its compiled kernels."""
     module = pytest.importorskip("torch_geometric.nn.conv.spline_conv")
@@ -150,3 +162,17 @@ def test_wrong_shapes_are_refused() -> None:
         conv(torch.zeros(5, 2), edges, torch.zeros(4, 2))
     with pytest.raises(ValueError, match=r"x must be \[N, 2\], found \[5, 1\]"):
         conv(torch.zeros(5, 1), edges, torch.zeros(4, 3))
+    with pytest.raises(ValueError, match=r"edge_index must be \[2, E\] for 3 edge attributes, found \[2, 4\]"):
+        conv(torch.zeros(5, 2), edges, torch.zeros(3, 3))
+
+
+@pytest.mark.parametrize("aggr", ["mean", "add"])
+@pytest.mark.parametrize("end", [0, 1])
+@pytest.mark.parametrize("node", [-1, 5, 10**7])
+def test_an_edge_that_is_not_between_nodes_is_refused(node: int, end: int, aggr: str) -> None:
+    """What is not a node's memory is never read or written."""
+    conv, edges = SplineConv(2, 3, dim=3, kernel_size=2, aggr=aggr), torch.zeros(2, 4, dtype=torch.long)
+    edges[end, 2] = node
+    with pytest.raises(ValueError, match=rf"edge_index must be between 0 and 4, for 5 nodes, found .*{node}"):
+        conv(torch.zeros(5, 2), edges, torch.zeros(4, 3))
+    assert conv(torch.zeros(5, 2), edges[:, :0], torch.zeros(0, 3)).shape == (5, 3), "no edge is none that is wrong"

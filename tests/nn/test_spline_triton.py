@@ -115,6 +115,20 @@ def test_a_layer_whose_kernels_are_wrong_runs_in_torch(monkeypatch: pytest.Monke
     torch.testing.assert_close(found, conv(x.float(), *edges))
 
 
+@needs_interpreter
+def test_kernels_for_which_there_was_no_memory_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    layer = (torch.device("cpu"), torch.float32, (2,), 2, 3)
+    spline_triton.is_right.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(spline_triton, "convolve", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            spline_triton.is_right(*layer)
+    assert spline_triton.is_right(*layer)
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(interpreted() or not torch.cuda.is_available(), reason="needs a CUDA device and TRITON_INTERPRET=0")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -15,10 +15,14 @@ import math
 
 import numpy as np
 
+from aegnn_core.atomics import exchange, store_release
 from aegnn_core.machine_code import inlined, kernel
 from aegnn_core.simd import prefetch
 
-__all__ = ["append_places", "count_until", "hide_expired", "log_table", "logarithm", "logarithms"]
+__all__ = ["AT_WORK", "append_places", "count_until", "hide_expired", "log_table", "logarithm", "logarithms"]
+
+#: In place of how many events are counted, while they are.
+AT_WORK = -1
 
 #: Logarithms of counts below this are looked up.
 _TABLE = 1 << 12
@@ -69,7 +73,8 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
     Args:
         size: number of events that have come; the youngest of them is what ages are counted from.
         first: number of the oldest that is live.
-        counted: ``[1]`` how many events had come when this was done last; is brought up to date.
+        counted: ``[1]`` how many events had come when this was done last; is brought up to date, last of all. Until
+            then it is :data:`AT_WORK`: a process that is forked meanwhile has counts that are neither old nor new.
         begin: ``[parts]`` where each part of the past began then; is brought up to date.
         least_ages: ``[parts - 1]`` the age [µs] at which each part but the first begins.
         ring_t, ring_place: times [µs] and places of the events.
@@ -81,22 +86,20 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
     mask = len(ring_t) - 1
     parts = len(begin)
     work = 0
+    done = exchange(counted, 0, AT_WORK)
     part = parts - 1
-    for number in range(begin[part], min(first, counted[0])):
-        while number >= (begin[part - 1] if part > 0 else counted[0]):
+    for number in range(begin[part], min(first, done)):
+        while number >= (begin[part - 1] if part > 0 else done):
             part -= 1
         _bring(number, part, ring_place, counts)
         counts[2 * part + ring_place[number & mask]] -= 1
         work += 1
     for part in range(parts):
         begin[part] = max(begin[part], first)
-    for number in range(max(counted[0], first), size):
+    for number in range(max(done, first), size):
         _bring(number, 0, ring_place, counts)
         counts[ring_place[number & mask]] += 1
         work += 1
-    counted[0] = size
-    if size == 0:
-        return work
     youngest = ring_t[(size - 1) & mask]
     for part in range(1, parts):
         number = begin[part - 1]
@@ -109,6 +112,7 @@ def count_until(size, first, counted, begin, least_ages, ring_t, ring_place, cou
             work += 2
             number += 1
         begin[part - 1] = number
+    store_release(counted, 0, size)
     return work
 
 

@@ -30,6 +30,7 @@ from aegnn_core.asynchronous.compiled.pipeline import (
     THREADS,
     TOLD,
     WORDS,
+    end_jobs,
 )
 from aegnn_core.cores import usable_cores
 
@@ -74,13 +75,18 @@ class Crew:
         self._end = weakref.finalize(self, _end, self.words, threads - 1)
 
     def begin(self) -> None:
-        """Start the threads, no more than cores, unless they are there. A fork of the process has none yet."""
+        """Start the threads, no more than cores, unless they are there. A fork of the process has none yet.
+
+        A thread that is alone calls it too before a job whose blocks are counted: of one that another thread was at
+        work on when the process was forked, the count is too low.
+        """
         if self._process != os.getpid():
             self._start()
         self._leave_core()
 
     def _start(self) -> None:
-        if self._process:
+        end_jobs(self.words)  # of another process: its memory may be gone, and so are those who were at work on it
+        if self._process and self._threads > 1:
             self._make_semaphore()
         self._process = os.getpid()
         self.words[SPINS], self.words[AWAKE_NS] = _SPINS, _AWAKE_NS

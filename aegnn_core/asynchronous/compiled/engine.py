@@ -73,7 +73,6 @@ class CompiledEngine:
     def __init__(self, model: GraphNetwork, graph: GraphConfig, threads: int = 1, frozen: bool = False) -> None:
         self._model, self._graph, self.threads = model, graph, threads
         self._version = WeightsVersion(model, frozen)
-        self._is_stale = False
         self._dtype = _DTYPES[next(model.parameters()).dtype]
         self._layers = flatten(model.event_blocks)
         width, height = model.sensor
@@ -148,10 +147,10 @@ class CompiledEngine:
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again, and the model's weights are read anew."""
-        if self._version.changed() or self._is_stale:
+        if self._version.changed():
             self._take_weights()
             self._readout.take_weights()
-            self._is_stale = False
+            self._version.accept()
         # The old arrays go first: on a large sensor there may be no memory for both.
         for name in ("_search", "_search_arrays", "_nodes"):
             self.__dict__.pop(name, None)
@@ -241,8 +240,7 @@ class CompiledEngine:
         return self._readout.output(self._oldest, first, self._nodes, width, final)
 
     def _check_weights(self) -> None:
-        self._is_stale |= self._version.changed()
-        if self._is_stale:
+        if self._version.changed():
             raise ValueError(STALE_WEIGHTS)
 
     def _first_live(self, time: int) -> int:

@@ -236,8 +236,7 @@ class ImageHead:
         return self._run(self._bits)
 
     def _run(self, bits: np.ndarray) -> list[Tensor]:
-        if self.threads > 1:
-            self._crew.begin()
+        self._crew.begin()
         # If the last answer was interrupted, pixels that were marked as changed have not been computed.
         is_new, self._is_unfinished = self._is_unfinished, True
         run_image_layers(bits, is_new, self._arrays, self._kind, 0)

@@ -88,12 +88,23 @@ class EdgeFinder:
 
         Raises:
             ValueError: an event lies outside of the sensor, or there are too many graphs for it.
+            torch.OutOfMemoryError: there is no memory on the device; the next call tries again.
         """
+        self._check(nodes)
         if self._is_right is None and len(nodes.t):  # nothing can be learned from graphs without events
             self._is_right = self._agrees_with_the_cpu(nodes)
         find = self._edges_on_device if self._is_right else self._edges_on_cpu
         nodes.edge_index, nodes.edge_attr = find(nodes)
         return nodes
+
+    def _check(self, nodes: Data) -> None:
+        """Raise ``ValueError`` for what cannot be searched as one image."""
+        (x, y), (width, height) = nodes.pos[:, :2].t(), self._sensor
+        if bool(((x < 0) | (x >= width) | (y < 0) | (y >= height)).any()):
+            raise ValueError(f"the sensor has {width} x {height} px, found an event outside of it")
+        graphs = nodes.num_graphs if "batch" in nodes else 1
+        if graphs * self._disc.size >= _MOST_PIXELS:
+            raise ValueError(f"{graphs} graphs of {self._disc.size} px are too many at once, expected a smaller batch")
 
     def _agrees_with_the_cpu(self, nodes: Data) -> bool:
         expected = self._edges_on_cpu(nodes)
@@ -101,6 +112,8 @@ class EdgeFinder:
             if all(map(torch.equal, in_order(*self._edges_on_device(nodes)), in_order(*expected))):
                 return True
             reason = "they are not those that the CPU finds"
+        except torch.OutOfMemoryError:  # which says nothing about the kernels
+            raise
         except Exception as error:  # whatever a compiler, a driver or a device has to say
             reason = f"{type(error).__name__}: {str(error)[:300]}"
         warnings.warn(f"edges are found on the CPU and not on {self._device}: {reason}", stacklevel=3)
@@ -108,9 +121,6 @@ class EdgeFinder:
 
     def _edges_on_device(self, nodes: Data) -> tuple[Tensor, Tensor]:
         x, y = nodes.pos[:, 0].long(), nodes.pos[:, 1].long()
-        width, height = self._sensor
-        if bool(((x < 0) | (x >= width) | (y < 0) | (y >= height)).any()):
-            raise ValueError(f"the sensor has {width} x {height} px, found an event outside of it")
         graph_of = _graph_of(nodes)
         since = _since_first(nodes.t, graph_of)
         if bool((since >= LONGEST_PACKET_US).any()):  # more than an hour
@@ -136,8 +146,6 @@ class EdgeFinder:
         """
         count, most, disc = len(x), self._graph.max_neighbors, self._disc
         graphs = int(graph_of[-1]) + 1 if count else 0
-        if graphs * disc.size >= _MOST_PIXELS:
-            raise ValueError(f"{graphs} graphs of {disc.size} px are too many at once, expected a smaller batch")
         pixel = graph_of * disc.size + (y + disc.margin) * disc.stride + x + disc.margin
         packets = self._packets(t, pixel)
         capacity = power_of_two(count)

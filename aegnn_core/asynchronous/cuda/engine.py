@@ -76,7 +76,6 @@ class CudaEngine:
     ) -> None:
         self._model, self._graph, self._given, self._capture = model, graph, kernels, capture
         self._version = WeightsVersion(model)
-        self._is_stale = False
         self._layers = flatten(model.event_blocks)
         self._names = {module: name for name, module in model.named_modules()}
         self._at_once = min(_MOST_EVENTS_AT_ONCE, _EDGES_AT_ONCE // power_of_two(graph.max_neighbors))
@@ -97,6 +96,7 @@ class CudaEngine:
 
     def _prepare(self) -> None:
         """Put everything that stays the same on the device where the model's weights are."""
+        self._prepared_for: tuple[torch.device, torch.dtype] | None = None
         model, graph = self._model, self._graph
         parameter = next(model.parameters())
         self._like = parameter.detach()
@@ -112,7 +112,7 @@ class CudaEngine:
             self._splines = Splines(self._layers[0][0].conv, self._disc, graph, dtype, device)
         self._scale = torch.tensor([graph.time_scale, 1.0 / (2.0 * graph.radius)], dtype=torch.float64, device=device)
         self._maps = [
-            CellMap(part, model.sensor, self._disc, device)
+            CellMap(part, model.sensor, self._disc, self._like)
             for part in (model.grid, model.counts)
             if part is not None and not model.reads_edges
         ]
@@ -121,6 +121,7 @@ class CudaEngine:
         self._take_weights()
         self._make_rings()
         self._make_buffers()
+        self._prepared_for = device, dtype
 
     def _make_rings(self) -> None:
         """Rings of the first size, without nodes."""
@@ -164,15 +165,14 @@ class CudaEngine:
 
     def reset(self) -> None:
         """Forget all events and costs; memory has its first size again, and the model's weights are read anew."""
-        parameter = next(self._model.parameters())
-        if parameter.device != self._device or parameter.dtype != self._like.dtype:
+        parameter, changed = next(self._model.parameters()), self._version.changed()
+        if (parameter.device, parameter.dtype) != self._prepared_for:
             if reason := _unavailable(parameter):
                 raise ValueError(f"the model was moved after it was made asynchronous, and engine cuda: {reason}")
-            self._version.changed()
             self._prepare()
-        elif self._version.changed() or self._is_stale:
+        elif changed:
             self._take_weights()
-        self._is_stale = False
+        self._version.accept()
         if self._rings.capacity == _SMALLEST_CAPACITY:
             self._rings.clear()  # what was captured stays of use
         else:
@@ -299,13 +299,13 @@ class CudaEngine:
         return [1 if isinstance(cells.pooling, CountPooling) else self._constants[-1].outputs for cells in self._maps]
 
     def _check_weights(self) -> None:
-        if not self._version.changed() and not self._is_stale:
+        if not self._version.changed():
             return
         moved = next(self._model.parameters()).device != self._device
         if self._layers or moved:  # features are those of the old weights
-            self._is_stale = True
             raise ValueError(STALE_WEIGHTS)
         self._take_weights()
+        self._version.accept()
 
     def _pooled(self, moment: Tensor) -> Tensor:
         """The image ``[1, C, rows, columns]`` that the head sees."""

@@ -155,25 +155,31 @@ def block_sizes(inputs: int, outputs: int) -> tuple[int, int]:
 class CellMap:
     """Which pixels lie in which cell of a grid, and when the parts of its past begin, on a device.
 
+    Args:
+        pooling: with the grid.
+        sensor: width and height [px].
+        disc: with the image of pixels.
+        like: a tensor of the type and on the device of the network's own positions, by which cells are rounded.
+
     Attributes:
         pixels: ``[cells, per_cell]`` pixels of the image with margins, -1 where there are fewer.
         ages: ``[parts + 1]`` begins and ends [µs].
     """
 
-    def __init__(self, pooling: GridPooling | CountPooling, sensor: tuple[int, int], disc: Disc, device: torch.device):
+    def __init__(self, pooling: GridPooling | CountPooling, sensor: tuple[int, int], disc: Disc, like: Tensor) -> None:
         self.pooling = pooling
         y, x = np.divmod(np.arange(sensor[0] * sensor[1]), sensor[0])
-        place = torch.from_numpy(np.stack([x, y], 1).astype(np.float64))
+        place = torch.from_numpy(np.stack([x, y], 1)).to(like.device, like.dtype)
         column, row = cells_of(place, pooling.size, pooling.shape)
-        cell = (row * pooling.shape[0] + column).numpy()
+        cell = (row * pooling.shape[0] + column).cpu().numpy()
         order = np.argsort(cell, kind="stable")
         cells = pooling.shape[0] * pooling.shape[1]
         counts = np.bincount(cell, minlength=cells)
         nth = np.arange(len(cell)) - np.repeat(np.cumsum(counts) - counts, counts)
         pixels = np.full((cells, max(1, counts.max())), -1, np.int32)
         pixels[cell[order], nth] = ((y + disc.margin) * disc.stride + x + disc.margin)[order]
-        self.pixels = torch.from_numpy(pixels).to(device)
-        self.ages = torch.tensor([0, *pooling.least_ages, 2**62], dtype=torch.int64, device=device)
+        self.pixels = torch.from_numpy(pixels).to(like.device)
+        self.ages = torch.tensor([0, *pooling.least_ages, 2**62], dtype=torch.int64, device=like.device)
 
     @property
     def cells(self) -> int:

@@ -43,15 +43,22 @@ _known: dict[tuple[str, str, str], str | None] = {}
 
 
 def known_disagreement(kind: EngineClass, model: GraphNetwork, graph: GraphConfig) -> str | None:
-    """As :func:`disagreement`, found once per device, architecture and rule; warns when an engine is found wrong."""
+    """As :func:`disagreement`, found once per device, architecture and rule; warns when an engine is found wrong.
+
+    Where there is no memory for it, that is the reason, and the next call tries again.
+    """
     parameter = next(model.parameters())
     name = torch.cuda.get_device_name(parameter.device) if parameter.device.type == "cuda" else "cpu"
     key = f"{parameter.device} {name} {parameter.dtype}", architecture_digest(model), str(graph)
-    if key not in _known:
-        _known[key] = disagreement(kind, model, graph)
-        if _known[key] is not None:
-            warnings.warn(f"the engine cuda is not used on {name}: {_known[key]}", stacklevel=2)
-    return _known[key]
+    if key in _known:
+        return _known[key]
+    try:
+        reason = _known[key] = disagreement(kind, model, graph)
+    except torch.OutOfMemoryError as error:
+        reason = f"there is no memory for its self-check: {str(error)[:300]}"
+    if reason is not None:
+        warnings.warn(f"the engine cuda is not used on {name}: {reason}", stacklevel=2)
+    return reason
 
 
 def disagreement(
@@ -64,6 +71,9 @@ def disagreement(
         model: on the device where the engine is to run.
         graph: the rule.
         count: events of the stream.
+
+    Raises:
+        torch.OutOfMemoryError: there is no memory for it, which says nothing about the engine.
     """
     parameter = next(model.parameters())
     on_cpu = deepcopy(model).cpu()
@@ -84,6 +94,8 @@ def disagreement(
                     f"after {stop} events of its self-check its answer is {apart:.3g} of the largest number away from"
                     f" that of the CPU, {TOLERANCE[parameter.dtype]:g} are allowed"
                 )
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever a compiler, a driver or a device has to say
         return f"its self-check failed with {type(error).__name__}: {str(error)[:300]}"
     return None

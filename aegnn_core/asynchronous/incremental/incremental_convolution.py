@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric import nn as pyg
-from torch_geometric.nn import aggr
-from torch_geometric.nn.aggr.fused import FusedAggregation
 from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.incremental.forward import Forward
@@ -30,6 +28,7 @@ from aegnn_core.asynchronous.incremental.values import (
     StoredRows,
     Value,
 )
+from aegnn_core.asynchronous.row_by_row import works_row_by_row
 from aegnn_core.asynchronous.torch_internals import undispatched
 from aegnn_core.nn.spline import SplineConv
 
@@ -66,45 +65,13 @@ _ONE_HOP = frozenset(
 _NORMALIZED = frozenset(_known("GCNConv", "LGConv", "GCN2Conv", "ClusterGCNConv", "FAConv", "EGConv", "PDNConv"))
 _SEVERAL_HOPS = frozenset(_known("TAGConv", "SGConv", "SSGConv", "APPNP", "ARMAConv", "GatedGraphConv"))
 
-_ORDINARY = (
-    nn.Linear, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, nn.Identity,
-    nn.Dropout, nn.LayerNorm, nn.Embedding, nn.Flatten, nn.Unflatten, pyg.Linear, pyg.MLP, pyg.MessageNorm,
-    aggr.SumAggregation, aggr.MeanAggregation, aggr.MaxAggregation, aggr.MinAggregation, aggr.MulAggregation,
-    aggr.VarAggregation, aggr.StdAggregation, aggr.SoftmaxAggregation, aggr.PowerMeanAggregation,
-    aggr.MultiAggregation, aggr.DegreeScalerAggregation,
-    FusedAggregation, nn.GRUCell,
-)  # fmt: skip
-
-
-#: Modules that work along a dimension, and what they call it.
-_ALONG = {nn.Softmax: "dim", nn.LogSoftmax: "dim", nn.Softmin: "dim", nn.GLU: "dim", nn.Flatten: "start_dim",
-          nn.Unflatten: "dim"}  # fmt: skip
-
-
-def _row_by_row(module: nn.Module) -> bool:
-    """Whether a module inside a convolution is known to work row by row, or on one node's edges."""
-    kind = type(module)
-    if kind in _ALONG:
-        along = getattr(module, _ALONG[kind])
-        return isinstance(along, int) and (along > 0 or along == -1)
-    if kind.__module__ == "torch.nn.modules.activation":
-        return kind not in (nn.MultiheadAttention, nn.Softmax2d)
-    if isinstance(module, pyg.HeteroLinear):
-        return False
-    if kind in (nn.BatchNorm1d,) or kind is pyg.BatchNorm:
-        inner = getattr(module, "module", module)
-        return inner.running_mean is not None and not inner.training
-    if kind is pyg.LayerNorm:
-        return module.mode == "node"
-    return kind in _ORDINARY or kind.__module__ == "torch_geometric.nn.conv.gen_conv"
-
 
 def reach_of(module: MessagePassing) -> Reach | None:
     """How far a convolution looks, None for one that is not known to be local."""
     kind = type(module)
     if getattr(module, "flow", "source_to_target") != "source_to_target" or getattr(module, "cached", False):
         return None
-    if not all(_row_by_row(part) for name, part in module.named_modules() if name):
+    if not all(works_row_by_row(part) for name, part in module.named_modules() if name):
         return None
     functions = [getattr(part, "act", None) for part in module.modules()]
     if any(callable(act) and not isinstance(act, nn.Module) and act not in ELEMENTWISE for act in functions):
@@ -243,7 +210,7 @@ def _aggregate(
         and isinstance(end, EdgeEnd)
         and end.which == "target"
         and end.graph is messages.graph
-        and all(_row_by_row(part) for part in module.modules())
+        and all(works_row_by_row(part) for part in module.modules())
         and not args
         and kwargs.get("ptr") is None
         and kwargs.get("dim", -2) % (len(messages.tail) + 1) == 0
@@ -280,11 +247,11 @@ def follow_splines(module: SplineConv, running: Callable[[], Forward | None]) ->
     """Make one of our spline convolutions compute affected rows only, and share the splines between layers."""
     edges, convolve = module.edges, module.convolve
 
-    def tracked_edges(source: Any, target: Any, edge_attr: Any, nodes: int) -> Any:
+    def tracked_edges(source: Any, target: Any, edge_attr: Any, nodes: int, check: bool = False) -> Any:
         run = running()
         values = [tensor.value if isinstance(tensor, Tracked) else None for tensor in (source, target, edge_attr)]
         if run is None or not any(values):
-            return edges(source, target, edge_attr, nodes)
+            return edges(source, target, edge_attr, nodes, check)
         first, second, attributes = values
         if (
             isinstance(first, EdgeEnd)
@@ -294,7 +261,7 @@ def follow_splines(module: SplineConv, running: Callable[[], Forward | None]) ->
             and first.graph is second.graph is attributes.graph
         ):
             return _TrackedSplines(first.graph, attributes)
-        return run.whole(edges, (source, target, edge_attr, nodes), {})
+        return run.whole(edges, (source, target, edge_attr, nodes, check), {})
 
     def tracked_convolve(features: Any, own: Any, splines: Any) -> Any:
         run = running()

@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.costs import CostMeter, Costs
+from aegnn_core.asynchronous.event_layers import mixed_nodes
 from aegnn_core.asynchronous.failures import writes_weights
 from aegnn_core.asynchronous.incremental.cluster_pooling import FOLLOWED_MAX_POOLING
 from aegnn_core.asynchronous.incremental.event_store import EventStore
@@ -102,10 +103,13 @@ class IncrementalEngine:
     @staticmethod
     def refusal(model: nn.Module, graph: GraphConfig) -> str | None:
         """Why this engine cannot run the model on such a graph, or None."""
-        if graph.bounded and graph.resolved_expiry == "readout" and not isinstance(model, GraphNetwork):
-            return "the model does not know which nodes are live, choose expiry='graph'"
-        if graph.bounded and graph.resolved_expiry == "readout" and _has_own_forward(model):
-            return "the forward may read nodes that are not live any more, choose expiry='graph'"
+        if graph.bounded and graph.resolved_expiry == "readout":
+            if not isinstance(model, GraphNetwork):
+                return "the model does not know which nodes are live, choose expiry='graph'"
+            if _has_own_forward(model):
+                return "the forward may read nodes that are not live any more, choose expiry='graph'"
+            if reason := mixed_nodes(model.event_blocks):
+                return f"{reason}, or choose expiry='graph'"
         if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
             return "it cannot look into what torch.jit has made of a module"
         tensors = [*model.parameters(), *model.buffers()]
@@ -147,6 +151,7 @@ class IncrementalEngine:
         self._tape = Tape()
         self._replayed: tuple[list[Callable[[], None]], Any] | None = None
         self._last: Any = None
+        self._is_unfinished = False
         self._meter.reset()
 
     @torch.inference_mode(False)  # its tensors are written to later, perhaps elsewhere
@@ -178,10 +183,12 @@ class IncrementalEngine:
         if self._settings.follow():
             changed_weights = True
             self._weights = WeightsVersion(self._model)
-        if changed_weights:
+        if changed_weights or self._is_unfinished:
             self._constants = constants_of(self._copy)
             self._nodes.forget()
             self._live.forget()
+            self._weights.accept()
+            self._settings.accept()
         live = store.first_live(time, store.held)
         if self._nodes is self._live:
             kept = live
@@ -190,35 +197,27 @@ class IncrementalEngine:
             kept = self._nodes.first if not changed_weights else store.held
         if self._nodes.unchanged(kept) and self._live.unchanged(live):
             return self._copied_output()
+        self._is_unfinished = True  # until all of this is done: what an interrupted one leaves is of no use
         useful = self._nodes.begin(kept)
         if self._live is not self._nodes:
             useful &= self._live.begin(live)
         if not useful:
-            self._drop()
-        try:
-            self._last = self._forward()
-            if self._weights.changed():
-                raise ValueError(writes_weights(self._model))
-        except BaseException:
-            self._drop()
-            self._nodes.forget()
-            self._live.forget()
-            raise
+            self._tape.clear()
+            self._replayed = None
+        self._last = self._forward()
+        if self._weights.changed():
+            raise ValueError(writes_weights(self._model))
         if self._live is not self._nodes:
             # A node reads others that were live when it came, and these read older ones.
             self._nodes.retire(store.first_live(last, store.held, lives=self._hops + 1))
             store.drop(self._nodes.first)
+        self._is_unfinished = False
         return self._copied_output()
 
     def _copied_output(self) -> Tensor:
         # Safe from what its receiver does to it.
         output: Tensor = replaced_answer(self._last, Tensor.clone, copy.deepcopy)
         return output
-
-    def _drop(self) -> None:
-        """Nothing computed is of use any more."""
-        self._tape.clear()
-        self._replayed = None
 
     def _forward(self) -> Any:
         if self._replayed is not None:
