@@ -4,7 +4,6 @@
 import ast
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from numba.core.compiler_lock import global_compiler_lock
 import aegnn_core
 from aegnn_core import machine_code
 from aegnn_core.machine_code import borrowed, inlined, kernel, kernel_sources
+from tests.forked_children import end_after
 
 PACKAGE = Path(aegnn_core.__file__).parent
 
@@ -191,7 +191,7 @@ def test_a_process_forked_while_another_thread_compiles_can_compile() -> None:
     compiling.wait()
     child = os.fork()
     if child == 0:
-        signal.alarm(20)  # ends a child that waits without end
+        end_after(20)
         os._exit(numba.njit(lambda value: value + 1)(41))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
     thread.join()

@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GCNConv, Sequential, global_max_pool
+from torch_geometric.nn import GCNConv, Sequential, global_add_pool, global_max_pool
 
 from aegnn_core import GraphConfig, LiveModel, build_graph, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
 from aegnn_core.asynchronous.compiled import CompiledEngine
 from aegnn_core.asynchronous.counting_engine import CountingEngine
-from aegnn_core.asynchronous.cuda import engine as cuda_engine
+from aegnn_core.asynchronous.cuda import CudaEngine
 from aegnn_core.asynchronous.incremental import incremental_engine
 from aegnn_core.asynchronous.incremental.graphs import EventGraph
 from aegnn_core.asynchronous.saved_state import digest_of
@@ -29,6 +29,7 @@ from aegnn_core.asynchronous.shared_copy import Settings
 from aegnn_core.events import make_events
 from tests.asynchronous.engines import FOR_ANY_MODEL, KEEPING_FEATURES
 from tests.asynchronous.interruptions import interrupted_behind
+from tests.forked_children import end_after
 from tests.nn.random_networks import randomize, taken_by
 
 GRAPH = GraphConfig(max_neighbors=6, window=40_000)
@@ -319,7 +320,7 @@ def test_an_interrupted_output_may_be_asked_for_again(engine: str, monkeypatch: 
 #: Where engines do what new weights require; dense does it all at every output.
 TAKING_WEIGHTS: dict[str, tuple[str, Any, str]] = {
     "counting": ("output", CountingEngine, "_take_weights"),
-    "cuda": ("reset", cuda_engine, "fold_norms"),
+    "cuda": ("reset", CudaEngine, "_forget_launches"),
     "compiled": ("reset", CompiledEngine, "_take_weights"),
     "packet": ("output", Settings, "follow"),
     "incremental": ("output", incremental_engine, "constants_of"),
@@ -381,7 +382,7 @@ class Waits(Foreign):
         x = self.conv(data.x, data.edge_index)
         Waits.begun.set()
         Waits.go_on.wait(60)
-        return global_max_pool(x, data.batch, 1)
+        return global_add_pool(x, data.batch, 1)
 
 
 @pytest.fixture
@@ -414,7 +415,7 @@ def test_a_child_process_goes_on_whatever_threads_of_its_parent_were_at(answerin
     """It neither waits for them nor takes their half of an answer for one."""
     child = os.fork()
     if child == 0:
-        signal.alarm(20)  # ends a child that waits without end
+        end_after(20)
         Waits.go_on = threading.Event()
         Waits.go_on.set()
         answering.update(EVENTS[20:events])

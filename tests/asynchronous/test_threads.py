@@ -5,7 +5,6 @@ import copy
 import errno
 import math
 import os
-import signal
 import threading
 import time
 from itertools import pairwise
@@ -22,6 +21,7 @@ from aegnn_core.asynchronous.compiled import crew, pipeline
 from aegnn_core.events import make_events
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.machine_code import kernel
+from tests.forked_children import end_after
 from tests.nn.random_networks import randomize
 
 SENSOR = (24, 18)
@@ -200,7 +200,7 @@ def test_a_fork_answers_though_its_parent_was_at_work_on_an_answer(threads: int)
     live.output()
     child = os.fork()
     if child == 0:
-        signal.alarm(20)  # ends a child that waits without end
+        end_after(20)
         words = live.engine._head._crew.words
         words[pipeline.DONE] -= 1
         words[pipeline._NEXT] -= threads > 1
