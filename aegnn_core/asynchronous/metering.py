@@ -66,18 +66,18 @@ class Metering(TorchFunctionMode):
         def sums(features: Tensor, own: Tensor, edges: EdgeSplines) -> int:
             return spline_flops(conv, len(own), len(edges.source))
 
-        def splines(source: Tensor, *_: Any) -> int:
+        def splines(source: Tensor, *_: Any, **__: Any) -> int:
             return basis_flops(conv, len(source))
 
         conv.edges = self._metered(conv, conv.edges, splines)  # type: ignore[method-assign]
         conv.convolve = self._metered(conv, conv.convolve, sums)  # type: ignore[method-assign]
 
     def _metered(self, module: nn.Module, method: Callable[..., Any], flops: Callable[..., int]) -> Callable[..., Any]:
-        def metered(*args: Any) -> Any:
+        def metered(*args: Any, **kwargs: Any) -> Any:
             begin = perf_counter()
             with undispatched():
-                result = method(*args)
-            self._meter.add(self._layers.of(module), flops(*args), perf_counter() - begin)
+                result = method(*args, **kwargs)
+            self._meter.add(self._layers.of(module), flops(*args, **kwargs), perf_counter() - begin)
             return result
 
         return metered
@@ -91,5 +91,5 @@ def forward_flops(module: nn.Module, *inputs: Any) -> int:
     return int(meter.flops().total.total)
 
 
-def _elements(x: Tensor, *_: Any) -> int:
+def _elements(x: Tensor, *_: Any, **__: Any) -> int:
     return x.numel()

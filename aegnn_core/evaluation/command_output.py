@@ -12,9 +12,9 @@ from rich.console import Console
 __all__ = ["plain_console", "write_figures"]
 
 
-def plain_console() -> Console:
+def plain_console(*, stderr: bool = False) -> Console:
     """A console that shows names from files as they are, though rich would take ``[front]`` for a style."""
-    return Console(markup=False, emoji=False)
+    return Console(markup=False, emoji=False, stderr=stderr)
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:

@@ -72,10 +72,10 @@ def _run(arguments: argparse.Namespace) -> None:
     import torch
 
     from aegnn_core.evaluation import evaluate
-    from aegnn_core.evaluation.model_on_camera import trained_downsampling
     from aegnn_core.evaluation.seen_accuracy import accuracy_over_events
     from aegnn_core.evaluation.threshold_search import search_thresholds
     from aegnn_core.nn import load_model
+    from aegnn_core.nn.checkpoint import trained_downsampling
 
     torch.set_num_threads(1)  # a packet's tensors are small: threads would only wait for each other
     model = load_model(arguments.model, device=arguments.device, trust_code=arguments.trust_code)

@@ -11,7 +11,7 @@ from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, trained_downsampling
 from aegnn_core.nn.model_sensor import MODEL_SENSORS, sensor_behind
 
-__all__ = ["ModelOnCamera", "trained_downsampling"]
+__all__ = ["ModelOnCamera"]
 
 
 class ModelOnCamera:
@@ -21,7 +21,7 @@ class ModelOnCamera:
         model: what was trained.
         camera: width and height of the recordings' sensor [px].
         downsampling: how events come to a smaller sensor, one of :data:`aegnn_core.events.DOWNSAMPLING`; None for
-            :func:`trained_downsampling`.
+            :func:`aegnn_core.nn.checkpoint.trained_downsampling`.
         model_sensor: one of :data:`aegnn_core.nn.MODEL_SENSORS`, see :func:`aegnn_core.nn.sensor_behind`.
 
     Attributes:

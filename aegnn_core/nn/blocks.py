@@ -84,7 +84,7 @@ class BlockSequence(nn.ModuleList):
         if edge_attr.shape[1] < first.dim:
             raise ValueError(f"edge_attr must be [E, {first.dim}], found {list(edge_attr.shape)}")
         attr = edge_attr[:, : first.dim].to(torch.promote_types(x.dtype, torch.float32))
-        edges = first.edges(edge_index[0], edge_index[1], attr, len(x), True)
+        edges = first.edges(edge_index[0], edge_index[1], attr, len(x), check=True)
         for block in self:
             x = block(x, edges)
         return x

@@ -141,10 +141,10 @@ class SplineConv(nn.Module):
         if x.dim() != 2 or x.shape[1] != self.in_channels:
             raise ValueError(f"x must be [N, {self.in_channels}], found {list(x.shape)}")
         attr = edge_attr.to(torch.promote_types(x.dtype, torch.float32))
-        return self.convolve(x, x, self.edges(edge_index[0], edge_index[1], attr, len(x), True))
+        return self.convolve(x, x, self.edges(edge_index[0], edge_index[1], attr, len(x), check=True))
 
     def edges(
-        self, source: Tensor, target: Tensor, edge_attr: Tensor, nodes: int, check: bool = False
+        self, source: Tensor, target: Tensor, edge_attr: Tensor, nodes: int, *, check: bool = False
     ) -> EdgeSplines | OrderedEdges:
         """What layers of the same kernel size and aggregation can share: the splines on every edge.
 

@@ -18,10 +18,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aegnn_core.evaluation.camera_options import add_camera_options
-from aegnn_core.evaluation.model_on_camera import trained_downsampling
+from aegnn_core.evaluation.command_output import plain_console
 from aegnn_core.events.label_topics import LABEL_TOPIC, Label
 from aegnn_core.events.rosbag import read_event_packets
-from aegnn_core.nn.checkpoint import TrainedModel, load_model
+from aegnn_core.nn.checkpoint import TrainedModel, load_model, trained_downsampling
 from aegnn_core.nn.trust_option import add_trust_option
 from aegnn_core.option_types import positive
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Evaluate a bag; its :func:`.exit_status`."""
     arguments = sys.argv if arguments is None else arguments
     parsed = _parser().parse_args(remove_ros_args(arguments)[1:])
-    return exit_status("evaluate_bag", lambda: _evaluate(parsed, Console()))
+    return exit_status("evaluate_bag", lambda: _evaluate(parsed, plain_console()))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aegnn_core.datasets.simulated import HELD_OUT_SEED
+from aegnn_core.evaluation.command_output import plain_console
 from aegnn_core.events.array import EventStream
 from aegnn_core.events.files import read_events
 from aegnn_core.events.label_topics import Label
@@ -53,7 +54,7 @@ _BUSY_SCENE = HELD_OUT_SEED + 16
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; its :func:`.exit_status`."""
     parsed = _parser().parse_args(arguments)
-    return exit_status("aegnn_demo", lambda: _run(parsed, Console(stderr=parsed.json)))
+    return exit_status("aegnn_demo", lambda: _run(parsed, plain_console(stderr=parsed.json)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,13 +170,14 @@ def _table(figures: dict[str, Any], run: BagRun, model: TrainedModel, not_judged
 
 def _choose_moments(stream: EventStream, answers: Sequence[Answer], labels: Sequence[Label]) -> list[Moment]:
     """From each sixth of the recording, the answer at the busiest time: most true boxes, and of these most events."""
-    t = stream.events["t"]
     truth = [None if label is None else label.boxes for label in labels_at_answers(answers, labels)]
+    times = np.array([answer.time for answer in answers])
+    first, last = np.searchsorted(stream.events["t"], [times - _RECENT_US, times])
+    recent = (last - first).tolist()
 
     def to_see(k: int) -> tuple[int, int]:
-        boxes, time = truth[k], answers[k].time
-        first, last = np.searchsorted(t, [time - _RECENT_US, time])
-        return 0 if boxes is None else len(boxes), int(last - first)
+        boxes = truth[k]
+        return 0 if boxes is None else len(boxes), recent[k]
 
     moments = []
     for part in np.array_split(np.arange(len(answers)), min(_PANELS, len(answers))):

@@ -18,7 +18,7 @@ from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.evaluation import average_precision, dataset_moments, evaluate, simulated_moments
 from aegnn_core.evaluation.average_precision import RECALLS
 from aegnn_core.evaluation.model_answers import DenseAnswers, LiveAnswers
-from aegnn_core.evaluation.model_on_camera import ModelOnCamera, trained_downsampling
+from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.evaluation.plots import plot_precision_recall
 from aegnn_core.evaluation.seen_accuracy import SHARES, accuracy_over_events
 from aegnn_core.evaluation.threshold_search import IOU_THRESHOLDS, SCORE_THRESHOLDS, search_thresholds
@@ -26,7 +26,7 @@ from aegnn_core.events import DOWNSAMPLING, Downsampler, Letterbox, make_events
 from aegnn_core.events.label_topics import Label
 from aegnn_core.events.simulation import simulate_recognition, simulate_scene
 from aegnn_core.nn import DETECTION_DTYPE
-from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.checkpoint import TrainedModel, trained_downsampling
 from tests.datasets.tiny_datasets import CLOCK_OFFSET, bag_stream, write_bag
 from tests.evaluation.constant_models import constant_model
 from tests.recordings import REAL

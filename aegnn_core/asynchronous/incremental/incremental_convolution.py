@@ -247,11 +247,11 @@ def follow_splines(module: SplineConv, running: Callable[[], Forward | None]) ->
     """Make one of our spline convolutions compute affected rows only, and share the splines between layers."""
     edges, convolve = module.edges, module.convolve
 
-    def tracked_edges(source: Any, target: Any, edge_attr: Any, nodes: int, check: bool = False) -> Any:
+    def tracked_edges(source: Any, target: Any, edge_attr: Any, nodes: int, *, check: bool = False) -> Any:
         run = running()
         values = [tensor.value if isinstance(tensor, Tracked) else None for tensor in (source, target, edge_attr)]
         if run is None or not any(values):
-            return edges(source, target, edge_attr, nodes, check)
+            return edges(source, target, edge_attr, nodes, check=check)
         first, second, attributes = values
         if (
             isinstance(first, EdgeEnd)
@@ -261,7 +261,7 @@ def follow_splines(module: SplineConv, running: Callable[[], Forward | None]) ->
             and first.graph is second.graph is attributes.graph
         ):
             return _TrackedSplines(first.graph, attributes)
-        return run.whole(edges, (source, target, edge_attr, nodes, check), {})
+        return run.whole(edges, (source, target, edge_attr, nodes), {"check": check})
 
     def tracked_convolve(features: Any, own: Any, splines: Any) -> Any:
         run = running()

@@ -59,13 +59,17 @@ def test_boxes_in_a_bag_give_precision_latency_and_share_per_rate(
 def test_a_class_in_a_bag_gives_accuracy(
     models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """And the names of files are printed as they are."""
     write_event_bag(tmp_path / "bag", packets[:40], labels=[Label(0, class_id=1)])
-    arguments = (tmp_path / "bag", "--model", models["recognition"], "--rates", 1, "--output", tmp_path)
+    folder = tmp_path / "[left]"
+    arguments = (tmp_path / "bag", "--model", models["recognition"], "--rates", 1, "--output", folder)
     assert main(["evaluate_bag", *map(str, arguments)]) == 0
-    (row,) = json.loads((tmp_path / "evaluation.json").read_text())["rates"]
+    (row,) = json.loads((folder / "evaluation.json").read_text())["rates"]
     assert row["accuracy"] in (0.0, 1.0)  # an untrained network says the same of everything
     assert row["ap"] is None
-    assert "no labels" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no labels" not in printed
+    assert f"Saved {folder}/evaluation.json" in printed
 
 
 def test_the_table_is_printed_even_if_the_files_cannot_be_written_any_more(
