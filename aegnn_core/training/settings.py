@@ -104,6 +104,7 @@ class TrainSettings:
     seed: int = _setting(_NATURAL, "of weights and samples", 1)
     event_layers: str | None = _setting(_TEXT, "model whose layers on events are taken over unchanged", None)
     start_from: str | None = _setting(_TEXT, "model of the same network whose weights to start from", None)
+    teacher: str | None = _setting(_TEXT, "recogniser whose answers to learn in place of the labels", None)
     scenes: int | None = _setting(
         _COUNT, "number of simulated scenes that are repeated; if not given, always new ones", None
     )

@@ -22,6 +22,7 @@ with naming_extras("train"):
     from aegnn_core.datasets import EventDataset
     from aegnn_core.training.learning.learner import GraphLearner, HeadLearner
     from aegnn_core.training.learning.new_model import new_model
+    from aegnn_core.training.learning.teacher import Teacher
     from aegnn_core.training.learning.validation import FIGURES
     from aegnn_core.training.runs.checkpoint_files import WholeCheckpoints
     from aegnn_core.training.runs.export import export_checkpoint, read_checkpoint
@@ -55,8 +56,8 @@ def train(settings: TrainSettings, run: Path, output: str | Path | None = None) 
 
     Raises:
         ValueError: an unknown network, data set or task, ``start_from`` or ``event_layers`` of another shape or graph,
-            ``recordings`` without event layers that stay as they are or for a network whose other layers are more than
-            a head, or settings that contradict each other.
+            a ``teacher`` of other classes or another sensor or graph, ``recordings`` without event layers that stay as
+            they are or for a network whose other layers are more than a head, or settings that contradict each other.
         MissingFilesError: the data set is not there, or not all of it.
         TrainingStopped: somebody pressed Ctrl-C; the run can go on.
     """
@@ -101,6 +102,8 @@ def _check(settings: TrainSettings, output: Path) -> None:
         raise ValueError(f"ncars_scenes are for detection, found {settings.task}")
     if settings.preprocessed and (settings.dataset in SIMULATED or settings.recordings is not None):
         raise ValueError("preprocessed graphs are those of a data set, and not for recordings behind event layers")
+    if settings.teacher is not None and (settings.task != "recognition" or settings.recordings is not None):
+        raise ValueError("a teacher is for recognition, and not for recordings behind event layers")
     if settings.patience is not None and not settings.validate_every:
         raise ValueError("patience is counted in validations, but validate_every is 0")
     if settings.precision == "16-mixed" and settings.gpu is None:
@@ -112,10 +115,13 @@ def _check(settings: TrainSettings, output: Path) -> None:
 def _learner(settings: TrainSettings, model: TrainedModel, dataset: EventDataset | None) -> GraphLearner:
     head_only = settings.recordings is not None or learns_from_counts(settings, model)
     learn = HeadLearner if head_only else GraphLearner
+    teacher = None if settings.teacher is None else Teacher(settings.teacher, model)
+    if teacher is not None:
+        model.training["teacher"] = teacher.name  # not where it lay on this machine
     if dataset is None:
-        return learn(model, settings.learning_rate, settings.steps)
+        return learn(model, settings.learning_rate, settings.steps, teacher=teacher)
     counting = dataset.form.counts, dataset.form.evaluated_labels
-    return learn(model, settings.learning_rate, settings.steps, _RECORDED_LABEL_SMOOTHING, *counting)
+    return learn(model, settings.learning_rate, settings.steps, _RECORDED_LABEL_SMOOTHING, teacher, *counting)
 
 
 def _trainer(settings: TrainSettings, run: Path, logger: Logger) -> lightning.Trainer:

@@ -20,6 +20,7 @@ from aegnn_core.nn.checkpoint import DESCRIPTION, TrainedModel, describe
 from aegnn_core.nn.detection import detection_loss
 from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.training.learning.pictures import log_validation
+from aegnn_core.training.learning.teacher import Teacher
 from aegnn_core.training.learning.validation import Validation, logged_figures
 
 __all__ = ["GraphLearner", "HeadLearner"]
@@ -36,6 +37,7 @@ class GraphLearner(lightning.LightningModule):
         learning_rate: the highest.
         steps: number of optimiser steps of the cycle.
         label_smoothing: share of the probability that recognition spreads over all classes.
+        teacher: gives the probabilities that recognition learns in place of the labels.
         counts: which boxes count in a validation, from their w and h [px]; None for all.
         evaluated_labels: of the classes whose average precision its mean is of; None for all.
     """
@@ -46,6 +48,7 @@ class GraphLearner(lightning.LightningModule):
         learning_rate: float,
         steps: int,
         label_smoothing: float = 0.0,
+        teacher: Teacher | None = None,
         counts: Callable[[np.ndarray, np.ndarray], NDArray[np.bool_]] | None = None,
         evaluated_labels: Sequence[str] | None = None,
     ) -> None:
@@ -55,22 +58,32 @@ class GraphLearner(lightning.LightningModule):
             # In which order convolutions are fastest on a CPU; the weights are the same.
             self.network.head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.learning_rate, self.steps, self.label_smoothing = learning_rate, steps, label_smoothing
+        self._teacher = teacher
         self._validation = Validation(model, counts, evaluated_labels)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch with ``boxes`` and ``classes`` (detection) or ``y`` (recognition)."""
         output = self.network(batch)
         if self.network.task == "recognition":
-            return self.recognition_loss(output, batch.y)
+            return self.recognition_loss(output, batch.y, None if self._teacher is None else self._teacher(batch))
         parts = self._detection_losses(output, batch)
         self.log_dict({f"loss/{name}": value for name, value in parts.items()}, prog_bar=True, batch_size=len(output))
         loss = torch.stack(list(parts.values())).sum()
         self.log("loss", loss, prog_bar=True, batch_size=len(output))
         return loss
 
-    def recognition_loss(self, output: Tensor, label: Tensor) -> Tensor:
-        """Cross entropy of class logits ``[B, classes]``, logged with the accuracy."""
-        loss = cross_entropy(output, label, label_smoothing=self.label_smoothing)
+    def recognition_loss(self, output: Tensor, label: Tensor, taught: Tensor | None = None) -> Tensor:
+        """Cross entropy of class logits ``[B, classes]``, logged with the accuracy.
+
+        Args:
+            output: the logits.
+            label: ``[B]``.
+            taught: probabilities ``[B, classes]`` to learn in place of the labels.
+        """
+        if taught is None:
+            loss = cross_entropy(output, label, label_smoothing=self.label_smoothing)
+        else:
+            loss = cross_entropy(output, taught)
         accuracy = (output.argmax(1) == label).float().mean()
         self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True, batch_size=len(label))
         return loss

@@ -169,8 +169,11 @@ def _edge_finder(model: TrainedModel, device: torch.device) -> EdgeFinder | None
 
 
 def learns_from_counts(settings: TrainSettings, model: TrainedModel) -> bool:
-    """Whether a recogniser of recordings only counts their events, so that its head is all there is to train."""
-    recorded = settings.dataset not in SIMULATED and not settings.preprocessed
+    """Whether a recogniser of recordings only counts their events, so that its head is all there is to train.
+
+    Behind a teacher it learns from graphs, which the teacher sees, too.
+    """
+    recorded = settings.dataset not in SIMULATED and not settings.preprocessed and settings.teacher is None
     return recorded and settings.task == "recognition" and model.network.only_counts
 
 
