@@ -217,6 +217,58 @@ def test_training_can_begin_with_the_weights_of_a_model(tmp_path: Path) -> None:
         train_(tmp_path / "third" / "model.safetensors", **{**common, "options": {}}, steps=2, start_from=start)
 
 
+def test_a_recogniser_learns_the_answers_of_a_teacher_in_place_of_the_labels(nmnist: Path) -> None:
+    common: dict[str, Any] = {"dataset": "nmnist", "batch_size": 10}
+    counts = {"network": "histogram", "options": {"crop": [8, 8], "widths": [4, 4, 4, 4]}}
+    taught_by = train_(nmnist / "counts" / "tiny.safetensors", steps=2, **common, **counts)
+    teacher = str(nmnist / "counts" / "tiny.safetensors")
+    first = train_(nmnist / "first" / "x.safetensors", steps=3, teacher=teacher, **common)
+    assert first.training["teacher"] == "tiny"
+
+    # The teacher sees what the pupil sees, without dropout, and stays as it is.
+    settings = TrainSettings(network="graph_grid", task="recognition", teacher=teacher, **common)
+    learner = _learner(settings, first, open_training(settings))
+    learner.log_dict = lambda *_, **__: None  # type: ignore[method-assign]  # no trainer is attached
+    samples = EventSamples(open_training(settings), first.graph, "recognition")
+    batch = Batch.from_data_list([RecordedSamples(samples, None)[number] for number in range(4)])
+    learner.training_step(batch, 0).backward()
+    with torch.no_grad():
+        answers = load_model(teacher).network(batch).log_softmax(1)
+    first.network.train()
+    torch.manual_seed(0)
+    own = first.network(batch).log_softmax(1)
+    torch.manual_seed(0)
+    torch.testing.assert_close(learner.training_step(batch, 0), -(answers.exp() * own).sum(1).mean())
+    names = [name for name, _ in learner.named_parameters()]
+    assert all(name.startswith("network.") for name in names)
+    assert not any("teacher" in name for name in learner.state_dict())
+    for name, value in load_model(teacher).network.state_dict().items():
+        assert torch.equal(value, taught_by.network.state_dict()[name]), name
+
+    # So labels make no difference to what is learned.
+    batch.y = 9 - batch.y
+    torch.manual_seed(0)
+    torch.testing.assert_close(learner.training_step(batch, 0), -(answers.exp() * own).sum(1).mean())
+
+
+def test_a_teacher_has_the_classes_the_sensor_and_the_edges_of_its_pupil(nmnist: Path) -> None:
+    common: dict[str, Any] = {"dataset": "nmnist", "steps": 1}
+    graph = train_(nmnist / "graph" / "edges.safetensors", **common)
+    teacher = str(nmnist / "graph" / "edges.safetensors")
+    for values, message in (
+        ({"teacher": "ncars"}, r"teacher: ncars has the labels \('car', 'background'\), expected \('0', '1',"),
+        ({"teacher": "scenes_detector"}, "teacher: scenes_detector has the task detection, expected recognition"),
+        ({"teacher": "nobody"}, "nobody"),
+        ({"teacher": teacher, "dim": 2}, "teacher: edges has dim = 3, expected 2"),
+        ({"teacher": teacher, "graph": replace(graph.graph, radius=2.0)}, "trained with graph radius = 3.0, found"),
+        ({"teacher": teacher, "dataset": "simulated"}, "teacher: edges has the labels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_(nmnist / "other" / "x.safetensors", **{**common, **values})
+    with pytest.raises(ValueError, match="a teacher is for recognition, and not for recordings behind event layers"):
+        train_(nmnist / "other" / "x.safetensors", task="detection", steps=1, teacher=teacher)
+
+
 def test_a_head_learns_from_features_that_are_computed_once(tmp_path: Path) -> None:
     """The figures would be those of new samples: features are the network's own, but for a shift and half precision."""
     path = tmp_path / "tiny.safetensors"
