@@ -12,7 +12,7 @@ from aegnn_core.events.simulation import SceneConfig
 
 __all__ = ["add_scene_options", "chosen_scene_options", "scene_camera", "scene_config"]
 
-_OPTIONS = ("camera", "contrast_threshold", "noise", "noise_spread", "object_scale", "still_camera")
+_OPTIONS = ("camera", "contrast_threshold", "noise", "noise_spread", "object_scale", "still_camera", "shadows")
 
 
 def add_scene_options(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +33,7 @@ def add_scene_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--object-scale", type=float, help="everything in the picture so many times as large and fast")
     options.add_argument("--still-camera", action="store_true", default=None, help="a camera that does not pan")
+    options.add_argument("--shadows", action="store_true", default=None, help="objects cast shadows on the ground")
 
 
 def chosen_scene_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -60,6 +61,8 @@ def scene_config(arguments: argparse.Namespace, config: SceneConfig) -> SceneCon
         config = config.scaled(arguments.object_scale)
     if arguments.still_camera:
         config = replace(config, still_camera=1.0)
+    if arguments.shadows:
+        config = replace(config, shadows=1.0)
     sensor = {
         "threshold_on": arguments.contrast_threshold,
         "threshold_off": arguments.contrast_threshold,

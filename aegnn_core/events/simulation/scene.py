@@ -15,7 +15,7 @@ from aegnn_core.events.boxes import BOX_DTYPE as LABEL
 from aegnn_core.events.simulation.motion import Actor, Camera, crossing_times
 from aegnn_core.events.simulation.raster import SOLID, fill_backdrop, paint_polygons
 from aegnn_core.events.simulation.sensor import EventSensor, SensorModel
-from aegnn_core.events.simulation.shapes import draw_car, draw_clutter, draw_pedestrian
+from aegnn_core.events.simulation.shapes import Sun, draw_car, draw_clutter, draw_pedestrian, with_cast_shadow
 from aegnn_core.events.simulation.textures import backdrop_tile, surface_tiles
 
 __all__ = [
@@ -46,6 +46,10 @@ _KNOT_US = 10_000
 _REEL_US = 250_000
 
 
+#: Of the sun: how far to either side the shadow of a point lies at most, by its height, how far behind and in front of
+#: where it stands, and how much of the ground shadows hide.
+_SIDEWAYS, _DOWN, _DARKNESS = 1.3, (-0.25, 0.5), (0.25, 0.9)
+
 #: What of a scene is a range of lengths [px] or speeds [px/s], and grows with the number of the sensor's pixels.
 _SCALED_RANGES = (
     "car_length_px",
@@ -73,6 +77,7 @@ class SceneConfig:
         backdrop_speed: speed of the backdrop, and of the clutter that stands on it, when the camera pans [px/s].
         still_camera: fraction of scenes whose camera does not pan; its objects then have at least 2.5 times the
             lowest ``object_speed``.
+        shadows: fraction of scenes in which objects cast shadows on the ground; these are not in their boxes.
         shake_px: largest amplitude of camera shake [px].
         illumination: largest amplitude of the variation of brightness [log intensity].
         box_period_us: time between boxes [µs]; the first are at this time.
@@ -92,6 +97,7 @@ class SceneConfig:
     object_speed: tuple[float, float] = (14.0, 130.0)
     backdrop_speed: tuple[float, float] = (10.0, 50.0)
     still_camera: float = 0.2
+    shadows: float = 0.0
     shake_px: float = 0.5
     illumination: float = 0.02
     box_period_us: int = 10_000
@@ -114,7 +120,7 @@ class SceneConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
                 raise ValueError(f"{name} is ({low}, {high}), expected 0 < low <= high")
-        for name in ("still_camera", "min_visible"):
+        for name in ("still_camera", "shadows", "min_visible"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a fraction from 0 to 1")
         for name in ("shake_px", "illumination", "min_side_px"):
@@ -235,6 +241,7 @@ class _Stage:
         self.tile = backdrop_tile(rng, sensor.width, sensor.height, self.textures)
         self._level = float(self.tile.mean())
         self.still = bool(rng.random() < config.still_camera)
+        self._sun = self._draw_sun()
         self.camera = self._draw_camera()
         self._illumination = (rng.uniform(0, config.illumination), rng.uniform(0.3, 2.0), rng.uniform(0, 2 * np.pi))
 
@@ -251,6 +258,13 @@ class _Stage:
         if self.still:
             return Camera(np.zeros(2), 0.3 * shake, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
         return Camera(drift, np.vstack([pan, shake]), roll, zoom)
+
+    def _draw_sun(self) -> Sun | None:
+        """The sun if it shines, drawn so that all else in the scene is as without it."""
+        (rng,) = self._rng.spawn(1)
+        if rng.random() >= self.config.shadows:
+            return None
+        return Sun(rng.uniform(-_SIDEWAYS, _SIDEWAYS), rng.uniform(*_DOWN), rng.uniform(*_DARKNESS))
 
     def illumination(self, t_us: int) -> float:
         """Change of all log intensities at a time."""
@@ -331,6 +345,9 @@ class _Stage:
             heading = rng.normal(0, 0.12 if look.sideways else 0.7)
             velocity = speed * np.array([rng.choice([-1, 1]) * np.cos(heading), np.sin(heading)])
             growth = (rng.uniform(0, 0.3 if look.sideways else 0.35), rng.uniform(0.15, 0.6), rng.uniform(0, 2 * np.pi))
+        facing = 1 if velocity[0] >= 0 else -1
+        if self._sun is not None:
+            look = with_cast_shadow(look, replace(self._sun, sideways=facing * self._sun.sideways))
         point = np.array([rng.uniform(0.05, 0.95) * width, rng.uniform(0.5, 1.02) * height])
         if class_id == _CLUTTER_ID and rng.random() < 0.3:
             point[1] *= rng.uniform(0.4, 1.0)  # in the air
@@ -348,7 +365,7 @@ class _Stage:
             depth=-nearness + rng.normal(0, 0.4),
             size=size,
             growth=growth,
-            facing=1 if velocity[0] >= 0 else -1,
+            facing=facing,
             tilt=rng.normal(0, 0.03),
             point=point,
             time_us=time_us,

@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 
+from aegnn_core.events.simulation.raster import SOLID
 from aegnn_core.events.simulation.textures import GRADIENT, NOISES, TEXTURES
 
-__all__ = ["Look", "draw_car", "draw_clutter", "draw_pedestrian"]
+__all__ = ["Look", "Sun", "draw_car", "draw_clutter", "draw_pedestrian", "with_cast_shadow"]
 
 Point = tuple[float, float]
+
+#: Log intensity of a shadow that hides all of the ground, and by how much its outline is rounded.
+_SHADOW_TONE, _SHADOW_EDGE = -2.8, 0.01
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,20 @@ class Look:
     bones: np.ndarray
     cadence_hz: float
     sideways: bool
+
+
+@dataclass(frozen=True)
+class Sun:
+    """Light that casts shadows on the ground.
+
+    Attributes:
+        sideways, down: where the shadow of a point at height 1 lies in the picture, from where the point stands.
+        opacity: how much of the ground the shadow hides.
+    """
+
+    sideways: float
+    down: float
+    opacity: float
 
 
 @dataclass
@@ -107,7 +125,44 @@ def _contrasting(rng: np.random.Generator, tone: float, least: float = 0.35, mos
 def _shadow(drawing: _Drawing, rng: np.random.Generator, left: float, right: float) -> None:
     if rng.random() < 0.6:
         thick = rng.uniform(0.012, 0.03)
-        drawing.add([(left, -0.004), (right, -0.004)], thick, -2.8, opacity=rng.uniform(0.2, 0.6), solid=False)
+        drawing.add([(left, -0.004), (right, -0.004)], thick, _SHADOW_TONE, opacity=rng.uniform(0.2, 0.6), solid=False)
+
+
+def with_cast_shadow(look: Look, sun: Sun) -> Look:
+    """The look with the shadow that it casts, behind everything else of it and not a part of its silhouette.
+
+    The shadow has the outline of the solid polygons as they are drawn, without hollows, and does not move with bones.
+    """
+    solid = np.repeat(look.styles[:, SOLID] > 0, np.diff(look.starts))
+    x, y, radius = look.vertices[solid].T
+    around = np.linspace(0, 2 * np.pi, 8, endpoint=False)[:, None]
+    x, height = (x + radius * np.cos(around)).ravel(), np.maximum(0, -y + radius * np.sin(around)).ravel()
+    outline = _hull(np.column_stack([x + sun.sideways * height, sun.down * height]))
+    return replace(
+        look,
+        vertices=np.concatenate([np.column_stack([outline, np.full(len(outline), _SHADOW_EDGE)]), look.vertices]),
+        starts=np.concatenate([[0], look.starts + len(outline)]),
+        styles=np.concatenate([[(_SHADOW_TONE, sun.opacity, 0, 0, 0)], look.styles]),
+        bone=np.concatenate([[0], look.bone]),
+    )
+
+
+def _hull(points: np.ndarray) -> np.ndarray:
+    """The corners ``[K, 2]`` of the convex hull of points ``[N, 2]``, in turn (Andrew, 1979)."""
+
+    def half(ordered: np.ndarray) -> list[np.ndarray]:
+        chain: list[np.ndarray] = []
+        for point in ordered:
+            while len(chain) > 1:
+                (ax, ay), (bx, by) = chain[-1] - chain[-2], point - chain[-2]
+                if ax * by - ay * bx > 0:
+                    break
+                chain.pop()
+            chain.append(point)
+        return chain[:-1]
+
+    ordered = np.unique(points, axis=0)
+    return np.array(half(ordered) + half(ordered[::-1]))
 
 
 # --- cars -----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other cameras that look at the same kind of scenes: more or less sensitive, noisy, slow, still, near or far.
+"""Other cameras that look at the same kind of scenes: sensitive, noisy, slow, still, near, far, in the sun.
 
 A detector that has only seen one camera knows that camera: how many events an edge makes there, and hardly any noise.
 Real ones differ by their biases, by the light and by how far away things are (Stoffregen et al., ECCV 2020: thresholds
@@ -26,8 +26,9 @@ NOISE_SPREAD = (0.0, 2.0)
 #: Smaller boxes than this share of the usual least side are left out, however far away the scene is.
 _LEAST_SIDE = 0.6
 
-#: Share of cameras that stand still, and of those that see the scene from further away or nearer, at such a scale.
-_STILL, _SCALED, _SCALE = 0.4, 0.6, (0.45, 2.0)
+#: Share of scenes in the sun, of cameras that stand still, and of those that see the scene from further away or nearer,
+#: at such a scale.
+_SUNNY, _STILL, _SCALED, _SCALE = 0.5, 0.4, 0.6, (0.45, 2.0)
 
 
 def vary_camera(config: SceneConfig, rng: np.random.Generator) -> SceneConfig:
@@ -54,6 +55,7 @@ def vary_camera(config: SceneConfig, rng: np.random.Generator) -> SceneConfig:
         config.scaled(scale),
         sensor=sensor,
         still_camera=still,
+        shadows=_SUNNY,
         labelled=_fitting(config.labelled, scale),
         clutter=_fitting(config.clutter, scale),
         min_side_px=config.min_side_px * min(max(scale, _LEAST_SIDE), 1.0),
