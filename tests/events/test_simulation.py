@@ -27,7 +27,7 @@ from aegnn_core.events.simulation import (
 from aegnn_core.events.simulation.motion import Actor, crossing_times
 from aegnn_core.events.simulation.raster import fill_backdrop, paint_polygons
 from aegnn_core.events.simulation.sensor import threshold_crossings
-from aegnn_core.events.simulation.shapes import draw_car, draw_clutter, draw_pedestrian
+from aegnn_core.events.simulation.shapes import Sun, draw_car, draw_clutter, draw_pedestrian, with_cast_shadow
 
 IDEAL = SensorModel(threshold_mismatch=0.0, refractory_us=0, leak_rate_hz=0.0, shot_rate_hz=0.0)
 SHORT = SceneConfig(duration_us=100_000)
@@ -319,6 +319,50 @@ def test_a_scene_may_be_empty_but_for_its_backdrop():
     assert len(scene.boxes) == 0
 
 
+def test_shadows_make_events_beside_objects_and_leave_the_boxes_as_they_are():
+    config = replace(SHORT, duration_us=200_000, still_camera=1.0, clutter=(0, 0))
+    counts = []
+    for seed in range(6):
+        plain, sunny = (simulate_scene(seed, replace(config, shadows=share)) for share in (0.0, 1.0))
+        assert np.array_equal(sunny.boxes, plain.boxes)
+        counts.append([])
+        for scene in (plain, sunny):
+            events, beside = scene.stream.events, np.ones(len(scene.stream), bool)
+            for box in scene.boxes[scene.boxes["t"] == 200_000]:
+                left, top = box["x"] - 6, box["y"] - 6
+                in_x = (events["x"] >= left) & (events["x"] < left + box["w"] + 12)
+                beside &= ~(in_x & (events["y"] >= top) & (events["y"] < top + box["h"] + 12))
+            counts[-1].append(beside.sum())
+    plain_count, sunny_count = np.array(counts).T
+    assert (sunny_count >= plain_count).all()  # a shadow may lie behind its object, or on what is as dark
+    assert sunny_count.sum() > 1.1 * plain_count.sum()
+    half = [simulate_scene(seed, replace(config, shadows=0.5)) for seed in range(6)]
+    drawn = [simulate_scene(seed, replace(config, shadows=1.0)) for seed in range(6)]
+    assert 0 < sum(np.array_equal(a.stream.events, b.stream.events) for a, b in zip(half, drawn, strict=True)) < 6
+
+
+def test_a_shadow_is_the_outline_laid_on_the_ground_behind_the_object():
+    look = with_cast_shadow(draw_car(np.random.default_rng(3), -1.0), Sun(0.5, 0.25, 0.7))
+    plain = draw_car(np.random.default_rng(3), -1.0)
+    corners = look.starts[1]
+    assert np.array_equal(look.vertices[corners:], plain.vertices)
+    assert np.array_equal(look.starts[1:] - corners, plain.starts)
+    assert np.array_equal(look.styles[1:], plain.styles)
+    assert look.styles[0].tolist() == [-2.8, 0.7, 0, 0, 0]
+    assert look.bone.tolist() == [0, *plain.bone]
+    # Each point of the car, by its height, is to the side and down from where it stands; the outline holds all.
+    solid = np.repeat(plain.styles[:, 4] > 0, np.diff(plain.starts))
+    x, y, _ = plain.vertices[solid].T
+    height = np.maximum(0, -y)
+    laid = np.stack([x + 0.5 * height, 0.25 * height], 1)
+    outline = look.vertices[:corners, :2]
+    edges = np.roll(outline, -1, 0) - outline
+    offset = laid[:, None] - outline
+    turned = edges[:, 0] * offset[..., 1] - edges[:, 1] * offset[..., 0]
+    assert turned.min() > -1e-12
+    assert outline[:, 1].max() == pytest.approx(0.25 * (-plain.vertices[solid, 1] + plain.vertices[solid, 2]).max())
+
+
 def test_objects_come_and_go_in_a_long_scene():
     config = SceneConfig(
         duration_us=6_000_000,
@@ -392,6 +436,7 @@ def test_recognition_classes_are_balanced():
         ({"car_length_px": (0.0, 5.0)}, r"car_length_px is \(0\.0, 5\.0\)"),
         ({"object_speed": (9.0, 5.0)}, r"object_speed is \(9\.0, 5\.0\)"),
         ({"still_camera": 1.5}, r"still_camera is 1\.5"),
+        ({"shadows": -0.5}, r"shadows is -0\.5"),
         ({"min_visible": float("nan")}, "min_visible is nan"),
         ({"shake_px": -0.1}, r"shake_px is -0\.1"),
     ],
@@ -450,6 +495,7 @@ def test_other_cameras_see_the_same_kind_of_scene_otherwise():
     assert thresholds.max() > 0.6
     assert np.median(thresholds) == pytest.approx(np.sqrt(0.12 * 0.75), rel=0.25)
     assert {camera.still_camera for camera in cameras} == {0.0, 1.0}
+    assert {camera.shadows for camera in cameras} == {0.5}
     lengths = np.array([camera.car_length_px[0] for camera in cameras]) / config.car_length_px[0]
     assert np.mean(lengths == 1) == pytest.approx(0.4, abs=0.1)
     assert lengths.min() < 0.5
