@@ -39,7 +39,8 @@ def read_boxes_file(path: Path, labels: Sequence[str] | None = None) -> np.ndarr
         labels: names of the classes that there may be; None for any.
 
     Raises:
-        EventFormatError: not a NumPy file, without one of the fields, or with a class that has no label.
+        EventFormatError: not a NumPy file, without one of the fields, with a class that has no label, or with a value
+            that is not finite.
         FileNotFoundError: nothing is there.
     """
     table = load_array(path)
@@ -52,6 +53,9 @@ def read_boxes_file(path: Path, labels: Sequence[str] | None = None) -> np.ndarr
         raise EventFormatError(
             f"{path}: array of {table.dtype} {table.shape}, expected one number a field and a box a row"
         )
+    for name in expected:
+        if table[name].dtype.kind == "f" and len(wrong := table[name][~np.isfinite(table[name])]):
+            raise EventFormatError(f"{path}: the {name} of a box is {wrong[0]}, expected a number")
     unknown = set(table["class_id"].tolist()) - set(range(len(labels))) if labels is not None else set()
     if labels is not None and unknown:
         known = ", ".join(f"{number} ({label})" for number, label in enumerate(labels))
@@ -68,10 +72,15 @@ def write_boxes_file(path: Path, boxes: np.ndarray) -> None:
 
     Raises:
         FileExistsError: something is there already.
+        OSError: the file cannot be written. Nothing is left of it then.
     """
     table = np.ones(len(boxes), _FILE_DTYPE)
     table["ts"] = boxes["t"]
     for name in ("x", "y", "w", "h", "class_id", "track_id"):
         table[name] = boxes[name]
     with path.open("xb") as file:
-        np.save(file, table)
+        try:
+            np.save(file, table)
+        except BaseException:
+            path.unlink()
+            raise

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ def label_bag(
 ) -> LabelledBag:
     """Copy a bag's events to a new bag, with labels made of the boxes that a detector has published beside them.
 
+    Messages with boxes that are not finite are left out like lost images, with a warning.
+
     Args:
         recording: bag of ROS 2 or ROS 1.
         output: folder that gets the bag, a folder named after the recording.
@@ -90,7 +93,14 @@ def label_bag(
     sensor = read_bag_sensor(recording, topic)
     images = read_detections(recording, detections)
     homography = np.eye(3) if homography is None else homography
-    images = [(stamp + offset_ns, boxes) for stamp, boxes in images]
+    whole = [(stamp, boxes) for stamp, boxes in images if all(box.is_finite for box in boxes)]
+    if lost := len(images) - len(whole):
+        warnings.warn(
+            f"{recording}: {lost} of {len(images)} messages of {detections} have boxes or scores that are not finite,"
+            " and are left out like lost images",
+            stacklevel=2,
+        )
+    images = [(stamp + offset_ns, boxes) for stamp, boxes in whole]
     images = _while_events_come(recording, images, _packets(recording, topic))
     images = [(stamp, map_boxes(boxes, homography, sensor)) for stamp, boxes in images]
     found = Counter(box.class_name for _, boxes in images for box in boxes)

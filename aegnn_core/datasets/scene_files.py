@@ -55,6 +55,7 @@ def write_scenes(output: str | Path, form: str, seed: int, scenes: int, config: 
     Raises:
         FileExistsError: a scene is there already.
         ValueError: an unknown format, a negative seed, no positive number of scenes, or what a format cannot hold.
+        OSError: a scene cannot be written. Nothing is left of it then.
     """
     if form not in SCENE_FORMATS:
         raise ValueError(f"unknown format {form!r}, expected one of {', '.join(SCENE_FORMATS)}")
@@ -76,7 +77,11 @@ def write_scenes(output: str | Path, form: str, seed: int, scenes: int, config: 
         else:
             _write_names(output / NAMES_FILE, scene.labels)
             write_events(path, scene.stream)
-            write_boxes_file(boxes_file_of(path), scene.boxes)
+            try:
+                write_boxes_file(boxes_file_of(path), scene.boxes)
+            except BaseException:
+                path.unlink()  # events without their boxes would be a recording in which nothing is to be seen
+                raise
         yield SceneFile(path, len(scene.stream), len(scene.boxes))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -96,6 +97,11 @@ class DetectedBox(NamedTuple):
     class_name: str
     track: str
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether place, size and score are numbers."""
+        return all(map(math.isfinite, (self.x, self.y, self.w, self.h, self.score)))
+
 
 @cache
 def label_typestore() -> Typestore:
@@ -184,7 +190,8 @@ def deserialize_label(
         ros1_definition: of the message type in a ROS 1 bag, with those of the types in it.
 
     Raises:
-        EventFormatError: another message type, or a class that is not one of the names, nor a number that stays.
+        EventFormatError: another message type, a class that is not one of the names, nor a number that stays, or a box
+            that is not finite.
     """
     if kind not in (BOXES_TYPE, *CLASS_TYPES):
         raise EventFormatError(f"labels are {kind}, expected {BOXES_TYPE} or {CLASS_TYPE}")
@@ -192,7 +199,11 @@ def deserialize_label(
     stamp = _stamp(message)
     number = partial(_class_number, class_names=class_names, own_names=own_names)
     if kind == BOXES_TYPE:
-        boxes = [(box.x, box.y, box.w, box.h, number(box.class_name)) for box in detected_boxes(message.detections)]
+        detected = list(detected_boxes(message.detections))
+        if broken := [box for box in detected if not box.is_finite]:
+            place = ", ".join(f"{value:g}" for value in broken[0][:4])
+            raise EventFormatError(f"the box of a label at {stamp / 1e9:.3f} s is {place}, expected numbers x, y, w, h")
+        boxes = [(box.x, box.y, box.w, box.h, number(box.class_name)) for box in detected]
         return Label(stamp, boxes=np.array(boxes, LABEL_DTYPE))
     best = max(message.results, key=lambda result: result.score, default=None)
     return None if best is None else Label(stamp, class_id=number(_class_name(best)))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu
+from torch.nn.functional import batch_norm, elu
 
 from aegnn_core.nn.spline import EdgeSplines, SplineConv
 from aegnn_core.nn.spline_triton import OrderedEdges
@@ -38,7 +38,13 @@ class ConvBlock(nn.Module):
 
     def finish(self, convolved: Tensor) -> Tensor:
         """Activation and norm, row by row."""
-        finished: Tensor = self.norm(elu(convolved))
+        activated = elu(convolved)
+        if self.norm.training and len(activated) == 1:  # a single node has no spread: it is taken as in evaluation
+            norm = self.norm
+            return batch_norm(
+                activated, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
+            )
+        finished: Tensor = self.norm(activated)
         return finished
 
 

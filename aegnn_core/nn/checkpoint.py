@@ -23,9 +23,10 @@ from aegnn_core.nn.graph_network import GraphNetwork
 from aegnn_core.nn.networks import DATASETS, NETWORKS, is_own, network, network_options
 from aegnn_core.nn.pooling import even_ages
 from aegnn_core.registry import Trust, is_path, trusts
+from aegnn_core.whole_files import check_writable, whole_file
 
 __all__ = [
-    "DESCRIPTION", "MAX_SIDE", "TrainedModel", "check_device", "describe", "for_sensor", "load_model",
+    "DESCRIPTION", "MAX_SIDE", "TrainedModel", "check_device", "check_output", "describe", "for_sensor", "load_model",
     "packaged_models", "restore", "save_model", "trained_downsampling",
 ]  # fmt: skip
 
@@ -233,7 +234,7 @@ def _with_whole_ages(architecture: dict[str, Any], graph: GraphConfig) -> dict[s
 
 
 def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> None:
-    """Write a model to ``path``, through a temporary file, so that a crash leaves the old one whole.
+    """Write a model to ``path``, through a temporary file, so that a crash or a full disk leaves the old one whole.
 
     Args:
         path: ends in ``.safetensors``.
@@ -243,10 +244,10 @@ def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> 
     Raises:
         ValueError: :func:`load_model` would not take it: ``path`` does not end in ``.safetensors``, the labels are not
             one for each class, or weights are not finite. What is at ``path`` stays then.
+        OSError: it cannot be written.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"a model file must end in .safetensors, found {path}")
+    _check_suffix(path)
     _checked_labels(model.labels, model.architecture)
     # Copies, since two layers may have the same weights, which a file of this kind cannot say.
     weights = {
@@ -255,12 +256,27 @@ def save_model(path: str | Path, model: TrainedModel, *, half: bool = False) -> 
     }
     if misfit := _misfit(model.network, weights):
         raise ValueError(f"model {model.name} cannot be saved to {path}: {misfit}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
     if half:
         weights = {name: _in_16_bits(value) for name, value in weights.items()}
-    part.write_bytes(save(weights, metadata={DESCRIPTION: json.dumps(describe(model))}))
-    part.replace(path)
+    content = save(weights, metadata={DESCRIPTION: json.dumps(describe(model))})
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def check_output(path: str | Path) -> None:
+    """See to it, before anything is computed, that :func:`save_model` can write to ``path``, whose folder is made.
+
+    Raises:
+        ValueError: ``path`` does not end in ``.safetensors``.
+        OSError: nothing can be written there.
+    """
+    _check_suffix(Path(path))
+    check_writable(Path(path))
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise ValueError(f"a model file must end in .safetensors, found {path}")
 
 
 def _in_16_bits(value: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ __all__ = [
     "FlatHead",
     "PlacesHead",
     "anywhere_head",
+    "check_dropout_used",
     "image_head",
     "linear_head",
 ]
@@ -215,6 +216,12 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
+def check_dropout_used(task: str, dropout: float) -> None:
+    """Raise ``ValueError`` where something is to be left out in the training of a detector, whose heads do not."""
+    if task == "detection" and dropout:
+        raise ValueError(f"dropout is for a recogniser, found {dropout} for {task}")
+
+
 def linear_head(inputs: int, task: str, num_classes: int) -> FlatHead:
     """AEGNN's: weights for every cell, to class scores or a grid of boxes."""
     if task == "recognition":
@@ -245,6 +252,7 @@ def image_head(
     """
     if task == "recognition" and tuple(depths) != PYRAMID_DEPTHS:
         raise ValueError(f"depths are for a detector, found {list(depths)} for {task}")
+    check_dropout_used(task, dropout)
     if crop is not None:
         if task != "recognition":
             raise ValueError(f"crop is for recognition, found {list(crop)} for {task}")
@@ -257,7 +265,7 @@ def image_head(
         if len(of) != len(cells):
             raise ValueError(f"crop_of says of {len(of)} views what they look at, crop_cell has {len(cells)}")
         views = [
-            CroppedHead(channels, crop, widths or _CROPPED_WIDTHS, num_classes, dropout, cell, what)
+            CroppedHead(channels, crop, _CROPPED_WIDTHS if widths is None else widths, num_classes, dropout, cell, what)
             for cell, what in zip(cells, of, strict=True)
         ]
         return views[0] if len(views) == 1 else CroppedViews(views)
@@ -266,7 +274,7 @@ def image_head(
     if crop_of != "counts":
         raise ValueError(f"crop_of is for a recogniser with crop, found {crop_of} without")
     needed = len(_PYRAMID_WIDTHS) if task == "detection" else 2
-    widths = widths or _PYRAMID_WIDTHS[:needed]
+    widths = _PYRAMID_WIDTHS[:needed] if widths is None else widths
     if len(widths) != needed:
         raise ValueError(f"widths must be {needed} numbers of features for {task} without crop, found {list(widths)}")
     if len(depths) != len(PYRAMID_DEPTHS) or min(depths) < 0:

@@ -21,6 +21,7 @@ from aegnn_core.nn.heads import (
     FlatHead,
     PlacesHead,
     anywhere_head,
+    check_dropout_used,
     image_head,
     linear_head,
 )
@@ -66,6 +67,9 @@ DATASETS = {
     "simulated": DatasetSize((160, 120), {"recognition": 3, "detection": 2}, 2, _SMALL, voxel=(8, 8)),
 }
 
+#: What is left out in the training of a ``graph_res`` with widths, unless it is said.
+_WIDTHS_DROPOUT = 0.3
+
 #: Below so many pixels a side, every pixel counts.
 _SMALL_SENSOR = 64
 
@@ -100,7 +104,7 @@ def _graph_res(
     position: str = "center",
     cells: Sequence[int] | None = None,
     widths: Sequence[int] = (),
-    dropout: float = 0.3,
+    dropout: float | None = None,
     halving: bool = False,
     erase: float = 0.0,
     root_weight: bool = False,
@@ -110,9 +114,9 @@ def _graph_res(
     ``cells`` are columns and rows of the last pooling, in each of which only the largest features remain, by default
     4 of each; AEGNN's head has weights for every one. With ``widths``, a recogniser has ordinary convolutions of so
     many features on the voxels instead, and looks at what they find anywhere; in training, a share ``dropout`` of that
-    is left out, and a share ``erase`` of the images of voxels loses a rectangle. With ``halving``, the last three of
-    the convolutions halve the resolution, and all have a residual block behind them, which suits small voxels.
-    With ``root_weight``, convolutions see a node's own features, too.
+    (0.3 if None) is left out, and a share ``erase`` of the images of voxels loses a rectangle. With ``halving``, the
+    last three of the convolutions halve the resolution, and all have a residual block behind them, which suits small
+    voxels. With ``root_weight``, convolutions see a node's own features, too.
     """
     convolution = _convolution(dim, size.kernel_size, root_weight)
     c = size.channels
@@ -124,10 +128,11 @@ def _graph_res(
         if min(widths) < 1:
             raise ValueError(f"widths must be numbers of features, at least 1, found {list(widths)}")
         grid = GridPooling(size.sensor, pooling.shape, size=pooling.size)
-        head: nn.Module = anywhere_head(c[6], widths, num_classes, dropout, halving, erase)
+        share = _WIDTHS_DROPOUT if dropout is None else dropout
+        head: nn.Module = anywhere_head(c[6], widths, num_classes, share, halving, erase)
     else:
-        if halving or erase:
-            raise ValueError("halving and erase are for a recogniser with widths, found none")
+        if halving or erase or dropout:
+            raise ValueError("halving, erase and dropout are for a recogniser with widths, found none")
         grid = GridPooling(size.sensor, _columns_and_rows((4, 4) if cells is None else cells))
         inputs = c[6] * grid.shape[0] * grid.shape[1]
         head = linear_head(inputs, task, num_classes)
@@ -176,6 +181,7 @@ def _graph_grid(
     ``least_ages``, the head sees young and old events apart, see :class:`aegnn_core.nn.pooling.GridPooling`.
     With ``root_weight``, convolutions see an event's own features, too.
     """
+    check_dropout_used(task, dropout)
     ages = len(least_ages) + 1
     head: nn.Module
     if task == "recognition":

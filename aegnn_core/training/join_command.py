@@ -23,8 +23,10 @@ def add_join_command(commands: Any, formatter: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from aegnn_core.nn import load_model, save_model
+    from aegnn_core.nn.checkpoint import check_output
     from aegnn_core.nn.joined_views import join_views
 
+    check_output(arguments.output)
     model = join_views([load_model(each) for each in arguments.model], arguments.output.stem)
     save_model(arguments.output, model, half=arguments.half)
     views = len(model.architecture["crop_cell"])

@@ -20,12 +20,21 @@ from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.events.simulation import RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig
-from aegnn_core.nn.networks import NETWORKS, check_options, reads_edges
+from aegnn_core.nn.networks import NETWORKS, check_options, network_options, reads_edges
 from aegnn_core.nn.pooling import even_ages
 from aegnn_core.plain_yaml import load_yaml
 from aegnn_core.training.samples.augmentation import Augmentation, default_augmentation
 
-__all__ = ["LOGGERS", "SIMULATED", "TrainSettings", "configurations", "declared", "default_graph", "read_settings"]
+__all__ = [
+    "LOGGERS",
+    "SIMULATED",
+    "TrainSettings",
+    "configurations",
+    "declared",
+    "default_graph",
+    "read_settings",
+    "read_value",
+]
 
 #: The settings that have parts.
 _NESTED = ("graph", "augmentation")
@@ -36,6 +45,8 @@ SIMULATED = ("simulated", "ncars_scenes")
 LOGGERS = ("tensorboard", "csv", "wandb")
 #: Length of a part of the past where ``ages`` comes alone [µs].
 _AGE_US = 100_000.0
+#: Whole numbers from here on are none of floating point.
+_LARGEST = 2**1023
 _PRECISIONS = ("32", "16-mixed", "bf16-mixed")
 #: Of a file of settings; so few references cannot unfold to much.
 _MOST_BYTES, _MOST_REFERENCES = 100_000, 20
@@ -54,6 +65,8 @@ class _Kind:
 _TEXT = _Kind(str, "a text")
 _SWITCH = _Kind(bool, "true or false")
 _NATURAL = _Kind(int, "a whole number of at least 0", lambda value: value >= 0)
+#: What NumPy's global generator takes.
+_SEED = _Kind(int, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
 _COUNT = _Kind(int, "a whole number of at least 1", lambda value: value >= 1)
 _POSITIVE = _Kind(float, "a positive number", lambda value: 0 < value < math.inf)
 _DECAY = _Kind(float, "a number between 0 and 1", lambda value: 0 < value < 1)
@@ -101,7 +114,7 @@ class TrainSettings:
     steps: int = _setting(_COUNT, "optimiser steps", 4000)
     batch_size: int = _setting(_COUNT, "samples per step and device", 16)
     learning_rate: float = _setting(_POSITIVE, "highest learning rate", 4e-3)
-    seed: int = _setting(_NATURAL, "of weights and samples", 1)
+    seed: int = _setting(_SEED, "of weights and samples", 1)
     event_layers: str | None = _setting(_TEXT, "model whose layers on events are taken over unchanged", None)
     start_from: str | None = _setting(_TEXT, "model of the same network whose weights to start from", None)
     teacher: str | None = _setting(_TEXT, "recogniser whose answers to learn in place of the labels", None)
@@ -153,6 +166,12 @@ class TrainSettings:
             object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
         if not isinstance(self.options, dict) or not all(isinstance(name, str) for name in self.options):
             raise ValueError(f"setting options is {repr(self.options)[:300]}, expected a mapping of names to values")
+        for name, value in self.options.items():
+            if not _is_plain(value):  # neither a checkpoint nor a model file could say it
+                raise ValueError(
+                    f"setting options: {name[:100]} is {repr(value)[:300]}, expected numbers, texts, true, false, null,"
+                    " or lists or mappings of these with texts as keys"
+                )
         if self.age is not None and self.ages is None:
             raise ValueError(f"setting age is the length of each of several ages, found {self.age:g} without ages")
         if self.ages is not None:
@@ -164,6 +183,7 @@ class TrainSettings:
                 check_options(self.network, self.options)
             except ValueError as error:
                 raise ValueError(f"setting options: {error}") from error
+            _check_switches(self.network, self.options)
         if self.graph is None:
             graph = default_graph(self.dataset, self.task)
             if not reads_edges(self.network):
@@ -232,6 +252,27 @@ class TrainSettings:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
+def _check_switches(name: str, options: dict[str, Any]) -> None:
+    """Refuse a switch for a number and the other way round: in YAML, ``yes`` is a switch, which computes like a 1."""
+    known = network_options(name)
+    for option, value in options.items():
+        default = known[option].default if option in known else None
+        if isinstance(default, (int, float)) and isinstance(value, (int, float)):
+            switch = isinstance(default, bool)
+            if isinstance(value, bool) != switch:
+                expected = "true or false" if switch else "a number"
+                raise ValueError(f"setting options: {option} is {value!r}, expected {expected}")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value comes back from JSON as it is, but for tuples."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(type(name) is str and _is_plain(part) for name, part in value.items())
+    return value is None or (type(value) in (bool, int, float, str) and value == value)
+
+
 def _with_ages(options: dict[str, Any], ages: int, age: float | None) -> dict[str, Any]:
     """Options of the network with the parts of the past that two settings of earlier versions say."""
     if ages == 1:
@@ -296,15 +337,50 @@ def read_settings(source: str | Path) -> dict[str, Any]:
     return values
 
 
+def read_value(text: str) -> Any:
+    """A value as files of settings have it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return load_yaml(text, _Loader, 0)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{text[:300]!r} is no value in YAML") from error
+
+
 class _Loader(yaml.SafeLoader):
-    """Takes ``1e-3`` for a number as YAML 1.2 does; YAML 1.1 wants ``1.0e-3``."""
+    """Refuses a setting that is there twice, and takes for numbers what everybody does.
+
+    In YAML 1.1, ``1e-3`` is a text, ``012`` is ten, ``1:30`` is ninety and ``2026-01-02`` is a date. Here the first is
+    a number and the others are texts, which no setting for a number takes.
+    """
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        there = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.value in there:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value[:100]} is there twice", key.start_mark)
+            there.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        constructed: dict[Any, Any] = super().construct_mapping(node, deep)
+        return constructed
 
 
+_TAG = "tag:yaml.org,2002:"
 _Loader.yaml_implicit_resolvers = {
-    first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [one for one in resolvers if one[0] not in (f"{_TAG}int", f"{_TAG}float", f"{_TAG}timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    f"{_TAG}int", re.compile(r"^[-+]?(0|[1-9][\d_]*|0x[\da-fA-F_]+|0b[01_]+)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    f"{_TAG}float",
+    re.compile(
+        r"^([-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\d[\d_]*(?=[eE]))([eE][-+]?\d+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+    list("-+.0123456789"),
 )
 
 
@@ -313,7 +389,7 @@ def _checked(item: Field[Any], value: Any) -> Any:
     kind, choices = item.metadata["kind"], item.metadata["choices"]
     if value is None and item.default is None:
         return None
-    whole = kind.type is float and isinstance(value, int) and not isinstance(value, bool)
+    whole = kind.type is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
     if item.name == "precision" and value in (16, 32):
         value = str(value)  # YAML takes it for a number
     fits = whole or (isinstance(value, kind.type) and isinstance(value, bool) == (kind.type is bool))

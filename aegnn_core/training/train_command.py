@@ -12,14 +12,12 @@ from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from aegnn_core.datasets.event_dataset import FORMATS
 from aegnn_core.graph.options import add_graph_options, graph_from_options
 from aegnn_core.nn.networks import NETWORKS
 from aegnn_core.nn.trust_option import add_trust_option
 from aegnn_core.registry import Registry, is_path, trusts
-from aegnn_core.training.settings import TrainSettings, configurations, declared, read_settings
+from aegnn_core.training.settings import TrainSettings, configurations, declared, read_settings, read_value
 
 __all__ = ["add_train_command"]
 
@@ -88,7 +86,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
     from aegnn_core.training.runs.interruption import TrainingStopped
-    from aegnn_core.training.runs.run_folder import check_same_run, find_run, new_run, read_run
+    from aegnn_core.training.runs.run_folder import check_same_run, find_run, new_run, read_run, removed_if_unused
     from aegnn_core.training.train import train
 
     # Silences Lightning's notices about unused devices and products; warnings and errors stay.
@@ -103,12 +101,12 @@ def _run(arguments: argparse.Namespace) -> None:
         given = {**read_run(run).to_dict(), **given}
     _import_code(given, arguments)  # before the settings, whose defaults it has a say in
     settings = TrainSettings.from_dict(given)
+    assert settings.graph is not None
+    settings = replace(settings, graph=graph_from_options(arguments, settings.graph))
     if not isinstance(resume, str):
         parts = (settings.network, settings.dataset, settings.task)
         name = output.stem if output else "_".join(part.rpartition(":")[2] for part in parts)
         run = find_run(name) if resume else new_run(name)
-    assert settings.graph is not None
-    settings = replace(settings, graph=graph_from_options(arguments, settings.graph))
     if resume:
         check_same_run(run, read_run(run), settings)
 
@@ -117,7 +115,8 @@ def _run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(max(1, threads))
     say = rank_zero_only(print)
     try:
-        model = train(settings, run, output)
+        with removed_if_unused(run):
+            model = train(settings, run, output)
     except TrainingStopped as stopped:
         again = ["aegnn", "train", "--resume", str(run), *(["--output", str(output)] if output else [])]
         for path in filter(is_path, (settings.network, settings.dataset)):
@@ -151,7 +150,7 @@ def _options(given: list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise ValueError(f"--option is {text!r}, expected NAME=VALUE")
         try:
-            options[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            options[name] = read_value(value)
+        except ValueError as error:
             raise ValueError(f"--option is {text!r}, expected a value as in YAML") from error
     return options

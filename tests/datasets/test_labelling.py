@@ -11,6 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from aegnn_core.cli import main
 from aegnn_core.datasets.box_tracks import TrackRules, label_between, map_boxes
 from aegnn_core.datasets.labelled_recording import read_labelled_recording
+from aegnn_core.datasets.labelling import label_bag
 from aegnn_core.events import EventStream, make_events, read_events
 from aegnn_core.events.label_topics import BOXES_TYPE, DetectedBox, label_typestore, serialize_boxes
 from aegnn_core.events.rosbag import read_class_names, read_labels, write_event_bag
@@ -156,6 +157,16 @@ def test_the_command_makes_a_bag_to_train_on(tmp_path: Path, capsys: pytest.Capt
     ):
         assert main(arguments) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_messages_with_boxes_that_are_no_numbers_are_like_lost_images(tmp_path: Path) -> None:
+    nan = float("nan")
+    boxes = {0: [(0, 0.9, 2)], 20: [(2, 0.9, 2), (nan, 0.9, 2)], 40: [(8, nan, 2)], 60: [(16, 0.8, 2)]}
+    recorded(tmp_path / "drive", boxes)
+    with pytest.warns(UserWarning, match="2 of 4 messages of /detector/boxes have boxes or scores that are not finite"):
+        made = label_bag(tmp_path / "drive", tmp_path / "out", "/detector/boxes", rules=TrackRules(period_ns=20 * MS))
+    assert [label.stamp // MS for label in made.labelling.labels] == [0, 20, 40, 60]
+    assert made.labelling.images == 2
 
 
 @pytest.mark.parametrize("option", ["--offset-ms", "--period-ms", "--max-gap-ms"])

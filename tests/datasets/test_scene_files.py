@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`aegnn simulate` writes scenes that read back with the same events, sensor and boxes, whatever the format."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from aegnn_core.cli import main
 from aegnn_core.datasets.boxes_file import read_boxes_file
 from aegnn_core.datasets.labelled_recording import read_labelled_recording
-from aegnn_core.datasets.scene_files import SCENE_FORMATS
+from aegnn_core.datasets.scene_files import SCENE_FORMATS, write_scenes
 from aegnn_core.events import EventFormatError, EventStream, make_events
 from aegnn_core.events.files.writing import write_events
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
@@ -49,13 +50,17 @@ def test_what_cannot_be_written_is_one_sentence_and_nothing_is_lost(
         (["--format", "raw"], "scene_1000000_bbox.npy: exists already"),
         (["--format", "dat"], "unknown format 'dat', expected one of mcap"),
         (["--camera", "640"], "--camera is '640'"),
-        (["--duration", "-1"], "--duration is -1.0 s"),
-        (["--scenes", "0"], "the number of scenes is 0"),
         (["--threshold", "0"], "threshold_on is 0.0"),
+        (["--threshold", "inf"], "threshold_on is inf"),
+        (["--object-scale", "1e305"], "the scale of a scene is 1e+305"),
         (["--noise-spread", "-1"], "shot_spread is -1.0"),
     ):
         assert main([*out, *arguments]) == 2
         assert sentence in capsys.readouterr().err
+    for number in (["--duration", "-1"], ["--duration", "1e305"], ["--scenes", "0"], ["--seed", "-1"]):
+        with pytest.raises(SystemExit):
+            main([*out, "=".join(number)])
+        assert f"argument {number[0]}: expected a" in capsys.readouterr().err
     (tmp_path / "labels.txt").write_text("forklift\npallet\n")
     assert main([*out, "--format", "npz", "--seed", "3"]) == 2
     assert "labels.txt: names the classes forklift, pallet, expected car, pedestrian or no" in capsys.readouterr().err
@@ -75,6 +80,16 @@ def test_what_cannot_be_written_is_one_sentence_and_nothing_is_lost(
     assert not (tmp_path / "zero.txt").exists()
 
 
+def test_a_scene_whose_boxes_cannot_be_written_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_disk(file: object, table: np.ndarray) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", fill_disk)
+    with pytest.raises(OSError, match="No space left"):
+        next(write_scenes(tmp_path, "npz", 7, 1, SceneConfig(duration_us=DURATION_US).for_camera(CAMERA)))
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.txt"]
+
+
 BOX = np.dtype([("ts", "<u8"), *((name, "<f4") for name in "xywh"), ("class_id", "<i4"), ("track_id", "<u4")])
 
 
@@ -83,6 +98,8 @@ BOX = np.dtype([("ts", "<u8"), *((name, "<f4") for name in "xywh"), ("class_id",
     [
         (np.array([(5, 1, 2, 3, 4, 260, 1)], BOX), "a box is of class 260, expected a number from 0 to 255"),
         (np.array([(5, 1, 2, 3, 4, -1, 1)], BOX), "a box is of class -1, expected a number from 0 to 255"),
+        (np.array([(5, 1, np.nan, 3, 4, 0, 1)], BOX), "the y of a box is nan, expected a number"),
+        (np.array([(5, 1, 2, 3, np.inf, 0, 1)], BOX), "the h of a box is inf, expected a number"),
         (np.zeros((), BOX), r"array of .* \(\), expected one number a field and a box a row"),
         (np.zeros((2, 3), BOX), r"array of .* \(2, 3\), expected one number a field and a box a row"),
         (np.zeros(2, [(name, "U3") for name in BOX.names]), r"array of .* \(2,\), expected one number a field and a"),

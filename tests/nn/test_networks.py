@@ -132,6 +132,18 @@ def test_blocks_refuse_edges_that_are_none_of_their_nodes() -> None:
         sequence(data.x, data.edge_index, data.edge_attr[:, :2])
 
 
+def test_a_batch_of_a_single_node_can_be_learned_from() -> None:
+    """It has no spread that a norm could learn: it is normed as in evaluation, and the norm stays as it is."""
+    block = randomize(ConvBlock(1, 4, dim=3, kernel_size=2, root_weight=True), seed=0)
+    node, nothing = torch.ones(1, 1), (torch.empty(2, 0, dtype=torch.long), torch.empty(0, 3))
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+    learned = BlockSequence([block])(node, *nothing)
+    learned.sum().backward()
+    assert block.conv.lin.weight.grad.isfinite().all()
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
+    torch.testing.assert_close(learned, BlockSequence([block]).eval()(node, *nothing))
+
+
 def test_dim_2_ignores_time() -> None:
     module = randomize(network("graph_res", dataset="ncars", dim=2).double(), 0)
     graph = random_graph(0, (120, 100))
@@ -168,8 +180,13 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
         ("graph_res", {"dataset": "ncars", "widths": [16, 0]}, "widths must be numbers of features"),
         ("graph_res", {"dataset": "ncars", "cells": [4, 4], "widths": [16]}, "a recogniser without cells"),
         ("graph_res", {"dataset": "simulated", "task": "detection", "widths": [16]}, "a recogniser without cells"),
-        ("graph_res", {"dataset": "ncars", "halving": True}, "halving and erase are for a recogniser with widths"),
-        ("graph_res", {"dataset": "ncars", "erase": 0.3}, "halving and erase are for a recogniser with widths"),
+        ("graph_res", {"dataset": "ncars", "halving": True}, "halving, .* are for a recogniser with widths"),
+        ("graph_res", {"dataset": "ncars", "erase": 0.3}, "halving, erase .* are for a recogniser with widths"),
+        ("graph_res", {"dataset": "ncars", "dropout": 0.3}, "erase and dropout are for a recogniser with widths"),
+        ("graph_res", {"dataset": "gen1", "task": "detection", "dropout": 0.3}, "dropout are for a recogniser with"),
+        ("graph_grid", {"dataset": "gen1", "task": "detection", "dropout": 0.3}, "dropout is for a recogniser, found"),
+        ("histogram", {"dataset": "gen1", "task": "detection", "dropout": 0.3}, "dropout is for a recogniser, found"),
+        ("graph_histogram", {"dataset": "gen1", "task": "detection", "dropout": 0.3}, "found 0.3 for detection"),
         (
             "graph_res",
             {"dataset": "ncars", "widths": [16], "erase": 1.3},
@@ -179,6 +196,7 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
         ("graph_grid", {"dataset": "ncars", "dropout": 2.0}, "dropout must be a share from 0 to 1, found 2.0"),
         ("graph_grid", {"dataset": "ncars", "width": 0}, "a head's convolution must have at least 1 feature, found 0"),
         ("histogram", {"dataset": "ncars", "dropout": -0.1}, "dropout must be a share from 0 to 1, found -0.1"),
+        ("histogram", {"dataset": "ncars", "widths": []}, r"2 numbers of features for recognition .*, found \[\]"),
         ("histogram", {"dataset": "ncars", "widths": [0, 8]}, "must have at least 1 feature, found 0"),
         ("histogram", {"dataset": "ncars", "widths": [8]}, r"2 numbers of features for recognition .*, found \[8\]"),
         ("histogram", {"dataset": "ncars", "widths": [8] * 5}, "widths must be 2 numbers of features"),
@@ -191,6 +209,11 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
 def test_unknown_names_are_refused(name: str, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network(name, **arguments)
+
+
+@pytest.mark.parametrize(("options", "share"), [({}, 0.3), ({"dropout": 0.1}, 0.1), ({"dropout": 0.0}, 0.0)])
+def test_graph_res_with_widths_leaves_out_a_share_in_training(options: dict, share: float) -> None:
+    assert network("graph_res", dataset="ncars", widths=[16], **options).head.dropout.p == share
 
 
 def test_graph_res_may_have_a_finer_grid_before_its_head() -> None:

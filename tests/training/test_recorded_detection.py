@@ -10,8 +10,10 @@ from aegnn_core import load_model, make_model_asynchronous
 from aegnn_core.cli import main
 from aegnn_core.datasets import open_dataset
 from aegnn_core.evaluation import EventRates, dataset_moments, evaluate
+from aegnn_core.events.label_topics import Label
 from aegnn_core.nn.checkpoint import TrainedModel
 from tests.datasets.tiny_datasets import (
+    CLOCK_OFFSET,
     bag_stream,
     boxes_at,
     write_bag,
@@ -128,3 +130,40 @@ def test_bags_whose_classes_are_numbered_otherwise_are_not_validated_on_or_learn
         "aegnn: split validation of rosbag is for the classes pedestrian, car, split training for the classes car,"
         " pedestrian\n"
     )
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_a_split_without_boxes_is_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    write_rosbag_detection(data, "validation" if split == "training" else "training")
+    write_bag(data / "rosbag" / split / "a", bag_stream(0), [boxes_at(200_000)], ("car", "pedestrian"))
+    options = ["graph_grid", "--task", "detection", "--dataset", "rosbag", *SIZE, "--logger", "csv"]
+    assert main(["train", *options, "--output", str(tmp_path / "a.safetensors")]) == 2
+    expected = f"aegnn: the recordings of the split {split} have no box that counts, expected at least one"
+    assert expected in capsys.readouterr().err
+
+
+def test_a_box_that_is_no_number_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("training", "validation"):
+        write_bag(
+            data / "rosbag" / split / "a",
+            bag_stream(0),
+            [boxes_at(200_000, (float("nan"), 2, 10, 12, 1)), boxes_at(300_000, (1, 2, 10, 12, 1))],
+            ("car", "pedestrian"),
+        )
+    options = ["graph_grid", "--task", "detection", "--dataset", "rosbag", *SIZE, "--logger", "csv"]
+    assert main(["train", *options, "--output", str(tmp_path / "a.safetensors")]) == 2
+    assert "training/a: topic /labels: the box of a label at" in capsys.readouterr().err
+
+
+def test_a_recogniser_has_at_least_two_classes_to_learn(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("training", "validation"):
+        labels = [Label(CLOCK_OFFSET, class_id=1)]
+        write_bag(data / "rosbag" / split / "a", bag_stream(0), labels, ("cup", "hand"))
+    options = ["graph_grid", "--task", "recognition", "--dataset", "rosbag", *SIZE, "--logger", "csv"]
+    assert main(["train", *options, "--output", str(tmp_path / "a.safetensors")]) == 2
+    expected = "aegnn: all recordings of the split training are of the class hand, expected two classes or more"
+    assert expected in capsys.readouterr().err

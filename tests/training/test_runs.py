@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run survives Ctrl-C and SIGKILL, goes on, uses several processes, and its checkpoints become model files."""
 
+import fcntl
 import json
 import os
 import signal
@@ -16,9 +17,12 @@ import torch
 from aegnn_core import load_model
 from aegnn_core.cli import main
 from aegnn_core.training.runs.export import export_checkpoint, read_checkpoint
-from aegnn_core.training.runs.run_folder import LAST
+from aegnn_core.training.runs.run_folder import BEST, LAST, new_run
 
 pytest.importorskip("lightning")
+
+from aegnn_core.training.learning import learner
+from aegnn_core.training.learning.learner import GraphLearner
 
 COMMON = ["graph_grid", "--task", "recognition", "--dataset", "nmnist", "--batch-size", "2", "--logger", "csv"]
 
@@ -122,6 +126,7 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "deprecated" not in done.stderr
     assert done.stdout.count("tiny.safetensors: 3 steps") == 1
+    assert [path.name for path in tmp_path.glob("logs/*/*")] == ["version_0"]
     one, other = (json.loads((tmp_path / f"seen.{rank}.json").read_text()) for rank in (0, 1))
     assert len(one["samples"]) == len(other["samples"]) == 3
     assert set(one["samples"]).isdisjoint(other["samples"])
@@ -195,7 +200,7 @@ def test_checkpoints_become_model_files(nmnist: Path, logs: Path, capsys: pytest
         (nmnist / "absent.ckpt", "x.safetensors", "no checkpoint at"),
         (foreign, "x.safetensors", "was not written by aegnn train"),
         (broken, "x.safetensors", "is not a readable checkpoint"),
-        (run / LAST, "x.pt", r"output must end in \.safetensors"),
+        (run / LAST, "x.pt", r"a model file must end in \.safetensors"),
     ):
         with pytest.raises(ValueError, match=message):
             export_checkpoint(path, nmnist / output)
@@ -207,3 +212,156 @@ def test_arithmetic_behind_the_graph_may_be_of_16_bits(nmnist: Path, logs: Path)
     model = load_model(logs / "graph_grid_nmnist_recognition" / "version_0" / "model.safetensors")
     assert all(value.isfinite().all() for value in model.network.state_dict().values())
     assert model.network.state_dict()["head.linear.weight"].dtype == torch.float32
+
+
+#: What :func:`before_step` raises.
+class PowerCut(BaseException):
+    """Ends a training at once."""
+
+
+def before_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[GraphLearner], None]) -> None:
+    """Do something when so many steps of a training in this process have been done."""
+
+    def on_train_batch_start(self: GraphLearner, batch: object, number: int) -> None:
+        if self.trainer.global_step == step:
+            act(self)
+
+    monkeypatch.setattr(GraphLearner, "on_train_batch_start", on_train_batch_start, raising=False)
+
+
+def cut_power(_: GraphLearner) -> None:
+    raise PowerCut
+
+
+@pytest.fixture
+def accuracies(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the next validations will find."""
+    coming: list[float] = []
+    monkeypatch.setattr(learner, "logged_figures", lambda _: {"validation/accuracy": coming.pop(0)})
+    return coming
+
+
+def test_sigterm_stops_a_run_with_a_checkpoint_and_is_no_success(
+    nmnist: Path, logs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it comes from service managers, containers and clusters."""
+    before_step(monkeypatch, 3, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    options = [*COMMON, "--num-workers", "0", "--steps", "100", "--validate-every", "0"]
+    found = signal.getsignal(signal.SIGTERM)
+    assert main(["train", *options]) == 130
+    run = logs / "graph_grid_nmnist_recognition" / "version_0"
+    assert "aegnn: stopped after step 4 of 100; go on with: aegnn train --resume" in capsys.readouterr().err
+    assert read_checkpoint(run / LAST)["global_step"] == 4
+    assert signal.getsignal(signal.SIGTERM) == found
+
+
+def test_a_training_that_diverges_ends_and_its_checkpoints_stay(
+    nmnist: Path, logs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before_step(monkeypatch, 5, lambda module: next(module.parameters()).data.fill_(torch.nan))
+    options = [*COMMON, "--num-workers", "0", "--steps", "100", "--validate-every", "0", "--checkpoint-every", "4"]
+    assert main(["train", *options]) == 2
+    errors = capsys.readouterr().err
+    assert "aegnn: the training has diverged: after step 8, weights are not finite, such as network." in errors
+    run = logs / "graph_grid_nmnist_recognition" / "version_0"
+    state = read_checkpoint(run / LAST)
+    assert state["global_step"] == 4
+    assert all(value.isfinite().all() for value in state["state_dict"].values())
+    assert not (run / "model.safetensors").exists()
+
+
+def test_where_nothing_can_be_written_is_said_before_the_first_step(
+    nmnist: Path, logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (nmnist / "file").touch()
+    (nmnist / "folder.safetensors").mkdir()
+    commands = (["train", *COMMON, "--steps", "1000000"], ["export", "no.ckpt"], ["join", "no.safetensors"])
+    for command in commands:
+        for output, reason in (("file/x.safetensors", "cannot be written"), ("folder.safetensors", "is a folder")):
+            assert main([*command, "--output", str(nmnist / output)]) == 2
+            assert f"aegnn: {nmnist / output}: {reason}" in capsys.readouterr().err
+    assert not list(logs.glob("*/*"))
+
+
+def test_the_best_weights_stay_where_the_last_checkpoint_is_older_and_the_folder_elsewhere(
+    nmnist: Path, logs: Path, monkeypatch: pytest.MonkeyPatch, accuracies: list[float]
+) -> None:
+    options = [*COMMON, "--num-workers", "0", "--steps", "8", "--validate-every", "2", "--checkpoint-every", "4"]
+    accuracies += [0.3, 0.9]
+    with monkeypatch.context() as patch:
+        before_step(patch, 5, cut_power)
+        with pytest.raises(PowerCut):
+            main(["train", *options])
+    runs = logs / "graph_grid_nmnist_recognition"
+    (runs / "version_0").rename(runs / "version_3")
+    accuracies += [0.5, 0.4]
+    assert main(["train", *options, "--resume"]) == 0
+    assert read_checkpoint(runs / "version_3" / BEST)["global_step"] == 4
+    assert accuracies == []
+
+
+def test_a_run_whose_patience_is_over_does_no_further_step_unless_it_gets_more(
+    nmnist: Path, logs: Path, accuracies: list[float]
+) -> None:
+    options = [*COMMON, "--num-workers", "0", "--steps", "50", "--validate-every", "2"]
+    accuracies += [0.9, 0.5, 0.5]
+    assert main(["train", *options, "--patience", "2"]) == 0
+    run = logs / "graph_grid_nmnist_recognition" / "version_0"
+    assert main(["train", *options, "--patience", "2", "--resume"]) == 0
+    assert read_checkpoint(run / LAST)["global_step"] == 6
+    accuracies += [0.5, 0.5]
+    assert main(["train", *options, "--patience", "4", "--resume"]) == 0
+    assert read_checkpoint(run / LAST)["global_step"] == 10
+    assert load_model(run / "model.safetensors").training["steps"] == 2
+
+
+def test_without_a_validation_left_the_last_weights_are_the_best(
+    nmnist: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*COMMON, "--num-workers", "0", "--steps", "5", "--checkpoint-every", "4"]
+    with monkeypatch.context() as patch:
+        before_step(patch, 4, cut_power)
+        with pytest.raises(PowerCut):
+            main(["train", *options, "--validate-every", "0"])
+    assert main(["train", *options, "--validate-every", "3", "--patience", "1", "--resume"]) == 0
+    run = logs / "graph_grid_nmnist_recognition" / "version_0"
+    assert load_model(run / "model.safetensors").training["steps"] == 5
+
+
+def test_runs_that_begin_together_have_folders_of_their_own_and_none_is_gone_on_with_twice(
+    nmnist: Path, logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [new_run("tiny").name for _ in range(3)] == ["version_0", "version_1", "version_2"]
+    options = [*COMMON, "--num-workers", "0", "--steps", "2", "--validate-every", "0"]
+    assert main(["train", *options]) == 0
+    run = logs / "graph_grid_nmnist_recognition" / "version_0"
+    program = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(run / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    other.stdout.readline()
+    capsys.readouterr()
+    assert main(["train", *options, "--resume"]) == 2
+    assert capsys.readouterr().err == (
+        f"aegnn: another process trains in {run}, expected a run that nobody goes on with\n"
+    )
+    other.communicate("\n", timeout=60)
+    assert main(["train", *options, "--resume"]) == 0
+    with (run / "lock").open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_training_that_is_refused_leaves_no_folder(nmnist: Path, logs: Path) -> None:
+    assert main(["train", *COMMON, "--dataset", "ncars"]) == 2
+    assert not list(logs.glob("*/*"))
+
+
+def test_a_recording_that_a_loader_cannot_read_is_one_sentence(
+    nmnist: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = nmnist / "data" / "nmnist" / "training" / "3" / "00001.bin"
+    broken.write_bytes(b"abc")
+    assert main(["train", *COMMON, "--num-workers", "1", "--steps", "20", "--validate-every", "0"]) == 2
+    (sentence,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert sentence.startswith(f"aegnn: {broken}: holds no events")

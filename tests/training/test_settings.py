@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings come from YAML, the command line and model files alike, and wrong ones are one clear sentence."""
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from aegnn_core.cli import main
 from aegnn_core.training.samples.augmentation import Augmentation
-from aegnn_core.training.settings import TrainSettings, configurations, default_graph, read_settings
+from aegnn_core.training.settings import TrainSettings, configurations, default_graph, read_settings, read_value
 
 TINY = {"network": "graph_grid", "task": "recognition"}
 
@@ -63,6 +64,8 @@ def test_parts_that_are_not_said_are_those_of_the_data_set(tmp_path: Path) -> No
         ({"ages": 10**12}, "setting ages must be 1 to 1000 parts of the past, found 1000000000000"),
         ({"ema": 1}, "setting ema is 1, expected a number between 0 and 1"),
         ({"learning_rate": 0}, "setting learning_rate is 0, expected a positive number"),
+        ({"learning_rate": 10**400}, "setting learning_rate is 1000.*, expected a positive number"),
+        ({"seed": 2**32}, "setting seed is 4294967296, expected a whole number from 0 to 4294967295"),
         ({"preprocessed": 1}, "setting preprocessed is 1, expected true or false"),
         ({"task": "tracking"}, "setting task is 'tracking', expected one of recognition, detection"),
         ({"downsampling": "mean"}, "setting downsampling is 'mean', expected one of integrate, coordinates"),
@@ -77,6 +80,14 @@ def test_parts_that_are_not_said_are_those_of_the_data_set(tmp_path: Path) -> No
         ({"options": {"task": "detection"}}, "setting options: network graph_grid has no option task, known are voxel"),
         ({"options": {"num_classes": 7}}, "setting options: network graph_grid has no option num_classes, known are"),
         ({"options": {"colour": 7}}, "setting options: network graph_grid has no option colour, known are voxel, wid"),
+        (
+            {"options": {"voxel": {2: 3}}},
+            r"setting options: voxel is \{2: 3\}, expected numbers, texts, true, false, null, or lists or mappings",
+        ),
+        ({"options": {"voxel": [b"2"]}}, r"setting options: voxel is \[b'2'\], expected numbers, texts, true"),
+        ({"options": {"voxel": math.nan}}, "setting options: voxel is nan, expected numbers, texts, true"),
+        ({"options": {"dropout": True}}, "setting options: dropout is True, expected a number"),
+        ({"options": {"root_weight": 1}}, "setting options: root_weight is 1, expected true or false"),
         ({"precision": "8"}, "setting precision is '8', expected one of 32, 16-mixed, bf16-mixed"),
         ({"network": None}, "setting network is None, expected a text"),
         ({"graph": 3}, "setting graph is 3, expected a mapping"),
@@ -109,6 +120,8 @@ def test_settings_that_have_no_default_are_asked_for() -> None:
         ("- steps", "holds list, expected a mapping of settings to values"),
         ("steps: [3", "is not a YAML file: while parsing a flow sequence"),
         ("stepz: 3\n7: 8", "has unknown settings 7, stepz; known are network"),
+        ("steps: 3\nsteps: 4", "is not a YAML file: steps is there twice"),
+        ("graph: {radius: 3, radius: 4}", "is not a YAML file: radius is there twice"),
         (None, "no configuration '.*': expected a YAML file or one of 1mpx, dsec_det"),
     ],
 )
@@ -118,6 +131,24 @@ def test_files_without_settings_are_refused(text: str | None, message: str, tmp_
         file.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_settings(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("10", 10), ("-3", -3), ("0", 0), ("0x10", 16), ("1_000", 1000), ("1e-3", 0.001), ("1.0e-05", 1e-5),
+        ("1e3", 1000.0), (".5", 0.5), ("2.", 2.0), ("-.inf", -math.inf), ("true", True), ("~", None),
+        ("2.5e+3", 2500.0), ("012", "012"), ("1:30", "1:30"), ("1:30.5", "1:30.5"),
+        ("2026-01-02", "2026-01-02"), ("160x120", "160x120"),
+    ],
+)  # fmt: skip
+def test_numbers_are_what_everybody_takes_for_them(text: str, value: object, tmp_path: Path) -> None:
+    """YAML 1.1 knows octal numbers, those of base 60, and dates."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"options: {{a: {text}}}")
+    for found in (read_settings(file)["options"]["a"], read_value(text)):
+        assert found == value
+        assert type(found) is type(value)
 
 
 def test_options_override_the_configuration_which_overrides_defaults(

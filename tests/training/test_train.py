@@ -260,13 +260,16 @@ def test_a_teacher_has_the_classes_the_sensor_and_the_edges_of_its_pupil(nmnist:
         ({"teacher": "scenes_detector"}, "teacher: scenes_detector has the task detection, expected recognition"),
         ({"teacher": "nobody"}, "nobody"),
         ({"teacher": teacher, "dim": 2}, "teacher: edges has dim = 3, expected 2"),
-        ({"teacher": teacher, "graph": replace(graph.graph, radius=2.0)}, "trained with graph radius = 3.0, found"),
+        ({"teacher": teacher, "graph": replace(graph.graph, radius=2.0)}, "edges sees the same graphs: the model was trained with"),
         ({"teacher": teacher, "dataset": "simulated"}, "teacher: edges has the labels"),
     ):
         with pytest.raises(ValueError, match=message):
             train_(nmnist / "other" / "x.safetensors", **{**common, **values})
-    with pytest.raises(ValueError, match="a teacher is for recognition, and not for recordings behind event layers"):
+    with pytest.raises(ValueError, match="a teacher is for recognition, found detection"):
         train_(nmnist / "other" / "x.safetensors", task="detection", steps=1, teacher=teacher)
+    behind = {"recordings": 2, "event_layers": "scenes_graph_detector", "teacher": teacher}
+    with pytest.raises(ValueError, match="a teacher is for samples that change, not for recordings behind event layers"):
+        train_(nmnist / "other" / "x.safetensors", steps=1, **behind)
 
 
 def test_a_head_learns_from_features_that_are_computed_once(tmp_path: Path) -> None:

@@ -118,7 +118,17 @@ class GraphLearner(lightning.LightningModule):
             log_validation(self.trainer.logger, figures, self._validation.seen, self.model, self.trainer.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Describe the model, with the steps that were done and the figures of the last validation."""
+        """Describe the model, with the steps that were done and the figures of the last validation.
+
+        Raises:
+            ValueError: the training has diverged; the file of the checkpoint before stays as it is.
+        """
+        weights = checkpoint["state_dict"].items()
+        if broken := [name for name, value in weights if value.is_floating_point() and not value.isfinite().all()]:
+            raise ValueError(
+                f"the training has diverged: after step {self.trainer.global_step}, weights are not finite, such as"
+                f" {broken[0]}; checkpoints before it are kept, expected a learning_rate below {self.learning_rate:g}"
+            )
         metrics = self.trainer.callback_metrics
         figures = {name: float(value) for name, value in metrics.items() if name.startswith("validation/")}
         training = {**self.model.training, "steps": self.trainer.global_step, **figures}

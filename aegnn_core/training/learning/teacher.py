@@ -37,7 +37,10 @@ class Teacher:
             if found != expected:
                 raise ValueError(f"teacher: {model.name} has the {what} {found}, expected {expected}")
         if not isinstance(model.network, GraphNetwork) or not model.network.only_counts:
-            check_same_edges(model.graph, pupil.graph)
+            try:
+                check_same_edges(model.graph, pupil.graph)
+            except ValueError as error:
+                raise ValueError(f"teacher: {model.name} sees the same graphs: {error}") from error
             found_dim, expected_dim = (one.architecture.get("dim") for one in (model, pupil))
             if found_dim != expected_dim:
                 raise ValueError(f"teacher: {model.name} has dim = {found_dim}, expected {expected_dim}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from aegnn_core.nn.checkpoint import DESCRIPTION, TrainedModel, restore, save_model
+from aegnn_core.nn.checkpoint import DESCRIPTION, TrainedModel, check_output, restore, save_model
 from aegnn_core.registry import Trust
 
 __all__ = ["export_checkpoint", "read_checkpoint"]
@@ -27,10 +27,10 @@ def export_checkpoint(
 
     Raises:
         ValueError: no such file, not a checkpoint of a training of this package, or another ending of ``output``.
+        OSError: nothing can be written there.
     """
     checkpoint, output = Path(checkpoint), Path(output)
-    if output.suffix != ".safetensors":
-        raise ValueError(f"output must end in .safetensors, found {output}")
+    check_output(output)
     state = read_checkpoint(checkpoint)
     weights = {name.removeprefix(_PREFIX): value for name, value in state["state_dict"].items()}
     model = restore(state[DESCRIPTION], weights, output, trust_code)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C ends a training after the step it is in, with a checkpoint of that step."""
+"""Ctrl-C, or a request to end, stops a training after the step it is in, with a checkpoint of that step."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class TrainingStopped(Exception):
 
 
 class StopOnInterrupt(lightning.Callback):
-    """Raises :class:`TrainingStopped` in all processes after the step in which one of them got SIGINT.
+    """Raises :class:`TrainingStopped` in all processes after the step in which one of them got SIGINT or SIGTERM.
 
-    A second SIGINT interrupts the step itself; then the last checkpoint is an earlier one.
+    SIGTERM comes from ``kill``, from service managers, containers and clusters. A second signal interrupts the step
+    itself; then the last checkpoint is an earlier one.
 
     Args:
         checkpoint: file to write the state to.
@@ -37,11 +38,11 @@ class StopOnInterrupt(lightning.Callback):
     def __init__(self, checkpoint: str) -> None:
         self._checkpoint = checkpoint
         self._asked = False
-        self._handler: Any = None
+        self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take over SIGINT."""
-        self._handler = signal.signal(signal.SIGINT, self._ask)
+        """Take over the signals."""
+        self._handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Stop if a process has been asked to, in this step or in the validation before."""
@@ -50,15 +51,18 @@ class StopOnInterrupt(lightning.Callback):
             raise TrainingStopped(trainer.global_step)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Give SIGINT back."""
-        signal.signal(signal.SIGINT, self._handler)
+        """Give the signals back."""
+        self._give_back()
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Give SIGINT back, if it has been taken over."""
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+        """Give the signals back, if they have been taken over."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self._asked:

@@ -3,27 +3,87 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 
 from aegnn_core.training.settings import TrainSettings, declared
+from aegnn_core.whole_files import whole_file
 
-__all__ = ["BEST", "LAST", "check_same_run", "find_run", "new_run", "read_run", "write_settings"]
+__all__ = [
+    "BEST",
+    "LAST",
+    "check_same_run",
+    "find_run",
+    "is_first_process",
+    "kept_from_others",
+    "new_run",
+    "read_run",
+    "removed_if_unused",
+    "write_settings",
+]
 
 #: Names of the checkpoints in a run's folder.
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 _SETTINGS = "settings.yaml"
+#: Which a process locks as long as it trains. Its loaders do not inherit a lock of POSIX, and file systems of a network
+#: have them.
+_LOCK = "lock"
 _VERSION = re.compile(r"version_(\d+)")
 
 
 def new_run(name: str) -> Path:
-    """The folder of the next run of that name, which is not there yet."""
-    numbers = [number for number, _ in _versions(name)]
-    return _log_dir() / name / f"version_{max(numbers, default=-1) + 1}"
+    """Make the folder of the next run of that name, which no other process gets, also if it asks at the same time."""
+    number = max((number for number, _ in _versions(name)), default=-1) + 1
+    while True:
+        run = _log_dir() / name / f"version_{number}"
+        try:
+            if is_first_process():  # the others have its folder, which they are told
+                run.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return run
+
+
+@contextmanager
+def removed_if_unused(run: Path) -> Iterator[None]:
+    """Remove the folder of a run that has not begun within."""
+    try:
+        yield
+    finally:
+        if is_first_process() and not (run / _SETTINGS).exists():
+            (run / _LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # something else is in it
+                run.rmdir()
+
+
+@contextmanager
+def kept_from_others(run: Path) -> Iterator[None]:
+    """Only one process may be within for a folder, which is made; the others that belong to it do not count.
+
+    Raises:
+        ValueError: another is.
+    """
+    if not is_first_process():
+        yield
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / _LOCK).open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ValueError(f"another process trains in {run}, expected a run that nobody goes on with") from error
+        yield
 
 
 def find_run(name: str) -> Path:
@@ -38,12 +98,15 @@ def find_run(name: str) -> Path:
     return max(versions)[1]
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that writes, of those that train together."""
+    return bool(rank_zero_only(lambda: True, default=False)())
+
+
 def write_settings(run: Path, settings: TrainSettings) -> None:
     """Keep a run's settings in its folder, which is made."""
-    run.mkdir(parents=True, exist_ok=True)
-    part = run / f"{_SETTINGS}.part"
-    part.write_text(str(settings), "utf8")
-    part.replace(run / _SETTINGS)
+    with whole_file(run / _SETTINGS) as file:
+        file.write(str(settings).encode())
 
 
 def read_run(run: Path) -> TrainSettings:

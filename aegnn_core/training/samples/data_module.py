@@ -112,6 +112,7 @@ class TrainingData(lightning.LightningDataModule):
             samples = open_graphs(self._validation, graph, settings.task)
         else:
             samples = RecordedSamples(EventSamples(self._validation, graph, settings.task), None)
+        _check_samples(samples, "validation", settings.task, "; to train without validation, set validate_every to 0")
         # A generator of its own, so that the training's random numbers are those of a training without validation.
         return self._graph_loader(NumberedGraphs(samples, settings.validation_samples), generator=torch.Generator())
 
@@ -120,8 +121,10 @@ class TrainingData(lightning.LightningDataModule):
         assert augmentation is not None
         if self._settings.preprocessed:
             graphs = open_graphs(dataset, self._model.graph, self._settings.task)
+            _check_samples(graphs, dataset.split, self._settings.task)
             return ChangedStoredGraphs(graphs, augmentation, dataset.form.sensor)
         samples = EventSamples(dataset, self._model.graph, self._settings.task, self._settings.in_memory)
+        _check_samples(samples, dataset.split, self._settings.task)
         return RecordedSamples(samples, augmentation, self._make())
 
     def _make(self) -> GraphMaker:
@@ -162,6 +165,13 @@ class TrainingData(lightning.LightningDataModule):
         return DataLoader(features, settings.batch_size, shuffle=True)
 
 
+def _check_samples(samples: Any, split: str, task: str, way_out: str = "") -> None:
+    """Raise a ``ValueError`` where the recordings of a split give nothing to learn from or to validate on."""
+    if not len(samples):
+        what = "box that counts" if task == "detection" else "label"
+        raise ValueError(f"the recordings of the split {split} have no {what}, expected at least one{way_out}")
+
+
 def _edge_finder(model: TrainedModel, device: torch.device) -> EdgeFinder | None:
     """What finds the edges of a model's graphs on a device, None where that is the loaders' work."""
     rule = model.graph, model.network.sensor, device
@@ -182,12 +192,17 @@ def open_training(settings: TrainSettings) -> EventDataset:
 
     Raises:
         MissingFilesError: they are not there, or not all of them.
-        ValueError: the split validation, which is to be learned from too, has other classes or another sensor.
+        ValueError: a recogniser would have one class to learn, or the split validation, which is to be learned from
+            too, has other classes or another sensor.
     """
     if settings.dataset == "ncars_scenes":
         splits = [open_dataset("ncars", split, task="recognition") for split in ("training", "validation")]
         return splits[0].joined(splits[1])
     training = _open_split(settings, "training")
+    if settings.task == "recognition" and len(found := {recording.label for recording in training.recordings}) == 1:
+        (only,) = found
+        label = training.form.labels[only or 0]
+        raise ValueError(f"all recordings of the split training are of the class {label}, expected two classes or more")
     return training.joined(_open_split(settings, "validation")) if settings.use_validation else training
 
 
