@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aegnn_core.option_types import finite, positive
+from aegnn_core.option_types import milliseconds, share, shift_milliseconds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,15 +42,15 @@ def add_label_command(commands: Any, formatter: Any) -> None:
     parser.add_argument(
         "--homography", type=Path, default=None, help="text file with 3 x 3 numbers that map its pixels to the events'"
     )
-    parser.add_argument("--offset-ms", type=finite, default=0.0, help="added to the detector's stamps")
-    parser.add_argument("--score", type=float, default=0.5, help="boxes from this score on are certain")
-    parser.add_argument("--doubtful-score", type=float, default=0.25, help="boxes below this score are ignored")
-    parser.add_argument("--period-ms", type=positive, default=10.0, help="time between labels")
+    parser.add_argument("--offset-ms", type=shift_milliseconds, default=0.0, help="added to the detector's stamps")
+    parser.add_argument("--score", type=share, default=0.5, help="boxes from this score on are certain")
+    parser.add_argument("--doubtful-score", type=share, default=0.25, help="boxes below this score are ignored")
+    parser.add_argument("--period-ms", type=milliseconds, default=10.0, help="time between labels")
     parser.add_argument(
-        "--max-gap-ms", type=positive, default=200.0, help="longest time between images to label within"
+        "--max-gap-ms", type=milliseconds, default=200.0, help="longest time between images to label within"
     )
     parser.add_argument(
-        "--overlap", type=float, default=0.3, help="overlap of an object's boxes in two images, if it has no track"
+        "--overlap", type=share, default=0.3, help="overlap of an object's boxes in two images, if it has no track"
     )
     parser.add_argument("--topic", default=None, help="event topic of a bag with several")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="storage of the bags")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.graph.options import add_graph_options, graph_from_options, graph_options
+from aegnn_core.option_types import refuse_unused
 
 __all__ = ["add_preprocess_command"]
 
@@ -31,7 +33,7 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
         " are never taken for these.",
         formatter_class=formatter,
     )
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=partial(_run, parser))
     parser.add_argument("--dataset", required=True, help=f"one of {', '.join(dataset_names())} below AEGNN_DATA_DIR")
     parser.add_argument("--split", nargs="+", choices=("all", *SPLITS), default=["all"], help="one, several or all")
     parser.add_argument("--task", default="recognition", choices=("recognition", "detection"), help="what to learn")
@@ -62,11 +64,16 @@ def add_preprocess_command(commands: Any, formatter: Any) -> None:
     add_graph_options(parser, f"by default, {defaults}")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    from aegnn_core.datasets.cluster import LOCAL_CLUSTER
     from aegnn_core.datasets.preprocessing import preprocess
 
     if arguments.num_workers < 0:
         raise ValueError(f"--num-workers must be at least 0, found {arguments.num_workers}")
+    if arguments.sensor is None:
+        refuse_unused(parser, arguments, ["downsampling"], "without --sensor")
+    if arguments.cluster not in (None, LOCAL_CLUSTER):
+        refuse_unused(parser, arguments, ["num_workers"], f"on the cluster {arguments.cluster}, which has its own")
     graph = graph_from_options(arguments, DEFAULT_GRAPHS[arguments.task])
     splits = SPLITS if "all" in arguments.split else arguments.split
     sensor = None if arguments.sensor is None else read_size(arguments.sensor)

@@ -89,7 +89,7 @@ def preprocess(
         described = description(dataset, graph, task)
         with (
             _prepared(folder, {file.parent for file in files}, described),
-            _open_executor(workers, cluster) as executor,
+            _open_executor(min(workers, len(missing)), cluster) as executor,
             _progress() as progress,
         ):
             bar = progress.add_task(

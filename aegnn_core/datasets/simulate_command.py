@@ -9,6 +9,7 @@ from typing import Any
 
 from aegnn_core.datasets.scene_options import add_scene_options, scene_camera, scene_config
 from aegnn_core.datasets.simulated import HELD_OUT_SEED
+from aegnn_core.option_types import count, seconds, seed
 
 __all__ = ["add_simulate_command"]
 
@@ -30,9 +31,9 @@ def add_simulate_command(commands: Any, formatter: Any) -> None:
         default="mcap",
         help="a rosbag2 of the storage mcap or sqlite3, or a file raw (EVT3), h5, npz or txt",
     )
-    parser.add_argument("--scenes", type=int, default=1, help="how many")
-    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="of the first; the others follow it")
-    parser.add_argument("--duration", type=float, default=2.0, help="of each [s]")
+    parser.add_argument("--scenes", type=count, default=1, help="how many")
+    parser.add_argument("--seed", type=seed, default=HELD_OUT_SEED, help="of the first; the others follow it")
+    parser.add_argument("--duration", type=seconds, default=2.0, help="of each [s]")
     add_scene_options(parser)
 
 
@@ -40,8 +41,6 @@ def _run(arguments: argparse.Namespace) -> None:
     from aegnn_core.datasets.scene_files import write_scenes
     from aegnn_core.events.simulation import SceneConfig
 
-    if not 0 < arguments.duration < float("inf"):
-        raise ValueError(f"--duration is {arguments.duration} s, expected a positive number")
     config = scene_config(arguments, SceneConfig(duration_us=max(1, round(1e6 * arguments.duration))))
     if (camera := scene_camera(arguments)) is not None:
         config = config.for_camera(camera)

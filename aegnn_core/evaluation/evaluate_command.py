@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from aegnn_core.evaluation.camera_options import add_camera_options
 from aegnn_core.evaluation.command_output import plain_console, write_figures
 from aegnn_core.events.simulation import RECOGNITION_SCENE, SceneConfig
 from aegnn_core.nn.trust_option import add_trust_option
+from aegnn_core.option_types import count, refuse_unused, seed
 
 if TYPE_CHECKING:
     from aegnn_core.evaluation import Accuracy, AveragePrecision, Evaluation, LabelledRecordings
@@ -30,13 +32,16 @@ __all__ = ["add_evaluate_command"]
 _PRINTED_CLASSES = 12
 _PRINTED_PAIRS = 10
 
+#: So many recordings are simulated unless it is said.
+_SIMULATED = 200
+
 
 def add_evaluate_command(commands: Any, formatter: Any) -> None:
     """Add the command to the parser's ``commands``."""
     parser = commands.add_parser(
         "evaluate", help="measure a model on recordings it has not seen", formatter_class=formatter
     )
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=partial(_run, parser))
     parser.add_argument("model", help="name of a packaged model, or a .safetensors file")
     parser.add_argument(
         "--dataset",
@@ -46,9 +51,13 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--split", default="test", help="training, validation or test; not for simulated")
     parser.add_argument("--topic", default=None, help="event topic of bags that have several")
     parser.add_argument(
-        "--samples", type=int, default=200, help="simulated scenes or recordings; of a data set, all are taken"
+        "--samples",
+        type=count,
+        default=None,
+        help=f"how many recordings: simulated ones, {_SIMULATED} if None, or at most so many of a data set, evenly"
+        " spread over it, all if None",
     )
-    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="of the first simulated one")
+    parser.add_argument("--seed", type=seed, default=HELD_OUT_SEED, help="of the first simulated one")
     add_scene_options(parser)
     add_camera_options(parser)
     add_trust_option(parser)
@@ -68,7 +77,7 @@ def add_evaluate_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     import torch
 
     from aegnn_core.evaluation import evaluate
@@ -85,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> None:
     ):
         if asked and model.task != task:
             raise ValueError(f"{option} is for {task}, the model {model.name} is for {model.task}")
-    recordings = _recordings(arguments, model.task)
+    recordings = _recordings(parser, arguments, model.task)
     through = [name for name in ("dense", "asynchronous") if getattr(arguments, name)] or ["dense"]
     downsampling = trained_downsampling(model) if arguments.downsampling is None else arguments.downsampling
     way = {"downsampling": downsampling, "model_sensor": arguments.model_sensor}
@@ -144,13 +153,16 @@ def _sentences(evaluation: Evaluation, camera: tuple[int, int]) -> Iterator[str]
         )
 
 
-def _recordings(arguments: argparse.Namespace, task: str) -> LabelledRecordings:
+def _recordings(parser: argparse.ArgumentParser, arguments: argparse.Namespace, task: str) -> LabelledRecordings:
     from aegnn_core.evaluation import dataset_moments, simulated_moments
 
     options = chosen_scene_options(arguments)
     if arguments.dataset == "simulated":
+        refuse_unused(parser, arguments, ("split", "topic"), "on simulated recordings")
         config = scene_config(arguments, RECOGNITION_SCENE if task == "recognition" else SceneConfig())
-        recordings = simulated_moments(task, arguments.samples, arguments.seed, config, scene_camera(arguments))
+        recordings = simulated_moments(
+            task, arguments.samples or _SIMULATED, arguments.seed, config, scene_camera(arguments)
+        )
         options.pop("--camera", None)
         changes = [name if value is True else f"{name} {value:g}" for name, value in options.items()]
         return replace(recordings, part=", ".join([recordings.part, *changes]))
@@ -159,8 +171,9 @@ def _recordings(arguments: argparse.Namespace, task: str) -> LabelledRecordings:
         raise ValueError(
             f"{', '.join(options)} {are} for simulated scenes, the recordings of {arguments.dataset} have their own"
         )
+    refuse_unused(parser, arguments, ["seed"], f"on the data set {arguments.dataset}")
     dataset = open_dataset(arguments.dataset, arguments.split, task=task, topic=arguments.topic)
-    return dataset_moments(dataset, task)
+    return dataset_moments(dataset, task, arguments.samples)
 
 
 def _save_plots(

@@ -10,8 +10,12 @@ from typing import Any
 from rich.table import Table
 
 from aegnn_core.evaluation.command_output import plain_console, write_figures
+from aegnn_core.option_types import count, seed
 
 __all__ = ["add_flops_command"]
+
+#: More events than this take days, and more memory than there is.
+_MOST_EVENTS = 10_000_000
 
 
 def add_flops_command(commands: Any, formatter: Any) -> None:
@@ -23,9 +27,9 @@ def add_flops_command(commands: Any, formatter: Any) -> None:
     parser.add_argument("--dataset", default="ncars", help="sizes of the network: ncars, ncaltech101, gen1, ...")
     parser.add_argument("--network", default="graph_res", help="graph_res, graph_wen or graph_grid")
     parser.add_argument("--task", default="recognition", choices=("recognition", "detection"), help="what it is for")
-    parser.add_argument("--window", type=int, default=10_000, help="live nodes")
-    parser.add_argument("--events", type=int, default=100, help="events to count, one at a time")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated recording and the weights")
+    parser.add_argument("--window", type=count, default=10_000, help="live nodes")
+    parser.add_argument("--events", type=count, default=100, help="events to count, one at a time")
+    parser.add_argument("--seed", type=seed, default=0, help="of the simulated recording and the weights")
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
     parser.add_argument("--plot", type=Path, default=None, help="draw the cost of every event into this image file")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
@@ -38,8 +42,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from aegnn_core.nn import network
     from aegnn_core.nn.checkpoint import check_device
 
-    if arguments.window < 1 or arguments.events < 1:
-        raise ValueError(f"--window and --events must be at least 1, found {arguments.window} and {arguments.events}")
+    if arguments.window + arguments.events > _MOST_EVENTS:
+        raise ValueError(
+            f"--window and --events are {arguments.window + arguments.events} together, expected at most {_MOST_EVENTS}"
+        )
     device = check_device(arguments.device)
     torch.set_num_threads(1)  # an event's tensors are small: threads would only wait for each other
     torch.manual_seed(arguments.seed)  # which nodes are active, and so the work, depends on the weights

@@ -126,12 +126,26 @@ def _scene(seed: int, config: SceneConfig) -> LabelledMoments:
     )
 
 
-def dataset_moments(dataset: EventDataset, task: str) -> LabelledRecordings:
-    """The recordings of a data set: the class at their end, or boxes whenever there are boxes that count."""
-    form = dataset.form
+def dataset_moments(dataset: EventDataset, task: str, most: int | None = None) -> LabelledRecordings:
+    """The recordings of a data set: the class at their end, or boxes whenever there are boxes that count.
+
+    Args:
+        dataset: a split of it.
+        task: ``"recognition"`` or ``"detection"``.
+        most: at most so many recordings, evenly spread over the split; None for all.
+
+    Raises:
+        ValueError: no positive number of recordings.
+    """
+    if most is not None and most < 1:
+        raise ValueError(f"the number of recordings is {most}, expected at least 1")
+    form, size = dataset.form, len(dataset)
+    count = size if most is None else min(most, size)
+    part = dataset.split if count == size else f"{dataset.split}, evenly spread over all {size}"
+    numbers = [n * size // count for n in range(count)]
 
     def read() -> Iterator[LabelledMoments]:
-        for number in range(len(dataset)):
+        for number in numbers:
             recording = dataset[number]
             events = recording.stream.events
             if recording.boxes is None:
@@ -143,12 +157,12 @@ def dataset_moments(dataset: EventDataset, task: str) -> LabelledRecordings:
 
     return LabelledRecordings(
         form.name,
-        dataset.split,
+        part,
         form.labels,
         form.sensor,
         task,
         read,
-        len(dataset),
+        count,
         form.counts,
         form.evaluated_labels,
     )

@@ -21,6 +21,8 @@ __all__ = ["Frame", "Shown", "draw_frame", "recording_frames"]
 
 #: A label is shown until this long before and after its time, unless another one is nearer [µs].
 _LABEL_US = 50_000
+#: Pictures are not further apart than this, 68 years [µs].
+_LONGEST_PERIOD_US = 10**6 * 2**31
 #: Small sensors are drawn larger, up to about this width [px].
 _PICTURE_WIDTH = 640
 
@@ -71,11 +73,16 @@ class Shown:
                 raise ValueError(f"{name} is {value}, expected a positive number")
         if self.start_us < 0:
             raise ValueError(f"start_us is {self.start_us}, expected a number that is not negative")
+        if not 1 <= 1e6 * self.speed / self.fps <= _LONGEST_PERIOD_US:
+            raise ValueError(
+                f"{self.fps:g} pictures per second at the speed {self.speed:g} are {self.speed / self.fps:g} s of the"
+                f" recording apart, expected 1e-06 to {_LONGEST_PERIOD_US / 1e6:g}"
+            )
 
     @property
     def period_us(self) -> int:
         """The recording's time between two pictures [µs]."""
-        return max(1, round(1e6 * self.speed / self.fps))
+        return round(1e6 * self.speed / self.fps)
 
     def moments(self, duration_us: int) -> range:
         """The times from the first event of a recording so long [µs].

@@ -5,18 +5,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aegnn_core.evaluation.camera_options import add_camera_options
 from aegnn_core.events.reading_options import add_reading_options, reading_options
 from aegnn_core.nn.trust_option import add_trust_option
-from aegnn_core.option_types import finite, positive
+from aegnn_core.option_types import milliseconds, moment, positive, refuse_unused, seconds, share
 
 if TYPE_CHECKING:
     from aegnn_core.viewing import Frame
 
 __all__ = ["add_view_command"]
+
+#: Options that say how a model gets its events, and what is shown of its answers.
+_OF_THE_MODEL = ("score_threshold", "downsampling", "model_sensor", "trust_code", "device")
+#: Options that say what is read of a recording.
+_OF_RECORDINGS = ("read", "start", "speed")
 
 
 def add_view_command(commands: Any, formatter: Any) -> None:
@@ -29,14 +35,14 @@ def add_view_command(commands: Any, formatter: Any) -> None:
         " there.",
         formatter_class=formatter,
     )
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=partial(_run, parser))
     parser.add_argument("recording", type=Path, nargs="?", help="any recording of events")
     add_reading_options(parser, "event topic of a bag with several; without a recording, the live topic")
     parser.add_argument(
         "--boxes", default=None, metavar="TOPIC", help="live topic of boxes to show, such as /event_detector/detections"
     )
     parser.add_argument("--model", default=None, help="name of a packaged model, or a .safetensors file, that answers")
-    parser.add_argument("--score-threshold", type=float, default=0.3, help="least score of its boxes")
+    parser.add_argument("--score-threshold", type=share, default=0.3, help="least score of its boxes")
     add_camera_options(parser)
     add_trust_option(parser)
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cpu or cuda:0")
@@ -44,15 +50,18 @@ def add_view_command(commands: Any, formatter: Any) -> None:
     where.add_argument("--video", type=Path, default=None, help="write a .gif or .mp4 instead (mp4: extra view)")
     where.add_argument("--save", type=Path, default=None, help="write a file .rrd for the viewer instead")
     where.add_argument("--web", action="store_true", help="the viewer in the browser instead of its window")
-    parser.add_argument("--fps", type=float, default=25.0, help="pictures per second")
-    parser.add_argument("--speed", type=float, default=1.0, help="seconds of the recording per second of the video")
-    parser.add_argument("--exposure-ms", type=positive, default=40.0, help="how long an event is to be seen")
-    parser.add_argument("--start", type=finite, default=0.0, help="where to begin in the recording [s]")
-    parser.add_argument("--duration", type=positive, default=None, help="how much of it [s], all if None")
+    parser.add_argument("--fps", type=positive, default=25.0, help="pictures per second")
+    parser.add_argument("--speed", type=positive, default=1.0, help="seconds of the recording per second of the video")
+    parser.add_argument("--exposure-ms", type=milliseconds, default=40.0, help="how long an event is to be seen")
+    parser.add_argument("--start", type=moment, default=0.0, help="where to begin in the recording [s]")
+    parser.add_argument("--duration", type=seconds, default=None, help="how much of it [s], all if None")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     from aegnn_core.viewing import Shown
+
+    if arguments.model is None:
+        refuse_unused(parser, arguments, _OF_THE_MODEL, "without --model")
 
     shown = Shown(
         fps=arguments.fps,
@@ -62,14 +71,15 @@ def _run(arguments: argparse.Namespace) -> None:
         duration_us=None if arguments.duration is None else round(1e6 * arguments.duration),
     )
     if arguments.recording is not None:
-        _view_recording(arguments, shown)
+        _view_recording(parser, arguments, shown)
     elif arguments.topic is not None:
+        refuse_unused(parser, arguments, _OF_RECORDINGS, "on live events")
         _view_topic(arguments, shown)
     else:
         raise ValueError("nothing to look at: expected a recording, or a live topic with --topic")
 
 
-def _view_recording(arguments: argparse.Namespace, shown: Any) -> None:
+def _view_recording(parser: argparse.ArgumentParser, arguments: argparse.Namespace, shown: Any) -> None:
     import torch
 
     from aegnn_core.datasets.labelled_recording import read_labelled_recording
@@ -83,6 +93,8 @@ def _view_recording(arguments: argparse.Namespace, shown: Any) -> None:
     model = None
     if arguments.model is not None:
         model = load_model(arguments.model, device=arguments.device, trust_code=arguments.trust_code)
+        if model.task == "recognition":
+            refuse_unused(parser, arguments, ["score_threshold"], f"with {model.name}, which is for {model.task}")
     frames = recording_frames(
         recording,
         shown,

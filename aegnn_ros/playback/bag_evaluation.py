@@ -23,7 +23,7 @@ from aegnn_core.events.label_topics import LABEL_TOPIC, Label
 from aegnn_core.events.rosbag import read_event_packets
 from aegnn_core.nn.checkpoint import TrainedModel, load_model, trained_downsampling
 from aegnn_core.nn.trust_option import add_trust_option
-from aegnn_core.option_types import positive
+from aegnn_core.option_types import playing_rate, positive
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.playback.exit_status import exit_status
 from aegnn_ros.playback.output_files import output_files
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="scenes_detector", help="name of a packaged model, or a .safetensors file")
     parser.add_argument("--device", default="cpu", help="where the network runs")
     parser.add_argument(
-        "--rates", type=positive, nargs="+", default=list(RATES), help="how many times as fast as recorded"
+        "--rates", type=playing_rate, nargs="+", default=list(RATES), help="how many times as fast as recorded"
     )
     add_camera_options(parser)
     add_trust_option(parser)

@@ -19,7 +19,7 @@ from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
 from aegnn_core.events.rosbag import read_event_packets
-from aegnn_core.option_types import positive
+from aegnn_core.option_types import playing_rate
 from aegnn_ros.conversions import time_message
 from aegnn_ros.playback.packet_replay import DRIVER_QOS, publish_in_time
 
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bag", type=Path, help="folder of the bag")
     parser.add_argument("--topic", help="event topic in the bag, where it has several")
-    parser.add_argument("--rate", type=positive, default=1.0, help="how many times as fast as recorded")
+    parser.add_argument("--rate", type=playing_rate, default=1.0, help="how many times as fast as recorded")
     parser.add_argument("--loop", action="store_true", help="start again at the end")
     return parser
 

@@ -26,7 +26,7 @@ from aegnn_core.events.rosbag import is_bag, read_event_packets, write_event_bag
 from aegnn_core.events.simulation import SceneConfig, simulate_scene
 from aegnn_core.nn.checkpoint import TrainedModel, load_model
 from aegnn_core.nn.trust_option import add_trust_option
-from aegnn_core.option_types import positive
+from aegnn_core.option_types import refuse_unused, seconds, seed
 from aegnn_ros.playback.bag_run import BagRun, BagRunner, isolate_ros
 from aegnn_ros.playback.demo_picture import Moment, draw_moments
 from aegnn_ros.playback.exit_status import exit_status
@@ -53,8 +53,9 @@ _BUSY_SCENE = HELD_OUT_SEED + 16
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; its :func:`.exit_status`."""
-    parsed = _parser().parse_args(arguments)
-    return exit_status("aegnn_demo", lambda: _run(parsed, plain_console(stderr=parsed.json)))
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    return exit_status("aegnn_demo", lambda: _run(parser, parsed, plain_console(stderr=parsed.json)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bag", type=Path, help="rosbag2 with event packets; without it, a simulated scene")
     parser.add_argument("--topic", help="event topic in the bag, where it has several")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder for demo.png and demo.json")
-    parser.add_argument("--seed", type=int, default=_BUSY_SCENE, help="of the simulated scene")
-    parser.add_argument("--duration", type=positive, default=8.0, help="of the simulated scene [s]")
+    parser.add_argument("--seed", type=seed, default=_BUSY_SCENE, help="of the simulated scene")
+    parser.add_argument("--duration", type=seconds, default=8.0, help="of the simulated scene [s]")
     parser.add_argument(
         "--model", default="scenes_detector", help="name of a packaged detector, or a .safetensors file"
     )
@@ -77,7 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(parsed: argparse.Namespace, console: Console) -> None:
+def _run(parser: argparse.ArgumentParser, parsed: argparse.Namespace, console: Console) -> None:
+    if parsed.bag is None:
+        refuse_unused(parser, parsed, ["topic"], "without --bag")
+    else:
+        refuse_unused(parser, parsed, ("seed", "duration"), "on a bag")
     model = load_model(parsed.model, device=parsed.device, trust_code=parsed.trust_code)
     if model.task != "detection":
         raise ValueError(f"model {model.name} is for {model.task}, the demo needs one for detection")

@@ -188,6 +188,8 @@ def test_what_cannot_be_done_is_one_sentence(
     assert "no labels for detection" in refused("--task", "detection")
     assert "radius must be a positive" in refused("--radius", "-1")
     assert "--num-workers must be at least 0, found -2" in refused("--num-workers", "-2")
+    assert "--downsampling has no effect without --sensor" in refused("--downsampling", "coordinates")
+    assert "--num-workers has no effect on the cluster tcp://there:1, which" in refused("--cluster", "tcp://there:1")
 
 
 def test_recordings_that_cannot_be_read_do_not_hold_up_the_others(tmp_path: Path) -> None:

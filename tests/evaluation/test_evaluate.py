@@ -162,6 +162,23 @@ def test_the_command_evaluates_on_a_data_set_and_writes_both_forms_side_by_side(
     assert "dense" not in alone
 
 
+def test_the_command_evaluates_on_a_few_recordings_of_a_data_set_from_all_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nmnist(tmp_path)
+    monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
+    model, file = nmnist_model(tmp_path / "random.safetensors"), tmp_path / "out.json"
+    arguments = ["evaluate", str(model), "--dataset", "nmnist", "--json", str(file)]
+    assert main([*arguments, "--samples", "4"]) == 0
+    few = json.loads(file.read_text())
+    assert (few["part"], few["recordings"]) == ("test, evenly spread over all 10", 4)
+    assert np.sum(few["confusion"], axis=1).tolist() == [1, 0, 1, 0, 0, 1, 0, 1, 0, 0]
+    assert "on nmnist, test, evenly spread over all 10, 4 recordings" in " ".join(capsys.readouterr().out.split())
+    assert main([*arguments, "--samples", "11"]) == 0
+    every = json.loads(file.read_text())
+    assert (every["part"], every["recordings"]) == ("test", 10)
+
+
 def test_costs_are_those_of_the_live_model() -> None:
     model = load_model("scenes_detector")
     (recording,) = simulated_moments("detection", 1).read()
@@ -381,13 +398,32 @@ def test_the_command_says_in_one_sentence_what_is_wrong(
     assert "--camera is for simulated scenes, the recordings of nmnist have their own" in capsys.readouterr().err
     assert main(["evaluate", "nmnist", "--dataset", "nmnist", "--noise", "3", "--still-camera"]) == 2
     assert "--noise, --still-camera are for simulated scenes" in capsys.readouterr().err
-    assert main(["evaluate", "scenes_detector", "--samples", "0"]) == 2
-    assert "the number of simulated recordings is 0, expected at least 1" in capsys.readouterr().err
-    assert main(["evaluate", "scenes_detector", "--object-scale", "0"]) == 2
-    assert "the scale of a scene is 0.0, expected a positive number" in capsys.readouterr().err
+    for scale in ("0", "nan", "1e305"):
+        assert main(["evaluate", "scenes_detector", "--object-scale", scale]) == 2
+        assert "the scale of a scene is" in capsys.readouterr().err
+    assert main(["evaluate", "nmnist", "--dataset", "nmnist", "--seed", "5"]) == 2
+    assert "--seed has no effect on the data set nmnist" in capsys.readouterr().err
+    assert main(["evaluate", "scenes_detector", "--split", "training", "--topic", "/events"]) == 2
+    assert "--split, --topic have no effect on simulated recordings" in capsys.readouterr().err
     monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
     assert main(["evaluate", "scenes_recognizer", "--dataset", "nmnist"]) == 2
     assert "classes have no .bin files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--samples", "0"], "argument --samples: expected a whole number of at least 1, found '0'"),
+        (["--seed", "-1"], "argument --seed: expected a whole number from 0 to"),
+        (["--seed", "9" * 30], "argument --seed: expected a whole number from 0 to"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "scenes_detector", *options])
+    assert sentence in capsys.readouterr().err
 
 
 def test_an_answer_at_the_last_event_has_seen_it() -> None:

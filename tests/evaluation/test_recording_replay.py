@@ -210,10 +210,15 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, capsys: pytest.Captu
         replay(tmp_path / "bag", model, tmp_path / "bag")
     assert main(["replay", str(tmp_path / "nothing")]) == 2
     assert "no such file" in capsys.readouterr().err
-    for period in ("nan", "inf", "-1"):
+    for period in ("nan", "inf", "-1", "1e308"):
         with pytest.raises(SystemExit):
             main(["replay", str(tmp_path / "bag"), f"--period-ms={period}"])
-        assert f"argument --period-ms: expected a number above 0, found '{period}'" in capsys.readouterr().err
+        assert "argument --period-ms: expected a number above 0, at most" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path / "bag"), "--score-threshold", "0.5"]) == 2
+    assert "--score-threshold has no effect without --output" in capsys.readouterr().err
+    options = ["--output", str(tmp_path / "out"), "--model", "scenes_recognizer", "--score-threshold", "0.5"]
+    assert main(["replay", str(tmp_path / "bag"), *options]) == 2
+    assert "--score-threshold has no effect with scenes_recognizer, which is for recogn" in capsys.readouterr().err
 
 
 def test_labels_of_a_bag_are_those_of_its_own_names(tmp_path: Path) -> None:

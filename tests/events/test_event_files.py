@@ -153,6 +153,30 @@ def test_a_damaged_time_is_no_wrap_of_the_counter(tmp_path, damaged, start):
     assert int(found["t"][-1]) - int(found["t"][1]) <= 3_000_000
 
 
+@pytest.mark.parametrize("damaged", [[0], [0, 1], [0, 2]])
+@pytest.mark.parametrize("high", [(1 << 31) + 10**9, (1 << 32) - 5_000_000])
+def test_damaged_times_at_the_beginning_are_no_wrap_of_the_counter(tmp_path, damaged, high):
+    """Nothing is before them that they could be ahead of; all others keep their times."""
+    times = 1000 * np.arange(3000, dtype=np.int64)
+    events = make_events(times, times % 100, times % 90, times % 2)
+    words = events.copy()
+    words["t"][damaged] += high
+    (tmp_path / "a.dat").write_bytes(b"% Version 2\n\x00\x08" + dat_words(words))
+    with pytest.warns(UserWarning, match=f"far ahead of their neighbours, left out: {len(damaged)}"):
+        found = read_events(tmp_path / "a.dat").events
+    assert np.array_equal(found, np.delete(events, damaged))
+
+
+@pytest.mark.parametrize("before", [1, 5])
+def test_a_counter_that_starts_again_among_the_first_events_goes_on(tmp_path, before):
+    times = (1 << 32) - 100_000 * before + 100_000 * np.arange(3000, dtype=np.int64)
+    events = make_events(times, times % 100, times % 90, times % 2)
+    words = events.copy()
+    words["t"] %= 1 << 32
+    (tmp_path / "a.dat").write_bytes(b"% Version 2\n\x00\x08" + dat_words(words))
+    assert np.array_equal(read_events(tmp_path / "a.dat").events, events)
+
+
 def test_dat_flaws_are_left_out_and_reported(tmp_path):
     path = tmp_path / "a.dat"
     path.write_bytes(b"% Height 479\n% Width 640\n\x00\x08" + dat_words(THREE) + b"1234567")

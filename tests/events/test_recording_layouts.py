@@ -936,6 +936,31 @@ def test_what_is_packed_or_only_zeros_is_refused(tmp_path):
         read_events(tmp_path / "a.bin")
 
 
+@pytest.mark.parametrize("kind", ["npy", "npz", "h5"])
+def test_an_order_is_not_for_columns_that_have_names(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    events = make_events([5, 6], [3, 4], [2, 1], [1, 0])
+    if kind == "npy":
+        np.save(path, events)
+    elif kind == "npz":
+        np.savez(path, **{name: events[name] for name in "txyp"})
+    else:
+        with h5py.File(path, "w") as file:
+            for name in "txyp":
+                file[f"events/{name}"] = events[name]
+    assert read_events(path).events.tolist() == events.tolist()
+    with pytest.raises(EventFormatError, match=r"its columns have names, found columns='pyxt', which is for tables"):
+        read_events(path, columns="pyxt")
+
+
+def test_a_stream_is_not_for_recordings_that_have_one(tmp_path):
+    path = tmp_path / "a.aedat"
+    path.write_bytes(b"#!AER-DAT2.0\r\n# AEChip: DAVIS346\r\n" + np.array([[0, 5], [0, 7]], ">u4").tobytes())
+    assert len(read_events(path)) == 2
+    with pytest.raises(EventFormatError, match=r"is AEDAT 2\.0, which has one stream, found stream='3'"):
+        read_events(path, stream=3)
+
+
 def test_options_of_other_formats_are_refused(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, EVENTS)

@@ -100,7 +100,15 @@ def test_the_command_writes_a_gif_with_a_packaged_models_answers(
 
     for arguments, sentence in (
         ([*view, "--start", "3"], "start is at 3 s, the recording lasts 0.1 s"),
-        ([*view, "--fps", "0"], "fps is 0.0"),
+        ([*view, "--fps", "1e7"], "1e+07 pictures per second at the speed 1 are 1e-07 s of the recording apart, exp"),
+        ([*view, "--speed", "1e305"], "1e+305 are 4e+303 s of the recording apart, expected 1e-06 to"),
+        ([*view, "--score-threshold", "0.5"], "--score-threshold has no effect without --model"),
+        ([*view, "--device", "cuda", "--downsampling", "integrate"], "--downsampling, --device have no effect without"),
+        (
+            [*view, "--model", "scenes_recognizer", "--score-threshold", "0.5"],
+            "--score-threshold has no effect with scenes_recognizer, which is for recognition",
+        ),
+        (["view", "--topic", "/events", "--start", "1", "--speed", "2"], "--start, --speed have no effect on live ev"),
         ([*view, "--fps", "1e-5"], "a.gif: a video of 1e-05 pictures per second, expected at least 0.01"),
         ([*view[:3], str(tmp_path / "a.avi")], "a.avi: expected a video's name that ends in .gif or .mp4"),
         (["view"], "nothing to look at"),
@@ -114,9 +122,12 @@ def test_the_command_writes_a_gif_with_a_packaged_models_answers(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--duration", "inf"], "argument --duration: expected a number above 0, found 'inf'"),
-        (["--exposure-ms", "inf"], "argument --exposure-ms: expected a number above 0, found 'inf'"),
-        (["--start", "nan"], "argument --start: expected a number, found 'nan'"),
+        (["--duration", "inf"], "argument --duration: expected a number above 0, at most 2147483648, found 'inf'"),
+        (["--exposure-ms", "1e305"], "argument --exposure-ms: expected a number above 0, at most 2147483648000, found"),
+        (["--start", "nan"], "argument --start: expected a number from 0 to 2147483648, found 'nan'"),
+        (["--start", "1e305"], "argument --start: expected a number from 0 to 2147483648, found '1e305'"),
+        (["--fps", "0"], "argument --fps: expected a number above 0, found '0'"),
+        (["--score-threshold", "nan"], "argument --score-threshold: expected a number from 0 to 1, found 'nan'"),
         (["--video", "a.gif", "--save", "a.rrd"], "argument --save: not allowed with argument --video"),
         (["--video", "a.gif", "--web"], "argument --web: not allowed with argument --video"),
     ],

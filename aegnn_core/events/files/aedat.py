@@ -111,6 +111,10 @@ def read_aedat(path: Path, options: ReadOptions) -> EventStream:
             raise EventFormatError(f"{path}: begins with {first[:24]!r}, expected '#!AER-DAT2.0' or '#!AER-DAT3.1'")
         major, minor = int(version[1]), int(version[2])
         if major in (1, 2):
+            if options.stream is not None:
+                raise EventFormatError(
+                    f"{path}: is AEDAT {major}.{minor}, which has one stream, found stream={options.stream!r}"
+                )
             return _turned(_read_jaer(path, file, major, options), options)
         if (major, minor) == (3, 1):
             return _turned(_read_caer(path, file, options), options)

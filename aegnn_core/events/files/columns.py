@@ -19,6 +19,7 @@ __all__ = [
     "TIME_UNITS",
     "events_from_columns",
     "fields_by_name",
+    "refuse_order",
     "table_columns",
     "unit_in",
 ]
@@ -132,6 +133,14 @@ def unit_in(name: str) -> str | None:
 def _known_unit(text: str) -> str | None:
     unit = text.lower().replace("\N{GREEK SMALL LETTER MU}", "µ")
     return next((known for start, known in _UNITS_BY_START.items() if unit.startswith(start)), None)
+
+
+def refuse_order(path: Path, options: ReadOptions) -> None:
+    """Raise ``EventFormatError`` where an order is asked for of columns that say by their names what they are."""
+    if options.columns is not None:
+        raise EventFormatError(
+            f"{path}: its columns have names, found columns={options.columns!r}, which is for tables without any"
+        )
 
 
 def table_columns(path: Path, table: np.ndarray, options: ReadOptions, default: str) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from aegnn_core.events.array import EventFormatError, EventStream
-from aegnn_core.events.files.columns import events_from_columns, fields_by_name, unit_in
+from aegnn_core.events.files.columns import events_from_columns, fields_by_name, refuse_order, unit_in
 from aegnn_core.events.files.ecf import ECF_FILTER, decode_ecf
 from aegnn_core.events.files.hdf5_trial import check_survivable
 from aegnn_core.events.files.header import parse_geometry, resolution
@@ -95,6 +95,7 @@ def read_hdf5(path: Path, options: ReadOptions) -> EventStream:
             if isinstance(holder, h5py.Group):
                 fields = fields_by_name(list(holder))
                 assert fields is not None
+                refuse_order(path, options)
                 datasets = [holder[name] for name in fields.values()]
                 _check_sizes(path, datasets, options)
                 columns = {name: _contents(path, dataset) for name, dataset in zip(fields, datasets, strict=True)}

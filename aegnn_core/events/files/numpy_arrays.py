@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
 
 from aegnn_core.events.array import EventFormatError, EventStream
-from aegnn_core.events.files.columns import events_from_columns, fields_by_name, table_columns, unit_in
+from aegnn_core.events.files.columns import events_from_columns, fields_by_name, refuse_order, table_columns, unit_in
 from aegnn_core.events.files.header import resolution
 from aegnn_core.events.files.stream_checks import ReadOptions, Size, checked_stream, first_known
 
@@ -86,6 +86,7 @@ def read_npz(path: Path, options: ReadOptions) -> EventStream:
     if events is not None:
         columns, unit = array_columns(path, arrays[events], options)
     elif fields is not None:
+        refuse_order(path, options)
         columns, unit = {field: arrays[name] for field, name in fields.items()}, unit_in(fields["t"])
     else:
         found = str(sorted(names))[:300]
@@ -128,6 +129,7 @@ def array_columns(
     if array.dtype.names is not None:
         fields = fields_by_name(array.dtype.names)
         if fields is not None and (array.ndim == 1 or array.shape[1:] == (1,)):
+            refuse_order(path, options)
             options.check_count(path, len(array))
             return {field: array[name] for field, name in fields.items()}, unit_in(fields["t"])
     elif array.ndim == 2 and array.shape[1] == 4 and array.dtype.kind in "iuf":

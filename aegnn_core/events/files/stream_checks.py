@@ -50,6 +50,9 @@ _EVENTS_PER_STRAY = 1000
 #: So many damaged times in a row are told from a counter that has started again.
 _MOST_DAMAGED = 8
 
+#: The first so many times are damaged, too, where the counter would have waited longer than this [µs] to start again.
+_LONGEST_WAIT_US = 1_000_000
+
 _PACKAGE = __name__.rpartition(".")[0]
 
 
@@ -132,16 +135,18 @@ def first_known(asked: Size, stated: Size) -> Size:
 
 
 def unwrapped(t: np.ndarray, bits: int) -> np.ndarray:
-    """Times ``[N]`` of a counter of so many bits, as int64 that goes on where the counter has started again.
+    """Times ``[N]`` [µs] of a counter of so many bits, as int64 that goes on where the counter has started again.
 
     A step back by more than half the counter's range is a wrap, unless it only takes back a step ahead of that size a
-    few events before: those are damaged.
+    few events before: those are damaged. So are the few events before the first step back, which have nothing before
+    them that they could be ahead of, where the counter would not have started again soon after them.
     """
     counted: NDArray[np.int64] = t.astype(np.int64)
     steps, half = np.diff(counted, prepend=counted[:1]), 1 << (bits - 1)
     number = np.arange(len(counted))
     last_ahead = np.maximum.accumulate(np.where(steps > half, number, -_MOST_DAMAGED - 1))
-    wraps = np.cumsum((steps < -half) & (number - last_ahead > _MOST_DAMAGED))
+    known_before = (number > _MOST_DAMAGED) | (steps + (1 << bits) <= _LONGEST_WAIT_US)
+    wraps = np.cumsum((steps < -half) & (number - last_ahead > _MOST_DAMAGED) & known_before)
     return counted + (wraps << bits)
 
 

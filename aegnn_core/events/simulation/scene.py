@@ -50,6 +50,9 @@ _REEL_US = 250_000
 #: where it stands, and how much of the ground shadows hide.
 _SIDEWAYS, _DOWN, _DARKNESS = 1.3, (-0.25, 0.5), (0.25, 0.9)
 
+#: Scenes are not enlarged, or made smaller, by more than this.
+_LARGEST_SCALE = 1000
+
 #: What of a scene is a range of lengths [px] or speeds [px/s], and grows with the number of the sensor's pixels.
 _SCALED_RANGES = (
     "car_length_px",
@@ -149,10 +152,12 @@ class SceneConfig:
         That goes for the shake and for the least side of a box, too.
 
         Raises:
-            ValueError: a scale that is not a positive number.
+            ValueError: a scale at which nothing is to be seen, or nothing else than one object.
         """
-        if not 0 < scale < math.inf:
-            raise ValueError(f"the scale of a scene is {scale}, expected a positive number")
+        if not 1 / _LARGEST_SCALE <= scale <= _LARGEST_SCALE:
+            raise ValueError(
+                f"the scale of a scene is {scale}, expected a number from {1 / _LARGEST_SCALE:g} to {_LARGEST_SCALE}"
+            )
         scaled: dict[str, Any] = {name: tuple(scale * end for end in getattr(self, name)) for name in _SCALED_RANGES}
         scaled |= {name: scale * getattr(self, name) for name in ("shake_px", "min_side_px")}
         return replace(self, **scaled)

@@ -54,8 +54,10 @@ class SensorModel:
             if not 1 <= getattr(self, name) <= 65535:
                 raise ValueError(f"{name} is {getattr(self, name)} px, expected 1 to 65535")
         for name in ("threshold_on", "threshold_off"):
-            if not getattr(self, name) >= SMALLEST_THRESHOLD:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least {SMALLEST_THRESHOLD}")
+            if not SMALLEST_THRESHOLD <= getattr(self, name) < float("inf"):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, expected a finite number of at least {SMALLEST_THRESHOLD}"
+                )
         for name in ("threshold_mismatch", "refractory_us", "leak_rate_hz", "shot_rate_hz", "shot_spread"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number that is not negative")

@@ -109,12 +109,27 @@ def test_files_that_cannot_be_written_are_refused_before_anything_is_simulated(
     assert not (tmp_path / "demo_bag").exists()
 
 
-@pytest.mark.parametrize("duration", ["-1", "0", "nan", "inf"])
+@pytest.mark.parametrize("duration", ["-1", "0", "nan", "inf", "1e305"])
 def test_scenes_last_longer_than_nothing(duration: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--duration", duration])
     assert ended.value.code == 2
-    assert f"argument --duration: expected a number above 0, found {duration!r}" in capsys.readouterr().err
+    found = capsys.readouterr().err
+    assert f"argument --duration: expected a number above 0, at most 2147483648, found {duration!r}" in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--bag", "drive", "--seed", "5", "--duration", "2"], "--seed, --duration have no effect on a bag"),
+        (["--topic", "/events"], "--topic has no effect without --bag"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"aegnn_demo: {sentence}\n"
 
 
 @pytest.mark.parametrize(
