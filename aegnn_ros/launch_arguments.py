@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-__all__ = ["existing_file", "given_options", "is_true", "parameters_of_nodes"]
+__all__ = ["existing_file", "given_options", "in_home", "is_true", "parameters_of_nodes"]
 
 
 def is_true(name: str, text: str) -> bool:
@@ -23,6 +24,11 @@ def existing_file(name: str, text: str) -> str:
     if not Path(text).is_file():
         raise ValueError(f"{name} is {text!r}, where no file is, expected a YAML file of parameters")
     return text
+
+
+def in_home(values: Mapping[str, str], files: Sequence[str]) -> dict[str, str]:
+    """The values, with a ``~`` or ``~user`` that a file begins with replaced: behind ``:=``, no shell does that."""
+    return {name: os.path.expanduser(text) if name in files else text for name, text in values.items()}
 
 
 def given_options(values: Mapping[str, str]) -> list[str]:

@@ -21,7 +21,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from aegnn_ros.installed_files import large_packet_profile, share_file
-from aegnn_ros.launch_arguments import existing_file, is_true, parameters_of_nodes
+from aegnn_ros.launch_arguments import existing_file, in_home, is_true, parameters_of_nodes
 
 ARGUMENTS = {
     "events": ("/event_camera/events", "topic of the camera's event packets"),
@@ -33,7 +33,7 @@ ARGUMENTS = {
         "",
         "sensor that the network runs on: filled, trained, double or camera; empty: as in params_file",
     ),
-    "downsampling": ("", "of a camera with more pixels: integrate or coordinates; empty: as in params_file"),
+    "downsampling": ("", "of a camera with more pixels: trained, integrate or coordinates; empty: as in params_file"),
     "frame_id": (
         "",
         "frame of what is published, and RViz's fixed frame; empty: as in params_file, and event_camera in RViz",
@@ -51,13 +51,16 @@ PARAMETERS = ("model", "device", "model_sensor", "downsampling", "frame_id")
 #: Those of them that are true or false.
 SWITCHES = ("trust_code",)
 
+#: Arguments that are files, or may be.
+FILES = ("model", "params_file")
+
 #: What config/detect.rviz shows of a node /event_detector.
 RVIZ_TOPICS = ("annotated_image", "markers")
 
 
 def detector(context: LaunchContext) -> list[Action]:
     """The node and its way to active, and RViz."""
-    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    value = in_home({name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}, FILES)
     sim_time = {"use_sim_time": is_true("use_sim_time", value["use_sim_time"])}
     parameters = sim_time | {n: value[n] for n in PARAMETERS if value[n]}
     parameters |= {n: is_true(n, value[n]) for n in SWITCHES if value[n]}

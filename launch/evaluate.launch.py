@@ -13,7 +13,7 @@ from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from aegnn_ros.launch_arguments import given_options, is_true
+from aegnn_ros.launch_arguments import given_options, in_home, is_true
 
 ARGUMENTS = {
     "topic": ("", "event topic in the bag; needed where it has several"),
@@ -37,6 +37,7 @@ ARGUMENTS = {
 def evaluation(context: LaunchContext) -> list[Action]:
     """The command."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS)}
+    value = in_home(value, ("bag", "model", "output"))
     named = ("topic", "labels", "model", "device", "downsampling", "model_sensor", "output")
     options = given_options({name: value[name] for name in named})
     if is_true("trust_code", value["trust_code"]):

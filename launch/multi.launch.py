@@ -14,7 +14,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from aegnn_ros.installed_files import large_packet_profile, share_file
-from aegnn_ros.launch_arguments import existing_file, is_true, parameters_of_nodes
+from aegnn_ros.launch_arguments import existing_file, in_home, is_true, parameters_of_nodes
 
 ARGUMENTS = {
     "names": ("left right", "of the nodes, one per camera"),
@@ -27,10 +27,13 @@ ARGUMENTS = {
     "use_sim_time": ("false", "whether ROS time comes from /clock"),
 }
 
+#: Arguments that are files, or may be.
+FILES = ("model", "params_file")
+
 
 def detectors(context: LaunchContext) -> list[Action]:
     """One process with a node per name."""
-    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    value = in_home({name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}, FILES)
     names = value["names"].split()
     topics = value["events"].split() or [f"/{name}/event_camera/events" for name in names]
     if not names or len(topics) != len(names):

@@ -23,7 +23,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from aegnn_ros.installed_files import large_packet_profile
-from aegnn_ros.launch_arguments import given_options, is_true
+from aegnn_ros.launch_arguments import given_options, in_home, is_true
 
 ARGUMENTS = {
     "topic": ("", "event topic in the bag; needed where it has several"),
@@ -43,6 +43,7 @@ def player(context: LaunchContext) -> list[Action]:
     """What plays the bag."""
     # The namespace is an argument of detect.launch.py, and a relative topic is below it.
     value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", *ARGUMENTS, "namespace")}
+    value = in_home(value, ["bag"])
     options = given_options({name: value[name] for name in ("rate", "topic")})
     if is_true("loop", value["loop"]):
         options.append("--loop")

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from event_camera_msgs.msg import EventPacket
 
-from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.events.time_order import TimeJumpError
 from aegnn_ros.conversions import nanoseconds
 from aegnn_ros.detector.camera_filters import CameraFilters, Region
 from aegnn_ros.detector.model_input import ModelInput
 from aegnn_ros.detector.packet_decoder import PacketDecoder
-from aegnn_ros.detector.ready_model import ReadyModel, on_sensor, wait_for_device
+from aegnn_ros.detector.ready_model import DOWNSAMPLING_CHOICES, ReadyModel, on_sensor, wait_for_device
 from aegnn_ros.detector.stream_results import Readout, Trigger
 from aegnn_ros.detector.stream_time import StreamTime
 
@@ -65,7 +64,8 @@ class CameraStream:
     Args:
         model: events of a camera of another size come to its sensor, or it to the camera's.
         region: the part of the sensor that the model looks at; None for all of it.
-        downsampling: how events of a camera with more pixels come to the model's: ``"integrate"`` or ``"coordinates"``.
+        downsampling: how events of a camera with more pixels come to the model's, one of
+            :data:`aegnn_ros.detector.ready_model.DOWNSAMPLING_CHOICES`.
         every_nth: keep every n-th event only.
         refractory_us: drop events that follow another one at the same pixel of the model within this time [µs].
         on_malformed: called with what was wrong with a packet.
@@ -77,7 +77,7 @@ class CameraStream:
         model: ReadyModel,
         *,
         region: Region | None = None,
-        downsampling: str = DOWNSAMPLING[0],
+        downsampling: str = DOWNSAMPLING_CHOICES[0],
         every_nth: int,
         refractory_us: int,
         on_malformed: Callable[[str], None],
@@ -89,7 +89,8 @@ class CameraStream:
         self._decoder = PacketDecoder(self._refuse, self._reset)
         self._time = StreamTime()
         self._filters = CameraFilters(region, every_nth)
-        self._input = ModelInput(model.sensor, downsampling, refractory_us)
+        self._downsampling = downsampling
+        self._input = ModelInput(model.sensor, model.downsampling(downsampling), refractory_us)
         self._triggers: list[Trigger] = []
         self._refused: int | None = None  # number of the last packet that was malformed, of those so far
         model.live.reset()
@@ -106,8 +107,8 @@ class CameraStream:
 
     @property
     def downsampling(self) -> str:
-        """How events of a camera with more pixels come to the model's."""
-        return self._input.downsampling
+        """What was chosen: how events of a camera with more pixels come to the model's."""
+        return self._downsampling
 
     @property
     def camera(self) -> tuple[str, int, int] | None:
@@ -231,17 +232,19 @@ class CameraStream:
         self._filters.region = region
         self._empty_graph()
 
-    def downsample(self, way: str) -> None:
+    def downsample(self, chosen: str) -> None:
         """Bring events to the model's sensor in another way from now on, with an empty graph.
 
         Raises:
             ValueError: an unknown way.
         """
-        self._input.downsampling = way
+        self._input.downsampling = self._model.downsampling(chosen)
+        self._downsampling = chosen
         self._empty_graph()
 
     def use_model(self, model: ReadyModel) -> None:
         """Go on with another model and an empty graph; clocks and decoder stay."""
+        self._input.downsampling = model.downsampling(self._downsampling)
         self._model = model
         self._empty_graph()
 

@@ -381,7 +381,8 @@ class EventDetector(LifecycleNode):
         trained = model.trained
         self.get_logger().info(
             f"model {trained.name}: {trained.task} of {', '.join(trained.labels)}"
-            f" on {model.device}, trained for {trained.width} x {trained.height} px"
+            f" on {model.device}, trained for {trained.width} x {trained.height} px,"
+            f" downsampling {model.downsampling(self._settings.downsampling)}"
             + (", runs on the camera's sensor" if model.native else "")
             + (f"; device auto took {model.device}: {model.device_choice}" if model.device_choice else "")
         )

@@ -15,13 +15,12 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from aegnn_core.asynchronous.threads import MOST_THREADS
-from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.event_array_topics import EVENT_ARRAY_TYPES
 from aegnn_core.events.recorded_packet import EVENT_PACKET_TYPE
 from aegnn_core.extras import missing_package
 from aegnn_core.nn.model_sensor import MODEL_SENSORS
 from aegnn_ros.detector.camera_filters import Region
-from aegnn_ros.detector.ready_model import MAX_NODES, Bound
+from aegnn_ros.detector.ready_model import DOWNSAMPLING_CHOICES, MAX_NODES, Bound
 from aegnn_ros.detector.tracking import CONTINUING_SCORE
 
 __all__ = [
@@ -67,7 +66,9 @@ class DetectorParameters:
     """What a user can set; the descriptions are those that ``ros2 param describe`` shows."""
 
     model: str = _parameter(
-        "scenes_detector", "Name of a packaged model, or path of a .safetensors file", change=Change.MODEL
+        "scenes_detector",
+        "Name of a packaged model, or path of a .safetensors file, which may begin with ~/",
+        change=Change.MODEL,
     )
     trust_code: bool = _parameter(
         False,
@@ -153,10 +154,10 @@ class DetectorParameters:
         limits=(0, 65_535),
     )
     downsampling: str = _parameter(
-        DOWNSAMPLING[0],
-        "How events of a camera with more pixels are brought to the model's sensor: pixels that integrate, as larger"
-        " photodiodes would, or coordinates alone; a change empties the graph",
-        choices=DOWNSAMPLING,
+        DOWNSAMPLING_CHOICES[0],
+        "How events of a camera with more pixels are brought to the model's sensor: as for the model's training, by"
+        " pixels that integrate, as larger photodiodes would, or coordinates alone; a change empties the graph",
+        choices=DOWNSAMPLING_CHOICES,
     )
     undistort: bool = _parameter(
         False,

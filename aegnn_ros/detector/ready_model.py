@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -18,14 +19,17 @@ from aegnn_core.events.downsampling import DOWNSAMPLING, Downsampler
 from aegnn_core.events.filters import PixelRateLimit, background_activity, refractory_period
 from aegnn_core.events.letterbox import Letterbox
 from aegnn_core.graph import GraphConfig
-from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model
+from aegnn_core.nn.checkpoint import TrainedModel, for_sensor, load_model, trained_downsampling
 from aegnn_core.nn.model_sensor import MODEL_SENSORS, sensor_behind
 from aegnn_ros.detector.thinning import UpdateCost
 
-__all__ = ["MAX_NODES", "Bound", "ReadyModel", "on_sensor", "prepare_model", "wait_for_device"]
+__all__ = ["DOWNSAMPLING_CHOICES", "MAX_NODES", "Bound", "ReadyModel", "on_sensor", "prepare_model", "wait_for_device"]
 
 #: Events in the graph of a model without a bound of its own, unless asked otherwise: about two recordings of N-MNIST.
 MAX_NODES = 10_000
+
+#: How events of a camera with more pixels come to the model's sensor: first, as those of its training did.
+DOWNSAMPLING_CHOICES = ("trained", *DOWNSAMPLING)
 
 #: Sizes of the updates from which their cost is found, and how often each is measured.
 _FEW, _MANY, _REPEATS = 64, 2048, 5
@@ -92,6 +96,10 @@ class ReadyModel:
         """Whether it runs on the camera's own sensor."""
         return self.model_sensor == "camera"
 
+    def downsampling(self, chosen: str) -> str:
+        """One of :data:`aegnn_core.events.DOWNSAMPLING`, by what is chosen of :data:`DOWNSAMPLING_CHOICES`."""
+        return trained_downsampling(self.trained) if chosen == DOWNSAMPLING_CHOICES[0] else chosen
+
     def sensor_behind(self, camera: tuple[int, int]) -> tuple[int, int]:
         """Width and height [px] of the sensor that it has to run on behind a camera of a width and a height [px]."""
         return sensor_behind(self.trained, self.trained_sensor, camera, self.model_sensor)
@@ -121,7 +129,8 @@ def prepare_model(
     """Load a model and run everything a few times, so that the first packets need not wait for compilation.
 
     Args:
-        source: name of a packaged model, or path of a .safetensors file.
+        source: name of a packaged model, or path of a .safetensors file, which may begin with ``~`` or ``~user``: no
+            shell replaces these in a file of parameters.
         device: such as ``cpu`` or ``cuda:0``; ``auto`` for what :func:`choose_device` says.
         model_sensor: the sensor that it is to run on behind a camera, one of :data:`aegnn_core.nn.MODEL_SENSORS`.
         bound: of its graph, where the model has neither a window nor max_nodes.
@@ -133,6 +142,7 @@ def prepare_model(
             sensor, or one whose code is not trusted.
         RuntimeError: the device cannot run it, for want of memory for one.
     """
+    source = os.path.expanduser(source)
     trained = load_model(source, device="cpu" if device == "auto" else device, trust_code=trust_code)
     if model_sensor == "camera" and not trained.network.fits_any_sensor:
         raise ValueError(

@@ -290,11 +290,14 @@ def values_of(message: DiagnosticArray) -> dict[str, str]:
     return {value.key: value.value for value in message.status[0].values}
 
 
-def test_a_bag_is_evaluated(models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path) -> None:
+def test_a_bag_in_a_home_is_evaluated(
+    models: dict[str, Path], packets: list[RecordedPacket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     write_event_bag(tmp_path / "bag", packets[:50])
     model = tmp_path / "model.safetensors"
     save_model(model, replace(load_model(models["detection"]), training={"downsampling": "coordinates"}))
-    launch = start_launch("evaluate", f"bag:={tmp_path / 'bag'}", f"model:={model}", "rates:=2", f"output:={tmp_path}")
+    launch = start_launch("evaluate", "bag:=~/bag", "model:=~/model.safetensors", "rates:=2", "output:=~")
     output, _ = launch.communicate(timeout=120)
     assert launch.returncode == 0, output
     report = json.loads((tmp_path / "evaluation.json").read_text())

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 
 import pytest
 import rclpy
 from rclpy.node import Node
 
-from aegnn_ros.launch_arguments import existing_file, given_options, is_true, parameters_of_nodes
+from aegnn_ros.launch_arguments import existing_file, given_options, in_home, is_true, parameters_of_nodes
 
 
 def test_flags_are_true_or_false() -> None:
@@ -24,6 +25,15 @@ def test_parameter_files_have_to_be_there(tmp_path: Path) -> None:
     assert existing_file("params_file", str(tmp_path / "a.yaml")) == str(tmp_path / "a.yaml")
     with pytest.raises(ValueError, match=r"params_file is '.*b\.yaml', where no file is, expected a YAML file"):
         existing_file("params_file", str(tmp_path / "b.yaml"))
+
+
+def test_files_may_begin_with_a_home_and_topics_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    values = {"bag": "~/drive", "model": "scenes_detector", "output": "", "params_file": "~root/a.yaml"}
+    values |= {"events": "~/events", "topic": "~/events"}
+    found = in_home(values, ("bag", "model", "output", "params_file"))
+    root = pwd.getpwnam("root").pw_dir
+    assert found == values | {"bag": f"{tmp_path}/drive", "params_file": f"{root}/a.yaml"}
 
 
 def test_arguments_that_are_empty_are_left_to_the_command() -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 
 import numpy as np
 import pytest
@@ -166,6 +167,46 @@ def test_boxes_are_given_in_the_cameras_pixels(detector: ReadyModel) -> None:
     small_boxes, large_boxes = found
     for name in "xywh":
         np.testing.assert_allclose(large_boxes[name], 3 * small_boxes[name], rtol=1e-5)
+
+
+def test_events_come_to_the_model_as_those_of_its_training_did_unless_another_way_is_chosen(
+    detector: ReadyModel,
+) -> None:
+    """Also where another model is loaded, or the choice changes, while the stream goes on."""
+    packets = list(event_packets(recording(21, 320, 240, count=150_000, on=0.9), 10_000))
+    trained = {
+        way: replace(detector, trained=replace(detector.trained, training={"downsampling": way}))
+        for way in ("integrate", "coordinates")
+    }
+
+    def share(stream: CameraStream, part: list[RecordedPacket]) -> float:
+        """Of the camera's events, how many come to the model."""
+        before = replace(stream.counts)
+        feed(stream, part)
+        counts = stream.counts
+        return (counts.events_downsampled - before.events_downsampled) / (counts.events_seen - before.events_seen)
+
+    stream = stream_of(trained["coordinates"], downsampling="trained")
+    assert share(stream, packets[:3]) == 1
+    stream.downsample("integrate")
+    assert share(stream, packets[3:5]) < 0.4
+    stream.downsample("trained")
+    assert (stream.downsampling, share(stream, packets[5:7])) == ("trained", 1)
+    stream.use_model(replace(trained["integrate"], live=stream.model.live))
+    assert share(stream, packets[7:9]) < 0.4
+    stream.use_model(replace(trained["coordinates"], live=stream.model.live))
+    assert share(stream, packets[9:]) == 1
+
+
+def test_a_models_file_may_begin_with_a_home(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a file of parameters, which no shell reads."""
+    copyfile(models["detection"], tmp_path / "mine.safetensors")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert prepare_model("~/mine.safetensors", "cpu").trained.name == "mine"
+    with pytest.raises(ValueError, match=f"no model file at {tmp_path}/other.safetensors"):
+        prepare_model("~/other.safetensors", "cpu")
 
 
 def test_the_way_of_downsampling_changes_with_an_empty_graph(detector: ReadyModel) -> None:

@@ -103,7 +103,7 @@ def test_boxes_are_those_of_the_network_behind_the_filter_in_the_cameras_pixels(
 def test_the_way_of_downsampling_changes_while_the_node_runs(detector: Conversation, scene: Scene) -> None:
     refused = detector.set_parameter("downsampling", "mean")
     assert not refused.successful
-    assert "downsampling is 'mean', expected one of integrate, coordinates" in refused.reason
+    assert "downsampling is 'mean', expected one of trained, integrate, coordinates" in refused.reason
     assert detector.set_parameter("downsampling", "coordinates").successful
     try:
         before = detector.diagnostics()
@@ -111,7 +111,7 @@ def test_the_way_of_downsampling_changes_while_the_node_runs(detector: Conversat
         for name in ("events", "events_downsampled"):
             detector.wait(lambda name=name: grown(before, detector.diagnostics(), name) == len(scene.stream))
     finally:
-        assert detector.set_parameter("downsampling", "integrate").successful
+        assert detector.set_parameter("downsampling", "trained").successful
 
 
 def test_the_network_goes_to_the_cameras_own_sensor(detector: Conversation, scene: Scene) -> None:
