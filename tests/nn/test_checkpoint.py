@@ -196,7 +196,16 @@ def test_unknown_names_paths_and_devices_are_refused(tmp_path: Path, trained: Tr
 
 
 @pytest.mark.parametrize(
-    "name", ["scenes_detector", "scenes_graph_detector", "scenes_recognizer", "ncars", "nmnist", "nmnist_anytime"]
+    "name",
+    [
+        "scenes_detector",
+        "scenes_graph_detector",
+        "scenes_recognizer",
+        "ncars",
+        "ncars_graph",
+        "nmnist",
+        "nmnist_anytime",
+    ],
 )
 def test_packaged_models_load_and_are_small(name: str) -> None:
     assert name in packaged_models()
