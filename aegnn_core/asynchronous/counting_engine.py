@@ -52,7 +52,7 @@ class CountingEngine:
         assert model.counts is not None
         self._pooling = model.counts
         width, height = model.sensor
-        along = torch.arange(max(width, height), dtype=self._kind)  # as the model's own positions are
+        along = torch.arange(max(width, height), dtype=self._kind, device="cpu")  # as the model's own positions are
         zero = torch.zeros_like(along)
         columns, _ = cells_of(torch.stack([along, zero], 1)[:width], self._pooling.size, self._pooling.shape)
         _, rows = cells_of(torch.stack([zero, along], 1)[:height], self._pooling.size, self._pooling.shape)

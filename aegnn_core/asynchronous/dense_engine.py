@@ -14,7 +14,7 @@ from aegnn_core.asynchronous.failures import writes_weights
 from aegnn_core.asynchronous.metering import Metering
 from aegnn_core.asynchronous.model_call import call_on_graph
 from aegnn_core.asynchronous.saved_state import check_features
-from aegnn_core.asynchronous.shared_copy import Settings
+from aegnn_core.asynchronous.shared_copy import Settings, in_modes, modes_of
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.events.array import EVENT_DTYPE
 from aegnn_core.graph import GraphConfig, build_graph
@@ -22,6 +22,9 @@ from aegnn_core.graph.build import first_live
 from aegnn_core.nn.graph_network import GraphNetwork
 
 __all__ = ["DenseEngine"]
+
+#: Stands for the first parameter of a model that has none: such a model gets what ``build_graph`` makes.
+_NO_PARAMETER = torch.empty(0, dtype=torch.float32, device="cpu")
 
 
 class DenseEngine:
@@ -31,6 +34,7 @@ class DenseEngine:
         self._model, self._graph = model, graph
         self._meter = CostMeter()
         self._metering = Metering(model, self._meter)
+        self._modes = modes_of(self._metering.model)
         self._settings = Settings(model, self._metering.model)
         self._weights = WeightsVersion(model)
         self.reset()
@@ -60,7 +64,7 @@ class DenseEngine:
 
     def output(self, time: int) -> Tensor:
         """Build the graph and run the model."""
-        parameter = next((p for p in self._model.parameters() if p.is_floating_point()), torch.empty(0))
+        parameter = next((p for p in self._model.parameters() if p.is_floating_point()), _NO_PARAMETER)
         exact = parameter.dtype if parameter.dtype in (torch.float32, torch.float64) else torch.float32
         data = build_graph(self._events, self._graph, time=time, dtype=exact)
         if self._origin is not None:
@@ -76,7 +80,8 @@ class DenseEngine:
             self._settings.accept()
         self._weights.changed()
         self._weights.accept()  # what changes from here on, the forward has written
-        with self._metering:
+        # What torch.jit has made is the model's own in the copy too, and changes its mode with the model.
+        with in_modes(self._metering.model, self._modes), self._metering:
             output: Tensor = call_on_graph(self._metering.model, data)
         if self._weights.changed():
             raise ValueError(writes_weights(self._model))

@@ -29,8 +29,8 @@ STALE_WEIGHTS = (
 
 
 UNFINISHED = (
-    "an update of this live model did not come to its end, because it was interrupted or failed, or is still at work:"
-    " reset() first"
+    "an update or a reset of this live model did not come to its end, because it was interrupted or failed, or is still"
+    " at work: reset() first"
 )
 
 

@@ -33,7 +33,7 @@ from aegnn_core.asynchronous.saved_state import (
     events_of,
     parts_of,
 )
-from aegnn_core.asynchronous.shared_copy import Layers
+from aegnn_core.asynchronous.shared_copy import Layers, in_modes, modes_of
 from aegnn_core.asynchronous.threads import chosen_threads
 from aegnn_core.asynchronous.torch_internals import (
     AUTOCAST_DEVICES,
@@ -48,6 +48,7 @@ from aegnn_core.graph import GraphConfig, check_same_edges
 from aegnn_core.graph.neighbors import check_extent
 from aegnn_core.nn.event_network import EventNetwork
 from aegnn_core.nn.graph_network import GraphNetwork
+from aegnn_core.nn.spline import SplineConv
 
 __all__ = ["ENGINES", "LiveModel", "make_model_asynchronous"]
 
@@ -68,8 +69,13 @@ _SAME_STATES = {"compiled", "cuda", "packet"}
 #: Engines that are made from ``(model, graph, threads, frozen)``. The others have no work for a second thread, and look
 #: at the weights at every output even if they are said to be frozen.
 _COMPILED = {"compiled", "counting"}
-#: Engines that read the attributes of the model's modules when they are made, and never again.
-_READ_ONCE = {"compiled", "counting", "cuda"}
+#: Modules whose attributes an engine reads when it is made, and never again; what is not here reads them every time.
+_READ_ONCE: dict[str, tuple[type[nn.Module], ...]] = {
+    "compiled": (nn.Module,),
+    "counting": (nn.Module,),
+    "cuda": (nn.Module,),
+    "packet": (SplineConv,),  # all layers are taken to sum as the first does
+}
 #: What a state has besides its version and what it belongs to.
 _PARTS = ("events", "first_time", "last_time", "t", "x", "y", "p", "features", "digest")
 
@@ -102,7 +108,8 @@ class LiveModel:
     for any division of the stream into packets. It has the model's precision, whatever autocast the caller is under.
 
     Threads may share it: one at a time is served, the others wait. ``copy.deepcopy`` and ``pickle`` take a copy of the
-    model along.
+    model along. It runs the model in the mode in which it was made, evaluation mode for all that matters, and so do its
+    copies, even if the model itself is trained.
 
     Attributes:
         graph: the graph rule.
@@ -113,10 +120,13 @@ class LiveModel:
         self.engine, self.graph = engine, graph
         self._name, self._model, self._frozen = name, model, frozen
         self._sensor = model.sensor if isinstance(model, EventNetwork) else (None, None)
-        self._layers = Layers(model, settings=name in _READ_ONCE)
-        self._looks_at_update = not frozen and name not in _READ_ONCE
+        #: In which the engine runs the model, whatever mode its owner changes to.
+        self._modes = modes_of(model)
+        read_once = _READ_ONCE.get(name, ())
+        self._layers = Layers(model, settings=read_once)
+        self._looks_at_update = not frozen and nn.Module not in read_once
         self._lock = threading.RLock()
-        self._unfinished = False
+        self._unfinished = self._is_resetting = False
         self._first_time = self._last_time = 0
         self._on_sensor, self._extent = self._sensor[0] is not None, (0, 0)
         self._events = 0
@@ -221,19 +231,29 @@ class LiveModel:
         return time if self._events else 0
 
     def reset(self) -> None:
-        """Forget all events, as if newly made."""
+        """Forget all events, as if newly made.
+
+        One that is interrupted, by Ctrl-C for example, or fails, leaves a live model of which nothing but another
+        :meth:`reset` or a :meth:`load_state_dict` is possible; everything else raises ``ValueError``.
+        """
         with self._lock:
-            self._unfinished = True
-            with _plain_tensors():
-                self.engine.reset()
+            self._unfinished = self._is_resetting = True
             self._events = 0
             self._first_time = self._last_time = 0
             self._extent = 0, 0
-            self._unfinished = False
+            with _plain_tensors():
+                self.engine.reset()
+            self._unfinished = self._is_resetting = False
+
+    def _check_reset(self) -> None:
+        """Raise ``ValueError`` if the engine is in the middle of a reset, and may have none of the arrays it needs."""
+        if self._is_resetting:
+            raise ValueError(UNFINISHED)
 
     def flops(self) -> Costs:
         """FLOPs (docs/flops.md) by layer: of the last update with the outputs after it, and since the reset."""
         with self._lock:
+            self._check_reset()
             return self.engine.flops()
 
     def runtime(self) -> Costs:
@@ -243,11 +263,13 @@ class LiveModel:
         call on, so that the seconds are the layer's.
         """
         with self._lock:
+            self._check_reset()
             return self.engine.runtime()
 
     def memory(self) -> dict[str, int]:
         """Bytes that the live state holds, by part."""
         with self._lock:
+            self._check_reset()
             return self.engine.memory()
 
     def state_dict(self) -> dict[str, Any]:
@@ -304,7 +326,8 @@ class LiveModel:
             last = check_number("last_time", state["last_time"], first, first + LONGEST_STREAM_US)
             if (count > 0) != (len(events) > 0) or last != (events["t"][-1] if count else 0):
                 raise ValueError(f"state: the last of {count} events at {last} µs is not among those held")
-            engine = _make_engine(self._name, self._model, self.graph, self.threads, self._frozen)
+            with in_modes(self._model, self._modes):
+                engine = _make_engine(self._name, self._model, self.graph, self.threads, self._frozen)
             engine.restore(events, state["features"], first)
             digest = digest_of({name: value for name, value in state.items() if name != "digest"})
             if repr(state["digest"]) != repr(digest):
@@ -313,10 +336,11 @@ class LiveModel:
             self.engine = engine
             self._events, self._first_time, self._last_time = count, first, last
             self._extent = extent
-            self._unfinished = False
+            self._unfinished = self._is_resetting = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _go_on, (self._model, self.graph, self._name, self.state_dict(), self.threads, self._frozen)
+        state = self.state_dict()
+        return _go_on, (self._model, self.graph, self._name, state, self.threads, self._frozen, self._modes)
 
     def _identity(self) -> dict[str, Any]:
         """What a live state belongs to."""
@@ -441,9 +465,19 @@ def _drops(module: nn.Module) -> bool:
 
 
 def _go_on(
-    model: nn.Module, graph: GraphConfig, engine: str, state: dict[str, Any], threads: int = 1, frozen: bool = False
+    model: nn.Module,
+    graph: GraphConfig,
+    engine: str,
+    state: dict[str, Any],
+    threads: int = 1,
+    frozen: bool = False,
+    modes: dict[str, bool] | None = None,
 ) -> LiveModel:
-    """A live model in the state of another: what copies and pickles are made by."""
-    live = make_model_asynchronous(model, graph, engine=engine, threads=threads, frozen=frozen)
+    """A live model in the state of another: what copies and pickles are made by.
+
+    It runs the model in the ``modes`` in which the other does; the model itself stays in its own.
+    """
+    with in_modes(model, modes or {}):
+        live = make_model_asynchronous(model, graph, engine=engine, threads=threads, frozen=frozen)
     live.load_state_dict(state)
     return live

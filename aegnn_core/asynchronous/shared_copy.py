@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core.asynchronous.attributes import GONE, Attributes, is_code, unregistered
 from aegnn_core.asynchronous.torch_internals import (
@@ -18,7 +21,7 @@ from aegnn_core.asynchronous.torch_internals import (
     weight_tables,
 )
 
-__all__ = ["Layers", "Settings", "constants_of", "shared_copy"]
+__all__ = ["Layers", "Settings", "constants_of", "in_modes", "modes_of", "shared_copy"]
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -45,6 +48,25 @@ def shared_copy(model: _Module) -> _Module:
     return twin
 
 
+def modes_of(model: nn.Module) -> dict[str, bool]:
+    """Which of the modules are in training mode, by name."""
+    return {name: module.training for name, module in model.named_modules()}
+
+
+@contextmanager
+def in_modes(model: nn.Module, modes: Mapping[str, bool]) -> Iterator[None]:
+    """While this lasts, the modules are in the modes that :func:`modes_of` gave, and then again in those before."""
+    others = [module for name, module in model.named_modules() if module.training != modes.get(name, module.training)]
+    before = [module.training for module in others]
+    try:
+        for module, mode in zip(others, before, strict=True):
+            module.training = not mode
+        yield
+    finally:
+        for module, mode in zip(others, before, strict=True):
+            module.training = mode
+
+
 def _parts(model: nn.Module) -> list[nn.Module]:
     """All modules that Python runs, without the wrappers of ``torch.compile``."""
     run_by_python = (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
@@ -68,10 +90,10 @@ class Layers:
 
     Args:
         model: whose modules they are.
-        settings: every other value of an attribute counts too, not only a function's.
+        settings: kinds of modules for which every other value of an attribute counts too, not only a function's.
     """
 
-    def __init__(self, model: nn.Module, *, settings: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, settings: tuple[type[nn.Module], ...] = ()) -> None:
         self._model, self._settings = model, settings
         self._children = [children for module in model.modules() if (children := children_table(module))]
         self._parts = _parts(model)
@@ -105,8 +127,11 @@ class Layers:
         return [*map(type, self._parts), hooks, *map(tuple, tables), *kinds]
 
     def _is_refused(self, n: int, name: str, before: Any, now: Any) -> bool:
-        known = before is not GONE or hasattr(type(self._parts[n]), name)
-        return is_code(before) or is_code(now) or (self._settings and known)
+        part = self._parts[n]
+        known = before is not GONE or hasattr(type(part), name)
+        # A layer that was told to keep its first normalisation would answer by what it was called on before.
+        caches = name == "cached" and isinstance(part, MessagePassing)
+        return is_code(before) or is_code(now) or caches or (known and isinstance(part, self._settings))
 
     def _name_of(self, module: nn.Module) -> str:
         names = (name for name, one in self._model.named_modules() if one is module)

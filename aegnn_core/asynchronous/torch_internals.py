@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 _Stand = TypeVar("_Stand", bound=Tensor)
-_NOTHING = torch.empty(0)
+_NOTHING = torch.empty(0, dtype=torch.float32, device="cpu")
 
 #: ``with undispatched():`` functions of torch are called as they are, whatever subclasses and modes would make of them.
 #: Public is only ``DisableTorchFunctionSubclass``, which leaves modes on.

@@ -260,7 +260,7 @@ def join_neighbors(
         t=torch.from_numpy(t[first:] - t[:1]),
     )
     if graph.resolved_expiry == "readout":
-        data.live = torch.arange(count) >= live_from
+        data.live = torch.arange(count, device="cpu") >= live_from
     return data
 
 

@@ -99,7 +99,7 @@ class _CompiledSegmentMax(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, segment: Tensor, segments: int) -> Tensor:
         groups = grouped(segment.contiguous().numpy(), segments)
         out = x.new_empty(segments, x.shape[1])
-        winner = torch.empty(out.shape, dtype=torch.int32)
+        winner = torch.empty(out.shape, dtype=torch.int32, device="cpu")
         _segment_max(torch_team(), *groups, x.detach().contiguous().numpy(), out.numpy(), winner.numpy())
         ctx.save_for_backward(segment, winner)
         return out
@@ -218,7 +218,9 @@ class VoxelPooling(nn.Module):
         """Positions ``[M, 3]`` px of the centres of voxels, numbered by rows: of their parts on the sensor."""
         columns, _ = self.shape
         centers = torch.zeros(len(voxels), 3, dtype=dtype, device=voxels.device)
+        # In float32, whatever torch would make of a whole number times another in this process.
         for axis, cell in enumerate((voxels % columns, voxels // columns)):
+            cell = cell.float()
             upper = ((cell + 1) * self.size[axis]).clamp(max=self.sensor[axis])
             centers[:, axis] = (cell * self.size[axis] + upper) / 2
         return centers
@@ -237,7 +239,7 @@ class VoxelPooling(nn.Module):
         if voxel.device.type == "cpu":
             ends = edge_index.contiguous().numpy(), column.contiguous().numpy(), row.contiguous().numpy()
             reach = _farthest_offset(*ends)
-            present = torch.zeros(voxels, 2 * reach + 1, 2 * reach + 1, dtype=torch.bool)
+            present = torch.zeros(voxels, 2 * reach + 1, 2 * reach + 1, dtype=torch.bool, device="cpu")
             _mark_offsets(*ends, voxel.numpy(), reach, present.numpy())
         else:
             source, target = edge_index[0], edge_index[1]

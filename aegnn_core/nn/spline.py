@@ -209,8 +209,8 @@ class SplineConv(nn.Module):
             attr = edge_attr.detach().contiguous().numpy()
             if self.sizes == (2, 2, 2):
                 weights_of_8_kernels(torch_team(), attr, weight.numpy())
-                return torch.arange(8).expand(weight.shape), weight
-            index = torch.empty(weight.shape, dtype=torch.long)
+                return torch.arange(8, device="cpu").expand(weight.shape), weight
+            index = torch.empty(weight.shape, dtype=torch.long, device="cpu")
             spline_basis(torch_team(), attr, self.kernel_size.numpy(), index.numpy(), weight.numpy())
             return index, weight
         index = torch.empty(weight.shape, dtype=torch.long, device=edge_attr.device)

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch_geometric.data import Data
-from torch_geometric.nn import GCNConv, global_mean_pool
+from torch_geometric.nn import ChebConv, GCNConv, GraphConv, SGConv, TAGConv, global_mean_pool
+from torch_geometric.nn.aggr import MaxAggregation
+from torch_geometric.nn.conv import MessagePassing
 
 from aegnn_core import GraphConfig, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
@@ -127,6 +129,10 @@ def pruned_weight(model: Any) -> None:
     prune.l1_unstructured(model.linear, "weight", 0.5)
 
 
+def kept_normalisation(model: Any) -> None:
+    model.conv.cached = True
+
+
 def normalised_weight(model: Any) -> None:
     nn.utils.parametrizations.weight_norm(model.linear)
 
@@ -151,6 +157,7 @@ REFUSED = {
     pruned_weight: "classes or hooks",
     other_type: "classes or hooks",
     forward_of_a_layer: "forward of linear has changed",
+    kept_normalisation: "cached of conv has changed",
     other_function: "activation of Net has changed",
 }
 
@@ -171,6 +178,60 @@ def test_a_change_is_followed_or_refused(engine: str, change: Callable[[Any], No
     assert_same(live.output(), reference(module, EVENTS[:50], live.graph))
     live.update(EVENTS[50:])
     assert_same(live.output(), reference(module, EVENTS, live.graph))
+
+
+class Convolved(nn.Module):
+    """The features of all nodes behind a convolution of more channels than there are nodes."""
+
+    def __init__(self, conv: MessagePassing) -> None:
+        super().__init__()
+        self.enter, self.conv = nn.Linear(1, 32), conv
+
+    def forward(self, data: Data) -> Tensor:
+        return self.conv(self.enter(data.x), data.edge_index)
+
+
+#: Settings that decide which nodes a convolution reads, or how it sums them; ``aggr`` is only what it prints.
+SETTINGS: dict[str, tuple[Callable[[], MessagePassing], str, Any]] = {
+    "flow": (lambda: GraphConv(32, 4), "flow", "target_to_source"),
+    "the other flow": (lambda: GraphConv(32, 4, flow="target_to_source"), "flow", "source_to_target"),
+    "aggr": (lambda: GraphConv(32, 4), "aggr", "max"),
+    "node_dim": (lambda: GraphConv(32, 4), "node_dim", 0),
+    "node_dim of the features": (lambda: GraphConv(32, 32), "node_dim", -1),
+    "more hops": (lambda: SGConv(32, 4, K=1), "K", 3),
+    "fewer hops that are not taken": (lambda: TAGConv(32, 4, K=3), "K", 1),
+    "normalization": (lambda: ChebConv(32, 4, K=2), "normalization", None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*runs on the whole graph")
+@pytest.mark.parametrize("events_before", [None, 0, 12], ids=["before it is made", "at once", "later"])
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
+def test_a_convolution_reads_the_nodes_that_its_settings_say(engine: str, name: str, events_before: int | None) -> None:
+    make, setting, value = SETTINGS[name]
+    module: Any = randomized(Convolved(make()))
+    if events_before is None:
+        setattr(module.conv, setting, value)
+    live = make_model_asynchronous(module, GraphConfig(max_neighbors=3, window=40_000), engine=engine)
+    for stop in range(1, 31):
+        if stop - 1 == events_before:
+            setattr(module.conv, setting, value)
+        live.update(EVENTS[stop - 1 : stop])
+        assert_same(live.output(), reference(module, EVENTS[:stop], live.graph))
+
+
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
+def test_another_aggregation_is_followed_before_and_refused_after(engine: str) -> None:
+    module: Any = randomized(Convolved(GraphConv(32, 4)))
+    module.conv.aggr_module = MaxAggregation()
+    live = make_model_asynchronous(module, GRAPH, engine=engine)
+    for stop in (20, 21, 60):
+        live.update(EVENTS[len(live) : stop])
+        assert_same(live.output(), reference(module, EVENTS[:stop], live.graph))
+    module.conv.aggr_module = MaxAggregation()
+    with pytest.raises(ValueError, match="layers of Convolved have been replaced"):
+        live.output()
 
 
 @pytest.mark.parametrize("engine", FOR_ANY_MODEL)
@@ -252,6 +313,25 @@ def test_other_code_and_settings_of_the_packages_networks_are_refused(engine: st
             part._forward_hooks.clear()
         if engine != "packet" or change is not other_size_of_voxels:
             assert torch.equal(live.output(), before)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "packet"])
+def test_a_layer_that_sums_otherwise_than_the_first_is_refused(engine: str) -> None:
+    """As the network itself does."""
+    module: Any = randomize(network("graph_res", dataset="nmnist", sensor=(12, 9)).double(), 0)
+    live = make_model_asynchronous(module, GRAPH, engine=engine)
+    live.update(EVENTS[:30])
+    before = live.output()
+    module.event_blocks[0].conv.aggr = "add"
+    for refused in (live.output, lambda: live.update(EVENTS[30:])):
+        if engine == "compiled" and refused is not live.output:
+            continue  # it looks when somebody asks
+        with pytest.raises(ValueError, match=r"aggr of event_blocks.0.conv has changed .* anew"):
+            refused()
+    with pytest.raises(ValueError, match="one kernel size and aggregation"):
+        make_model_asynchronous(module, GRAPH, engine=engine)
+    module.event_blocks[0].conv.aggr = "mean"
+    assert torch.equal(live.output(), before)
 
 
 def test_weights_that_change_and_change_back_leave_no_features_of_both() -> None:

@@ -20,10 +20,13 @@ from torch_geometric.nn import GCNConv, Sequential, global_add_pool, global_max_
 from aegnn_core import GraphConfig, LiveModel, build_graph, make_model_asynchronous, network
 from aegnn_core.asynchronous import ENGINES
 from aegnn_core.asynchronous.compiled import CompiledEngine
+from aegnn_core.asynchronous.compiled.readout import Readout
+from aegnn_core.asynchronous.costs import CostMeter
 from aegnn_core.asynchronous.counting_engine import CountingEngine
 from aegnn_core.asynchronous.cuda import CudaEngine
 from aegnn_core.asynchronous.incremental import incremental_engine
 from aegnn_core.asynchronous.incremental.graphs import EventGraph
+from aegnn_core.asynchronous.packet_engine import PacketEngine
 from aegnn_core.asynchronous.saved_state import digest_of
 from aegnn_core.asynchronous.shared_copy import Settings
 from aegnn_core.events import make_events
@@ -210,7 +213,10 @@ def test_every_network_goes_on_from_its_state(engine: str, name: str) -> None:
 # Copies
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda live: pickle.loads(pickle.dumps(live))])
+DUPLICATES = [copy.copy, copy.deepcopy, lambda live: pickle.loads(pickle.dumps(live))]
+
+
+@pytest.mark.parametrize("duplicate", DUPLICATES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_copy_goes_its_own_way(engine: str, duplicate: Callable[[LiveModel], LiveModel]) -> None:
     module = make_network(name=taken_by(engine))
@@ -221,6 +227,32 @@ def test_a_copy_goes_its_own_way(engine: str, duplicate: Callable[[LiveModel], L
     other.output()
     assert_goes_on(live, module)
     assert len(other) == 121
+
+
+def loaded(live: LiveModel) -> LiveModel:
+    live.load_state_dict(live.state_dict())
+    return live
+
+
+@pytest.mark.parametrize("duplicate", [*DUPLICATES, loaded])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_copy_is_in_evaluation_mode_while_the_model_is_trained(
+    engine: str, duplicate: Callable[[LiveModel], LiveModel]
+) -> None:
+    """So is a live model that takes a state then; and the training goes on."""
+    name = "histogram" if engine == "counting" else "graph_grid"
+    module = randomize(network(name, dataset="nmnist", sensor=(12, 9), dropout=0.5).double().eval(), 0)
+    live = made(engine, module=module)
+    before, statistics = live.output(), copy.deepcopy(module.state_dict())
+    module.train()
+    other = duplicate(live)
+    assert torch.equal(other.output(), before)
+    assert torch.equal(live.output(), before)
+    other.reset()
+    other.update(EVENTS[:120])
+    assert all(part.training for part in module.modules())
+    assert all(torch.equal(value, statistics[part]) for part, value in module.state_dict().items())
+    assert_goes_on(other, module.eval())
 
 
 class Foreign(nn.Module):
@@ -287,6 +319,37 @@ def test_an_interrupted_update_is_not_gone_on_from(engine: str, monkeypatch: pyt
             refused()
     live.reset()
     live.update(EVENTS[:120])
+    assert_goes_on(live, module)
+
+
+#: What engines call while they are reset.
+RESETTING: dict[str, tuple[Any, str]] = {"compiled": (Readout, "reset"), "packet": (PacketEngine, "_see_changes")}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_live_model_whose_reset_was_interrupted_asks_for_another(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = make_network(name=taken_by(engine))
+    live = made(engine, module=module)
+    state = live.state_dict()
+    questions = (live.output, live.flops, live.runtime, live.memory, live.state_dict, lambda: copy.deepcopy(live))
+    for begin_anew in (live.reset, lambda: live.load_state_dict(state)):
+        owner, name = RESETTING.get(engine, (CostMeter, "reset"))
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted_behind(getattr(owner, name)))
+            with pytest.raises(KeyboardInterrupt):
+                live.reset()
+        assert len(live) == 0
+        assert "events=0" in repr(live)
+        for refused in (lambda: live.update(EVENTS[:30]), *questions):
+            with pytest.raises(
+                ValueError, match=r"a reset of this live model did not come to its end.*reset\(\) first"
+            ):
+                refused()
+        begin_anew()
+        for answered in questions:
+            answered()
     assert_goes_on(live, module)
 
 

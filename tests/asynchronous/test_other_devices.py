@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Engines keep rows where the model is, and in its type: on a pretended device, with which CPU tensors do not mix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch_geometric.data import Data
 
 from aegnn_core import GraphConfig, build_graph, make_model_asynchronous, network
+from aegnn_core.asynchronous import ENGINES
 from aegnn_core.asynchronous.incremental import incremental_engine
 from aegnn_core.events import make_events
+from tests.asynchronous.engines import FOR_ANY_MODEL
 from tests.asynchronous.foreign import assert_same, crowd, randomized, reference
 from tests.asynchronous.pretended_device import DEVICE, PretendedDevice
 from tests.asynchronous.test_contract import assert_equal, make_network
 from tests.asynchronous.test_models import Attention, EdgeNetwork, JumpingKnowledge, PointNet
-from tests.nn.random_networks import randomize
+from tests.nn.random_networks import randomize, taken_by
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "PointNet++": PointNet,
@@ -74,3 +78,75 @@ def test_networks_of_16_bits_see_events_in_their_pixels(
     for found in answers:
         assert found.dtype == dtype
         assert_equal(found, expected, 1e-3)
+
+
+@contextmanager
+def defaults(device: str | None = None, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """While this lasts, tensors of which nobody says more are made on that device, in that type."""
+    torch.set_default_device(device)
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+
+
+DEFAULTS = [{"device": "meta"}, {"device": "cpu"}, {"dtype": torch.float64}, {"dtype": torch.float16}]
+
+
+class Bare(nn.Module):
+    """A model without parameters."""
+
+    def forward(self, data: Data) -> Tensor:
+        return data.x.sum(0) + data.pos.mean(0)[:1] / 3
+
+
+@pytest.mark.filterwarnings("ignore:.*runs on the whole graph")
+@pytest.mark.parametrize("given", DEFAULTS, ids=str)
+@pytest.mark.parametrize(
+    ("engine", "name"), [*((e, taken_by(e)) for e in ENGINES if e != "cuda"), *((e, None) for e in FOR_ANY_MODEL)]
+)
+def test_what_torch_makes_by_default_in_a_process_changes_no_answer(engine: str, name: str | None, given: dict) -> None:
+    """Neither where it is set before the live model is made, nor after."""
+    module = Bare() if name is None else randomize(network(name, dataset="nmnist", sensor=(12, 9)), 0)
+    events = crowd(40)
+    graph = GraphConfig(max_neighbors=5, window=40_000)
+
+    def answers() -> list[Tensor]:
+        live.update(events[:20])
+        answers = [live.output()]
+        live.load_state_dict(live.state_dict())
+        live.update(events[20:])
+        answers += [live.output(), deepcopy(live).output()]
+        live.reset()
+        live.update(events)
+        return [*answers, live.output()]
+
+    live = make_model_asynchronous(module, graph, engine=engine)
+    expected = answers()
+    live.reset()
+    with defaults(**given):
+        after = answers()
+        live = make_model_asynchronous(module, graph, engine=engine)
+        before = answers()
+    for found in (after, before):
+        assert [(one.dtype, one.device) for one in found] == [(one.dtype, one.device) for one in expected]
+        assert all(map(torch.equal, found, expected))
+
+
+class MakesTensors(nn.Module):
+    """Its own tensors are what torch makes by default."""
+
+    def forward(self, data: Data) -> tuple[Tensor, Tensor]:
+        return torch.zeros(data.num_nodes, 1).sum(0) + 0.1, torch.full((2,), 0.1) * 3
+
+
+@pytest.mark.parametrize("engine", FOR_ANY_MODEL)
+def test_tensors_that_a_forward_makes_are_of_the_type_that_torch_makes_now(engine: str) -> None:
+    live = make_model_asynchronous(MakesTensors(), engine=engine)
+    live.update(crowd(10))
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        with defaults(dtype=dtype):
+            assert_same(live.output(), MakesTensors()(build_graph(crowd(10), live.graph)))
+            assert {one.dtype for one in live.output()} == {dtype}

@@ -301,6 +301,30 @@ def test_scripted_parts_run_densely_and_say_so() -> None:
     follow(model, model)
 
 
+class Dropping(nn.Module):
+    """A scripted part that drops at random while it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = pyg.GraphConv(1, 8)
+        self.part = torch.jit.script(nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(8)))
+
+    def forward(self, data: Data) -> Tensor:
+        return self.part(self.conv(data.x, data.edge_index)).sum(0)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:the whole model runs")
+def test_scripted_parts_stay_in_the_mode_in_which_the_live_model_was_made() -> None:
+    model = randomized(Dropping())
+    live = make_model_asynchronous(model, GRAPH)
+    live.update(EVENTS)
+    before = live.output()
+    model.train()
+    assert torch.equal(live.output(), before)
+    assert model.part.training
+    assert_same(before, reference(model.eval(), EVENTS, live.graph))
+
+
 class Scripted(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -120,3 +120,16 @@ def test_a_node_outside_the_sensor_is_refused() -> None:
 def test_wrong_arguments_are_refused(arguments: dict) -> None:
     with pytest.raises(ValueError, match="found"):
         VoxelPooling((20, 10), **arguments)
+
+
+def test_centres_do_not_depend_on_the_type_that_torch_makes_by_default() -> None:
+    pooling = VoxelPooling((1_000, 700), (3.3, 7.7))
+    voxels = torch.arange(pooling.shape[0] * pooling.shape[1])
+    expected = pooling.centers(voxels, torch.float32)
+    for dtype in (torch.float16, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            found = pooling.centers(voxels, torch.float32)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.equal(found, expected)

@@ -64,7 +64,8 @@ class CellGrid:
         self.stride = self.columns + 2 * self.margin
         self.count = self.stride * (self.rows + 2 * self.margin)
         width, height = pooling.sensor
-        pos = torch.cartesian_prod(torch.arange(height), torch.arange(width)).flip(1).to(dtype)
+        lines = (torch.arange(length, device="cpu") for length in (height, width))
+        pos = torch.cartesian_prod(*lines).flip(1).to(dtype)
         column, row = (index.numpy() for index in cells_of(pos, pooling.size, pooling.shape))
         image = self._number(column, row).astype(np.int32).reshape(height, width)
         # An edge reaches as far to each side as the margin is wide; columns and rows of cells never fall again.
@@ -367,7 +368,7 @@ class Readout:
                 torch.from_numpy(features[grid.inside[occupied]]),
                 pooling.centers(torch.from_numpy(occupied), self._kind),
                 torch.from_numpy(np.stack([number[target + grid.step[step]], number[target]])),
-                torch.zeros(len(occupied), dtype=torch.long),
+                torch.zeros(len(occupied), dtype=torch.long, device="cpu"),
                 1,
                 done=1,
             )
@@ -395,7 +396,7 @@ class Readout:
         target, step = np.divmod(np.arange(len(grid.inside) * len(grid.step)), len(grid.step))
         source = number[grid.inside[target] + grid.step[step]]
         target, step, source = target[source >= 0], step[source >= 0], source[source >= 0]
-        centers = pooling.centers(torch.arange(len(grid.inside)), self._kind)
+        centers = pooling.centers(torch.arange(len(grid.inside), device="cpu"), self._kind)
         attributes = pooling.edge_attributes(centers[source] - centers[target]).numpy()
         classes, number_of = np.unique(attributes, axis=0, return_inverse=True)
         step_class[grid.inside[target], step] = number_of.ravel()
@@ -408,6 +409,6 @@ class Readout:
         assert isinstance(pooling, VoxelPooling)
         last = self._model.grid
         assert last is not None
-        centers = pooling.centers(torch.arange(len(self.grid.inside)), self._kind)
+        centers = pooling.centers(torch.arange(len(self.grid.inside), device="cpu"), self._kind)
         column, row = cells_of(centers, last.size, last.shape)
         return (row * last.shape[0] + column).numpy()

@@ -195,7 +195,9 @@ class EdgeFinder:
             whole = join_neighbors(events, find_neighbors(events, self._graph), self._graph, dtype=nodes.pos.dtype)
             parts.append((whole.edge_index + first, whole.edge_attr))
             first += count
-        index = torch.cat([edge_index for edge_index, _ in parts] or [torch.empty(2, 0, dtype=torch.long)], 1)
+        index = torch.cat(
+            [edge_index for edge_index, _ in parts] or [torch.empty(2, 0, dtype=torch.long, device="cpu")], 1
+        )
         attr = torch.cat([edge_attr for _, edge_attr in parts] or [nodes.pos.new_empty(0, 3).cpu()])
         return index.to(self._device), attr.to(self._device)
 

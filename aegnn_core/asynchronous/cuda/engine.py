@@ -78,6 +78,8 @@ class CudaEngine:
         self._version = WeightsVersion(model)
         self._layers = flatten(model.event_blocks)
         self._names = {module: name for name, module in model.named_modules()}
+        self._meter = CostMeter()
+        self._metering = Metering(model, self._meter) if model.reads_edges else None
         self._at_once = min(_MOST_EVENTS_AT_ONCE, _EDGES_AT_ONCE // power_of_two(graph.max_neighbors))
         self._prepare()
         self.reset()
@@ -116,8 +118,6 @@ class CudaEngine:
             for part in (model.grid, model.counts)
             if part is not None and not model.reads_edges
         ]
-        self._meter = CostMeter()
-        self._metering = Metering(model, self._meter) if model.reads_edges else None
         self._take_weights()
         self._make_rings()
         self._make_buffers()

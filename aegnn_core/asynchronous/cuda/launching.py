@@ -95,9 +95,9 @@ class Upload:
     def __init__(self, words: int, device: torch.device, buffers: int = 3) -> None:
         pinned = device.type == "cuda"
         size = HEAD_WORDS + words
-        self._host = [torch.zeros(size, dtype=torch.int64, pin_memory=pinned) for _ in range(buffers)]
+        self._host = [torch.zeros(size, dtype=torch.int64, device="cpu", pin_memory=pinned) for _ in range(buffers)]
         self._words = [buffer.numpy() for buffer in self._host]
-        self.read = torch.zeros(1, dtype=torch.int64, pin_memory=pinned)
+        self.read = torch.zeros(1, dtype=torch.int64, device="cpu", pin_memory=pinned)
         self._turns = [0] * buffers
         self._wait = partial(_wait, self.read.numpy(), device)
         self.number = 0

@@ -137,7 +137,7 @@ def _pool_pos(run: Forward, original: Callable[..., Any], clusters: Any, pos: An
         nodes, members = grouping.graph.nodes, grouping.members
         fresh = state.fresh or clusters.fresh
         if state.kept is None or len(state.kept) != len(members.count):
-            state.kept = torch.zeros(len(members.count), *value.tail, dtype=value.dtype)
+            state.kept = torch.zeros(len(members.count), *value.tail, dtype=value.dtype, device="cpu")
         where = nodes.all.numpy()
         if not fresh:
             where = np.unique(np.concatenate([members.changed, members.key[value.changed.numpy()]]))

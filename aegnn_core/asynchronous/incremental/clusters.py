@@ -186,7 +186,7 @@ class ClusterMaximum:
     """
 
     def __init__(self, clusters: int, channels: int, dtype: torch.dtype) -> None:
-        self.table = torch.zeros(clusters, channels, dtype=dtype)
+        self.table = torch.zeros(clusters, channels, dtype=dtype, device="cpu")
         self._winner = np.full((clusters, channels), _NONE)
         self._rescan = np.zeros(clusters, np.int8)
         self._touched = np.empty(clusters, np.int64)
@@ -338,7 +338,7 @@ class ClusterGraph(Graph):
         self._edges = ClusterEdges(clusters)
         self._sources = self._targets = np.empty(0, np.int64)
         self._lost = self._new = (self._sources, self._sources)
-        self.attribute_table = torch.empty(0, 3)
+        self.attribute_table = torch.empty(0, 3, dtype=torch.float32, device="cpu")
         self.attributes_of: Callable[[Tensor], Tensor] = torch.nn.Identity()
 
     def begin(

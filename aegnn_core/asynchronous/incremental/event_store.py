@@ -316,7 +316,7 @@ class EventStore:
 
     def attributes(self, source: np.ndarray, target: np.ndarray) -> torch.Tensor:
         """``edge_attr [E, 3]`` of edges between slots."""
-        out = torch.empty(len(source), 3, dtype=self.dtype)
+        out = torch.empty(len(source), 3, dtype=self.dtype, device="cpu")
         _attributes(source, target, self.x, self.y, self.t, self.graph.radius, self.graph.time_scale, out.numpy())
         return out.to(self.device)
 

@@ -63,13 +63,21 @@ _ONE_HOP = frozenset(
     )
 )  # fmt: skip
 _NORMALIZED = frozenset(_known("GCNConv", "LGConv", "GCN2Conv", "ClusterGCNConv", "FAConv", "EGConv", "PDNConv"))
-_SEVERAL_HOPS = frozenset(_known("TAGConv", "SGConv", "SSGConv", "APPNP", "ARMAConv", "GatedGraphConv"))
+_SEVERAL_HOPS = frozenset(_known("SGConv", "SSGConv", "APPNP", "ARMAConv", "GatedGraphConv"))
+#: Convolutions that put features with several heads, ``[N, heads, C]``, along their edges.
+_WITH_HEADS = frozenset(_known("GATConv", "GATv2Conv", "EGConv", "GeneralConv", "PNAConv", "TransformerConv"))
+#: The dimension of the nodes in ``[N, C]``, as most convolutions count it.
+_SECOND_LAST = -2
 
 
 def reach_of(module: MessagePassing) -> Reach | None:
     """How far a convolution looks, None for one that is not known to be local."""
     kind = type(module)
     if getattr(module, "flow", "source_to_target") != "source_to_target" or getattr(module, "cached", False):
+        return None
+    # ARMAConv puts its stacks in front of the nodes.
+    dims = (0,) if kind in _WITH_HEADS else (_SECOND_LAST,) if kind is pyg.ARMAConv else (_SECOND_LAST, 0)
+    if module.node_dim not in dims:
         return None
     if not all(works_row_by_row(part) for name, part in module.named_modules() if name):
         return None
@@ -83,6 +91,8 @@ def reach_of(module: MessagePassing) -> Reach | None:
     if kind in _SEVERAL_HOPS:
         hops = getattr(module, "K", None) or getattr(module, "num_layers", None)
         return Reach(int(hops), degrees=True) if hops else None
+    if kind is pyg.TAGConv:
+        return Reach(max(1, len(module.lins) - 1), degrees=True)
     if kind is pyg.ChebConv and module.normalization == "sym":
         return Reach(max(1, len(module.lins) - 1), degrees=True, out_degrees=True)
     return None
@@ -111,6 +121,8 @@ def _convolve(
         elif leaf is not None:
             others.append(leaf)
     graph = _graph_of(values, reach)
+    if module.node_dim == _SECOND_LAST and any(isinstance(v, RowValue) and len(v.tail) != 1 for v in values):
+        graph = None  # it takes another dimension for that of the nodes
     if graph is None or not all(_same_in_subgraphs(run, leaf) for leaf in others):
         return run.whole(original, args, kwargs)
     # Where weights of edges are computed from nodes, one that changes also changes the degrees of those that read it.

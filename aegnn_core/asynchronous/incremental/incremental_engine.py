@@ -45,7 +45,7 @@ from aegnn_core.asynchronous.incremental.values import (
 from aegnn_core.asynchronous.layer_names import LayerNames
 from aegnn_core.asynchronous.model_call import call_on_graph
 from aegnn_core.asynchronous.saved_state import check_features
-from aegnn_core.asynchronous.shared_copy import Settings, constants_of, shared_copy
+from aegnn_core.asynchronous.shared_copy import Settings, constants_of, modes_of, shared_copy
 from aegnn_core.asynchronous.torch_internals import has_hooks, undispatched
 from aegnn_core.asynchronous.weights import WeightsVersion
 from aegnn_core.graph import GraphConfig
@@ -79,20 +79,14 @@ class IncrementalEngine:
     def __init__(self, model: nn.Module, graph: GraphConfig) -> None:
         self._model, self._graph = model, graph
         self._copy = shared_copy(model)
-        self._weights = WeightsVersion(model)
-        self._constants = constants_of(self._copy)
-        self._layers = LayerNames(self._copy)
-        self._followed: dict[str, str] = {}
+        self._modes = modes_of(self._copy)
         self._device = _device_of(model)
         self._running: Forward | None = None
-        for name, module in self._copy.named_modules():
-            how = self._follow(module)
-            if how:
-                self._followed[name] = f"{name or type(module).__name__} ({type(module).__name__}): {how}"
-        self._settings = Settings(model, self._copy)
+        self._follow_copy()
+        self._weights = WeightsVersion(model)
         self._hops = sum(isinstance(module, SplineConv) for module in model.modules())
-        parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-        self._dtype = parameter.dtype
+        self._dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        self._defaults = _defaults()
         self._meter = CostMeter()
         self._ours = isinstance(model, GraphNetwork) and not _has_own_forward(model)
         #: No module has code of the user that could take another branch in another update.
@@ -119,6 +113,26 @@ class IncrementalEngine:
         if other := next((t.dtype for t in tensors if t.is_floating_point() and t.dtype not in _FLOATS), None):
             return f"it computes in float32 or float64, the model in {other}"
         return None
+
+    def _follow_copy(self) -> None:
+        """Make the modules of the copy take part in updates, as their attributes are."""
+        self._constants = constants_of(self._copy)
+        self._layers = LayerNames(self._copy)
+        self._followed: dict[str, str] = {}
+        for name, module in self._copy.named_modules():
+            how = self._follow(module)
+            if how:
+                self._followed[name] = f"{name or type(module).__name__} ({type(module).__name__}): {how}"
+        self._settings = Settings(self._model, self._copy)
+
+    def _copy_anew(self) -> None:
+        """Attributes have changed, and perhaps which nodes a layer depends on: only a new copy follows all of that."""
+        self._copy = shared_copy(self._model)
+        for name, module in self._copy.named_modules():
+            module.training = self._modes.get(name, module.training)
+        warned = self._layers.dense
+        self._follow_copy()
+        self._layers.dense.update(warned)
 
     def _follow(self, module: nn.Module) -> str | None:
         """Make a module of the copy take part in updates; says how."""
@@ -181,14 +195,18 @@ class IncrementalEngine:
             raise ValueError(f"the model was moved from {self._device} to {device}: call reset()")
         changed_weights = self._weights.changed()
         if self._settings.follow():
-            changed_weights = True
+            changed_weights = self._is_unfinished = True
             self._weights = WeightsVersion(self._model)
+            self._copy_anew()
+        if (defaults := _defaults()) != self._defaults:  # what the forward makes of them is another constant then
+            changed_weights = True
         if changed_weights or self._is_unfinished:
             self._constants = constants_of(self._copy)
             self._nodes.forget()
             self._live.forget()
             self._weights.accept()
             self._settings.accept()
+            self._defaults = defaults
         live = store.first_live(time, store.held)
         if self._nodes is self._live:
             kept = live
@@ -357,6 +375,12 @@ _DEVICES = ("cpu", "cuda")
 def _device_of(model: nn.Module) -> torch.device:
     tensor = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _defaults() -> tuple[torch.dtype, torch.device]:
+    """Type and device of the tensors that a forward makes without saying which."""
+    made = torch.empty(0)
+    return made.dtype, made.device
 
 
 def _has_own_forward(model: nn.Module) -> bool:

@@ -37,7 +37,7 @@ class _Pooled(Grouping):
     def __init__(self, voxels: int, channels: int, dtype: torch.dtype, edges: bool) -> None:
         super().__init__(voxels, edges)
         self.maximum = ClusterMaximum(voxels, channels, dtype)
-        self.pos = torch.zeros(voxels, 3, dtype=dtype)
+        self.pos = torch.zeros(voxels, 3, dtype=dtype, device="cpu")
 
     @property
     def nbytes(self) -> int:
@@ -106,7 +106,7 @@ def _pool_voxels(
         state.kept = _Pooled(columns * rows, x.tail[0], x.dtype, edges=True)
         state.kept.graph.attributes_of = module.edge_attributes
         if module.position == "center":
-            state.kept.pos = module.centers(torch.arange(columns * rows), pos.dtype)
+            state.kept.pos = module.centers(torch.arange(columns * rows, device="cpu"), pos.dtype)
     kept: _Pooled = state.kept
 
     graph = kept.graph
@@ -136,7 +136,7 @@ def _pool_voxels(
     attributes = EdgeAttributes(graph, 3, pos.dtype)
     if module.position == "mean":
         attributes.nodes = (pooled_pos,)
-    zero = torch.zeros((), dtype=torch.long)
+    zero = torch.zeros((), dtype=torch.long, device="cpu")
     return PooledGraph(
         pooled,
         run.track(pooled_pos),

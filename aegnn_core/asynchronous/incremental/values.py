@@ -73,7 +73,7 @@ class OperationState:
         self.buffer: Buffer | None = None
         self.kept: Any = None
         self.result: Any = None
-        self.reduced = torch.empty(0)
+        self.reduced = torch.empty(0, dtype=torch.float32, device="cpu")
 
     def describe(self, result: Tensor) -> None:
         """Take the shape of a row, type and device from a result ``[R, *tail]``."""
