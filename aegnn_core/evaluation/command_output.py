@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,19 @@ from rich.console import Console
 
 __all__ = ["plain_console", "write_figures"]
 
+#: Columns in a file or a pipe, where the 80 that rich takes would cut names and numbers short.
+_COLUMNS_WITHOUT_TERMINAL = 200
+
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """A console that shows names from files as they are, though rich would take ``[front]`` for a style."""
-    return Console(markup=False, emoji=False, stderr=stderr)
+    """A console that shows names from files as they are, though rich would take ``[front]`` for a style.
+
+    Without a terminal it is wide enough for every table, unless ``COLUMNS`` says how wide it is.
+    """
+    console = Console(markup=False, emoji=False, stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _COLUMNS_WITHOUT_TERMINAL
+    return console
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:

@@ -499,7 +499,7 @@ def test_names_are_printed_as_they_are(
     model = TrainedModel(network(**architecture), GraphConfig(window=100_000), names, "named", architecture)
     save_model(tmp_path / "named.safetensors", model)
     monkeypatch.setenv("AEGNN_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("COLUMNS", raising=False)  # as in a pipe, where nothing is cut short
     arguments = ["evaluate", str(tmp_path / "named.safetensors"), "--dataset", "rosbag"]
     assert main([*arguments, "--json", str(file)]) == 0
     printed = capsys.readouterr().out
