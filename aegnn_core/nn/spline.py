@@ -111,15 +111,24 @@ class SplineConv(nn.Module):
             raise ValueError(f"kernel_size must be {dim} numbers of at least 2, found {kernel_size}")
         if aggr not in ("mean", "add"):
             raise ValueError(f"aggr must be mean or add, found {aggr!r}")
-        self.in_channels, self.out_channels, self.dim, self.aggr = in_channels, out_channels, dim, aggr
-        #: Spline kernels per component; ``kernel_size`` is the same where the model is.
-        self.sizes = tuple(sizes)
+        self.in_channels, self.out_channels, self.aggr = in_channels, out_channels, aggr
+        self._sizes = tuple(sizes)
         self.register_buffer("kernel_size", torch.tensor(sizes), persistent=False)
         self.kernel_size: Tensor
         self.weight = nn.Parameter(torch.empty(math.prod(sizes), in_channels, out_channels))
         self.lin = nn.Linear(in_channels, out_channels, bias=False) if root_weight else None
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.reset_parameters()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Spline kernels per component, as the weights have them; ``kernel_size`` is the same where the model is."""
+        return self._sizes
+
+    @property
+    def dim(self) -> int:
+        """Components of an edge attribute."""
+        return len(self._sizes)
 
     def reset_parameters(self) -> None:
         """Draw the parameters as PyG does: uniform in ±1/√(in · K), bias 0."""

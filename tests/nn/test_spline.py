@@ -178,3 +178,12 @@ def test_an_edge_that_is_not_between_nodes_is_refused(node: int, end: int, aggr:
     with pytest.raises(ValueError, match=rf"edge_index must be between 0 and 4, for 5 nodes, found .*{node}"):
         conv(torch.zeros(5, 2), edges, torch.zeros(4, 3))
     assert conv(torch.zeros(5, 2), edges[:, :0], torch.zeros(0, 3)).shape == (5, 3), "no edge is none that is wrong"
+
+
+@pytest.mark.parametrize("name", ["dim", "sizes"])
+def test_what_the_weights_are_laid_out_for_cannot_be_changed(name: str) -> None:
+    """Compiled code would write where it must not."""
+    conv = SplineConv(1, 1, dim=3, kernel_size=2)
+    with pytest.raises(AttributeError, match=name):
+        setattr(conv, name, {"dim": 2, "sizes": (2, 2)}[name])
+    assert (conv.dim, conv.sizes) == (3, (2, 2, 2))
