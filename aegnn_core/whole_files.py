@@ -14,13 +14,18 @@ __all__ = ["check_writable", "whole_file"]
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, part: Path | None = None) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of the one at ``path`` once it is complete and on the disk.
+
+    Args:
+        path: whose folder is made if it is missing.
+        part: where the file is until then, in the same folder; ``path`` with ``.part`` behind it if None. Processes
+            that may write the same file at the same time each have their own.
 
     Raises:
         OSError: it cannot be written; the message names it. What is at ``path`` stays then.
     """
-    part = path.with_name(f"{path.name}.part")
+    part = part or path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:

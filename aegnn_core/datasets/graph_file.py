@@ -33,6 +33,7 @@ from aegnn_core.datasets.samples import EventSample, corners_of, with_boxes, wit
 from aegnn_core.events.array import check_events, make_events
 from aegnn_core.graph import GraphConfig
 from aegnn_core.graph.build import Neighbors, check_neighbors, find_neighbors, join_neighbors
+from aegnn_core.whole_files import whole_file
 
 __all__ = ["FORMAT_VERSION", "PART_SUFFIX", "GraphFileError", "read_graph", "write_graphs"]
 
@@ -95,17 +96,8 @@ def write_graphs(path: Path, samples: Iterable[EventSample], graph: GraphConfig)
 def _write_at_once(path: Path, content: bytes) -> None:
     # Several machines may share the folder, so that the process number alone is not a name.
     part = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}{PART_SUFFIX}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        reason = f"graphs cannot be stored: {error.strerror}"
-        raise OSError(error.errno, reason, str(path)) from error
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path, part) as file:
+        file.write(content)
 
 
 def read_graph(path: Path, number: int, graph: GraphConfig) -> Data:

@@ -16,13 +16,12 @@ from aegnn_core.evaluation.model_on_camera import ModelOnCamera
 from aegnn_core.events.label_topics import LABEL_DTYPE, Label
 from aegnn_core.nn.checkpoint import TrainedModel
 from aegnn_core.nn.model_sensor import MODEL_SENSORS
+from aegnn_core.option_types import LONGEST_S
 
 __all__ = ["Frame", "Shown", "draw_frame", "recording_frames"]
 
 #: A label is shown until this long before and after its time, unless another one is nearer [µs].
 _LABEL_US = 50_000
-#: Pictures are not further apart than this, 68 years [µs].
-_LONGEST_PERIOD_US = 10**6 * 2**31
 #: Small sensors are drawn larger, up to about this width [px].
 _PICTURE_WIDTH = 640
 
@@ -73,10 +72,10 @@ class Shown:
                 raise ValueError(f"{name} is {value}, expected a positive number")
         if self.start_us < 0:
             raise ValueError(f"start_us is {self.start_us}, expected a number that is not negative")
-        if not 1 <= 1e6 * self.speed / self.fps <= _LONGEST_PERIOD_US:
+        if not 1 <= 1e6 * self.speed / self.fps <= 1e6 * LONGEST_S:
             raise ValueError(
                 f"{self.fps:g} pictures per second at the speed {self.speed:g} are {self.speed / self.fps:g} s of the"
-                f" recording apart, expected 1e-06 to {_LONGEST_PERIOD_US / 1e6:g}"
+                f" recording apart, expected 1e-06 to {LONGEST_S:g}"
             )
 
     @property
