@@ -15,7 +15,7 @@ import numpy as np
 from aegnn_core.atomics import load_acquire, store_release
 from aegnn_core.graph.config import GraphConfig
 from aegnn_core.machine_code import borrowed, inlined, kernel
-from aegnn_core.simd import prefetch_early
+from aegnn_core.simd import prefetch, prefetch_early
 from aegnn_core.torch_threads import ALONE, Team, in_shares
 
 __all__ = [
@@ -197,7 +197,7 @@ def _request_pixels(center, head, span, stride, margin):
 def _request_nodes(center, head, nodes, mask, offsets):
     """Begin to bring the last nodes of the pixels within the radius into the cache."""
     for d in range(len(offsets)):
-        prefetch_early(nodes, head[np.uintp(center + offsets[d])] & mask)
+        prefetch(nodes, head[np.uintp(center + offsets[d])] & mask)
 
 
 @kernel

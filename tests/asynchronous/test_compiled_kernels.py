@@ -34,13 +34,16 @@ from aegnn_core.nn.cropped_head import CROP_OF, CroppedHead
 from aegnn_core.nn.spline import SplineConv
 from tests.nn.random_networks import randomize
 
-REACH, NODES = 5, 40
+MOST_EDGES, NODES, AHEAD = 5, 40, 7
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
 
 
-def edges(batch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Edges per node, none included, and their sources; beyond a node's edges there is rubbish."""
-    return rng.integers(0, REACH + 1, batch), rng.integers(0, NODES, (batch + 1) * REACH).astype(np.uint32)
+def edges(batch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[slice]]:
+    """Edges per node, none included, their sources, with rubbish behind the last, and where those of each node are."""
+    counts = rng.integers(0, MOST_EDGES + 1, batch)
+    last = np.cumsum(counts)
+    own = [slice(stop - count, stop) for stop, count in zip(last, counts, strict=True)]
+    return counts, rng.integers(0, NODES, last[-1] + AHEAD).astype(np.uint32), own
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -49,17 +52,16 @@ def edges(batch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
 def test_neighbours_are_summed_per_kernel(dtype: type, kernels: int, channels: int) -> None:
     rng = np.random.default_rng(channels)
     batch, base = 7, 3
-    counts, source = edges(batch, rng)
-    weight = rng.random((batch * REACH, kernels)).astype(dtype)
+    counts, source, edges_of = edges(batch, rng)
+    weight = rng.random((counts.sum(), kernels)).astype(dtype)
     features = rng.standard_normal(base + NODES * channels).astype(dtype)
     sums = np.full(batch * kernels * channels, np.nan, dtype)
     if channels == 1:
-        aggregate_input_kernels(batch, REACH, counts, source, weight.ravel(), kernels, features, base, sums)
+        aggregate_input_kernels(batch, counts, source, weight.ravel(), kernels, features, base, sums)
     else:
-        aggregate_kernels(batch, REACH, counts, source, weight.ravel(), kernels, features, base, channels, sums, REACH)
+        aggregate_kernels(batch, counts, source, weight.ravel(), kernels, features, base, channels, sums, AHEAD)
     x = features[base:].reshape(NODES, channels)
-    for k in range(batch):
-        own = slice(k * REACH, k * REACH + counts[k])
+    for k, own in enumerate(edges_of):
         expected = weight[own].T @ x[source[own]]
         assert_allclose(sums.reshape(batch, kernels, channels)[k], expected, atol=TOLERANCE[dtype])
 
@@ -69,19 +71,19 @@ def test_neighbours_are_summed_per_kernel(dtype: type, kernels: int, channels: i
 def test_neighbours_are_summed_in_the_rows_that_an_edge_names(dtype: type, channels: int) -> None:
     rng = np.random.default_rng(channels)
     batch, rows, per_edge, skipped = 7, 6, 3, 2
-    counts, source = edges(batch, rng)
-    row = rng.integers(skipped, skipped + rows, (batch * REACH, per_edge)).astype(np.int32)
+    counts, source, edges_of = edges(batch, rng)
+    row = rng.integers(skipped, skipped + rows, (counts.sum(), per_edge)).astype(np.int32)
     weight = rng.random(row.shape).astype(dtype)
     features = rng.standard_normal(NODES * channels).astype(dtype)
     sums = np.full(batch * rows * channels, np.nan, dtype)
-    arguments = (batch, REACH, counts, source, row.ravel(), weight.ravel(), per_edge, skipped, rows, features, 0)
+    arguments = (batch, counts, source, row.ravel(), weight.ravel(), per_edge, skipped, rows, features, 0)
     if channels == 1:
         aggregate_input_rows(*arguments, sums)
     else:
-        aggregate_rows(*arguments, channels, sums)
+        aggregate_rows(*arguments, channels, sums, AHEAD)
     expected = np.zeros((batch, rows, channels))
-    for k in range(batch):
-        for e in range(k * REACH, k * REACH + counts[k]):
+    for k, own in enumerate(edges_of):
+        for e in range(own.start, own.stop):
             for j in range(per_edge):
                 expected[k, row[e, j] - skipped] += weight[e, j] * features.reshape(NODES, channels)[source[e]]
     assert_allclose(sums.reshape(expected.shape), expected, atol=TOLERANCE[dtype])

@@ -2,9 +2,10 @@
 """Compiled kernels of the spline convolution for a batch of nodes: sum the neighbours per kernel, multiply, activate.
 
 All arrays are flat. Features lie in rows of ``channels`` floats, a multiple of :data:`LANES`; missing channels are
-zeros, and so are their weights. ``reach`` is the most edges that a node can have: those of node k of the batch have
-the numbers ``k · reach … k · reach + counts[k] - 1``. ``source`` has ``ahead`` more elements than edges, of any value:
-while an edge is summed, the features for the one so many behind it are requested from memory.
+zeros, and so are their weights. Edges lie one behind the other, first the ``counts[0]`` of the batch's first node.
+``source`` has ``ahead`` more elements than there are edges, of any value: while an edge is summed, the features for the
+one so many behind it are requested from memory. Those for the first edges are the caller's to request, see
+:func:`request_features`.
 
 An edge adds to ``J`` rows of its node's sums, each with a weight. Where every axis has two kernels the rows are simply
 all the kernels (*dense*), and the sums stay in registers while the edges pass. Otherwise an edge names its rows
@@ -44,6 +45,7 @@ __all__ = [
     "elu",
     "elu_of_vector",
     "project",
+    "request_features",
 ]
 
 #: Features per node are padded to a multiple of this.
@@ -95,16 +97,17 @@ def _sum_into_4_kernels(zero, first, last, ahead, source, weight, features, base
 
 
 @inlined(error_model="numpy")
-def aggregate_kernels(batch, reach, counts, source, weight, kernels, features, base, channels, sums, ahead):
+def aggregate_kernels(batch, counts, source, weight, kernels, features, base, channels, sums, ahead):
     """Sums over the neighbours for 4 or 8 kernels, ``sums [batch, kernels, channels]``.
 
-    ``counts [batch]`` edges per node, ``source`` rows of the features ``[rows, channels]`` that begin at
-    ``features[base]``, ``weight [batch · reach, kernels]``.
+    ``counts [batch]`` edges per node, ``source [edges]`` rows of the features ``[rows, channels]`` that begin at
+    ``features[base]``, ``weight [edges, kernels]``.
     """
     wide = broadcast(features.dtype.type(0), 16)
     narrow = broadcast(features.dtype.type(0), 8)
+    last = np.intp(0)
     for k in range(batch):
-        first = k * reach
+        first = last
         last = first + np.intp(counts[k])
         to = k * kernels * channels
         lane = 0
@@ -133,16 +136,30 @@ def aggregate_kernels(batch, reach, counts, source, weight, kernels, features, b
 
 
 @inlined(error_model="numpy")
-def _sum_into_rows(zero, first, last, source, row, weight, per_edge, skipped, features, base, channels, sums, to):
+def request_features(edges, source, features, base, channels):
+    """Begin to bring into the cache what the first ``edges`` edges read, for a layer that is run only some time later.
+
+    ``source [edges]`` rows of the features ``[rows, channels]`` that begin at ``features[base]``.
+    """
+    for e in range(edges):
+        for lane in range(0, channels, 16):
+            prefetch_early(features, base + np.intp(source[np.uintp(e)]) * channels + lane)
+
+
+@inlined(error_model="numpy")
+def _sum_into_rows(
+    zero, first, last, ahead, source, row, weight, per_edge, skipped, features, base, channels, sums, to
+):
     for e in range(first, last):
         x = load(features, base + np.intp(source[np.uintp(e)]) * channels, zero)
+        prefetch_early(features, base + np.intp(source[np.uintp(e + ahead)]) * channels)
         for j in range(e * per_edge, (e + 1) * per_edge):
             at = to + (np.intp(row[np.uintp(j)]) - skipped) * channels
             store(sums, at, multiply_add(weight[np.uintp(j)], x, load(sums, at, zero)))
 
 
 @inlined(error_model="numpy")
-def aggregate_rows(batch, reach, counts, source, row, weight, per_edge, skipped, rows, features, base, channels, sums):
+def aggregate_rows(batch, counts, source, row, weight, per_edge, skipped, rows, features, base, channels, sums, ahead):
     """Sums over the neighbours for any kernels, ``sums [batch, rows, channels]``.
 
     Edge e adds ``weight[e, j]`` times its features to the row ``row[e, j] - skipped``, for its ``per_edge`` rows. The
@@ -151,8 +168,9 @@ def aggregate_rows(batch, reach, counts, source, row, weight, per_edge, skipped,
     wide = broadcast(features.dtype.type(0), 16)
     narrow = broadcast(features.dtype.type(0), 8)
     sums[: batch * rows * channels] = 0
+    last = np.intp(0)
     for k in range(batch):
-        first = k * reach
+        first = last
         last = first + np.intp(counts[k])
         to = k * rows * channels
         lane = 0
@@ -160,23 +178,26 @@ def aggregate_rows(batch, reach, counts, source, row, weight, per_edge, skipped,
             at = base + lane
             if channels - lane >= 16:
                 _sum_into_rows(
-                    wide, first, last, source, row, weight, per_edge, skipped, features, at, channels, sums, to + lane
-                )
+                    wide, first, last, ahead, source, row, weight, per_edge, skipped, features, at, channels, sums,
+                    to + lane,
+                )  # fmt: skip
                 lane += 16
             else:
                 _sum_into_rows(
-                    narrow, first, last, source, row, weight, per_edge, skipped, features, at, channels, sums, to + lane
-                )
+                    narrow, first, last, ahead, source, row, weight, per_edge, skipped, features, at, channels, sums,
+                    to + lane,
+                )  # fmt: skip
                 lane += 8
 
 
 @inlined(error_model="numpy")
-def aggregate_input_kernels(batch, reach, counts, source, weight, kernels, features, base, sums):
+def aggregate_input_kernels(batch, counts, source, weight, kernels, features, base, sums):
     """As :func:`aggregate_kernels` for a single channel: ``sums [batch, kernels]``, the kernels in one register."""
     four = broadcast(features.dtype.type(0), 4)
     eight = broadcast(features.dtype.type(0), 8)
+    last = np.intp(0)
     for k in range(batch):
-        first = k * reach
+        first = last
         last = first + np.intp(counts[k])
         if kernels == 8:
             a = eight
@@ -191,11 +212,14 @@ def aggregate_input_kernels(batch, reach, counts, source, weight, kernels, featu
 
 
 @inlined(error_model="numpy")
-def aggregate_input_rows(batch, reach, counts, source, row, weight, per_edge, skipped, rows, features, base, sums):
+def aggregate_input_rows(batch, counts, source, row, weight, per_edge, skipped, rows, features, base, sums):
     """As :func:`aggregate_rows` for a single channel: ``sums [batch, rows]``."""
     sums[: batch * rows] = 0
+    last = np.intp(0)
     for k in range(batch):
-        for e in range(k * reach, k * reach + np.intp(counts[k])):
+        first = last
+        last = first + np.intp(counts[k])
+        for e in range(first, last):
             x = features[np.uintp(base + np.intp(source[e]))]
             for j in range(e * per_edge, (e + 1) * per_edge):
                 sums[np.uintp(k * rows + np.intp(row[j]) - skipped)] += weight[j] * x

@@ -47,10 +47,12 @@ _SMALLEST_CAPACITY = 1 << 12
 #: Nodes that go through the layers together: enough to read every weight seldom, few enough to stay in the cache.
 _MOST_AT_ONCE = 64
 _SUMS_AT_ONCE = 1 << 16
-#: How many nodes ahead features, and what a search begins with, are requested from memory. A few more or less make no
-#: difference; not requesting them does (docs/benchmarks.md), where all that is searched is more than this [bytes]: less
-#: is in the second cache of a core as it is, and requests are in the way.
-_AHEAD, _SEARCH_AHEAD, _IN_CACHE = 4, 8, 1 << 20
+#: How far ahead is requested from memory what layers read, in edges, and what a search begins with, in nodes. A third
+#: less or more makes no difference; not requesting does (docs/benchmarks.md).
+_AHEAD, _SEARCH_AHEAD = 192, 8
+#: What is searched and does not exceed this [bytes] is in a core's second cache as it is, features up to this [bytes]
+#: in the third: there, requests before a search or a layer begins are in the way.
+_SEARCH_IN_CACHE, _FEATURES_IN_CACHE = 1 << 20, 1 << 23
 _DTYPES: dict[torch.dtype, type] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -192,8 +194,9 @@ class CompiledEngine:
         rule["dense"], rule["times"], rule["slots"] = splines.dense, splines.times, splines.slots
         rule["per_class"], rule["per_edge"] = splines.slot.shape[1], splines.per_edge
         rule["ahead"], rule["computes"] = _AHEAD, True
+        rule["requests_first"] = self._nodes.features.nbytes > _FEATURES_IN_CACHE
         searched = sum(array.nbytes for array in search.arrays)
-        rule["search_ahead"] = _SEARCH_AHEAD if searched > _IN_CACHE else 0
+        rule["search_ahead"] = _SEARCH_AHEAD if searched > _SEARCH_IN_CACHE else 0
         rule["reads_edges"], rule["queues"] = self._model.reads_edges, not self._readout.by_age
         shared = (Words(self._crew.words), self._nodes, self._readout.cells)
         self._search_arrays = [search.arrays_for_thread() for _ in range(self.threads)]

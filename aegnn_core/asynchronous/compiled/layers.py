@@ -80,7 +80,7 @@ def weigh_sparse(edge, edge_class, position, share, times, slots, class_slot, cl
 
 @inlined(error_model="numpy")
 def run_layer(
-    layer, batch, reach, counts, source, row, weight, per_edge, dense, skipped, rows, node, own, features, constants,
+    layer, batch, counts, source, row, weight, per_edge, dense, skipped, rows, node, own, features, constants,
     sums, out, ahead,
 ):  # fmt: skip
     """Compute a layer for some nodes and write their features.
@@ -88,7 +88,7 @@ def run_layer(
     Args:
         layer: a record of ``LAYER``.
         batch: number of nodes.
-        reach, counts, source: their edges, see :mod:`aegnn_core.asynchronous.compiled.convolution`.
+        counts, source: their edges, see :mod:`aegnn_core.asynchronous.compiled.convolution`.
         row, weight, per_edge: the rows that every edge acts on; ``row`` is not read if ``dense``.
         skipped, rows: the rows in use begin at ``skipped`` and are so many.
         node: ``[batch]`` their rows of the features.
@@ -97,23 +97,19 @@ def run_layer(
         constants: of all layers.
         sums: buffer ``[batch, rows, inputs]``.
         out: output, their features ``[batch, outputs]``.
-        ahead: features are requested from memory so many nodes before they are read, see there.
+        ahead: features are requested from memory so many edges before they are read, see there.
     """
     inputs = layer.inputs
     outputs = layer.outputs
     if inputs == 1 and dense:
-        aggregate_input_kernels(batch, reach, counts, source, weight, rows, features, layer.source, sums)
+        aggregate_input_kernels(batch, counts, source, weight, rows, features, layer.source, sums)
     elif inputs == 1:
-        aggregate_input_rows(
-            batch, reach, counts, source, row, weight, per_edge, skipped, rows, features, layer.source, sums
-        )
+        aggregate_input_rows(batch, counts, source, row, weight, per_edge, skipped, rows, features, layer.source, sums)
     elif dense:
-        aggregate_kernels(
-            batch, reach, counts, source, weight, rows, features, layer.source, inputs, sums, ahead * reach
-        )  # fmt: skip
+        aggregate_kernels(batch, counts, source, weight, rows, features, layer.source, inputs, sums, ahead)
     else:
         aggregate_rows(
-            batch, reach, counts, source, row, weight, per_edge, skipped, rows, features, layer.source, inputs, sums
+            batch, counts, source, row, weight, per_edge, skipped, rows, features, layer.source, inputs, sums, ahead
         )
     if layer.bias < 0:
         out[: batch * outputs] = 0

@@ -84,16 +84,16 @@ class CellGrid:
         return number
 
 
-def make_batch(room: int, reach: int, splines: SplineTable, widths: list[int], dtype: type, ahead: int = 1) -> Batch:
+def make_batch(room: int, reach: int, splines: SplineTable, widths: list[int], dtype: type, ahead: int = 0) -> Batch:
     """Buffers for ``room`` nodes with up to ``reach`` edges each, in layers of the given row ``widths``.
 
-    Features are requested from memory ``ahead`` nodes before they are read.
+    Features are requested from memory ``ahead`` edges before they are read.
     """
     edges = room * reach
     batch = Batch(
         neighbors=aligned(edges, np.int64).reshape(room, reach),
         counts=aligned(room, np.int64),
-        source=aligned(edges + ahead * reach, np.uint32),
+        source=aligned(edges + ahead, np.uint32),
         row=aligned(0 if splines.dense else edges * splines.per_edge, np.int32),
         weight=aligned(edges * splines.per_edge, dtype),
         node=aligned(room, np.int64),

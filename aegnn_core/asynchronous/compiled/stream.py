@@ -10,6 +10,7 @@ import numpy as np
 from aegnn_core.asynchronous.array_table import KIND, first_rows, parts_at
 from aegnn_core.asynchronous.compiled.cells import enter_cell, leave_cell
 from aegnn_core.asynchronous.compiled.clock import nanoseconds
+from aegnn_core.asynchronous.compiled.convolution import request_features
 from aegnn_core.asynchronous.compiled.layers import LAYER, run_layer, weigh_dense, weigh_sparse
 from aegnn_core.asynchronous.compiled.pipeline import (
     BLOCK_SIZE,
@@ -67,8 +68,9 @@ RULE = np.dtype(
         ("per_class", np.int64),
         ("per_edge", np.int64),
         ("reads_edges", np.bool_),  # the cells are joined by edges
-        ("ahead", np.int64),  # features are requested from memory so many nodes before they are read
-        ("search_ahead", np.int64),  # likewise what the search begins with, see search_neighbors
+        ("ahead", np.int64),  # features are requested from memory so many edges before they are read
+        ("requests_first", np.bool_),  # what a layer reads first is requested before the layer in front of it is run
+        ("search_ahead", np.int64),  # so many nodes before: what the search begins with, see search_neighbors
         ("computes", np.bool_),  # features of new nodes; otherwise they are in their slots already
         ("queues", np.bool_),  # the cells keep their nodes; otherwise they are gathered when an output is asked for
     ]
@@ -158,13 +160,14 @@ def _describe_edges(first, batch, rule, ring, nodes, neighbors, counts, source, 
     times = rule.times
     requests = rule.search_ahead > 0
     earliest, latest = times - 1, np.int64(0)
+    edge = np.int64(-1)
     for k in range(batch):
         own = ring[(first + k) & mask]
         here = np.int64(own.pixel) - center
         share = kind(1) / kind(max(counts[k], 1)) if rule.mean else kind(1)
         for i in range(counts[k]):
             slot = np.uintp(neighbors[k, i] & mask)
-            edge = k * rule.max_neighbors + i
+            edge += 1
             source[edge] = slot
             if requests:
                 prefetch_early(nodes.features, slot)  # what the first layer reads
@@ -310,10 +313,14 @@ def _run_block(block, words, events, table, kind, member, is_shared):
             wait = await_older(words, block, _INSERTED + n, others)
             waited += wait
             clock += wait
+        if n + 1 < len(layers) and rule.requests_first:
+            request_features(
+                min(edges, rule.ahead), batch.source, nodes.features, layers[n + 1].source, layers[n + 1].inputs
+            )
         run_layer(
-            layers[n], count, rule.max_neighbors, batch.counts, batch.source, batch.row, batch.weight,
-            rule.per_edge, rule.dense, earliest * rule.slots, (latest - earliest + 1) * rule.slots, batch.node, own,
-            nodes.features, nodes.constants, batch.sums, out, rule.ahead,
+            layers[n], count, batch.counts, batch.source, batch.row, batch.weight, rule.per_edge, rule.dense,
+            earliest * rule.slots, (latest - earliest + 1) * rule.slots, batch.node, own, nodes.features,
+            nodes.constants, batch.sums, out, rule.ahead,
         )  # fmt: skip
         finish(words, block, _INSERTED + 1 + n)
         own, out = out, own

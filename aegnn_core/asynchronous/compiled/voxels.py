@@ -142,13 +142,13 @@ def run_voxels(rules, voxels, batch, tally):
         for cell in range(cells):
             reads[cell] = _reads_change(cell, voxels)
         count = 0
+        edge = 0
         for cell in range(cells + 1):
             if cell < cells and reads[cell]:
                 edges = np.int64(0)
                 for s in range(steps):
                     edges += np.int64(voxels.present[cell, s])
                 share = kind(1) / kind(max(edges, 1)) if rule.mean else kind(1)
-                edge = count * steps
                 for s in range(steps):
                     if not voxels.present[cell, s]:
                         continue
@@ -172,11 +172,11 @@ def run_voxels(rules, voxels, batch, tally):
                 tally[n, 1] += edges
             if count == room or (cell == cells and count > 0):
                 run_layer(
-                    layer, count, steps, batch.counts, batch.source, batch.row, batch.weight, rule.per_edge, rule.dense,
+                    layer, count, batch.counts, batch.source, batch.row, batch.weight, rule.per_edge, rule.dense,
                     0, rule.slots, batch.node, batch.own, voxels.features, voxels.constants, batch.sums, batch.out,
-                    1,
+                    0,
                 )  # fmt: skip
-                count = 0
+                count = edge = 0
         voxels.changed[:] = reads
         tally[n, 2] += nanoseconds() - clock
 
