@@ -30,10 +30,16 @@ def grouped(group: np.ndarray, groups: int) -> Groups:
 @kernel(error_model="numpy")
 def _sort_by_counting(group: np.ndarray, start: NDArray[np.int64], item: NDArray[np.int32]) -> None:
     groups = len(start) - 1
+    is_sorted = True
     for n in range(len(group)):
         start[group[n] + 1] += 1
+        is_sorted &= group[max(n - 1, 0)] <= group[n]
     for g in range(groups):
         start[g + 1] += start[g]
+    if is_sorted:
+        for n in range(len(group)):
+            item[n] = n
+        return
     for n in range(len(group)):
         place = start[group[n]]
         item[place] = n

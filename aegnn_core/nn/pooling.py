@@ -62,9 +62,10 @@ def _maxima(
         out[s], winner[s] = x[item[start[s]]], item[start[s]]
         for n in range(start[s] + 1, start[s + 1]):
             i = item[n]
-            for c in range(x.shape[1]):
-                if x[i, c] > out[s, c]:
-                    out[s, c], winner[s, c] = x[i, c], i
+            for c in range(x.shape[1]):  # without a branch, which nobody could guess
+                is_larger = x[i, c] > out[s, c]
+                out[s, c] = x[i, c] if is_larger else out[s, c]
+                winner[s, c] = i if is_larger else winner[s, c]
 
 
 @kernel(error_model="numpy")
