@@ -167,6 +167,21 @@ def _follow(t: int, sensitivity: _Sensitivity) -> None:
 
 
 @kernel
+def _first_from(time: int, events: np.ndarray, first: int) -> int:
+    """Number of the first event at ``time`` [µs] or later; all before ``first`` are earlier."""
+    low, high = first, len(events)
+    if events[high - 1]["t"] < time:
+        return high
+    while low < high:
+        middle = (low + high) // 2
+        if events[middle]["t"] < time:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
 def _integrate(
     events: np.ndarray,
     column: np.ndarray,
@@ -181,26 +196,27 @@ def _integrate(
         interval[_END] = min(events[0]["t"], _NEVER - _INTERVAL_US) + _INTERVAL_US
         interval[_PHASE] = _FIRST
     count = first = 0
-    for i in range(len(events)):
-        event = events[i]
-        if event["t"] >= interval[_END]:
-            interval[_COUNT] += i - first
-            first = i
-            _follow(event["t"], sensitivity)
-        x = column[event["x"]]
-        y = row[event["y"]]
-        total = sums[y, x] + (_PARTS if event["p"] else -_PARTS)
-        least = threshold[y, x]
-        if total >= least or total <= -least:
-            fired[count]["t"] = event["t"]
-            fired[count]["x"] = x
-            fired[count]["y"] = y
-            # Where the threshold has fallen, an event against the sum may still leave enough of it.
-            fired[count]["p"] = 1 if total > 0 else 0
-            count += 1
-            total -= least if total > 0 else -least
-        sums[y, x] = total
-    interval[_COUNT] += len(events) - first
+    while first < len(events):
+        if events[first]["t"] >= interval[_END]:
+            _follow(events[first]["t"], sensitivity)
+        part = events[first : max(first + 1, _first_from(interval[_END], events, first))]
+        interval[_COUNT] += len(part)
+        first += len(part)
+        for i in range(len(part)):
+            event = part[i]
+            x = column[event["x"]]
+            y = row[event["y"]]
+            total = sums[y, x] + (_PARTS if event["p"] else -_PARTS)
+            least = threshold[y, x]
+            if total >= least or total <= -least:
+                fired[count]["t"] = event["t"]
+                fired[count]["x"] = x
+                fired[count]["y"] = y
+                # Where the threshold has fallen, an event against the sum may still leave enough of it.
+                fired[count]["p"] = 1 if total > 0 else 0
+                count += 1
+                total -= least if total > 0 else -least
+            sums[y, x] = total
     return count
 
 
