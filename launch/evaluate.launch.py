@@ -8,12 +8,12 @@ The command starts and stops the detector itself, once per rate, in a ROS domain
 
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
-from launch.events.process import ProcessExited
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from aegnn_ros.launch_arguments import given_options, in_home, is_true
+from aegnn_ros.launch_ending import ends_with
 
 ARGUMENTS = {
     "topic": ("", "event topic in the bag; needed where it has several"),
@@ -48,18 +48,9 @@ def evaluation(context: LaunchContext) -> list[Action]:
             executable="evaluate_bag",
             arguments=[value["bag"], *options, "--rates", *value["rates"].split()],
             output="screen",
-            on_exit=end,
+            on_exit=ends_with("evaluate_bag", "the evaluation is over"),
         )
     ]
-
-
-def end(event: ProcessExited, context: LaunchContext) -> list[Action]:
-    """End launch, with exit code 1 where the process failed, unless it is ending already: it cannot do that twice."""
-    if context.is_shutdown:
-        return []
-    if event.returncode:
-        raise RuntimeError(f"evaluate_bag has failed with exit code {event.returncode}")
-    return [Shutdown(reason="the evaluation is over")]
 
 
 def generate_launch_description() -> LaunchDescription:

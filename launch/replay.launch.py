@@ -15,15 +15,14 @@ from launch.actions import (
     IncludeLaunchDescription,
     OpaqueFunction,
     SetEnvironmentVariable,
-    Shutdown,
 )
-from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from aegnn_ros.installed_files import large_packet_profile
 from aegnn_ros.launch_arguments import given_options, in_home, is_true
+from aegnn_ros.launch_ending import ends_with
 
 ARGUMENTS = {
     "topic": ("", "event topic in the bag; needed where it has several"),
@@ -55,18 +54,9 @@ def player(context: LaunchContext) -> list[Action]:
             arguments=[value["bag"], *options],
             remappings=[("/event_camera/events", value["events"])],
             output="screen",
-            on_exit=end,
+            on_exit=ends_with("play_events", "the bag is over"),
         )
     ]
-
-
-def end(event: ProcessExited, context: LaunchContext) -> list[Action]:
-    """End launch, with exit code 1 where the process failed, unless it is ending already: it cannot do that twice."""
-    if context.is_shutdown:
-        return []
-    if event.returncode:
-        raise RuntimeError(f"play_events has failed with exit code {event.returncode}")
-    return [Shutdown(reason="the bag is over")]
 
 
 def generate_launch_description() -> LaunchDescription:
