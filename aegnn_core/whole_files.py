@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
-__all__ = ["check_writable", "whole_file"]
+__all__ = ["check_writable", "new_file", "whole_file"]
 
 
 @contextmanager
@@ -39,6 +39,20 @@ def whole_file(path: Path, part: Path | None = None) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise OSError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """As :func:`whole_file` where nothing is yet.
+
+    Raises:
+        FileExistsError: something is at ``path``, which stays.
+        OSError: it cannot be written; the message names it. Nothing is left of it then.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path}: exists already, expected the name of a new file")
+    with whole_file(path) as file:
+        yield file
 
 
 def check_writable(path: Path) -> None:

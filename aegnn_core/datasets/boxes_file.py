@@ -11,6 +11,7 @@ import numpy as np
 from aegnn_core.datasets.dataset_format import BOX_DTYPE, check_box_classes
 from aegnn_core.events.array import EventFormatError
 from aegnn_core.events.files.numpy_arrays import load_array
+from aegnn_core.whole_files import new_file
 
 __all__ = ["boxes_file_of", "read_boxes_file", "write_boxes_file"]
 
@@ -78,9 +79,5 @@ def write_boxes_file(path: Path, boxes: np.ndarray) -> None:
     table["ts"] = boxes["t"]
     for name in ("x", "y", "w", "h", "class_id", "track_id"):
         table[name] = boxes[name]
-    with path.open("xb") as file:
-        try:
-            np.save(file, table)
-        except BaseException:
-            path.unlink()
-            raise
+    with new_file(path) as file:
+        np.save(file, table)

@@ -12,6 +12,7 @@ import numpy as np
 
 from aegnn_core.events.array import EventStream, check_events
 from aegnn_core.events.evt3_encoder import encode_evt3
+from aegnn_core.whole_files import new_file
 
 __all__ = ["WRITERS", "write_events"]
 
@@ -61,14 +62,15 @@ def write_events(path: str | PathLike[str], stream: EventStream) -> None:
     """Write a recording that :func:`aegnn_core.events.read_events` reads back: the same events and sensor.
 
     Bags are written by :func:`aegnn_core.events.write_event_bag`. EVT3 (``.raw``) keeps times modulo 2^24 µs, so that
-    a recording begins within the first 17 seconds.
+    a recording begins within the first 17 seconds. The file is there once it is whole.
 
     Args:
-        path: the new file; its ending, one of :data:`WRITERS`, says the format.
+        path: the new file; its ending, one of :data:`WRITERS`, says the format. Its folder is made if it is missing.
         stream: events and sensor size.
 
     Raises:
         FileExistsError: something is there already.
+        OSError: it cannot be written; nothing is left of it.
         ValueError: an ending that is not known, no events, events that are not valid, or what the format cannot hold.
     """
     path = Path(path)
@@ -77,13 +79,8 @@ def write_events(path: str | PathLike[str], stream: EventStream) -> None:
     if not len(stream):
         raise ValueError(f"{path}: no events to write, expected at least one")
     check_events(stream.events, stream.width, stream.height, source=str(path))
-    complete = False
-    with path.open("xb") as file:
+    with new_file(path) as file:
         try:
             WRITERS[path.suffix](file, stream)
-            complete = True
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        finally:
-            if not complete:
-                path.unlink()
