@@ -26,7 +26,7 @@ from aegnn_core.datasets.one_megapixel import ONE_MEGAPIXEL
 from aegnn_core.datasets.samples import EventSample, EventSamples
 from aegnn_core.datasets.simulated import HELD_OUT_SEED, SimulatedRecordings, SimulatedSamples, mixed
 from aegnn_core.events.simulation import simulate_scene
-from aegnn_core.nn.checkpoint import TrainedModel
+from aegnn_core.nn.checkpoint import TrainedModel, save_model
 from aegnn_core.nn.detection import DETECTION_DTYPE
 from aegnn_core.training.learning.learner import GraphLearner
 from aegnn_core.training.samples import data_module
@@ -215,6 +215,11 @@ def test_training_can_begin_with_the_weights_of_a_model(tmp_path: Path) -> None:
         torch.testing.assert_close(trained[name], value, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="start_from: the weights of model are of another network"):
         train_(tmp_path / "third" / "model.safetensors", **{**common, "options": {}}, steps=2, start_from=start)
+
+    other = tmp_path / "other.safetensors"
+    save_model(other, replace(first, labels=("pedestrian", "car")))
+    with pytest.warns(UserWarning, match="other tells pedestrian, car; .* of these will be said of car, pedestrian"):
+        train_(tmp_path / "fourth" / "model.safetensors", **common, steps=1, start_from=str(other))
 
 
 def test_a_recogniser_learns_the_answers_of_a_teacher_in_place_of_the_labels(nmnist: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +50,12 @@ def new_model(settings: TrainSettings, dataset: EventDataset | None, name: str) 
         if training[setting] is not None:
             source = load_model(training[setting])
             take(module, graph, source)
+            if setting == "start_from" and source.labels != labels:
+                before, now = (", ".join(names) for names in (source.labels, labels))
+                warnings.warn(
+                    f"start_from: {source.name} tells {before}; what its weights say of these will be said of {now}",
+                    stacklevel=2,
+                )
             training[setting] = source.name  # not where it lay on this machine: model files are passed on
     return TrainedModel(module, graph, labels, name, architecture, training)
 
