@@ -96,6 +96,9 @@ def _train(settings: TrainSettings, run: Path, output: Path) -> TrainedModel:
         warnings.filterwarnings("ignore", "The dirpath has changed", UserWarning)
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable", UserWarning)
         warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided", UserWarning)
+        # Layers that are taken over, and a teacher, are in evaluation mode; lines are logged by steps of all passes.
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training", UserWarning)
+        warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging", UserWarning)
         # Lightning and torch about each other.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
         logger.log_hyperparams(settings.to_dict())

@@ -204,7 +204,6 @@ SETTINGS: dict[str, tuple[Callable[[], MessagePassing], str, Any]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*runs on the whole graph")
 @pytest.mark.parametrize("events_before", [None, 0, 12], ids=["before it is made", "at once", "later"])
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("engine", FOR_ANY_MODEL)

@@ -104,7 +104,6 @@ class Centered(nn.Module):
         return x - x.mean(0)
 
 
-@pytest.mark.filterwarnings("ignore:.* whole (model|graph).* at every:UserWarning")
 @pytest.mark.parametrize(
     ("norm", "chosen"),
     [

@@ -32,7 +32,6 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*runs on the whole graph")  # such as poolings, which are compiled for the CPU
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_are_where_the_model_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incremental_engine, "_DEVICES", ("cpu", DEVICE.type))
@@ -102,7 +101,6 @@ class Bare(nn.Module):
         return data.x.sum(0) + data.pos.mean(0)[:1] / 3
 
 
-@pytest.mark.filterwarnings("ignore:.*runs on the whole graph")
 @pytest.mark.parametrize("given", DEFAULTS, ids=str)
 @pytest.mark.parametrize(
     ("engine", "name"), [*((e, taken_by(e)) for e in ENGINES if e != "cuda"), *((e, None) for e in FOR_ANY_MODEL)]

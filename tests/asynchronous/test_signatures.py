@@ -193,7 +193,6 @@ class Holder:
         (lambda data, x, scores: Holder(x), lambda out: [out.x]),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*whole graph")
 def test_an_answer_of_any_kind_is_the_callers_own(pack: Any, tensors: Callable[[Any], Any], engine: str) -> None:
     model = randomized(Returns(pack))
     live = make_model_asynchronous(model, GraphConfig(max_neighbors=5, max_nodes=20, expiry="graph"), engine=engine)
@@ -313,7 +312,7 @@ class Dropping(nn.Module):
         return self.part(self.conv(data.x, data.edge_index)).sum(0)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:the whole model runs")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_scripted_parts_stay_in_the_mode_in_which_the_live_model_was_made() -> None:
     model = randomized(Dropping())
     live = make_model_asynchronous(model, GRAPH)

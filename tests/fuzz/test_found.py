@@ -54,6 +54,7 @@ def test_a_message_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("state", [{"state_dict": [1], DESCRIPTION: {}}, {"state_dict": {1: 2}, DESCRIPTION: {}}, [1]])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")  # of one that is none
 def test_a_checkpoint_without_named_weights_is_refused(tmp_path: Path, state: Any) -> None:
     path = tmp_path / "a.ckpt"
     torch.save(state, path)

@@ -449,6 +449,7 @@ def test_a_head_learns_from_recordings_that_were_changed_once(nmnist: Path) -> N
         ChangedRecordings(samples, Augmentation(), 1, 0)
 
 
+@pytest.mark.filterwarnings("ignore:the settings ages and age are deprecated:FutureWarning")
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
