@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import nn
 
 from aegnn_core.nn.event_network import EventNetwork
+from aegnn_core.nn.option_values import described, fits
 from aegnn_core.nn.own_networks import DATASETS, OWN_NETWORKS, TASKS
 from aegnn_core.nn.user_network import UserNetwork
 from aegnn_core.registry import Registry
@@ -45,13 +46,32 @@ def network_options(name: str) -> dict[str, inspect.Parameter]:
     return {"**" if p.kind is p.VAR_KEYWORD else key: p for key, p in parameters.items() if key not in _GIVEN}
 
 
-def check_options(name: str, options: Iterable[str]) -> None:
-    """Raise a ``ValueError`` unless a network has all ``options`` (names)."""
-    known = [option for option in network_options(name) if option not in _TAKEN]
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise a ``ValueError`` unless a network has all ``options``, and these values are of the kinds that it takes.
+
+    Of another package's network, a switch for a number and the other way round: in YAML, ``yes`` is a switch, which
+    computes like a 1.
+    """
+    takes = network_options(name)
+    known = [option for option in takes if option not in _TAKEN]
     unknown = {option for option in options if option in _TAKEN or ("**" not in known and option not in known)}
     if unknown:
         found = ", ".join(sorted(unknown))[:300]
         raise ValueError(f"network {name} has no option {found}, known are {', '.join(known) or 'none'}")
+    kinds = get_type_hints(NETWORKS[name]) if is_own(name) else {}
+    for option, value in options.items():
+        kind = kinds[option] if option in kinds else _kind_of_default(takes.get(option), value)
+        if not fits(value, kind):
+            raise ValueError(f"option {option} of network {name} is {repr(value)[:100]}, expected {described(kind)}")
+
+
+def _kind_of_default(parameter: inspect.Parameter | None, value: Any) -> Any:
+    """``bool`` or ``float`` where the default of an option and its value are switches or numbers, otherwise any."""
+    numbers = (int, float)  # and switches
+    default = None if parameter is None else parameter.default
+    if not isinstance(default, numbers) or not isinstance(value, numbers):
+        return object
+    return bool if isinstance(default, bool) else float
 
 
 def _parameters(name: str) -> Mapping[str, inspect.Parameter]:

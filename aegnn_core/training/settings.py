@@ -20,7 +20,7 @@ from aegnn_core.events.downsampling import DOWNSAMPLING
 from aegnn_core.events.letterbox import read_size
 from aegnn_core.events.simulation import RECOGNITION_SCENE
 from aegnn_core.graph import GraphConfig
-from aegnn_core.nn.networks import NETWORKS, check_options, network_options, reads_edges
+from aegnn_core.nn.networks import NETWORKS, check_options, reads_edges
 from aegnn_core.nn.pooling import even_ages
 from aegnn_core.plain_yaml import load_yaml
 from aegnn_core.training.samples.augmentation import Augmentation, default_augmentation
@@ -183,7 +183,6 @@ class TrainSettings:
                 check_options(self.network, self.options)
             except ValueError as error:
                 raise ValueError(f"setting options: {error}") from error
-            _check_switches(self.network, self.options)
         if self.graph is None:
             graph = default_graph(self.dataset, self.task)
             if not reads_edges(self.network):
@@ -250,18 +249,6 @@ class TrainSettings:
 
     def __str__(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
-
-
-def _check_switches(name: str, options: dict[str, Any]) -> None:
-    """Refuse a switch for a number and the other way round: in YAML, ``yes`` is a switch, which computes like a 1."""
-    known = network_options(name)
-    for option, value in options.items():
-        default = known[option].default if option in known else None
-        if isinstance(default, (int, float)) and isinstance(value, (int, float)):
-            switch = isinstance(default, bool)
-            if isinstance(value, bool) != switch:
-                expected = "true or false" if switch else "a number"
-                raise ValueError(f"setting options: {option} is {value!r}, expected {expected}")
 
 
 def _is_plain(value: Any) -> bool:

@@ -192,7 +192,11 @@ def test_class_scores_and_detections_of_a_detector_agree() -> None:
             {"dataset": "ncars", "widths": [16], "erase": 1.3},
             "erase must be a share from 0 to 1",
         ),
-        ("graph_res", {"dataset": "ncars", "widths": [16], "dropout": float("nan")}, "dropout must be a share .* nan"),
+        (
+            "graph_res",
+            {"dataset": "ncars", "widths": [16], "dropout": float("nan")},
+            "option dropout .* nan, expected a number",
+        ),
         ("graph_grid", {"dataset": "ncars", "dropout": 2.0}, "dropout must be a share from 0 to 1, found 2.0"),
         ("graph_grid", {"dataset": "ncars", "width": 0}, "a head's convolution must have at least 1 feature, found 0"),
         ("histogram", {"dataset": "ncars", "dropout": -0.1}, "dropout must be a share from 0 to 1, found -0.1"),
@@ -328,7 +332,7 @@ def test_options_cannot_have_the_names_of_what_a_network_is_told(monkeypatch: py
         return nn.Linear(1, num_classes)
 
     monkeypatch.setitem(NETWORKS._values, "anything", anything)
-    check_options("anything", ["colour"])
+    check_options("anything", {"colour": 1})
     for name in ("task", "num_classes", "sensor", "dim", "size", "dataset", "name"):
         with pytest.raises(ValueError, match=rf"network anything has no option {name}, known are \*\*$"):
-            check_options("anything", ["colour", name])
+            check_options("anything", {"colour": 1, name: 1})
