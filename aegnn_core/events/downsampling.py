@@ -167,21 +167,6 @@ def _follow(t: int, sensitivity: _Sensitivity) -> None:
 
 
 @kernel
-def _first_from(time: int, events: np.ndarray, first: int) -> int:
-    """Number of the first event at ``time`` [µs] or later; all before ``first`` are earlier."""
-    low, high = first, len(events)
-    if events[high - 1]["t"] < time:
-        return high
-    while low < high:
-        middle = (low + high) // 2
-        if events[middle]["t"] < time:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@kernel
 def _integrate(
     events: np.ndarray,
     column: np.ndarray,
@@ -199,7 +184,8 @@ def _integrate(
     while first < len(events):
         if events[first]["t"] >= interval[_END]:
             _follow(events[first]["t"], sensitivity)
-        part = events[first : max(first + 1, _first_from(interval[_END], events, first))]
+        before = np.searchsorted(events[first:]["t"], interval[_END])
+        part = events[first : first + max(1, before)]
         interval[_COUNT] += len(part)
         first += len(part)
         for i in range(len(part)):

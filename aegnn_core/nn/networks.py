@@ -6,7 +6,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, get_type_hints
 
 from torch import nn
@@ -86,10 +85,6 @@ def reads_edges(name: str) -> bool:
     return name not in NETWORKS or getattr(NETWORKS[name], "reads_edges", True) is not False
 
 
-def _is_whole(number: object) -> bool:
-    return isinstance(number, Integral) and not isinstance(number, bool)
-
-
 def network(
     name: str,
     *,
@@ -131,7 +126,7 @@ def network(
     if dim not in (2, 3):
         raise ValueError(f"dim must be 2 or 3, found {dim}")
     if sensor is not None:
-        if len(sensor) != 2 or not all(_is_whole(side) and side >= 1 for side in sensor):
+        if len(sensor) != 2 or not all(fits(side, int) and side >= 1 for side in sensor):
             raise ValueError(f"sensor must be a width and a height of at least 1 px, whole numbers, found {sensor}")
         size = replace(size, sensor=(int(sensor[0]), int(sensor[1])))
     check_options(name, options)

@@ -12,13 +12,13 @@ from typing import Any, Union, get_args, get_origin
 __all__ = ["described", "fits"]
 
 _ONE = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
-_SEVERAL = {int: "whole numbers", float: "numbers", str: "texts"}
+_SEVERAL = {int: "whole numbers", float: "numbers", str: "texts", NoneType: "nulls"}
 
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value of YAML or JSON, in which tuples are lists, is of a kind: a type as it stands in a signature.
 
-    Whole numbers are numbers, true and false are none; numbers that are not finite are none either.
+    Whole numbers are numbers, true and false are none, and neither is what no floating point number can be.
     """
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
@@ -30,8 +30,15 @@ def fits(value: Any, kind: Any) -> bool:
         return len(value) == len(kinds) and all(map(fits, value, kinds))
     if kind in (int, float):
         number = Integral if kind is int else Real
-        return isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, number) and not isinstance(value, bool) and _is_finite(value)
     return isinstance(value, kind)
+
+
+def _is_finite(number: Any) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number beyond those of floating point
+        return False
 
 
 def described(kind: Any) -> str:
@@ -47,4 +54,4 @@ def described(kind: Any) -> str:
 
 
 def _several(kind: Any) -> str:
-    return " or ".join(_SEVERAL.get(part) or described(part) for part in get_args(kind) or (kind,))
+    return " or ".join(_SEVERAL[part] for part in get_args(kind) or (kind,))

@@ -12,14 +12,14 @@ from aegnn_core.nn.networks import OWN_NETWORKS, network_options
 from aegnn_core.nn.option_values import described, fits
 
 KINDS = {
-    "a whole number": (int, [0, -3, np.int64(2)], [True, 1.0, "1", None]),
-    "a number": (float, [0, 1.5, np.float32(2)], [False, "1", None, [1.0], float("nan"), float("inf")]),
+    "a whole number": (int, [0, -3, np.int64(2)], [True, 1.0, "1", None, 10**400]),
+    "a number": (float, [0, 1.5, np.float32(2)], [False, "1", None, [1.0], float("nan"), float("inf"), 10**400]),
     "true or false": (bool, [True, False], [0, 1, "yes", None]),
     "a text": (str, ["", "a"], [1, None, ["a"]]),
     "a list of 2 numbers": (tuple[float, float], [[1, 2.5], (1, 2)], [[1], [1, 2, 3], 1, "12", [1, None]]),
     "a list of whole numbers or null": (Sequence[int] | None, [[], [1, 2], (3,), None], [1, [1.5], ["1"], "12"]),
     "a text or a list of texts": (str | Sequence[str], ["a", ["a", "b"]], [1, ["a", 1]]),
-    "a list of numbers or null": (Sequence[float | None], [[1.5, None], []], [1.5, ["a"]]),
+    "a list of numbers or nulls": (Sequence[float | None], [[1.5, None], []], [1.5, ["a"]]),
 }
 
 

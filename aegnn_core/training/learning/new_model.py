@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from aegnn_core.datasets import EventDataset
@@ -46,16 +47,10 @@ def new_model(settings: TrainSettings, dataset: EventDataset | None, name: str) 
     if not isinstance(module, GraphNetwork):
         graph = _without_dead_nodes(graph, settings.network)
     training = settings.to_dict()
-    for setting, take in (("start_from", _take_weights), ("event_layers", _take_event_layers)):
+    for setting, take in (("start_from", partial(_take_weights, labels)), ("event_layers", _take_event_layers)):
         if training[setting] is not None:
             source = load_model(training[setting])
             take(module, graph, source)
-            if setting == "start_from" and source.labels != labels:
-                before, now = (", ".join(names) for names in (source.labels, labels))
-                warnings.warn(
-                    f"start_from: {source.name} tells {before}; what its weights say of these will be said of {now}",
-                    stacklevel=2,
-                )
             training[setting] = source.name  # not where it lay on this machine: model files are passed on
     return TrainedModel(module, graph, labels, name, architecture, training)
 
@@ -94,8 +89,8 @@ def _without_dead_nodes(graph: GraphConfig, name: str) -> GraphConfig:
     return replace(graph, expiry="graph")
 
 
-def _take_weights(module: EventNetwork, graph: GraphConfig, source: TrainedModel) -> None:
-    """Begin with all weights of a model of the same layers."""
+def _take_weights(labels: tuple[str, ...], module: EventNetwork, graph: GraphConfig, source: TrainedModel) -> None:
+    """Begin with all weights of a model of the same layers; warn if it was not for classes of the same ``labels``."""
     if not isinstance(module, GraphNetwork) or len(module.event_blocks):
         check_same_edges(source.graph, graph)
     try:
@@ -105,6 +100,12 @@ def _take_weights(module: EventNetwork, graph: GraphConfig, source: TrainedModel
             f"start_from: the weights of {source.name} are of another network, expected one with the same network,"
             f" options and number of classes: {' '.join(str(error).split())[:300]}"
         ) from error
+    if source.labels != labels:
+        before, now = (", ".join(names) for names in (source.labels, labels))
+        warnings.warn(
+            f"start_from: {source.name} tells {before}; what its weights say of these will be said of {now}",
+            stacklevel=3,
+        )
 
 
 def _take_event_layers(module: EventNetwork, graph: GraphConfig, source: TrainedModel) -> None:
